@@ -1,0 +1,54 @@
+"""What is known by name without loading anything heavy: networks, data sets, published figures.
+
+A network's builder is a dotted path, so that a name can be checked before torch is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkEntry:
+    """A network known by name."""
+
+    builder: str
+    """`module:function`; the function takes (num_classes, in_channels) and returns a `models.network.Network`."""
+    published_name: str | None = None
+    """Its name in the published code; None for networks that were not published there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry:
+    """A data set known by name; the counts are those of the data set as published."""
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    num_train: int
+    num_test: int
+
+
+def _network(module: str, name: str, published_name: str | None = None) -> NetworkEntry:
+    return NetworkEntry(builder=f"mcl_ray.models.{module}:{name}", published_name=published_name)
+
+
+NETWORKS: dict[str, NetworkEntry] = {
+    "resnet8": _network("resnet_cifar", "resnet8"),
+    "resnet20": _network("resnet_cifar", "resnet20"),
+    "resnet32": _network("resnet_cifar", "resnet32", "resnet32"),
+    "resnet56": _network("resnet_cifar", "resnet56", "resnet56"),
+    "resnet110": _network("resnet_cifar", "resnet110", "resnet110"),
+    "wrn_16_2": _network("wrn", "wrn_16_2", "wrn_16_2"),
+    "wrn_40_2": _network("wrn", "wrn_40_2", "wrn_40_2"),
+    "wrn_28_4": _network("wrn", "wrn_28_4", "wrn_28_4"),
+    "hcgnet_a1": _network("hcgnet", "hcgnet_a1", "hcgnet_A1"),
+    "hcgnet_a2": _network("hcgnet", "hcgnet_a2", "hcgnet_A2"),
+    "shufflenetv2_05x": _network("shufflenetv2", "shufflenetv2_05x", "ShuffleNetV2_05x"),
+    "shufflenetv2_1x": _network("shufflenetv2", "shufflenetv2_1x", "ShuffleNetV2_1x"),
+}
+
+DATASETS: dict[str, DatasetEntry] = {
+    "cifar": DatasetEntry(num_classes=100, image_shape=(3, 32, 32), num_train=50_000, num_test=10_000),
+    "digits": DatasetEntry(num_classes=10, image_shape=(1, 8, 8), num_train=1_437, num_test=360),
+}

@@ -1,0 +1,139 @@
+"""Naming and replacing fields of a spec: `losses.alpha=0.3`, or `alpha=0.3` where the last part is unique.
+
+The command line, search spaces and spec files all go through here: they know the same names and tell the same errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mcl_ray import plain_yaml
+from mcl_ray.errors import SpecError, unknown
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+def field_paths(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf field of a model, `losses.alpha`, `losses.beta` and so on, with pydantic's description."""
+    for name, field in model.model_fields.items():
+        part = _model_of(field.annotation)
+        if part is not None:
+            yield from field_paths(part, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def resolve(model: type[BaseModel], name: str) -> str:
+    """The full path of a field that may be named by its last parts alone.
+
+    Raises:
+        SpecError: no field is called so (names the nearest), or several are (names them).
+    """
+    fields = dict(field_paths(model))
+    paths = list(fields)
+    matches = [path for path in paths if path == name] or [path for path in paths if path.endswith("." + name)]
+    if not matches:
+        is_part = any(path.startswith(name + ".") for path in paths)
+        is_entry = any(
+            get_origin(field.annotation) is dict for path, field in fields.items() if name.startswith(path + ".")
+        )
+        if is_part or is_entry:
+            return name
+        raise SpecError(unknown("field", name, {path.rpartition(".")[2] for path in paths} | fields.keys()))
+    if len(matches) > 1:
+        raise SpecError(f"a field must be named without doubt, but {name!r} could be any of {', '.join(matches)}")
+    return matches[0]
+
+
+def parse(model: type[BaseModel], assignments: Iterable[str]) -> dict[str, Any]:
+    """`["alpha=0.3", "cohort.size=4"]` → `{"losses.alpha": 0.3, "cohort.size": 4}`; values are YAML.
+
+    Raises:
+        SpecError: not of the form field=value, an unknown field, a field given twice, or a value that is not YAML.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name:
+            raise SpecError(f"an override has the form field=value, but got {assignment!r}")
+        path = resolve(model, name.strip())
+        if path in values:
+            raise SpecError(f"a field can be given once, but {path} was given twice")
+        try:
+            values[path] = plain_yaml.load(text)
+        except yaml.YAMLError as error:
+            raise SpecError(f"the value of {path} must be YAML, but got {text!r}") from error
+    return values
+
+
+def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
+    """A copy of `spec` with fields replaced by full path, validated as a whole.
+
+    A path may lead into a field that is a mapping (`space.alpha`); there None takes the entry out.
+
+    Raises:
+        SpecError: the rule that the new values break.
+    """
+    tree = spec.model_dump()
+    mappings = [path for path, field in field_paths(type(spec)) if get_origin(field.annotation) is dict]
+    for path, value in values.items():
+        mapping = next((m for m in mappings if path.startswith(m + ".")), None)
+        *parents, leaf = (mapping or path).split(".")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        if mapping is None:
+            node[leaf] = value
+        else:
+            node[leaf] = _with_entry(node[leaf], path.removeprefix(mapping + "."), value)
+    return validate(type(spec), tree)
+
+
+def validate(model: type[Spec], tree: object) -> Spec:
+    """Build a spec from plain data, telling every broken rule in one sentence each.
+
+    Raises:
+        SpecError: unknown fields (with the nearest name) and values that break a rule.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise SpecError("; ".join(_sentence(model, part) for part in error.errors())) from None
+
+
+def flat(spec: BaseModel) -> dict[str, Any]:
+    """Every leaf of a spec by its full path."""
+    tree = spec.model_dump(mode="json")
+    leaves: dict[str, Any] = {}
+    for path, _ in field_paths(type(spec)):
+        node: Any = tree
+        for part in path.split("."):
+            node = node[part]
+        leaves[path] = node
+    return leaves
+
+
+def _with_entry(entries: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    key = next((key for key in entries if key == name or key.endswith("." + name)), name)
+    rest = {k: v for k, v in entries.items() if k != key}
+    return rest if value is None else rest | {key: value}
+
+
+def _sentence(model: type[BaseModel], part: Any) -> str:
+    path = ".".join(str(p) for p in part["loc"])
+    if part["type"] == "extra_forbidden":
+        leaf_names = {p.rpartition(".")[2] for p, _ in field_paths(model)} | set(model.model_fields)
+        return f"{path}: {unknown('field', str(part['loc'][-1]), leaf_names)}"
+    message = part["msg"].removeprefix("Value error, ")
+    if part["type"] == "value_error":
+        return f"{path}: {message}" if path else message
+    rule = message[0].lower() + message[1:]
+    return f"{path} {rule.replace('input should', 'must')}, but got {part['input']!r}"
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -1,0 +1,43 @@
+"""YAML as people write it: only true and false are booleans, so that `off` stays a word, and 1e-3 is a number.
+
+These are the rules of YAML 1.2; PyYAML follows 1.1. Nothing but plain data can be built.
+"""
+
+from __future__ import annotations
+
+import re
+import yaml
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with YAML 1.2's booleans and floats."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 -- as the base class has it
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def load(text: str) -> object:
+    """The plain data in a YAML text.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or asks for more than plain data.
+    """
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

@@ -1,0 +1,108 @@
+"""The runs known by name. A recipe derives from another by replacing fields; none repeats what a spec's defaults say.
+
+Source of the published settings: Yang et al., AAAI 2022 (arXiv 2104.12565) and its published code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from mcl_ray import plain_yaml
+from mcl_ray.errors import SpecError, unknown
+from mcl_ray.overrides import replace, validate
+from mcl_ray.spec import SPEC_VERSION, RunSpec
+
+Recipe = Callable[[], RunSpec]
+NO_MUTUAL_LEARNING = {f"losses.{weight}": 0.0 for weight in ("alpha", "beta", "gamma", "lam")}
+
+
+def cifar() -> RunSpec:
+    """Two resnet32 on CIFAR-100, the published 300 epochs. Other networks: networks=wrn_16_2."""
+    return replace(RunSpec(recipe="cifar"), {"batch.sampler": "reference"})
+
+
+def cifar_x4() -> RunSpec:
+    """Four resnet32 that share their stem, as published."""
+    return replace(cifar(), {"recipe": "cifar_x4", "cohort.size": 4})
+
+
+def cifar_x4_kd() -> RunSpec:
+    """Four wrn_16_2 with logit distillation by the published rule."""
+    return replace(
+        cifar_x4(),
+        {"recipe": "cifar_x4_kd", "cohort.networks": "wrn_16_2", "losses.logit_distillation": "reference"},
+    )
+
+
+def cifar_baseline() -> RunSpec:
+    """The baseline row: two resnet32 side by side that teach each other nothing."""
+    return replace(cifar(), {"recipe": "cifar_baseline"} | NO_MUTUAL_LEARNING)
+
+
+def digits() -> RunSpec:
+    """Two resnet8 on scikit-learn's digits: real scans, seconds on a CPU."""
+    return replace(
+        RunSpec(recipe="digits"),
+        {
+            "data.source": "digits",
+            "augmentation": {"crop_padding": 1, "flip": False},
+            "batch": {"size": 40, "per_class": 4},
+            "cohort": {"networks": "resnet8", "embedding_dim": 32},
+            "optimizer.lr": 0.05,
+            "schedule.epochs": 15,
+            "evaluation.test": "at_end",
+        },
+    )
+
+
+def digits_baseline() -> RunSpec:
+    """The digits cohort without mutual learning."""
+    return replace(digits(), {"recipe": "digits_baseline"} | NO_MUTUAL_LEARNING)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.__name__: recipe for recipe in (cifar, cifar_x4, cifar_x4_kd, cifar_baseline, digits, digits_baseline)
+}
+
+
+def load(name_or_file: str) -> RunSpec:
+    """The recipe of this name, or the spec file at this path.
+
+    Raises:
+        SpecError: neither exists, or the file breaks a rule.
+    """
+    if name_or_file in RECIPES:
+        return RECIPES[name_or_file]()
+    if Path(name_or_file).suffix in (".yaml", ".yml"):
+        return validate(RunSpec, read_yaml(Path(name_or_file), SPEC_VERSION))
+    raise SpecError(f"{unknown('recipe', name_or_file, RECIPES)}; a spec file ends in .yaml")
+
+
+def read_yaml(path: Path, newest_version: int) -> dict[str, object]:
+    """The mapping in a spec file that this program is new enough for.
+
+    Raises:
+        SpecError: the file cannot be read, is not a mapping, or is from a newer version.
+    """
+    try:
+        tree = plain_yaml.load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"cannot read spec file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"spec file {path} must be YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise SpecError(f"spec file {path} must hold fields and values, but holds {type(tree).__name__}")
+    version = tree.get("version", newest_version)
+    if not isinstance(version, int) or version > newest_version:
+        raise SpecError(
+            f"this program reads spec files up to version {newest_version}, but {path} has version {version}"
+        )
+    return tree
+
+
+def to_yaml(spec: RunSpec) -> str:
+    """A spec as the file that `load` reads back."""
+    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)

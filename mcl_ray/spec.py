@@ -1,0 +1,218 @@
+"""What to train: `RunSpec` and its parts.
+
+The same model is the YAML file, the command line, the body of a request and the stored record. Where it is trained
+(device, folders, threads) is `mcl_ray.environment`, never part of a spec and never hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from mcl_ray.catalog import NETWORKS
+from mcl_ray.errors import unknown
+
+SPEC_VERSION = 1
+MAX_PEERS = 16
+
+Sharing = Literal["none", "stem", "reference"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _as_tuple(value: object) -> object:
+    """A single name stands for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+class Part(BaseModel):
+    """Base of every part of a spec: frozen, no unknown fields, validated at construction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataSpec(Part):
+    """Which images, and how they are split."""
+
+    source: Literal["cifar", "digits"] = "cifar"
+    """Data set: `cifar` is anything in the python layout of CIFAR-100, `digits` ships with scikit-learn."""
+    checksum: Annotated[str, Field(pattern=r"^(official|off|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")] = "official"
+    """What a `cifar` archive must hash to: `official` (CIFAR-100 as published), `md5:…`, `sha256:…`, or `off`."""
+    validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of every class's training images held out for validation (0: none, train on all)."""
+
+
+class AugmentationSpec(Part):
+    """What happens to a training image, for a whole batch at once on the training device."""
+
+    crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
+    """Random crop of the image's own size after this zero padding, in pixels."""
+    flip: bool = True
+    """Mirror every second image, left to right."""
+
+
+class BatchSpec(Part):
+    """How training images come together in class-balanced batches."""
+
+    size: Count = 128
+    """Images in a batch, over all workers."""
+    per_class: Annotated[int, Field(ge=2)] = 2
+    """Images of each class in a batch; `size / per_class` classes are drawn."""
+    sampler: Literal["reference", "balanced"] = "balanced"
+    """`reference` draws classes afresh for every batch (an epoch sees about 63 % of the images); `balanced` covers
+    every image about once an epoch, as far as whole classes in every batch allow."""
+
+    @model_validator(mode="after")
+    def _whole_classes(self) -> BatchSpec:
+        if self.size % self.per_class:
+            raise ValueError(
+                f"batch.size % batch.per_class == 0 must hold, but got size={self.size}, per_class={self.per_class}"
+            )
+        return self
+
+
+class CohortSpec(Part):
+    """Which networks learn together."""
+
+    size: Annotated[int, Field(ge=1, le=MAX_PEERS)] = 2
+    """Number of peers, N."""
+    networks: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("resnet32",)
+    """One network for every peer, or one per peer."""
+    sharing: Sharing = "reference"
+    """Which stages peers share: `none`, `stem` (the first stage), `reference` (none at N ≤ 2, the stem otherwise)."""
+    embedding_dim: Count = 128
+    """Width D of the embeddings that are contrasted."""
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The network of each peer, [N]."""
+        return self.networks * self.size if len(self.networks) == 1 else self.networks
+
+    @property
+    def shares_stem(self) -> bool:
+        """Whether the peers compute the first stage once, together."""
+        unlike = len(set(self.peers)) > 1
+        return self.sharing == "stem" or (self.sharing == "reference" and self.size > 2 and not unlike)
+
+    @model_validator(mode="after")
+    def _peers_fit(self) -> CohortSpec:
+        for name in self.networks:
+            if name not in NETWORKS:
+                raise ValueError(unknown("network", name, NETWORKS))
+        if len(self.networks) not in (1, self.size):
+            raise ValueError(
+                f"cohort.networks must name one network, or one per peer, but got {len(self.networks)} names "
+                f"({', '.join(self.networks)}) for cohort.size={self.size}"
+            )
+        if self.sharing == "stem" and len(set(self.networks)) > 1:
+            raise ValueError(
+                f"peers that share a stem must be the same network, but got sharing='stem' with networks="
+                f"{', '.join(self.networks)}; use sharing='none'"
+            )
+        return self
+
+
+class LossSpec(Part):
+    """Weights and temperatures of the loss. A term whose weight is zero is not computed."""
+
+    alpha: NonNegative = 0.1
+    """Weight of VCL, the contrastive loss within each peer."""
+    beta: NonNegative = 0.1
+    """Weight of ICL, the contrastive loss across peers."""
+    gamma: NonNegative = 1.0
+    """Weight of Soft-VCL, where peers mimic each other's VCL distributions."""
+    lam: NonNegative = 1.0
+    """Weight of Soft-ICL, where the two directions of a pair mimic each other."""
+    tau: Positive = 0.1
+    """Contrastive temperature."""
+    temperature: Positive = 3.0
+    """Distillation temperature, T."""
+    logit_distillation: Literal["off", "all", "reference"] = "off"
+    """Distillation from the mean of the peers' logits: `all` peers learn, or those of the published code."""
+
+
+class OptimizerSpec(Part):
+    """Stochastic gradient descent."""
+
+    lr: Positive = 0.1
+    """Learning rate at the first epoch."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegative = 5e-4
+    """L2 penalty on every parameter."""
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> OptimizerSpec:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs optimizer.momentum > 0, but got momentum=0.0; set nesterov=false")
+        return self
+
+
+class ScheduleSpec(Part):
+    """How long, and how the learning rate falls, epoch by epoch."""
+
+    epochs: Count = 300
+    kind: Literal["cosine", "multistep"] = "cosine"
+    """`cosine` falls to zero over all epochs; `multistep` multiplies by `factor` at each milestone."""
+    milestones: tuple[Count, ...] = ()
+    """Epochs at which `multistep` multiplies."""
+    factor: Positive = 0.1
+    """What `multistep` multiplies by."""
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> ScheduleSpec:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"schedule.milestones must rise, but got {self.milestones}")
+        if (self.kind == "multistep") != bool(self.milestones):
+            raise ValueError(
+                f"schedule.milestones go with kind='multistep' and only with it, but got kind={self.kind!r}, "
+                f"milestones={self.milestones}"
+            )
+        return self
+
+
+class ComputeSpec(Part):
+    """How the arithmetic is done, as far as it changes the numbers."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` runs the networks under autocast; losses stay in float32."""
+    channels_last: bool = True
+    """Memory layout of images and convolution weights."""
+
+
+class EvaluationSpec(Part):
+    """When the networks are scored. The validation split, where there is one, is scored every epoch."""
+
+    test: Literal["every_epoch", "at_end", "never"] = "every_epoch"
+    """When the test images are read. The published figures are the best over epochs; a search never looks."""
+    batch_size: Count = 500
+    """Images scored at once."""
+
+
+class RunSpec(Part):
+    """One run: a cohort trained on a data set with one seed. Its hash names it."""
+
+    version: Annotated[int, Field(ge=1, le=SPEC_VERSION)] = SPEC_VERSION
+    """Version of this format; a file from a newer one is refused."""
+    recipe: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")] = "custom"
+    """The recipe this run derives from; reports use it to find the published figure."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: DataSpec = DataSpec()
+    augmentation: AugmentationSpec = AugmentationSpec()
+    batch: BatchSpec = BatchSpec()
+    cohort: CohortSpec = CohortSpec()
+    losses: LossSpec = LossSpec()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    schedule: ScheduleSpec = ScheduleSpec()
+    compute: ComputeSpec = ComputeSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+
+    @property
+    def digest(self) -> str:
+        """Ten hex digits that any two runs of the same resolved spec share, and no others."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]

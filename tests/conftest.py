@@ -1,0 +1,28 @@
+"""Fixtures that every room uses: the folders of numbers and images that lie beside the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def _beside(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder}, which lies beside the checkout and is missing here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """Numbers from the published implementation."""
+    return _beside("reference")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real images to train on."""
+    return _beside("data")
