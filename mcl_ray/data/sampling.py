@@ -1,0 +1,196 @@
+"""Class-balanced batches as arithmetic on indices: which images of the training set come together in an epoch.
+
+Images are not touched here, and torch is not loaded; a batch is a row of indices, its classes side by side.
+"""
+
+# B batches, K classes a batch, C classes, m images per class
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcl_ray.errors import SpecError
+from mcl_ray.spec import BatchSpec
+
+Ints = NDArray[np.int64]
+
+
+class ClassBalancedSampler:
+    """Batches of K = size / per_class distinct classes with m = per_class images each, reproducible from (seed, epoch).
+
+    Args:
+        labels: Class of each training image, [n].
+        spec: Size and kind of the batches.
+        seed: The run's seed.
+
+    Raises:
+        SpecError: No such batch can be made of these images.
+    """
+
+    def __init__(self, labels: Ints, spec: BatchSpec, seed: int) -> None:
+        counts_C = np.bincount(labels)
+        check_batches(counts_C, spec)
+        self._spec, self._seed = spec, seed
+        self._counts_C = counts_C[counts_C > 0]
+        self._starts_C = np.cumsum(self._counts_C) - self._counts_C
+        self._labels = labels.astype(np.min_scalar_type(len(counts_C)))  # numpy sorts narrow integers fastest
+        self._num_groups_C = -(-self._counts_C // spec.per_class)
+        self.num_batches = len(labels) // spec.size
+
+    @property
+    def _num_classes_per_batch(self) -> int:
+        return self._spec.size // self._spec.per_class
+
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1) -> Ints:
+        """The batches of one epoch, as indices into the training set.
+
+        Every rank derives the same batches and takes its part of each: whole classes, contiguous, so that the parts
+        side by side are the batch.
+
+        Returns:
+            int64 [num_batches, size / world_size].
+        """
+        check_batches(self._counts_C, self._spec, world_size)
+        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch,)))
+        by_class = self._shuffled_by_class(rng)
+        draw = self._reference if self._spec.sampler == "reference" else self._balanced
+        classes_BK, positions_BKm = draw(rng)
+        indices_BKm = by_class[self._starts_C[classes_BK][..., np.newaxis] + positions_BKm]
+        share = self._num_classes_per_batch // world_size
+        mine = indices_BKm[:, rank * share : (rank + 1) * share]
+        return np.ascontiguousarray(mine.reshape(self.num_batches, share * self._spec.per_class))
+
+    def _shuffled_by_class(self, rng: np.random.Generator) -> Ints:
+        """All images, class after class, shuffled within each class."""
+        order = rng.permutation(len(self._labels))
+        return order[np.argsort(self._labels[order], kind="stable")]
+
+    def _reference(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """The published sampler: every batch draws classes afresh, and images of each class afresh."""
+        num_classes_per_batch = self._num_classes_per_batch
+        keys_BC = rng.random((self.num_batches, len(self._counts_C)))
+        classes_BK = np.argsort(keys_BC, axis=1)[:, :num_classes_per_batch]
+        return classes_BK, _subsets(rng, self._counts_C[classes_BK], self._spec.per_class)
+
+    def _balanced(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """Every image of each class about once an epoch, as far as batches of distinct classes allow.
+
+        A class of n images is ceil(n / m) groups of m; a group that reaches the end of the shuffled class goes on at
+        its start. Which groups do not fit into B whole batches is chosen uniformly. Batches are then filled one
+        after another by systematic sampling (Madow 1949): with `left` batches left and r_c groups left of class c, lay
+        the classes end to end in random order, r_c long each, and take those hit by the points u + left·k, k < K, for
+        a random u < left.
+
+        Proof that this always works, given r_c <= left and Σ r_c = K·left: points are `left` apart, so no class is
+        hit twice; the line is K·left long, so all K points hit one; a class with r_c = left is always hit, so that
+        r_c <= left - 1 and Σ r_c = K·(left - 1) hold for the next batch.
+        """
+        num_classes_per_batch, per_class = self._num_classes_per_batch, self._spec.per_class
+        remaining_C = self._groups_to_use(rng)
+        used_C = np.zeros_like(remaining_C)
+        classes_BK = np.empty((self.num_batches, num_classes_per_batch), dtype=np.int64)
+        groups_BK = np.empty_like(classes_BK)
+        steps_K = np.arange(num_classes_per_batch)
+        for batch, left in enumerate(range(self.num_batches, 0, -1)):
+            order = rng.permutation(len(remaining_C))
+            points_K = rng.integers(left) + left * steps_K
+            chosen_K = order[np.searchsorted(np.cumsum(remaining_C[order]), points_K, side="right")]
+            classes_BK[batch], groups_BK[batch] = chosen_K, used_C[chosen_K]
+            used_C[chosen_K] += 1
+            remaining_C[chosen_K] -= 1
+        positions_BKm = groups_BK[..., np.newaxis] * per_class + np.arange(per_class)
+        return classes_BK, positions_BKm % self._counts_C[classes_BK][..., np.newaxis]
+
+    def _groups_to_use(self, rng: np.random.Generator) -> Ints:
+        """How many groups of each class this epoch uses: B at most, B·K together.
+
+        As many as the class has. Where large classes are cut off at B, small ones go round again to fill the batches,
+        the smallest most often, so that no class is used more often than need be.
+        """
+        budget = self.num_batches * self._num_classes_per_batch
+        groups_C = np.minimum(self._num_groups_C, self.num_batches)
+        excess = int(groups_C.sum()) - budget
+        if excess >= 0:
+            return groups_C - rng.multivariate_hypergeometric(groups_C, excess)
+        level = _highest_level(groups_C, budget)
+        groups_C = np.maximum(groups_C, level)
+        lowest = np.flatnonzero(groups_C == level)
+        groups_C[rng.choice(lowest, budget - int(groups_C.sum()), replace=False)] += 1
+        return groups_C
+
+
+def check_batches(class_counts: Sequence[int] | Ints, spec: BatchSpec, world_size: int = 1) -> None:
+    """Check, before anything slow, that batches as `spec` wants them can be made.
+
+    Args:
+        class_counts: Training images of each class; classes without images do not count.
+        spec: Size and kind of the batches.
+        world_size: Number of workers that share a batch.
+
+    Raises:
+        SpecError: They cannot; the message says what fits.
+    """
+    counts = np.asarray(class_counts)
+    num_images, num_classes, largest = int(counts.sum()), int(np.count_nonzero(counts)), int(counts.max(initial=0))
+    size, per_class = spec.size, spec.per_class
+    if size > num_images:
+        rule, values = "batch.size <= training images", f"size={size}, images={num_images}"
+    elif size % per_class:
+        rule, values = "batch.size % batch.per_class == 0", f"size={size}, per_class={per_class}"
+    elif size > per_class * num_classes:
+        rule = "batch.size <= batch.per_class * classes"
+        values = f"size={size}, per_class={per_class}, classes={num_classes}"
+    elif per_class > largest:
+        rule, values = "batch.per_class <= images of the largest class", f"per_class={per_class}, images={largest}"
+    elif size // per_class % world_size:
+        rule = "(batch.size / batch.per_class) % workers == 0"
+        values = f"size={size}, per_class={per_class}, workers={world_size}"
+    else:
+        return
+    fix = _fix(spec, num_images, num_classes, largest, world_size)
+    raise SpecError(f"{rule} must hold, but got {values}; {fix}.")
+
+
+def _fix(spec: BatchSpec, num_images: int, num_classes: int, largest: int, world_size: int) -> str:
+    """What satisfies every rule: the smallest per_class for this size, or else a smaller size."""
+    if spec.size <= num_images:
+        for per_class in range(2, min(largest, spec.size) + 1):
+            classes, rest = divmod(spec.size, per_class)
+            if not rest and classes <= num_classes and not classes % world_size:
+                return f"per_class={per_class} fits"
+    for per_class in (spec.per_class, 2):
+        classes = min(num_classes, spec.size // per_class, num_images // per_class) // world_size * world_size
+        if classes and per_class <= largest:
+            return f"size={per_class * classes} fits with per_class={per_class}"
+    return f"no size fits {num_images} images of {num_classes} classes on {world_size} workers"
+
+
+def _highest_level(groups_C: Ints, budget: int) -> int:
+    """The highest level up to which all classes can be raised within the budget: Σ max(g_c, level) <= budget."""
+    low, high = 0, budget
+    while low < high:
+        middle = (low + high + 1) // 2
+        if np.maximum(groups_C, middle).sum() <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _subsets(rng: np.random.Generator, counts: Ints, size: int) -> Ints:
+    """For each n of `counts` [...], `size` distinct numbers below n, uniformly (Floyd); with repeats where n < size.
+
+    Returns:
+        [..., size].
+    """
+    subsets = np.empty((*counts.shape, size), dtype=np.int64)
+    enough = counts >= size
+    for step in range(size):
+        last = np.where(enough, counts - size + step, counts - 1)
+        drawn = rng.integers(last + 1)
+        taken = (subsets[..., :step] == drawn[..., np.newaxis]).any(axis=-1) & enough
+        subsets[..., step] = np.where(taken, last, drawn)
+    return subsets

@@ -1,0 +1,242 @@
+"""Reading a pickle from a stranger: arrays, lists, dicts, text, bytes and numbers, and nothing else.
+
+The only unpickler of the project. It calls no code but the few builders below, whatever the file asks for.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import re
+import reprlib
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcl_ray.errors import DataError
+
+Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Plain"] | NDArray[Any]
+
+MAX_OPCODES = 10_000_000
+"""CIFAR-100 has about half a million. Bounds time, and the memory of the unpickler's memo."""
+MAX_DEPTH = 4
+"""Containers in containers. CIFAR-100 has a dict of lists."""
+MAX_DIMENSIONS = 8
+NUMERIC = re.compile(r"(b1|[iu][1248]|f[248])")
+_OPCODES = """
+    PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT
+    BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE
+    SHORT_BINUNICODE BINUNICODE8 EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT
+    SETITEM SETITEMS GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
+"""
+OPCODES = frozenset(_OPCODES.split())
+"""What numbers, text, containers and arrays are written with: no extension codes, persistent ids or instances."""
+
+
+def read_pickle(raw: bytes, name: str) -> dict[str, Plain]:
+    """Read a pickled dict without running anything that it carries.
+
+    Keys become text. Strings that Python 2 wrote come back as bytes, tuples as lists, arrays read-only.
+
+    Args:
+        raw: The pickle.
+        name: What the errors call it.
+
+    Raises:
+        DataError: It is damaged, or asks for anything but plain data.
+    """
+    try:
+        _check_opcodes(raw)
+        value = _PlainUnpickler(raw).load()
+        plain = _plain(value, MAX_DEPTH, {})
+    except DataError as error:
+        raise DataError(f"{name} is refused: {error}") from None
+    except Exception as error:  # a hostile pickle ends in almost any exception, and none of them is our bug
+        raise DataError(f"{name} is damaged: {type(error).__name__}: {error}") from error
+    if not isinstance(plain, dict):
+        raise DataError(f"{name} must hold a dict, but got {type(plain).__name__}")
+    return plain
+
+
+def _check_opcodes(raw: bytes) -> None:
+    """Refuse unknown opcodes, and memo positions that would make the unpickler reserve gigabytes."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(raw)):
+        if opcode.name not in OPCODES:
+            raise DataError(f"plain data is written without the opcode {opcode.name}")
+        if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= count:
+            raise DataError(f"memo positions must be given in order, but got {argument} at opcode {count}")
+        if count >= MAX_OPCODES:
+            raise DataError(f"a file may have {MAX_OPCODES:,} opcodes at most")
+
+
+class _Frozen:
+    """Base of what lies on the unpickler's stack for us: a pickle can set nothing on it."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise DataError(f"nothing can be set on {type(self).__name__.lstrip('_').lower()}")
+
+
+class _Builder(_Frozen):
+    """What a pickle gets in place of a global: callable, and otherwise inert."""
+
+    __slots__ = ("_build",)
+
+    def __init__(self, build: Callable[..., object]) -> None:
+        self._build = build
+
+    def __call__(self, *arguments: object) -> object:
+        return self._build(*arguments)
+
+
+class _Dtype(_Frozen):
+    """A numeric dtype under construction."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, code: object, *_: object) -> None:
+        text = _text(code)
+        if not NUMERIC.fullmatch(text):
+            raise DataError(f"arrays must be numeric, but got dtype {text!r}")
+        self.dtype: np.dtype[Any] = np.dtype(text)
+
+    def __setstate__(self, state: object) -> None:  # type: ignore[override]
+        match state:
+            case (3, byte_order, None, None, None, -1, -1, 0) if (order := _text(byte_order)) in ("<", ">", "|", "="):
+                self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
+            case _:
+                raise DataError(f"numeric dtypes have no fields, but got the state {reprlib.repr(state)}")
+
+
+class _Array(_Frozen):
+    """An array under construction: empty until its state arrives."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: NDArray[Any] | None = None) -> None:
+        self.array = array
+
+    def __setstate__(self, state: object) -> None:  # type: ignore[override]
+        match state:
+            case (1, tuple() as shape, _Dtype() as dtype, bool() | 0 | 1 as fortran, bytes() as data):
+                self.array = _from_bytes(data, dtype, shape, "F" if fortran else "C")
+            case _:
+                raise DataError("arrays of numbers have the state (1, shape, dtype, order, bytes)")
+
+
+def _text(value: object) -> str:
+    """Text that Python 2 may have written as bytes."""
+    if isinstance(value, bytes):
+        return value.decode("ascii")
+    if not isinstance(value, str):
+        raise DataError(f"text was expected, but got {type(value).__name__}")
+    return value
+
+
+def _from_bytes(data: bytes | bytearray, dtype: _Dtype, shape: tuple[object, ...], order: str) -> NDArray[Any]:
+    """View `data` as an array, whose size is what the bytes are and never what the shape claims."""
+    sizes = [size for size in shape[:MAX_DIMENSIONS] if type(size) is int and 0 <= size < 2**63]
+    if len(sizes) != len(shape) or math.prod(sizes) * dtype.dtype.itemsize != len(data):
+        raise DataError(f"{len(data)} bytes are no array of shape {reprlib.repr(shape)} and dtype {dtype.dtype}")
+    array = np.frombuffer(data, dtype=dtype.dtype).reshape(sizes, order="F" if order == "F" else "C")
+    array.flags.writeable = False
+    return array
+
+
+def _reconstruct(kind: object, shape: object, _code: object) -> _Array:
+    if kind is not NDARRAY or shape != (0,):
+        raise DataError(f"arrays start as an empty ndarray, but got the shape {reprlib.repr(shape)}")
+    return _Array()
+
+
+def _from_buffer(data: object, dtype: object, shape: object, order: object) -> _Array:
+    match data, dtype, shape, order:
+        case ((bytes() | bytearray()), _Dtype(), tuple(), ("C" | "F")):
+            return _Array(_from_bytes(data, dtype, shape, order))
+    raise DataError("arrays of numbers are made from (bytes, dtype, shape, order)")
+
+
+def _empty_bytes(*arguments: object) -> bytes:
+    if arguments:
+        raise DataError("bytes() is called without arguments only")
+    return b""
+
+
+class _Latin1(_Frozen):
+    """How protocol 2 writes bytes. The budget keeps one long text from being encoded a million times."""
+
+    __slots__ = ("_bytes_left",)
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._bytes_left = budget_bytes
+
+    def __call__(self, text: object, encoding: object) -> bytes:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise DataError(f"bytes are written as latin1 text, but got {type(text).__name__}")
+        self._bytes_left -= len(text)
+        if self._bytes_left < 0:
+            raise DataError("its bytes are longer than itself")
+        return text.encode("latin1")
+
+
+def _never(*_: object) -> NoReturn:
+    raise DataError("numpy.ndarray is not called directly")
+
+
+NDARRAY = _Builder(_never)
+DTYPE = _Builder(_Dtype)
+BYTES = _Builder(_empty_bytes)
+BUILDERS = {
+    ("numpy", "ndarray"): NDARRAY,
+    ("numpy", "dtype"): DTYPE,
+    ("numpy.core.multiarray", "_reconstruct"): _Builder(_reconstruct),
+    ("numpy._core.multiarray", "_reconstruct"): _Builder(_reconstruct),
+    ("numpy.core.numeric", "_frombuffer"): _Builder(_from_buffer),
+    ("numpy._core.numeric", "_frombuffer"): _Builder(_from_buffer),
+    ("__builtin__", "bytes"): BYTES,
+    ("builtins", "bytes"): BYTES,
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """An unpickler to which every global but the builders is unknown."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(io.BytesIO(raw), encoding="bytes")
+        self._latin1 = _Latin1(len(raw))
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self._latin1
+        if (module, name) not in BUILDERS:
+            raise DataError(f"it asks for {module}.{name}, which is no plain data")
+        return BUILDERS[module, name]
+
+    def persistent_load(self, pid: object) -> NoReturn:
+        raise DataError(f"it refers to the persistent object {reprlib.repr(pid)}")
+
+
+def _plain(value: object, depth: int, done: dict[int, Plain]) -> Plain:
+    """Check `value` to the last leaf and free it of placeholders; `done` keeps shared parts from being walked twice."""
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return value
+    if isinstance(value, _Array) and value.array is not None:
+        return value.array
+    if id(value) in done:
+        return done[id(value)]
+    if depth == 0:
+        raise DataError(f"containers may be nested {MAX_DEPTH} deep at most")
+    result: Plain
+    if isinstance(value, list | tuple):
+        result = [_plain(item, depth - 1, done) for item in value]
+    elif isinstance(value, dict):
+        result = {_text(key): _plain(item, depth - 1, done) for key, item in value.items()}
+    else:
+        raise DataError(f"plain data was expected, but got {type(value).__name__.lstrip('_')}")
+    done[id(value)] = result
+    return result
