@@ -1,0 +1,67 @@
+"""What a model costs: parameters and multiply-adds. Times and memory are measured elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+# A batch norm that trains refuses a single value per channel, which one image can leave it with.
+_IMAGES = 2
+
+
+def parameter_count(model: nn.Module, *, without: Iterable[nn.Module] = ()) -> int:
+    """Number of learnt values, each counted once, those of the modules in `without` left out."""
+    left_out = {id(parameter) for module in without for parameter in module.parameters()}
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in left_out)
+
+
+def multiply_adds(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    *,
+    without: Iterable[nn.Module] = (),
+    ignore_dilation: bool = False,
+) -> int:
+    """Multiply-adds of all convolutions and linear layers for one image; nothing is computed but shapes.
+
+    Args:
+        model: takes images [B, K, H, W].
+        image_shape: K, H, W.
+        without: modules whose layers are not counted; the published figures of a cohort leave out its heads.
+        ignore_dilation: count a dilated convolution as the published figures do. They derive its output size from its
+            padding as if it were not dilated, and so count 34 × 34 positions where a 3 × 3 convolution of dilation 2
+            has 32 × 32.
+
+    Biases, norms and activations are not counted, nor are products of two activations.
+    """
+    left_out = {id(layer) for module in without for layer in module.modules()}
+    counts: list[int] = []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        per_position = layer.weight[0].numel() if isinstance(layer.weight, Tensor) else 0
+        if isinstance(layer, nn.Conv2d) and ignore_dilation:
+            num_outputs = layer.out_channels * _undilated_positions(layer, inputs[0])
+        else:
+            num_outputs = output[0].numel()
+        counts.append(num_outputs * per_position)
+
+    meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in model.state_dict().items()}
+    images = torch.empty(_IMAGES, *image_shape, device="meta")
+    with ExitStack() as hooks, torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear) and id(layer) not in left_out:
+                hooks.callback(layer.register_forward_hook(count).remove)
+        functional_call(model, meta, (images,))
+    return sum(counts)
+
+
+def _undilated_positions(conv: nn.Conv2d, maps: Tensor) -> int:
+    if isinstance(conv.padding, str):
+        raise ValueError(f"ignore_dilation needs padding given in pixels, but got padding={conv.padding!r}")
+    sizes = zip(maps.shape[2:], conv.padding, conv.kernel_size, conv.stride, strict=True)
+    return prod((size + 2 * padding - kernel) // stride + 1 for size, padding, kernel, stride in sizes)
