@@ -1,0 +1,1 @@
+"""The loss: the contrast grid, its four terms (read `terms` first), and logit distillation."""
