@@ -1,0 +1,112 @@
+"""The learning curves of one run as a figure: accuracies per split, and the terms of the training loss.
+
+The figures of a search are `plots.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mcl_ray.results import series
+from mcl_ray.results.series import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Point
+from mcl_ray.results.style import BAND, BLACK, STYLE, palette
+
+LINES = ("-", "--", "-.", ":")
+MARKERS = "osD^vP*Xd<>ph8H1"
+LOG_LOSS_FROM_RATIO = 20.0
+
+
+def learning_curves(epochs: pa.Table, run_id: str) -> Figure:
+    """Accuracy of every peer, their mean and their ensemble on each scored split; the terms of the training loss."""
+    own = series.of_run(epochs, run_id)
+    splits = [split for split in series.scored_splits(own) if _curve(own, Objective(split, "top1", "mean"))]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.0, 3.5 * (len(splits) + 1)), layout="constrained")
+        panels = figure.subplots(len(splits) + 1, 1, squeeze=False, sharex=True)[:, 0]
+        for panel, split in zip(panels, splits, strict=False):
+            _draw_accuracies(panel, own, split)
+        _draw_losses(panels[-1], own)
+        panels[-1].set_xlabel("Epoch")
+        panels[-1].xaxis.get_major_locator().set_params(integer=True)
+        figure.suptitle(textwrap.fill(run_id, 90), fontsize=10)
+    return figure
+
+
+def _curve(own: pa.Table, objective: Objective) -> list[Point]:
+    return next(iter(series.points(own, objective).values()), [])
+
+
+def _draw(panel: Axes, curve: Sequence[Point], rank: int, **style: Any) -> None:
+    """Markers are staggered, so that curves on top of each other stay apart."""
+    every = max(1, len(curve) // 8)
+    panel.plot(
+        [point.epoch for point in curve],
+        [point.value for point in curve],
+        markevery=(rank % every, every),
+        markersize=4.5,
+        **style,
+    )
+
+
+def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
+    names = [name for name in series.members(own, split) if name != "best"]
+    peers = [name for name in names if name.startswith("peer")]
+    for rank, name in enumerate(names):
+        style: dict[str, Any]
+        if name in peers:
+            style = {
+                "color": palette(rank / max(1, len(peers) - 1)),
+                "linestyle": LINES[rank % 4],
+                "marker": MARKERS[rank % 16],
+            }
+            style |= {"linewidth": 0.8 if len(peers) > 8 else 1.2, "zorder": 3}
+        elif name == "mean":
+            style = {"color": BAND, "linewidth": 5.0, "zorder": 2}
+        else:
+            style = {"color": BLACK, "linestyle": (0, (5, 1.5)), "linewidth": 1.8, "zorder": 4}
+            style |= {"marker": "s", "markerfacecolor": "white"}
+        _draw(panel, _curve(own, Objective(split, "top1", name)), rank, label=MEMBER_LABELS.get(name, name), **style)
+    panel.set_ylabel(f"{METRIC_LABELS['top1']},\n{split} (%)")
+    _legend_beside(panel, len(names))
+
+
+def _draw_losses(panel: Axes, own: pa.Table) -> None:
+    curves = {term: _curve(own, Objective("train", term, "cohort")) for term in LOSS_LABELS}
+    curves = {term: curve for term, curve in curves.items() if curve}
+    for rank, (term, curve) in enumerate(curves.items()):
+        style = {
+            "color": palette(rank / max(1, len(curves) - 1)),
+            "linestyle": LINES[rank % 4],
+            "marker": MARKERS[rank],
+        }
+        _draw(panel, curve, rank, label=LOSS_LABELS[term], linewidth=1.4, **style)
+    if wants_log(curves):
+        panel.set_yscale("log")
+    panel.set_ylabel("Training loss,\nby term")
+    _legend_beside(panel, len(curves))
+
+
+def wants_log(curves: Mapping[str, Sequence[Point]]) -> bool:
+    """Whether losses are too far apart for a linear axis."""
+    values = [point.value for curve in curves.values() for point in curve if math.isfinite(point.value)]
+    return bool(values) and min(values) > 0 and max(values) / min(values) > LOG_LOSS_FROM_RATIO
+
+
+def _legend_beside(panel: Axes, num_entries: int) -> None:
+    if num_entries:
+        panel.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            fontsize=7.5 if num_entries > 12 else 8.5,
+            labelspacing=0.25,
+            handlelength=3.6,
+            frameon=False,
+        )

@@ -1,0 +1,64 @@
+"""Where a number comes from: machine and code, as every run's record carries them.
+
+What was trained is the spec; this is only what a reader needs to trust or repeat the figure.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mcl_ray
+
+
+def processor() -> str:
+    """The processor's model and the cores this process may use, `Xeon …, 8 cores`."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = named[0] if named else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{model}, {cores} core{'s' if cores > 1 else ''}"
+
+
+def code_version() -> str:
+    """The package's version, with the commit when it runs from a checkout: `0.1.0+1a2b3c4-dirty`."""
+    checkout = Path(mcl_ray.__file__).parents[1]
+    git = shutil.which("git")
+    # A package installed below somebody else's repository must not carry that repository's commit.
+    if git is None or not (checkout / ".git").exists():
+        return mcl_ray.__version__
+    command = [git, "-C", str(checkout), "describe", "--always", "--dirty", "--exclude", "*"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return f"{mcl_ray.__version__}+{answer.stdout.strip()}" if answer.returncode == 0 else mcl_ray.__version__
+
+
+def torch_version() -> str | None:
+    """The installed torch, without importing it."""
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Machine and code of a run or a sweep; the defaults describe this process on a CPU."""
+
+    host: str = field(default_factory=platform.node)
+    hardware: str = field(default_factory=processor)
+    """Processor or GPU model, and how many."""
+    code_version: str = field(default_factory=code_version)
+    torch_version: str | None = field(default_factory=torch_version)
+    parameters: int | None = None
+    """Trained numbers in the whole cohort."""
+    multiply_adds: int | None = None
+    """Multiply-adds of one image through the whole cohort."""

@@ -1,0 +1,164 @@
+"""The figures of a search as files: parallel coordinates, importances, accuracy against each parameter.
+
+The learning curves of one run are `curves.py`; they are offered here too, so that one name gives all four.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from mcl_ray.results import series
+from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
+from mcl_ray.results.curves import learning_curves
+from mcl_ray.results.series import METRIC_LABELS, Objective
+from mcl_ray.results.style import BLACK, GREY, STYLE, goodness, palette, save
+from mcl_ray.results.tables import Ranked
+from mcl_ray.results.text import setting
+
+__all__ = [
+    "accuracy_by_parameter",
+    "caption",
+    "importance_bars",
+    "learning_curves",
+    "parallel_coordinates",
+    "save",
+]
+
+
+def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str) -> Figure:
+    """One line per configuration through its parameters to its objective; the darker, the better."""
+    shown, figure_of = scored(rows), Objective.parse(objective)
+    axes, values = parameter_axes(shown), values_of(shown)
+    width = max(6.5, 1.7 * (len(axes) + 1) + 1.5)
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(width, 5.0), layout="constrained")
+        panel = figure.subplots()
+        panel.set_axis_off()
+        goal = _objective_axis(figure_of, values)
+        colours, scale = goodness(mode), Normalize(*goal.limits)
+        for rank in reversed(range(len(shown))):
+            heights = [_height(axis, axis.places[rank]) for axis in (*axes, goal)]
+            best = rank == 0
+            style: dict[str, Any] = {
+                "linewidth": 2.6 if best else 1.1,
+                "marker": "o" if best else None,
+                "alpha": 1.0 if best else 0.75,
+            }
+            panel.plot(range(len(heights)), heights, color=colours(scale(values[rank])), clip_on=False, **style)
+        for place, axis in enumerate((*axes, goal)):
+            _draw_upright(panel, place, axis, is_last=place == len(axes))
+        panel.set_xlim(-0.35, len(axes) + 0.45)
+        bar = figure.colorbar(ScalarMappable(scale, colours), ax=panel, pad=0.01, aspect=30)
+        bar.set_label(figure_of.label)
+        figure.suptitle(f"{len(shown)} of {len(rows)} configurations; thick with dots: the best", fontsize=10)
+    return figure
+
+
+def _objective_axis(objective: Objective, values: Sequence[float]) -> ParameterAxis:
+    low, high = min(values), max(values)
+    ticks = tuple(
+        (value, objective.format(value)) for value in ([low] if low == high else [low, (low + high) / 2, high])
+    )
+    label = f"{METRIC_LABELS.get(objective.metric, objective.metric)}{' (%)' if objective.unit else ''}"
+    return ParameterAxis(parameter=objective.key, label=label, kind="linear", places=tuple(values), ticks=ticks)
+
+
+def _height(axis: ParameterAxis, place: float) -> float:
+    low, high = axis.limits
+    return (place - low) / (high - low)
+
+
+def _draw_upright(panel: Axes, place: int, axis: ParameterAxis, *, is_last: bool) -> None:
+    panel.plot([place, place], [0, 1], color=GREY, linewidth=1, zorder=3)
+    label = textwrap.fill(axis.label, 15)
+    panel.annotate(label, (place, 1), (0, 12), textcoords="offset points", ha="center", va="bottom", fontsize=9.5)
+    for tick, name in axis.ticks:
+        box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
+        side: dict[str, Any] = {"xytext": (6, 0), "ha": "left"} if is_last else {"xytext": (-6, 0), "ha": "right"}
+        panel.plot([place], [_height(axis, tick)], marker="_", color=GREY, markersize=7, zorder=3)
+        panel.annotate(
+            name,
+            (place, _height(axis, tick)),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            bbox=box,
+            zorder=5,
+            **side,
+        )
+
+
+def importance_bars(importances: Mapping[str, float], objective: str) -> Figure:
+    """How much of the objective's variance each parameter explains."""
+    ordered = sorted(importances.items(), key=lambda item: item[1])
+    names = series.short_names([name for name, _ in ordered])
+    with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        figure = Figure(figsize=(7.5, 1.4 + 0.36 * len(ordered)), layout="constrained")
+        panel = figure.subplots()
+        labels = [textwrap.fill(names[name], 28) for name, _ in ordered]
+        bars = panel.barh(range(len(ordered)), [100 * value for _, value in ordered], color=palette(0.35), height=0.62)
+        panel.set_yticks(range(len(ordered)), labels)
+        panel.bar_label(bars, [f"{100 * value:.1f}" for _, value in ordered], padding=3)
+        panel.set_xlim(0, 112)
+        panel.set_xlabel(textwrap.fill(f"Share of the variance of {objective} (%), fANOVA", 80))
+    return figure
+
+
+def accuracy_by_parameter(rows: Sequence[Ranked], objective: str) -> Figure:
+    """The objective against each searched parameter, one panel each."""
+    shown, figure_of = scored(rows), Objective.parse(objective)
+    axes = parameter_axes(shown)
+    columns = min(3, len(axes))
+    lines = math.ceil(len(axes) / columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.2 + 3.4 * columns, 0.7 + 2.9 * lines), layout="constrained")
+        panels = list(figure.subplots(lines, columns, squeeze=False, sharey=True).flat)
+        for panel, axis in zip(panels, axes, strict=False):
+            _draw_scatter(panel, axis, shown)
+        for panel in panels[len(axes) :]:
+            panel.set_axis_off()
+        figure.supylabel(textwrap.fill(figure_of.label, 40 if lines == 1 else 80), fontsize=9.5)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8.5)
+    return figure
+
+
+def _draw_scatter(panel: Axes, axis: ParameterAxis, rows: Sequence[Ranked]) -> None:
+    styles = {"finished": ("o", (*palette(0.25)[:3], 0.55)), "other state": ("^", "none"), "best": ("*", BLACK)}
+    for name, (marker, face) in styles.items():
+        chosen = [
+            (axis.places[rank], row)
+            for rank, row in enumerate(rows)
+            if name == ("best" if rank == 0 else "finished" if row.state == "finished" else "other state")
+        ]
+        if not chosen:
+            continue
+        xs, ys = [place for place, _ in chosen], values_of([row for _, row in chosen])
+        spread = [row.std or 0.0 for _, row in chosen]
+        if any(spread):
+            panel.errorbar(xs, ys, yerr=spread, fmt="none", ecolor=GREY, elinewidth=0.8, zorder=2)
+        size = 130 if name == "best" else 26
+        panel.scatter(
+            xs, ys, s=size, marker=marker, facecolors=face, edgecolors=BLACK, linewidths=0.7, label=name, zorder=3
+        )
+    low, high = axis.limits
+    panel.set_xlim(low - 0.07 * (high - low), high + 0.07 * (high - low))
+    crowded = max(len(name) for _, name in axis.ticks) > 10 or sum(len(name) for _, name in axis.ticks) > 26
+    rotation: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    panel.set_xticks([place for place, _ in axis.ticks], [name for _, name in axis.ticks], fontsize=8, **rotation)
+    panel.set_xlabel(textwrap.fill(axis.label + (" (log scale)" if axis.kind == "log" else ""), 32))
+
+
+def caption(row: Ranked) -> str:
+    """A configuration in one line."""
+    names = series.short_names(list(row.searched))
+    return ", ".join(f"{names[name]}={setting(value)}" for name, value in row.searched.items())

@@ -1,0 +1,39 @@
+"""What the writers of runs and of sweeps share: a folder, its lock, and a record of one row.
+
+The columns are `schema.py`; who fills them is `run_writer.py` and `sweep_writer.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from mcl_ray.results import schema
+from mcl_ray.results.files import FolderLock, write_atomically
+
+
+class RecordWriter:
+    """Owns a folder and the one-row file in it, until it is finished or closed."""
+
+    def __init__(self, folder: Path, lock: FolderLock, file_name: str, kind: schema.Kind, row: dict[str, Any]) -> None:
+        self.folder, self._lock, self._row = folder, lock, row
+        self._path, self._kind = folder / file_name, kind
+        self._earlier_s, self._started = float(row["wall_time_s"]), time.monotonic()
+
+    def _write_row(self, **changes: object) -> None:
+        assert self._lock.held, f"{self.folder} was given back and cannot be written"
+        self._row |= changes | {"wall_time_s": self._earlier_s + time.monotonic() - self._started}
+        write_atomically(self._path, schema.to_parquet(schema.table(self._kind, [self._row])))
+
+    @property
+    def state(self) -> str:
+        """How the record stands."""
+        return str(self._row["state"])
+
+    def close(self) -> None:
+        """Gives the folder back without a word about the state: it then reads as interrupted."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self

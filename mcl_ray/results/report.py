@@ -1,0 +1,175 @@
+"""Composes a report: figures as PNG and one page, written beside the results they tell of.
+
+Importances are handed in, since they need a library that this package does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from mcl_ray.results import interactive, page, plots, reading, series, tables, text
+from mcl_ray.results.files import ensure_writable, write_atomically
+from mcl_ray.results.page import Section
+from mcl_ray.results.series import MEMBER_LABELS, Importances, Objective
+from mcl_ray.results.tables import Ranked
+from mcl_ray.results.text import origin, ranking_cells, run_facts
+from mcl_ray.spec import RunSpec
+
+ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
+PAGE_FILE = "report.html"
+
+
+def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]:
+    """Writes `report/` into a sweep or a run; for a results root, into every sweep and every run outside of sweeps.
+
+    Raises:
+        StoreError: `path` holds no results, damaged ones, or cannot be written.
+    """
+    if reading.is_run(path):
+        return _report_run(path)
+    if reading.is_sweep(path):
+        return _report_sweep(path, importances)
+    sweeps = reading.sweep_folders(path)
+    alone = [folder for folder in reading.run_folders(path) if folder.parent == path / "runs"]
+    reports = [*(_report_sweep(folder, importances) for folder in sweeps), *(_report_run(folder) for folder in alone)]
+    return [written for report in reports for written in report]
+
+
+def _report_run(folder: Path) -> list[Path]:
+    runs, epochs = reading.read_runs(folder), reading.read_epochs(folder)
+    summary = tables.summary(runs, epochs)
+    run_id, run = summary.run["run_id"], summary.run
+    cells = [_score_cells(score) for score in summary.scores]
+    facts = {"recipe": run["recipe"], "state": run["state"], "seed": str(run["seed"])}
+    facts |= {"epochs": f"{run['epochs_done']} of {run['epochs_planned']}", "attempts": str(run["attempt"])}
+    headers = ["member", "split", "epoch", "top-1 (%)", "top-5 (%)"]
+    sections = [Section(title="Accuracy at the last epoch", note=_RUN_NOTE, headers=headers, cells=cells)]
+    figures: dict[str, Figure] = {}
+    if epochs.num_rows:
+        figures["learning_curves"] = plots.learning_curves(epochs, run_id)
+        sections.append(Section(title="Learning curves", figure=interactive.learning_curves(epochs, run_id)))
+    sections.append(Section(title="Spec", code=_in_order(run["spec"])))
+    content = page.render(f"Run {run_id}", facts | run_facts(summary), sections)
+    return _write(folder / reading.REPORT_FOLDER, figures, content)
+
+
+def _score_cells(score: tables.MemberScore) -> list[str]:
+    top5 = "–" if score.top5 is None else f"{score.top5:.2f}"
+    return [MEMBER_LABELS.get(score.member, score.member), score.split, str(score.epoch), f"{score.top1:.2f}", top5]
+
+
+_RUN_NOTE = (
+    "One run (n=1). Accuracies are those of the last epoch that was scored. best_peer_best_epoch is the best peer's "
+    "test accuracy at its best test epoch, the figure of the published tables."
+)
+
+
+def _report_sweep(folder: Path, importances: ImportanceSource) -> list[Path]:
+    sweep = reading.read_row(folder / reading.SWEEP_FILE, "sweeps")
+    runs, epochs = reading.read_runs(folder), reading.read_epochs(folder)
+    objective, mode = sweep["objective"], sweep["mode"]
+    rows = tables.ranking(runs, epochs, objective, mode)
+    headers, cells = ranking_cells(rows, objective)
+    sections = [Section(title="Ranking", note=_ranking_note(objective, mode, epochs), headers=headers, cells=cells)]
+    figures: dict[str, Figure] = {}
+    if any(row.value is not None for row in rows):
+        best = rows[0]
+        figures["learning_curves"] = plots.learning_curves(epochs, best.run_ids[0])
+        curves = interactive.learning_curves(epochs, best.run_ids[0])
+        sections.append(Section(title="Learning curves of the best run", note=best.run_ids[0], figure=curves))
+        if text.parameters_of(rows):
+            _add_search_figures(rows, objective, mode, importances, figures, sections)
+        sections.append(Section(title="Best spec", code=_spec_yaml(runs, best.run_ids[0])))
+    content = page.render(f"Sweep {sweep['name']}", _sweep_facts(sweep, rows, runs), sections)
+    return _write(folder / reading.REPORT_FOLDER, figures, content)
+
+
+def _add_search_figures(
+    rows: Sequence[Ranked],
+    objective: str,
+    mode: str,
+    importances: ImportanceSource,
+    figures: dict[str, Figure],
+    sections: list[Section],
+) -> None:
+    figures["parallel_coordinates"] = plots.parallel_coordinates(rows, objective, mode)
+    lines = interactive.parallel_coordinates(rows, objective, mode)
+    figures["accuracy_by_parameter"] = plots.accuracy_by_parameter(rows, objective)
+    dots = interactive.accuracy_by_parameter(rows, objective, mode)
+    sections.append(Section(title="Parallel coordinates", note=_LINES_NOTE, figure=lines))
+    sections.append(Section(title=f"{Objective.parse(objective).label} by parameter", note=_DOTS_NOTE, figure=dots))
+    found = _importances(importances, rows)
+    bars = interactive.importance_bars(found.values, objective) if found.values else None
+    if found.values:
+        figures["importances"] = plots.importance_bars(found.values, objective)
+    sections.append(Section(title="Importance of the parameters", note=found.reason or "", figure=bars))
+
+
+_LINES_NOTE = "One line per configuration, darker is better. Drag along an axis to choose lines."
+_DOTS_NOTE = "The star is the best configuration, triangles did not run to their end. Bars are ± std over seeds."
+
+
+def _importances(source: ImportanceSource, rows: Sequence[Ranked]) -> Importances:
+    if source is None:
+        return Importances(reason="not computed")
+    return source(rows) if callable(source) else Importances(values=source)
+
+
+def _ranking_note(objective: str, mode: str, epochs: pa.Table) -> str:
+    figure = Objective.parse(objective)
+    order = "highest" if mode == "max" else "lowest"
+    seen = "" if "test" in series.scored_splits(epochs) else " The search never looked at the test images."
+    return (
+        f"{figure.label}, at the last epoch of each run, {order} first: the mean over the n runs of a configuration, "
+        f"which differ in the seed only, ± the sample standard deviation.{seen} Runs that were stopped early count "
+        "with the last epoch they reached. best peer, best test epoch is the figure of the published tables."
+    )
+
+
+def _spec_yaml(runs: pa.Table, run_id: str) -> str:
+    specs = dict(zip(runs["run_id"].to_pylist(), runs["spec"].to_pylist(), strict=True))
+    return _in_order(specs[run_id])
+
+
+def _in_order(spec_json: str) -> str:
+    return reading.to_yaml(RunSpec.model_validate_json(spec_json).model_dump(mode="json"))
+
+
+def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Table) -> dict[str, str]:
+    states: list[str] = runs["state"].to_pylist()
+    counts = ", ".join(f"{states.count(state)} {state}" for state in tables.STATES if state in states)
+    facts = {"sweep": sweep["sweep_id"], "state": sweep["state"]}
+    facts["objective"] = f"{sweep['objective']}, {sweep['mode']}"
+    facts["trials"] = f"{len(rows)} configurations of {sweep['trials_planned']} planned"
+    facts["runs"] = f"{len(states)} ({counts or 'none'})"
+    if rows and rows[0].value is not None:
+        figure, best = series.Objective.parse(sweep["objective"]), rows[0]
+        spread = "" if best.std is None else f" ± {figure.format(best.std)}"
+        value = f"{figure.format(rows[0].value)}{spread} {figure.unit}".strip()
+        facts["best"] = f"{value} (n={best.n}): {plots.caption(best)}"
+    return facts | origin(sweep)
+
+
+def _write(folder: Path, figures: Mapping[str, Figure], content: str) -> list[Path]:
+    ensure_writable(folder)
+    written = [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    write_atomically(folder / PAGE_FILE, content.encode())
+    _remove_stale(folder, written)
+    return [*written, folder / PAGE_FILE]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    plots.save(figure, path)
+    return path
+
+
+def _remove_stale(folder: Path, written: Iterable[Path]) -> None:
+    """A figure of an earlier report that this one lacks would tell of other results than the page beside it."""
+    names = ("learning_curves", "parallel_coordinates", "importances", "accuracy_by_parameter")
+    for path in {folder / f"{name}.png" for name in names} - set(written):
+        path.unlink(missing_ok=True)

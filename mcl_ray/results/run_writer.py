@@ -1,0 +1,189 @@
+"""Writing a run: one writer per attempt, one row that says how it stands, one file of figures per attempt.
+
+Which figures there are is for the training loop to say; reading them back is `reading.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mcl_ray.errors import StoreError
+from mcl_ray.results import reading, schema
+from mcl_ray.results.facts import Facts
+from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
+from mcl_ray.results.record import RecordWriter
+from mcl_ray.results.schema import RunState
+from mcl_ray.spec import RunSpec
+
+CLAIM_LOCK = ".claim.lock"
+CLAIM_WAIT_S = 30.0
+
+
+class EpochRow(NamedTuple):
+    """One figure of one epoch."""
+
+    member: str
+    """`peer0` …, `mean`, `best`, `ensemble` or `cohort`."""
+    split: str
+    metric: str
+    value: float
+
+
+class RunWriter(RecordWriter):
+    """Writes one attempt of one run, and holds the run's folder until it is finished or closed."""
+
+    def __init__(self, folder: Path, lock: FolderLock, row: dict[str, Any]) -> None:
+        super().__init__(folder, lock, reading.RUN_FILE, "runs", row)
+        self._epochs = schema.SCHEMAS["epochs"].empty_table()
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        spec: RunSpec,
+        *,
+        searched: Mapping[str, Any] | None = None,
+        sweep_id: str | None = None,
+        trial_id: str | None = None,
+        facts: Facts | None = None,
+    ) -> RunWriter:
+        """Claims the next serial of this spec in `root`/runs; `root` is a results folder or a sweep's folder.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        ensure_writable(root)
+        folder = _claim_run(root, spec)
+        lock = FolderLock(folder).acquire()
+        row = _run_row(folder.name, spec, facts or Facts())
+        row |= {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
+        writer = cls(folder, lock, row)
+        try:
+            write_atomically(folder / reading.SPEC_FILE, reading.to_yaml(spec.model_dump(mode="json")).encode())
+            writer._write_row()
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
+    @classmethod
+    def resume(cls, run_folder: Path, *, facts: Facts | None = None) -> RunWriter:
+        """Starts the next attempt of a run that did not finish.
+
+        Raises:
+            StoreError: there is no run, it is finished, or another process writes it.
+        """
+        return cls._reopen(run_folder, facts, may_be_finished=False)
+
+    @classmethod
+    def amend(cls, run_folder: Path) -> RunWriter:
+        """Starts an attempt that adds figures to a run, finished or not; what it records replaces whole epochs.
+
+        Raises:
+            StoreError: there is no run, or another process writes it.
+        """
+        return cls._reopen(run_folder, None, may_be_finished=True)
+
+    @classmethod
+    def _reopen(cls, run_folder: Path, facts: Facts | None, *, may_be_finished: bool) -> RunWriter:
+        if not reading.is_run(run_folder):
+            raise StoreError(f"only a run can be resumed, but {run_folder} holds no {reading.RUN_FILE}")
+        lock = FolderLock(run_folder).acquire()
+        try:
+            row = reading.read_row(run_folder / reading.RUN_FILE, "runs")
+            if row["state"] == "finished" and not may_be_finished:
+                raise StoreError(f"only an unfinished run can be resumed, but {run_folder.name} is finished")
+            remove_leftovers(run_folder)
+            row |= _machine(facts or Facts()) | {"attempt": _next_attempt(run_folder, row["attempt"])}
+            writer = cls(run_folder, lock, row | {"state": "running", "error_type": None, "error": None})
+            writer._write_row()
+        except BaseException:
+            lock.release()
+            raise
+        return writer
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def attempt(self) -> int:
+        """1 for a new run, one more for every time it was resumed."""
+        return int(self._row["attempt"])
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this run's checkpoints belong; not made here."""
+        return self.folder / "checkpoints"
+
+    def describe(self, *, parameters: int, multiply_adds: int | None) -> None:
+        """Records what is known only once the cohort is built."""
+        self._write_row(parameters=parameters, multiply_adds=multiply_adds)
+
+    def record_epoch(self, epoch: int, rows: Iterable[EpochRow]) -> None:
+        """Appends the figures of a 1-based epoch; on return they are on the disk, and any process can read them."""
+        assert epoch >= 1, f"epochs count from 1, but got {epoch}"
+        places = {"run_id": self.run_id, "attempt": self.attempt, "epoch": epoch}
+        added = schema.table("epochs", [places | row._asdict() for row in rows])
+        epochs = pa.concat_tables([self._epochs, added]).combine_chunks()
+        write_atomically(self.folder / f"epochs-a{self.attempt:04d}.parquet", schema.to_parquet(epochs))
+        self._epochs = epochs
+        self._write_row(epochs_done=epoch)
+
+    def finish(self, state: RunState, error: BaseException | None = None) -> None:
+        """Records how the run ended and gives its folder back."""
+        told = {"error_type": type(error).__name__, "error": str(error)} if error is not None else {}
+        try:
+            self._write_row(state=state, **told)
+        finally:
+            self.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self._row["state"] == "running":
+            self.finish("failed" if isinstance(error, Exception) else "interrupted", error)
+        self.close()
+
+
+def _claim_run(root: Path, spec: RunSpec) -> Path:
+    """Names are unique in the whole root, so that the tables of several sweeps can be read as one."""
+    whole, stem = reading.results_root(root), f"{spec.recipe}-{spec.digest}"
+    with FolderLock(whole, name=CLAIM_LOCK, wait_s=CLAIM_WAIT_S):
+        return claim_folder(root / "runs", stem, reading.highest_serial(whole, stem) + 1)
+
+
+def _run_row(run_id: str, spec: RunSpec, facts: Facts) -> dict[str, Any]:
+    return _machine(facts) | {
+        "run_id": run_id,
+        "recipe": spec.recipe,
+        "digest": spec.digest,
+        "spec": schema.to_json(spec.model_dump(mode="json")),
+        "seed": spec.seed,
+        "attempt": 1,
+        "state": "running",
+        "epochs_done": 0,
+        "epochs_planned": spec.schedule.epochs,
+        "started_at": datetime.now(UTC),
+        "wall_time_s": 0.0,
+        "parameters": facts.parameters,
+        "multiply_adds": facts.multiply_adds,
+    }
+
+
+def _machine(facts: Facts) -> dict[str, Any]:
+    names = ("host", "hardware", "code_version", "torch_version")
+    return {name: getattr(facts, name) for name in names}
+
+
+def _next_attempt(run_folder: Path, recorded: int) -> int:
+    """Also counts an attempt that wrote its figures and was killed before it wrote its row."""
+    files = [path.stem.removeprefix("epochs-a") for path in run_folder.glob("epochs-a*.parquet")]
+    return max([recorded, *(int(number) for number in files)]) + 1

@@ -1,0 +1,137 @@
+"""What is stored: the columns of the three tables, their version, and Parquet bytes in both directions.
+
+No file is opened here; `files.py` moves the bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mcl_ray.errors import StoreError
+
+SCHEMA_VERSION = 1
+Kind = Literal["runs", "epochs", "sweeps"]
+RunState = Literal["running", "finished", "stopped", "failed", "interrupted"]
+"""`stopped` is a scheduler's early end; `interrupted` a signal or a machine that went away."""
+SweepState = Literal["running", "finished", "failed", "interrupted"]
+
+_KIND_KEY, _VERSION_KEY = b"mcl_ray.kind", b"mcl_ray.schema_version"
+_INSTANT = pa.timestamp("us", tz="UTC")
+
+
+def _schema(kind: Kind, *fields: tuple[str, pa.DataType], nullable: Sequence[str] = ()) -> pa.Schema:
+    columns = [pa.field(name, dtype, nullable=name in nullable) for name, dtype in fields]
+    return pa.schema(columns, metadata={_KIND_KEY: kind.encode(), _VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+SCHEMAS: dict[Kind, pa.Schema] = {
+    "runs": _schema(
+        "runs",
+        ("run_id", pa.string()),
+        ("recipe", pa.string()),
+        ("digest", pa.string()),
+        ("spec", pa.string()),
+        ("searched", pa.string()),
+        ("sweep_id", pa.string()),
+        ("trial_id", pa.string()),
+        ("seed", pa.int64()),
+        ("attempt", pa.int32()),
+        ("state", pa.string()),
+        ("error_type", pa.string()),
+        ("error", pa.string()),
+        ("epochs_done", pa.int32()),
+        ("epochs_planned", pa.int32()),
+        ("started_at", _INSTANT),
+        ("wall_time_s", pa.float64()),
+        ("host", pa.string()),
+        ("hardware", pa.string()),
+        ("code_version", pa.string()),
+        ("torch_version", pa.string()),
+        ("parameters", pa.int64()),
+        ("multiply_adds", pa.int64()),
+        nullable=("sweep_id", "trial_id", "error_type", "error", "torch_version", "parameters", "multiply_adds"),
+    ),
+    "epochs": _schema(
+        "epochs",
+        ("run_id", pa.string()),
+        ("attempt", pa.int32()),
+        ("epoch", pa.int32()),
+        ("member", pa.string()),
+        ("split", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ),
+    "sweeps": _schema(
+        "sweeps",
+        ("sweep_id", pa.string()),
+        ("name", pa.string()),
+        ("spec", pa.string()),
+        ("state", pa.string()),
+        ("objective", pa.string()),
+        ("mode", pa.string()),
+        ("trials_planned", pa.int32()),
+        ("started_at", _INSTANT),
+        ("wall_time_s", pa.float64()),
+        ("best_run_id", pa.string()),
+        ("host", pa.string()),
+        ("hardware", pa.string()),
+        ("code_version", pa.string()),
+        nullable=("best_run_id",),
+    ),
+}
+
+
+def table(kind: Kind, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an arrow table of this kind."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
+
+
+def to_parquet(content: pa.Table) -> bytes:
+    """Parquet bytes with the schema's version in the metadata and a checksum on every page."""
+    buffer = io.BytesIO()
+    pq.write_table(content, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def from_parquet(content: bytes, kind: Kind, name: object) -> pa.Table:
+    """The table in Parquet bytes; `name` is the file that errors speak of.
+
+    Raises:
+        StoreError: the bytes are damaged, of another kind, or of a newer version of the schema.
+    """
+    try:
+        found = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"a results file must be whole Parquet, but {name} is damaged: {error}") from error
+    _check_metadata(found.schema.metadata or {}, kind, name)
+    wanted = SCHEMAS[kind]
+    missing = [column for column in wanted.names if column not in found.schema.names]
+    if missing:
+        raise StoreError(f"a file of {kind} must hold every column, but {name} lacks {', '.join(missing)}")
+    try:
+        return found.select(wanted.names).cast(wanted)
+    except (pa.ArrowException, ValueError) as error:
+        raise StoreError(f"a file of {kind} must hold the types of its schema, but {name} does not: {error}") from error
+
+
+def _check_metadata(metadata: Mapping[bytes, bytes], kind: Kind, name: object) -> None:
+    found_kind = metadata.get(_KIND_KEY, b"").decode(errors="replace")
+    version = metadata.get(_VERSION_KEY, b"").decode(errors="replace")
+    if found_kind != kind or not version.isdecimal():
+        raise StoreError(f"a file of {kind} must say so in its metadata, but {name} says kind={found_kind!r}")
+    if int(version) > SCHEMA_VERSION:
+        raise StoreError(
+            f"this program reads results up to schema version {SCHEMA_VERSION}, but {name} has version {version}; "
+            "a newer mcl-ray wrote it"
+        )
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """One spelling for equal content."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

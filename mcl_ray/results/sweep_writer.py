@@ -1,0 +1,114 @@
+"""Writing a sweep's record: what was searched, how it stands, which run is best.
+
+The sweep's runs are written by `RunWriter`s that take the sweep's folder as their root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import BaseModel
+
+from mcl_ray.errors import StoreError
+from mcl_ray.results import reading, schema
+from mcl_ray.results.facts import Facts
+from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
+from mcl_ray.results.record import RecordWriter
+from mcl_ray.results.schema import SweepState
+from mcl_ray.spec import RunSpec
+
+
+class SweepWriter(RecordWriter):
+    """Writes one sweep's record, and holds the sweep's folder; its runs are written by `RunWriter`s in that folder."""
+
+    def __init__(self, folder: Path, lock: FolderLock, row: dict[str, Any]) -> None:
+        super().__init__(folder, lock, reading.SWEEP_FILE, "sweeps", row)
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        name: str,
+        spec: BaseModel,
+        *,
+        objective: str,
+        mode: str,
+        trials_planned: int,
+        facts: Facts | None = None,
+    ) -> SweepWriter:
+        """Claims a folder in `root`/sweeps, named by the sweep's name, the hash of its spec, and a serial.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        ensure_writable(root)
+        content, facts = spec.model_dump(mode="json"), facts or Facts()
+        slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "sweep"
+        digest = hashlib.sha256(schema.to_json(content).encode()).hexdigest()[:10]
+        folder = claim_folder(root / "sweeps", f"{slug}-{digest}", 1)
+        row: dict[str, Any] = {
+            "sweep_id": folder.name,
+            "name": name,
+            "spec": schema.to_json(content),
+            "state": "running",
+        }
+        row |= {"objective": objective, "mode": mode, "trials_planned": trials_planned, "wall_time_s": 0.0}
+        machine = {"host": facts.host, "hardware": facts.hardware, "code_version": facts.code_version}
+        lock = FolderLock(folder).acquire()
+        writer = cls(folder, lock, row | machine | {"started_at": datetime.now(UTC)})
+        try:
+            write_atomically(folder / reading.SWEEP_SPEC_FILE, reading.to_yaml(content).encode())
+            writer._write_row()
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
+    @classmethod
+    def resume(cls, sweep_folder: Path) -> SweepWriter:
+        """Goes on with a sweep, finished or not: a finished one may be given more trials.
+
+        Raises:
+            StoreError: there is no sweep, or another process writes it.
+        """
+        if not reading.is_sweep(sweep_folder):
+            raise StoreError(f"only a sweep can be resumed, but {sweep_folder} holds no {reading.SWEEP_FILE}")
+        lock = FolderLock(sweep_folder).acquire()
+        try:
+            remove_leftovers(sweep_folder)
+            row = reading.read_row(sweep_folder / reading.SWEEP_FILE, "sweeps")
+            writer = cls(sweep_folder, lock, row | {"state": "running"})
+            writer._write_row()
+        except BaseException:
+            lock.release()
+            raise
+        return writer
+
+    @property
+    def sweep_id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def record_best(self, run_id: str, spec: RunSpec) -> None:
+        """Keeps the best run so far, and its spec as a file that can be trained as it is."""
+        write_atomically(self.folder / reading.BEST_FILE, reading.to_yaml(spec.model_dump(mode="json")).encode())
+        self._write_row(best_run_id=run_id)
+
+    def finish(self, state: SweepState) -> None:
+        """Records how the sweep ended and gives its folder back."""
+        try:
+            self._write_row(state=state)
+        finally:
+            self.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self._row["state"] == "running":
+            self.finish("failed" if isinstance(error, Exception) else "interrupted")
+        self.close()

@@ -1,0 +1,117 @@
+"""Results that no training made: runs and sweeps with plausible curves, written through the real writers."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from mcl_ray.results.schema import RunState
+from mcl_ray.results.store import EpochRow, Facts, RunWriter, SweepWriter
+from mcl_ray.spec import CohortSpec, LossSpec, RunSpec, ScheduleSpec
+
+FACTS = Facts(host="here", hardware="a processor, 2 cores", code_version="0.1.0", torch_version="2.11.0")
+TERMS = {"loss": 9.0, "cross_entropy": 6.0, "vcl": 8.0, "icl": 16.0, "soft_vcl": 0.3, "soft_icl": 0.2}
+
+
+class SweepSpec(BaseModel):
+    """Stands for the searches' own spec."""
+
+    trials: int = 1
+    note: str = ""
+
+
+def epoch_rows(epoch: int, num_peers: int, level: float, splits: Sequence[str] = ("validation",)) -> list[EpochRow]:
+    chance = random.Random(f"{epoch}-{num_peers}-{level}")
+    rows = [EpochRow("cohort", "train", term, start / epoch**0.5 + 0.01) for term, start in TERMS.items()]
+    for split in splits:
+        top1 = [level * (1 - math.exp(-epoch / 8)) + chance.gauss(0, 0.8) for _ in range(num_peers)]
+        named = {f"peer{place}": value for place, value in enumerate(top1)}
+        named |= {"mean": sum(top1) / num_peers, "best": max(top1), "ensemble": max(top1) + 1.5}
+        rows += [EpochRow(member, split, "top1", value) for member, value in named.items()]
+        rows += [EpochRow(member, split, "top5", min(100.0, value + 15)) for member, value in named.items()]
+    return rows
+
+
+def spec(num_peers: int = 2, epochs: int = 10, seed: int = 0, **losses: float) -> RunSpec:
+    return RunSpec(
+        recipe="cifar",
+        seed=seed,
+        cohort=CohortSpec(size=num_peers),
+        losses=LossSpec(**losses),
+        schedule=ScheduleSpec(epochs=epochs),
+    )
+
+
+def write_run(
+    root: Path,
+    run_spec: RunSpec,
+    *,
+    level: float = 70.0,
+    state: RunState = "finished",
+    epochs: int | None = None,
+    error: BaseException | None = None,
+    splits: Sequence[str] = ("validation",),
+    **where: Any,
+) -> str:
+    with RunWriter.create(root, run_spec, facts=FACTS, **where) as writer:
+        for epoch in range(1, (run_spec.schedule.epochs if epochs is None else epochs) + 1):
+            writer.record_epoch(epoch, epoch_rows(epoch, run_spec.cohort.size, level, splits))
+        writer.finish(state, error)
+    return writer.run_id
+
+
+def write_sweep(
+    root: Path,
+    trials: Sequence[Mapping[str, Any]],
+    *,
+    name: str = "weights",
+    seeds: Sequence[int] = (0,),
+    epochs: int = 6,
+) -> Path:
+    """One trial per mapping of searched overrides; every seventh fails, every fifth is stopped early."""
+    with SweepWriter.create(
+        root,
+        name,
+        SweepSpec(trials=len(trials)),
+        objective="validation/top1/mean",
+        mode="max",
+        trials_planned=len(trials),
+        facts=FACTS,
+    ) as sweep:
+        for place, searched in enumerate(trials):
+            weights = {
+                key.removeprefix("losses."): value for key, value in searched.items() if key.startswith("losses.")
+            }
+            tau = 0.1 + 1e-6 * place
+            size = searched.get("cohort.size", 2)
+            level = (
+                60
+                + 8 * math.tanh(weights.get("alpha", 0.1))
+                - 2 * abs(math.log10(weights.get("beta", 0.1) + 1e-3) + 1)
+                + size
+            )
+            for seed in seeds:
+                state: RunState = "finished"
+                error, done = None, epochs
+                if place % 7 == 6:
+                    state, error, done = "failed", RuntimeError("out of memory <b>here</b>"), min(2, epochs)
+                elif place % 5 == 4:
+                    state, done = "stopped", epochs // 2
+                write_run(
+                    sweep.folder,
+                    spec(size, max(1, epochs), seed, **({"tau": tau} | weights)),
+                    level=level + seed,
+                    state=state,
+                    error=error,
+                    epochs=done,
+                    searched=searched,
+                    sweep_id=sweep.sweep_id,
+                    trial_id=str(place),
+                )
+        sweep.finish("finished")
+    return sweep.folder
