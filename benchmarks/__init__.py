@@ -1,0 +1,1 @@
+"""Measurements: each script writes JSON lines with hardware, versions, commit and n."""

@@ -1,0 +1,72 @@
+"""The evident implementation of a training step, to measure against and to prove equal numbers with.
+
+Peers one after another, losses pair by pair, float32, contiguous, every figure read back at every step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mcl_ray.cohort import Cohort
+from mcl_ray.spec import LossSpec
+
+
+def step(
+    cohort: Cohort, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, weights: LossSpec
+) -> dict[str, float]:
+    """One step; returns the unweighted terms and the total, `loss`."""
+    logits, embeddings = _forward(cohort, images)
+    terms = {"cross_entropy": sum_of([F.cross_entropy(own, labels) for own in logits])}
+    terms |= _contrastive(embeddings, labels, weights)
+    scale = {"vcl": weights.alpha, "icl": weights.beta, "soft_vcl": weights.gamma, "soft_icl": weights.lam}
+    loss = sum_of([scale.get(name, 1.0) * value for name, value in terms.items()])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return {name: value.item() for name, value in (terms | {"loss": loss}).items()}
+
+
+def _forward(cohort: Cohort, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    logits, embeddings = [], []
+    shared = cohort.stems[0](images) if cohort.shares_stem else None
+    for i in range(cohort.num_peers):
+        maps = cohort.stems[i](images) if shared is None else shared
+        features = cohort.branches[i](maps)
+        logits.append(cohort.classifiers[i](features))
+        embeddings.append(cohort.heads[i](features))
+    return logits, embeddings
+
+
+def _contrastive(embeddings: list[Tensor], labels: Tensor, weights: LossSpec) -> dict[str, Tensor]:
+    peers = range(len(embeddings))
+    pairs = [(i, j) for i in peers for j in peers if i != j]
+    temperature = weights.temperature
+
+    def similarities(i: int, j: int) -> Tensor:
+        return embeddings[i] @ embeddings[j].T / weights.tau
+
+    return {
+        "vcl": sum_of([_hard(similarities(i, i), labels) for i in peers]),
+        "icl": sum_of([_hard(similarities(i, j), labels) for i, j in pairs]),
+        "soft_vcl": sum_of([_kl(similarities(i, i), similarities(j, j), temperature) for i, j in pairs]),
+        "soft_icl": sum_of([_kl(similarities(i, j), similarities(j, i), temperature) for i, j in pairs]),
+    }
+
+
+def _hard(similarities: Tensor, labels: Tensor) -> Tensor:
+    others = ~torch.eye(len(labels), dtype=torch.bool)
+    positives = (labels[:, None] == labels[None, :]) & others
+    log_p = similarities - similarities.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)
+    return -((log_p * positives).sum(1) / positives.sum(1)).mean()
+
+
+def _kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    target = (teacher.detach() / temperature).softmax(1)
+    return temperature**2 * F.kl_div((student / temperature).log_softmax(1), target, reduction="batchmean")
+
+
+def sum_of(values: list[Tensor]) -> Tensor:
+    """Their sum, a tensor also of one value."""
+    return torch.stack(values).sum()

@@ -1,0 +1,133 @@
+"""Images per second of a training step beside the evident implementation, both in one run, in turns.
+
+    python benchmarks/step.py [--repeats 7] [--threads 2]
+
+Prints one JSON line per cohort. Ours includes augmentation and the meters; the evident step is given its images ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from benchmarks import evident
+from mcl_ray.cohort import build_cohort
+from mcl_ray.data.augment import Augment, epoch_generator
+from mcl_ray.data.dataset import ImageSet
+from mcl_ray.methods.supervised import Batch, supervised_losses
+from mcl_ray.results.store import Facts
+from mcl_ray.spec import CohortSpec, LossSpec
+from mcl_ray.training.images import DeviceImages
+from mcl_ray.training.meters import StepMeter
+
+BATCH, CLASSES = 128, 100
+COHORTS = {
+    "resnet32 ×2": CohortSpec(size=2, networks="resnet32"),
+    "wrn_16_2 ×4": CohortSpec(size=4, networks="wrn_16_2"),
+}
+WEIGHTS = LossSpec()
+Step = Callable[[], object]
+
+
+def synthetic_images() -> ImageSet:
+    """One batch of noise with two images of each of 64 classes: only its size matters."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH, 3, 32, 32), dtype=np.uint8)
+    return ImageSet(images=images, labels=np.repeat(np.arange(BATCH // 2), 2).astype(np.int64))
+
+
+def evident_step(cohort_spec: CohortSpec) -> Step:
+    """Float32, contiguous, peers one after another, losses pair by pair."""
+    torch.manual_seed(0)
+    cohort = build_cohort(cohort_spec, CLASSES)
+    optimizer = torch.optim.SGD(cohort.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    data = synthetic_images()
+    images = torch.from_numpy(data.images).float().div_(255)
+    labels = torch.from_numpy(data.labels)
+    return lambda: evident.step(cohort, optimizer, images, labels, WEIGHTS)
+
+
+def our_step(cohort_spec: CohortSpec, *, bf16: bool) -> Step:
+    """The step of the training loop, channels last."""
+    torch.manual_seed(0)
+    cohort = build_cohort(cohort_spec, CLASSES).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(cohort.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+    augment = Augment((0.5,) * 3, (0.25,) * 3, crop_padding=4, flip=True, channels_last=True)
+    device = torch.device("cpu")
+    train, generator = DeviceImages(synthetic_images(), augment, device), epoch_generator(0, 0, device)
+    indices, meter = torch.arange(BATCH), StepMeter(1_000_000, device)
+
+    def step() -> None:
+        batch = Batch(train.augmented(indices, generator), train.labels[indices], indices)
+        losses = supervised_losses(cohort, batch, WEIGHTS, bf16=bf16)
+        optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()
+        optimizer.step()
+        meter.record(losses.terms | {"loss": losses.total})
+
+    return step
+
+
+def seconds(step: Step) -> float:
+    """Wall time of one step."""
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def compare(cohort: CohortSpec, repeats: int) -> dict[str, object]:
+    """Time the variants in turns, so that a machine that slows down slows them all."""
+    steps = {
+        "evident": evident_step(cohort),
+        "fp32": our_step(cohort, bf16=False),
+        "bf16": our_step(cohort, bf16=True),
+    }
+    for step in steps.values():
+        step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            times[name].append(seconds(step))
+    ratios = {name: [e / t for e, t in zip(times["evident"], own, strict=True)] for name, own in times.items()}
+    return {
+        "images_per_s": {name: round(BATCH / statistics.median(own), 1) for name, own in times.items()},
+        "ratio_to_evident": {
+            name: {
+                "median": round(statistics.median(own), 3),
+                "min": round(min(own), 3),
+                "max": round(max(own), 3),
+            }
+            for name, own in ratios.items()
+            if name != "evident"
+        },
+    }
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    facts = Facts()
+    machine = {
+        "hardware": facts.hardware,
+        "bf16_instructions": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        "threads": arguments.threads,
+        "torch": facts.torch_version,
+        "commit": facts.code_version,
+        "n": arguments.repeats,
+    }
+    for name, cohort in COHORTS.items():
+        print(json.dumps({"benchmark": "step", "cohort": name, **compare(cohort, arguments.repeats), **machine}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Methods: from a batch to its losses, one module per training regime."""

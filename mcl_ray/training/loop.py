@@ -1,0 +1,195 @@
+"""The training loop, in full view.
+
+What a run needs goes in as a spec, an environment and a data set; what happens goes out through one callable, `report`.
+The loop knows neither results files nor Ray.
+
+N peers, B images.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from mcl_ray.cohort import Cohort, build_cohort
+from mcl_ray.data.augment import Augment, epoch_generator
+from mcl_ray.data.dataset import Dataset
+from mcl_ray.data.sampling import ClassBalancedSampler
+from mcl_ray.environment import Environment
+from mcl_ray.methods.supervised import Batch, supervised_losses
+from mcl_ray.results.store import EpochRow
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
+from mcl_ray.training.evaluate import evaluate
+from mcl_ray.training.images import DeviceImages
+from mcl_ray.training.meters import StepMeter
+from mcl_ray.training.optim import build_optimizer, learning_rate, set_learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """What one epoch yields."""
+
+    epoch: int
+    """Epochs done, from 1."""
+    rows: list[EpochRow]
+
+
+class Report(Protocol):
+    """What the loop tells the world at the end of each epoch; told again for the epoch that a run resumes from."""
+
+    def __call__(self, epoch: EpochReport, checkpoint: Path | None) -> None:
+        """Take note; `checkpoint` is the file written after this epoch, if one was."""
+
+
+class Heartbeat(Protocol):
+    """What the loop tells between epochs, once per log interval."""
+
+    def __call__(self, *, epoch: int, step: int, steps: int, losses: dict[str, float]) -> None:
+        """Step `step` of `steps` of `epoch` is done; `losses` are means over the epoch so far."""
+
+
+def silent(*, epoch: int, step: int, steps: int, losses: dict[str, float]) -> None:
+    """The heartbeat that nobody listens to."""
+
+
+def fit(
+    spec: RunSpec,
+    dataset: Dataset,
+    environment: Environment,
+    folder: Path,
+    report: Report,
+    heartbeat: Heartbeat = silent,
+) -> Cohort:
+    """Train the cohort of `spec`, from the newest checkpoint under `folder` if there is one, and return it.
+
+    Raises:
+        NonFiniteLossError: a loss became NaN or infinite.
+        CheckpointError: the checkpoints under `folder` are damaged or belong to another spec.
+    """
+    run = _Run(spec, dataset, environment, folder)
+    for epoch in range(run.resume(report), spec.schedule.epochs):
+        started = time.perf_counter()
+        rate = learning_rate(spec.optimizer.lr, spec.schedule, epoch)
+        set_learning_rate(run.optimizer, rate)
+        generator = epoch_generator(spec.seed, epoch, run.device)
+        batches = torch.from_numpy(run.sampler.epoch(epoch)).to(run.device)
+        meter = StepMeter(environment.steps_per_log, run.device)
+
+        for step, indices in enumerate(batches, start=1):
+            batch = Batch(run.train.augmented(indices, generator), run.train.labels[indices], indices)
+            losses = supervised_losses(run.cohort, batch, spec.losses, bf16=run.bf16)
+            run.optimizer.zero_grad(set_to_none=True)
+            losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            run.optimizer.step()
+
+            if meter.record(losses.terms | {"loss": losses.total}) or step == len(batches):
+                meter.read(epoch + 1)
+                heartbeat(epoch=epoch + 1, step=step, steps=len(batches), losses=meter.means())
+
+        seconds = time.perf_counter() - started
+        speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": batches.numel() / seconds}
+        rows = [EpochRow("cohort", "train", name, value) for name, value in (meter.means() | speed).items()]
+        finished = EpochReport(epoch=epoch + 1, rows=rows + run.scores(epoch + 1))
+        report(finished, run.save(finished))
+    return run.cohort
+
+
+class _Run:
+    """The parts of one run, put together on its device."""
+
+    def __init__(self, spec: RunSpec, dataset: Dataset, environment: Environment, folder: Path) -> None:
+        self.spec, self.environment = spec, environment
+        self.device = choose_device(environment.device)
+        self.bf16 = spec.compute.precision == "bf16"
+        torch.manual_seed(spec.seed)
+        self.cohort = place_cohort(spec, dataset, self.device)
+        self.optimizer = build_optimizer(self.cohort, spec.optimizer)
+        augment = build_augment(spec, dataset)
+        self.train = DeviceImages(dataset.train, augment, self.device)
+        self.held_out = {
+            split: DeviceImages(images, augment, self.device)
+            for split, images in (("validation", dataset.validation), ("test", dataset.test))
+            if images is not None
+        }
+        self.sampler = ClassBalancedSampler(dataset.train.labels, spec.batch, spec.seed)
+        self.checkpoints = CheckpointFolder(folder, environment.checkpoints_kept)
+        self.architecture = describe(spec, dataset)
+
+    def resume(self, report: Report) -> int:
+        """Take up the newest checkpoint, tell its epoch once more, and return the epochs done."""
+        found = self.checkpoints.latest()
+        if found is None:
+            return 0
+        checkpoint, file = found
+        check_belongs(checkpoint, file, digest=self.spec.digest, architecture=self.architecture)
+        self.cohort.load_state_dict(checkpoint.cohort)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        report(EpochReport(epoch=checkpoint.epoch, rows=[EpochRow(*row) for row in checkpoint.rows]), file)
+        return checkpoint.epoch
+
+    def scores(self, epoch: int) -> list[EpochRow]:
+        """Score the splits that are due after `epoch`: validation always, test as the spec says."""
+        when, last = self.spec.evaluation.test, epoch == self.spec.schedule.epochs
+        test_is_due = when == "every_epoch" or (when == "at_end" and last)
+        rows: list[EpochRow] = []
+        for split, images in self.held_out.items():
+            if split == "validation" or test_is_due:
+                scores = evaluate(self.cohort, images, self.spec.evaluation.batch_size, bf16=self.bf16)
+                rows += [EpochRow(member, split, metric, value) for (metric, member), value in scores.items()]
+        return rows
+
+    def save(self, finished: EpochReport) -> Path | None:
+        """Write a checkpoint if one is due."""
+        last = finished.epoch == self.spec.schedule.epochs
+        if not last and finished.epoch % self.environment.epochs_per_checkpoint:
+            return None
+        return self.checkpoints.save(
+            Checkpoint(
+                epoch=finished.epoch,
+                digest=self.spec.digest,
+                architecture=self.architecture,
+                cohort=self.cohort.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+                rows=[tuple(row) for row in finished.rows],
+            )
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `name` stands for; `auto` is a CUDA device where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device) -> Cohort:
+    """A fresh cohort for a data set, on its device and in the spec's memory layout."""
+    channels = dataset.train.images.shape[1]
+    cohort = build_cohort(spec.cohort, len(dataset.class_names), channels).to(device)
+    layout = torch.channels_last if spec.compute.channels_last else torch.contiguous_format
+    return cohort.to(memory_format=layout)
+
+
+def build_augment(spec: RunSpec, dataset: Dataset) -> Augment:
+    """The augmentation of a spec with the data set's own normalisation."""
+    return Augment(
+        mean=dataset.mean,
+        std=dataset.std,
+        crop_padding=spec.augmentation.crop_padding,
+        flip=spec.augmentation.flip,
+        channels_last=spec.compute.channels_last,
+    )
+
+
+def describe(spec: RunSpec, dataset: Dataset) -> str:
+    """The architecture in words: what a checkpoint's tensors belong to."""
+    networks = " + ".join(spec.cohort.peers)
+    stem = "one stem" if spec.cohort.shares_stem else "own stems"
+    shape = "×".join(map(str, dataset.train.images.shape[1:]))
+    classes = len(dataset.class_names)
+    return f"{networks} ({stem}, embedding {spec.cohort.embedding_dim}) on {shape} images of {classes} classes"

@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from mcl_ray.training.evaluate import count_correct, evaluate
+
+
+def test_hits_are_counted_as_a_loop_counts_them():
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(3, 40, 12, generator=generator), torch.randint(12, (40,), generator=generator)
+    counted = count_correct(logits, labels)
+    for peer in range(3):
+        order = logits[peer].argsort(dim=-1, descending=True)
+        for column, k in enumerate((1, 5)):
+            assert counted[peer, column] == sum(int(labels[b]) in order[b, :k].tolist() for b in range(40))
+
+
+def test_top5_of_three_classes_is_everything():
+    assert count_correct(torch.randn(1, 4, 3), torch.zeros(4, dtype=torch.long))[0, 1] == 4
+
+
+class FixedCohort(torch.nn.Module):
+    """Peers whose logits are given; `images` are their row numbers."""
+
+    num_peers = 2
+
+    def __init__(self, logits):
+        super().__init__()
+        self.fixed = logits
+
+    def logits(self, images):
+        return self.fixed[:, images]
+
+
+class FixedImages:
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def normalised(self, batch):
+        return torch.arange(len(self.labels))[batch]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_members_and_batches_do_not_change_the_figures(batch_size):
+    logits = torch.tensor([[[3.0, 0], [3, 0], [3, 0], [3, 0]], [[0, 2.0], [4, 0], [0, 2], [0, 2]]])
+    cohort = FixedCohort(logits)
+    scores = evaluate(cohort, FixedImages(torch.tensor([0, 0, 0, 1])), batch_size)
+    top1 = {member: value for (metric, member), value in scores.items() if metric == "top1"}
+    assert top1 == {"peer0": 75.0, "peer1": 50.0, "mean": 62.5, "best": 75.0, "ensemble": 75.0}
+    assert cohort.training
