@@ -1,0 +1,64 @@
+"""The searches known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mcl_ray import recipes
+from mcl_ray.errors import SpecError, unknown
+from mcl_ray.overrides import replace, validate
+from searches.spec import SWEEP_VERSION, SweepSpec
+
+WEIGHTS_AND_SIZE = {
+    "losses.alpha": {"kind": "float", "low": 0.0, "high": 1.0},
+    "losses.beta": {"kind": "float", "low": 0.0, "high": 1.0},
+    "losses.gamma": {"kind": "float", "low": 0.0, "high": 2.0},
+    "losses.lam": {"kind": "float", "low": 0.0, "high": 2.0},
+}
+
+
+def cifar() -> SweepSpec:
+    """The four weights and the cohort size (2 to 4) for resnet32 on CIFAR-100, 100 trials of up to 300 epochs."""
+    run = replace(recipes.cifar(), {"data.validation_fraction": 0.1})
+    return validate(
+        SweepSpec,
+        {
+            "name": "cifar",
+            "run": run,
+            "space": WEIGHTS_AND_SIZE | {"cohort.size": {"kind": "choice", "values": [2, 3, 4]}},
+            "trials": 100,
+            "scheduler": {"grace_epochs": 20},
+        },
+    )
+
+
+def digits() -> SweepSpec:
+    """The four weights and the cohort size (1 to 4) on scikit-learn's digits: minutes on two CPU cores."""
+    run = replace(recipes.digits(), {"data.validation_fraction": 0.2})
+    return validate(
+        SweepSpec,
+        {
+            "name": "digits",
+            "run": run,
+            "space": WEIGHTS_AND_SIZE | {"cohort.size": {"kind": "int", "low": 1, "high": 4}},
+            "trials": 24,
+            "scheduler": {"grace_epochs": 3},
+        },
+    )
+
+
+SEARCHES: dict[str, Callable[[], SweepSpec]] = {search.__name__: search for search in (cifar, digits)}
+
+
+def load(name_or_file: str) -> SweepSpec:
+    """The search of this name, or the search file at this path.
+
+    Raises:
+        SpecError: neither exists, or the file breaks a rule.
+    """
+    if name_or_file in SEARCHES:
+        return SEARCHES[name_or_file]()
+    if Path(name_or_file).suffix in (".yaml", ".yml"):
+        return validate(SweepSpec, recipes.read_yaml(Path(name_or_file), SWEEP_VERSION))
+    raise SpecError(f"{unknown('search', name_or_file, SEARCHES)}; a search file ends in .yaml")

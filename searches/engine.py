@@ -1,0 +1,146 @@
+"""The engine of a sweep: Ray Tune runs the trials, Optuna proposes them, our store keeps what happened.
+
+Tune's own folder (its snapshot, one small folder a trial) lies in the sweep's folder; runs are written beside it by the
+trials themselves. Nothing here schedules anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+# Ray reads these when it is imported.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from rich.console import Console
+
+from mcl_ray.environment import Environment
+from mcl_ray.errors import StoreError, WorkerDiedError
+from mcl_ray.results.store import RunWriter, SweepWriter, read_runs
+from searches.convert import to_scheduler, to_searcher
+from searches.progress import SweepProgress, reason
+from searches.relay import Relay, listening
+from searches.spec import SweepSpec
+from trainables.trial import RUN_POINTER, TrialJob, train_trial
+
+TUNE_FOLDER = "tune"
+OBJECT_STORE_BYTES = 200_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResources:
+    """What one trial asks of the cluster."""
+
+    cpus: float = 1
+    gpus: float | None = None
+    """None takes one GPU where the cluster has any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the trials of a sweep ended."""
+
+    finished: int
+    """Trained to the last epoch or stopped early."""
+    failed: int
+    interrupted: bool
+    """Ended by a person before all trials were done."""
+
+
+def run_trials(
+    sweep: SweepSpec, environment: Environment, resources: TrialResources, writer: SweepWriter, console: Console
+) -> Outcome:
+    """Run the sweep's trials, or those left of them where `writer`'s folder holds a sweep that was interrupted."""
+    with _ray(console):
+        tuner = _tuner(sweep, environment, resources, writer)
+        with SweepProgress(sweep, console) as progress, listening(progress, partial(_record_death, writer.folder)):
+            tuner.fit()
+    return _outcome(list(progress.trials.values()))
+
+
+def _record_death(sweep: Path, event: str, trial: Trial, _: list[Trial]) -> None:
+    """Put on record what a trial could not say itself, because its process is gone."""
+    if event != "failed" or not trial.local_path:
+        return
+    pointer = Path(trial.local_path) / RUN_POINTER
+    if not pointer.exists():
+        return
+    folder = sweep / "runs" / pointer.read_text()
+    (row,) = read_runs(folder).to_pylist()
+    if row["state"] in ("running", "interrupted"):
+        RunWriter.resume(folder).finish("failed", WorkerDiedError(reason(trial)))
+
+
+@contextmanager
+def _ray(console: Console) -> Iterator[None]:
+    """A local Ray of our own, never somebody else's that happens to run here."""
+    context = ray.init(
+        address="local",
+        include_dashboard=True,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+    console.print(f"Ray dashboard: http://{context.dashboard_url}", highlight=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _cluster_gpus() -> float:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0)
+
+
+def _tuner(sweep: SweepSpec, environment: Environment, resources: TrialResources, writer: SweepWriter) -> tune.Tuner:
+    job = TrialJob(sweep=writer.folder.resolve(), run=sweep.run, environment=environment)
+    gpus = min(1, _cluster_gpus()) if resources.gpus is None else resources.gpus
+    trainable = tune.with_resources(tune.with_parameters(train_trial, job=job), {"CPU": resources.cpus, "GPU": gpus})
+    storage = writer.folder.resolve()
+    if tune.Tuner.can_restore(str(storage / TUNE_FOLDER)):
+        return tune.Tuner.restore(str(storage / TUNE_FOLDER), trainable=trainable, resume_unfinished=True)
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            mode="max",
+            metric=sweep.objective,
+            num_samples=sweep.trials,
+            search_alg=to_searcher(sweep, writer.sweep_id),
+            scheduler=to_scheduler(sweep.scheduler, sweep.run.schedule.epochs),
+            time_budget_s=sweep.time_limit_s,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(name=TUNE_FOLDER, storage_path=str(storage), callbacks=[Relay()], verbose=0),
+    )
+
+
+def _outcome(trials: list[Trial]) -> Outcome:
+    states = [trial.status for trial in trials]
+    finished, failed = states.count(Trial.TERMINATED), states.count(Trial.ERROR)
+    return Outcome(finished=finished, failed=failed, interrupted=finished + failed < len(states))
+
+
+def check_resumable(folder: Path) -> None:
+    """Only a sweep that Tune took a snapshot of can go on.
+
+    Raises:
+        StoreError: there is no snapshot.
+    """
+    if not tune.Tuner.can_restore(str(folder.resolve() / TUNE_FOLDER)):
+        raise StoreError(
+            f"a sweep resumes from Tune's snapshot, but {folder} has none: it ended before its first trial"
+        )

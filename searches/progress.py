@@ -1,0 +1,107 @@
+"""What a person sees while a sweep runs: a live table on a terminal, one line a finished trial elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ray.tune.experiment import Trial
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from searches.spec import SweepSpec
+
+ROWS_SHOWN = 20
+
+
+class SweepProgress:
+    """Shows the trials as the relay tells of them."""
+
+    def __init__(self, sweep: SweepSpec, console: Console) -> None:
+        self._sweep, self._console = sweep, console
+        self._epochs = sweep.run.schedule.epochs
+        self._started = time.monotonic()
+        self.trials: dict[str, Trial] = {}
+        self._finished: set[str] = set()
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> SweepProgress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.update(self._view(), refresh=True)
+            self._live.stop()
+
+    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+        """Show what changed."""
+        self.trials = {known.trial_id: known for known in trials}
+        if event in ("completed", "failed"):
+            self._finished.add(trial.trial_id)
+        if self._live:
+            self._live.update(self._view(), refresh=True)
+        elif event == "completed":
+            early = "" if (trial.last_result or {}).get("epoch") == self._epochs else " (stopped early)"
+            self._say(trial, f"{_score(trial, self._sweep.objective)} %{early}")
+        elif event == "failed":
+            self._say(trial, f"failed: {reason(trial)}")
+
+    def _say(self, trial: Trial, outcome: str) -> None:
+        values = ", ".join(f"{_short(path)}={_shown(value)}" for path, value in _point(trial).items())
+        self._console.print(f"trial {len(self._finished)}/{self._sweep.trials}  {outcome}  {values}", highlight=False)
+
+    def _view(self) -> Group:
+        ranked = sorted(self.trials.values(), key=lambda t: _value(t, self._sweep.objective), reverse=True)
+        running = [trial for trial in ranked if trial.status == Trial.RUNNING]
+        others = [trial for trial in ranked if trial.status != Trial.RUNNING]
+        table = Table(title=f"{self._sweep.name}: {self._sweep.objective} (%)", title_justify="left")
+        for column in ("state", "epoch", "score, %", *map(_short, self._sweep.space)):
+            table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
+        for trial in running + others[: max(0, ROWS_SHOWN - len(running))]:
+            epoch = (trial.last_result or {}).get("epoch", 0)
+            values = (_shown(_point(trial).get(path, "")) for path in self._sweep.space)
+            state = trial.status.lower().replace("terminated", "done" if epoch == self._epochs else "stopped")
+            table.add_row(state, f"{epoch}/{self._epochs}", _score(trial, self._sweep.objective), *values)
+        return Group(table, self._status())
+
+    def _status(self) -> str:
+        finished, elapsed = len(self._finished), time.monotonic() - self._started
+        left = f", about {_clock(elapsed / finished * (self._sweep.trials - finished))} left" if finished else ""
+        return f"{finished} of {self._sweep.trials} trials finished in {_clock(elapsed)}{left}"
+
+
+def reason(trial: Trial) -> str:
+    """Why a trial failed, in one line."""
+    error = trial.get_pickled_error()
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0] if cause else "unknown"
+
+
+def _point(trial: Trial) -> dict[str, Any]:
+    return trial.config or {}
+
+
+def _value(trial: Trial, objective: str) -> float:
+    return float((trial.last_result or {}).get(objective, float("-inf")))
+
+
+def _score(trial: Trial, objective: str) -> str:
+    value = _value(trial, objective)
+    return f"{value:.2f}" if value > float("-inf") else "–"
+
+
+def _short(path: str) -> str:
+    return path.removeprefix("losses.").replace("cohort.size", "peers")
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

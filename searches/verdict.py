@@ -1,0 +1,75 @@
+"""The end of a sweep: which configuration is best, its one look at the test split, its spec file, and the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from mcl_ray.data.dataset import Dataset
+from mcl_ray.environment import Environment
+from mcl_ray.errors import TrainingError
+from mcl_ray.results.reading import BEST_FILE
+from mcl_ray.results.report import write_report
+from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
+from mcl_ray.results.tables import Ranked, ranking
+from mcl_ray.results.text import ranking_table
+from mcl_ray.spec import RunSpec
+from searches.importance import importances
+from searches.spec import SweepSpec
+
+
+def conclude(
+    sweep: SweepSpec, dataset: Dataset, environment: Environment, writer: SweepWriter, console: Console
+) -> None:
+    """Rank, score the best configuration on the test split, and write best.yaml and the report.
+
+    Raises:
+        TrainingError: no trial has a score.
+    """
+    rows = _ranking(sweep, writer.folder)
+    console.print(ranking_table(rows, sweep.objective, "max"))
+    best = rows[0] if rows and rows[0].value is not None else None
+    if best is None:
+        reasons = {row.reason for row in rows if row.reason}
+        raise TrainingError(
+            f"no trial of {writer.folder} has a score for {sweep.objective}: {'; '.join(sorted(reasons))}"
+        )
+    run_id = best.run_ids[0]
+    scores = score_on_test(writer.folder / "runs" / run_id, dataset, environment)
+    writer.record_best(run_id, sweep.best_run(dict(best.searched)))
+    told = "  ".join(f"{row.member} {row.value:.2f} %" for row in scores if row.metric == "top1")
+    console.print(f"best: {run_id}\ntest top-1, read once, for the best alone: {told}")
+    files = write_report(writer.folder, importances)
+    console.print(f"best spec: python -m mcl_ray.train {_here(writer.folder / BEST_FILE)}", soft_wrap=True)
+    console.print(f"results:   {_here(writer.folder)} (Parquet)", soft_wrap=True)
+    for file in files:
+        console.print(f"report:    {_here(file)}", soft_wrap=True)
+
+
+def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> list[EpochRow]:
+    """Score a run's newest checkpoint on the test split and add the figures to its last epoch."""
+    from mcl_ray.training.run import test_scores
+
+    (row,) = read_runs(folder).to_pylist()
+    spec = RunSpec.model_validate(json.loads(row["spec"]))
+    epoch, scores = test_scores(spec, dataset, environment, folder / "checkpoints")
+    known = [
+        EpochRow(r["member"], r["split"], r["metric"], r["value"])
+        for r in read_epochs(folder).to_pylist()
+        if r["epoch"] == epoch and r["split"] != "test"
+    ]
+    with RunWriter.amend(folder) as writer:
+        writer.record_epoch(epoch, known + scores)
+        writer.finish(row["state"])
+    return scores
+
+
+def _ranking(sweep: SweepSpec, folder: Path) -> list[Ranked]:
+    return ranking(read_runs(folder), read_epochs(folder), sweep.objective, "max")
+
+
+def _here(path: Path) -> Path:
+    """As short as it can be said from the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,1 @@
+"""What Ray runs: our training loop as a Tune trainable."""

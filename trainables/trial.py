@@ -1,0 +1,82 @@
+"""A single-worker trial: one configuration trained inside the Tune trial itself, by the same loop as everywhere.
+
+Early stops come from Tune between epochs; checkpoints and figures are ours, so a trial that is started again goes on
+from its own run's folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from mcl_ray.data.dataset import Dataset
+from mcl_ray.data.source import load_dataset
+from mcl_ray.environment import Environment
+from mcl_ray.overrides import replace
+from mcl_ray.results.store import RunWriter
+from mcl_ray.spec import DataSpec, RunSpec
+from mcl_ray.training.loop import EpochReport
+from mcl_ray.training.run import EarlyStop, machine_facts, train_run
+
+RUN_POINTER = "run.txt"
+"""In a trial's own folder: the name of the run it trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob:
+    """What all trials of a sweep have in common."""
+
+    sweep: Path
+    """The sweep's folder; its runs are written below it."""
+    run: RunSpec
+    environment: Environment
+
+
+def train_trial(config: dict[str, Any], job: TrialJob) -> None:
+    """Train the job's run with the fields of `config` replaced, reporting to Tune after every epoch.
+
+    Reports `epoch`, and every figure under split/metric/member.
+    """
+    spec = replace(job.run, config)
+    writer = _writer(spec, config, job)
+    dataset = _dataset(spec.data, job.environment.data)
+    try:
+        train_run(spec, dataset, job.environment, writer, report=_tell_tune)
+    except EarlyStop as stop:
+        raise SystemExit(0) from stop
+
+
+def _tell_tune(epoch: EpochReport, checkpoint: Path | None) -> None:  # noqa: ARG001 -- a Report; checkpoints are ours
+    figures = {f"{row.split}/{row.metric}/{row.member}": row.value for row in epoch.rows}
+    try:
+        tune.report({"epoch": epoch.epoch} | figures)
+    except SystemExit as stop:  # how Tune ends a trial that its scheduler stopped
+        raise EarlyStop from stop
+
+
+def _writer(spec: RunSpec, config: dict[str, Any], job: TrialJob) -> RunWriter:
+    """The run this trial began before, or a new one."""
+    context = tune.get_context()
+    pointer = Path(context.get_trial_dir()) / RUN_POINTER
+    if pointer.exists():
+        return RunWriter.resume(job.sweep / "runs" / pointer.read_text())
+    writer = RunWriter.create(
+        job.sweep,
+        spec,
+        searched=config,
+        sweep_id=job.sweep.name,
+        trial_id=context.get_trial_id(),
+        facts=machine_facts(job.environment),
+    )
+    pointer.write_text(writer.run_id)
+    return writer
+
+
+@lru_cache(maxsize=1)
+def _dataset(spec: DataSpec, path: Path) -> Dataset:
+    """Read once per process: trials that follow one another share it."""
+    return load_dataset(spec, path)
