@@ -25,6 +25,7 @@ from mcl_ray.results.store import Facts
 from mcl_ray.spec import CohortSpec, LossSpec
 from mcl_ray.training.images import DeviceImages
 from mcl_ray.training.meters import StepMeter
+from mcl_ray.training.run import has_fast_bf16
 
 BATCH, CLASSES = 128, 100
 COHORTS = {
@@ -119,7 +120,7 @@ def main() -> None:
     facts = Facts()
     machine = {
         "hardware": facts.hardware,
-        "bf16_instructions": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        "bf16_instructions": has_fast_bf16(),
         "threads": arguments.threads,
         "torch": facts.torch_version,
         "commit": facts.code_version,

@@ -9,6 +9,7 @@ DOORS = {
     "sweep": ("mcl_ray.sweep:sweep", "Search for the best configuration on Ray Tune with Optuna."),
     "report": ("mcl_ray.report:report", "Print the ranking or the run's figures, and write plots and a page."),
     "recipes": ("mcl_ray.listing:recipes", "List the recipes: runs known by name."),
+    "fields": ("mcl_ray.listing:fields", "List every field of a run and of a search."),
     "searches": ("mcl_ray.listing:searches", "List the searches: sweeps known by name."),
 }
 """Name → where it is, which is imported only when it is called, and what it does."""

@@ -6,12 +6,11 @@ Exit codes: 0 done, 1 a run that failed, 2 bad input, 130 ended by Ctrl-C.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from rich.console import Console
 
 from mcl_ray import __version__
@@ -21,14 +20,15 @@ EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 OVERRIDES_HELP = "Fields to replace, as field=value: alpha=0.3, cohort.size=4, networks=[resnet32,wrn_16_2]."
 
 
-def new_app(name: str, help_text: str) -> App:
-    """A program that leaves errors to `main`."""
+def new_app(name: str, help_text: str | None = None) -> App:
+    """A program that leaves errors to `main`; without a text of its own, its help is that of its only command."""
     return App(
         name=name,
         help=help_text,
         version=__version__,
         default_parameter=Parameter(negative=()),
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
 
 
@@ -41,7 +41,7 @@ def main(app: App) -> None:
 
 def door(command: Callable[..., None]) -> None:
     """Run one command as a program of its own: `python -m mcl_ray.train`."""
-    app = new_app(f"python -m mcl_ray.{command.__name__}", "")
+    app = new_app(f"python -m mcl_ray.{command.__name__}")
     app.default(command)
     main(app)
 
@@ -51,15 +51,14 @@ def exit_codes() -> Iterator[None]:
     """Turn every error that a user can meet into one line on stderr and an exit code."""
     try:
         yield
+    except UnknownOptionError as error:
+        _leave(_unknown_option(error), EXIT_BAD_INPUT)
     except CycloptsError as error:
-        _leave(f"{error}".strip(), EXIT_BAD_INPUT)
+        _leave(str(error), EXIT_BAD_INPUT)
     except UserError as error:
         _leave(str(error), EXIT_BAD_INPUT)
     except MclError as error:
         _leave(str(error), EXIT_FAILED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 
@@ -67,15 +66,27 @@ def exit_codes() -> Iterator[None]:
 def at_least_one(_: object, value: int) -> None:
     """What a count on the command line must be."""
     if value < 1:
-        raise ValueError(f"must be 1 or more, but got {value}")
+        raise ValueError("It must be 1 or more.")
 
 
 def stdout() -> Console:
     """Where results are printed; as wide as they need where nobody watches."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
+
+
+def _unknown_option(error: UnknownOptionError) -> str:
+    """What to type instead: a field that was written like an option is the likeliest mistake."""
+    known = {name for argument in error.argument_collection for name in argument.names}
+    if "OVERRIDES" not in known:
+        return str(error)
+    name, _, value = (error.token.keyword or error.token.value).partition("=")
+    options = ", ".join(sorted(name for name in known if name.startswith("--")))
+    field = f"{name.lstrip('-')}={value or 'VALUE'}"
+    return f"unknown option {name}; a field is given without dashes, as {field}, and the options are {options}"
 
 
 def _leave(message: str, code: int) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"error: {message}", style="red", markup=False, highlight=False)
+    one_line = " ".join(f"error: {message}".split())
+    Console(stderr=True, soft_wrap=True).print(one_line, style="red", markup=False, highlight=False)
     sys.exit(code)

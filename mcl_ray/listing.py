@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from pydantic.fields import FieldInfo
 from rich.table import Table
 
-from mcl_ray import doors
+from mcl_ray import doors, plain_yaml
+from mcl_ray.overrides import field_paths
 from mcl_ray.recipes import RECIPES
+from mcl_ray.spec import RunSpec
 
 
 def recipes() -> None:
@@ -20,6 +23,24 @@ def searches() -> None:
     from searches.catalog import SEARCHES
 
     _print("search", SEARCHES)
+
+
+def fields() -> None:
+    """List every field of a run and of a search, with its default and its meaning."""
+    from searches.spec import SweepSpec
+
+    table = Table("field", "default", "meaning", box=None, pad_edge=False)
+    for path, field in field_paths(RunSpec):
+        table.add_row(path, _default(field), field.description)
+    table.add_section()
+    for path, field in field_paths(SweepSpec):
+        if not path.startswith("run."):
+            table.add_row(f"{path} (search)", _default(field), field.description)
+    doors.stdout().print(table)
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.is_required() else plain_yaml.inline(field.default)
 
 
 def _print(kind: str, known: Mapping[str, Callable[[], object]]) -> None:

@@ -6,6 +6,7 @@ These are the rules of YAML 1.2; PyYAML follows 1.1. Nothing but plain data can 
 from __future__ import annotations
 
 import re
+
 import yaml
 
 
@@ -30,6 +31,12 @@ _Loader.add_implicit_resolver(
 )
 
 
+def inline(value: object) -> str:
+    """A value on one line, as it would be written after `field=`."""
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+
+
 def load(text: str) -> object:
     """The plain data in a YAML text.
 
@@ -39,5 +46,7 @@ def load(text: str) -> object:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except (ValueError, RecursionError) as error:  # a date or a number that cannot be, or brackets without end
+        raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()

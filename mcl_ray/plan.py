@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from mcl_ray.catalog import DATASETS
 from mcl_ray.data import cifar
-from mcl_ray.data.sampling import ClassBalancedSampler
+from mcl_ray.data.sampling import ClassBalancedSampler, check_batches
 from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.recipes import to_yaml
 from mcl_ray.spec import RunSpec
-from mcl_ray.training.run import cost_of
 
 BYTES_PER_PARAMETER = 8
 """A float32 weight and its momentum."""
@@ -55,7 +55,10 @@ def plan_run(spec: RunSpec, environment: Environment) -> RunPlan:
     else:
         data, classes, shape = f"not at {environment.data}: counts as published", entry.num_classes, entry.image_shape
         images = round(entry.num_train * (1 - spec.data.validation_fraction))
+        check_batches(np.full(classes, images // classes), spec.batch)
         steps = images // spec.batch.size
+    from mcl_ray.training.run import cost_of  # loads torch, which a bad batch is told without
+
     cost = cost_of(spec, classes, shape)
     return RunPlan(
         data=f"{spec.data.source} ({data})",
@@ -72,7 +75,7 @@ def plan_run(spec: RunSpec, environment: Environment) -> RunPlan:
 def print_run_plan(spec: RunSpec, environment: Environment, console: Console) -> None:
     """Print the spec as the file that `mcl_ray.train` reads, and what it would do."""
     plan = plan_run(spec, environment)
-    console.print(to_yaml(spec), end="")
+    console.print(to_yaml(spec), end="", soft_wrap=True)
     console.print(facts_table(run_facts(plan) | {"runs": "1", "disk": disk(plan.disk_bytes)}))
 
 

@@ -52,7 +52,7 @@ def digits() -> RunSpec:
             "batch": {"size": 40, "per_class": 4},
             "cohort": {"networks": "resnet8", "embedding_dim": 32},
             "optimizer.lr": 0.05,
-            "schedule.epochs": 15,
+            "schedule.epochs": 12,
             "evaluation.test": "at_end",
         },
     )

@@ -141,7 +141,9 @@ class OptimizerSpec(Part):
     lr: Positive = 0.1
     """Learning rate at the first epoch."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the last update that carries over."""
     nesterov: bool = True
+    """Look ahead along the momentum."""
     weight_decay: NonNegative = 5e-4
     """L2 penalty on every parameter."""
 
@@ -156,6 +158,7 @@ class ScheduleSpec(Part):
     """How long, and how the learning rate falls, epoch by epoch."""
 
     epochs: Count = 300
+    """Passes over the training images."""
     kind: Literal["cosine", "multistep"] = "cosine"
     """`cosine` falls to zero over all epochs; `multistep` multiplies by `factor` at each milestone."""
     milestones: tuple[Count, ...] = ()
@@ -201,6 +204,7 @@ class RunSpec(Part):
     recipe: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")] = "custom"
     """The recipe this run derives from; reports use it to find the published figure."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the weights, the batches and the augmentation."""
     data: DataSpec = DataSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     batch: BatchSpec = BatchSpec()

@@ -37,9 +37,9 @@ def train(
         results: Folder that holds every run and sweep.
         data: The data set's archive, or the folder that holds it.
         download: Fetch the data set if it is missing.
-        device: auto, cpu, cuda, or any torch device.
+        device: auto, cpu, cuda, or one CUDA device as cuda:1.
         threads: CPU threads inside one operation; torch's own choice if not given.
-        resume: Go on with the newest unfinished run of this spec.
+        resume: Go on with the newest run of this spec where it stopped.
         dry_run: Print the resolved spec and what it would do, without doing it.
     """
     spec = replace(recipes.load(name), parse(RunSpec, overrides))
@@ -52,7 +52,7 @@ def train(
     from mcl_ray.data.source import dataset_for
 
     dataset = dataset_for(spec, data, download=download)
-    writer = _resumed(spec, results) if resume else _new(spec, environment)
+    writer = _resumed(spec, dataset, environment) if resume else _new(spec, environment)
     if writer is not None:
         _train(spec, dataset, environment, writer)
 
@@ -66,19 +66,21 @@ def _new(spec: RunSpec, environment: Environment) -> RunWriter:
     return RunWriter.create(environment.results, spec, facts=machine_facts(environment))
 
 
-def _resumed(spec: RunSpec, results: Path) -> RunWriter | None:
+def _resumed(spec: RunSpec, dataset: Dataset, environment: Environment) -> RunWriter | None:
     """The newest run of this spec, to go on with; None, said aloud, if it is finished."""
     from mcl_ray.results.store import RunWriter, find_run, is_finished
 
-    folder = find_run(results, spec)
+    folder = find_run(environment.results, spec)
     if folder is None:
-        raise StoreError(
-            f"only a run that was begun can be resumed, but {results / 'runs'} has none of spec {spec.digest}"
-        )
-    if not is_finished(folder):
-        return RunWriter.resume(folder)
-    doors.stdout().print(f"nothing left to do: {folder} is finished")
-    return None
+        runs = environment.results / "runs"
+        raise StoreError(f"only a run that was begun can be resumed, but {runs} has none of spec {spec.digest}")
+    if is_finished(folder):
+        doors.stdout().print(f"nothing left to do: {folder} is finished", soft_wrap=True)
+        return None
+    from mcl_ray.training.run import check_resumable, machine_facts
+
+    check_resumable(spec, dataset, folder / "checkpoints")
+    return RunWriter.resume(folder, facts=machine_facts(environment))
 
 
 def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> None:
@@ -89,7 +91,7 @@ def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: Ru
     from mcl_ray.training.run import train_run
 
     console = doors.stdout()
-    console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {writer.folder}")
+    console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {writer.folder}", soft_wrap=True)
     try:
         with RunProgress(spec, console) as progress:
             train_run(spec, dataset, environment, writer, progress.epoch, progress.step)
@@ -97,7 +99,8 @@ def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: Ru
         console.print("interrupted; the same command with --resume goes on from the last finished epoch")
         raise
     console.print(summary_table(summary(read_runs(writer.folder), read_epochs(writer.folder))))
-    console.print(f"figures and checkpoints: {writer.folder}\nplots: python -m mcl_ray.report {writer.folder}")
+    console.print(f"figures and checkpoints: {writer.folder}", soft_wrap=True)
+    console.print(f"plots: python -m mcl_ray.report {writer.folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":

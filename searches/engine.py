@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 # Ray reads these when it is imported.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -31,10 +34,13 @@ from mcl_ray.environment import Environment
 from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results.store import RunWriter, SweepWriter, read_runs
 from searches.convert import to_scheduler, to_searcher
-from searches.progress import SweepProgress, reason
+from searches.progress import SweepProgress
 from searches.relay import Relay, listening
 from searches.spec import SweepSpec
-from trainables.trial import RUN_POINTER, TrialJob, train_trial
+from trainables.trial import TrialJob, run_of_trial, train_trial
+
+# A trial that goes on tells of its last epoch once more.
+warnings.filterwarnings("ignore", message="The reported value is ignored because this `step=", category=UserWarning)
 
 TUNE_FOLDER = "tune"
 OBJECT_STORE_BYTES = 200_000_000
@@ -49,39 +55,54 @@ class TrialResources:
     """None takes one GPU where the cluster has any."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How the trials of a sweep ended."""
-
-    finished: int
-    """Trained to the last epoch or stopped early."""
-    failed: int
-    interrupted: bool
-    """Ended by a person before all trials were done."""
-
-
 def run_trials(
     sweep: SweepSpec, environment: Environment, resources: TrialResources, writer: SweepWriter, console: Console
-) -> Outcome:
-    """Run the sweep's trials, or those left of them where `writer`'s folder holds a sweep that was interrupted."""
+) -> bool:
+    """Run the sweep's trials, or those left of them where `writer`'s folder holds a sweep that was interrupted.
+
+    Returns:
+        Whether all came to their end, or the time limit did; if not, a person interrupted the sweep.
+    """
+    started = time.monotonic()
     with _ray(console):
         tuner = _tuner(sweep, environment, resources, writer)
-        with SweepProgress(sweep, console) as progress, listening(progress, partial(_record_death, writer.folder)):
-            tuner.fit()
-    return _outcome(list(progress.trials.values()))
+        progress = SweepProgress(sweep, console, partial(_why_failed, writer.folder))
+        with progress, listening(partial(_record_death, writer.folder), progress):
+            results = tuner.fit()
+    unfinished = [trial for name, trial in progress.trials.items() if name not in progress.finished]
+    for trial in unfinished:
+        _record_interruption(writer.folder, trial)
+    out_of_time = sweep.time_limit_s is not None and time.monotonic() - started >= sweep.time_limit_s
+    return out_of_time or (not unfinished and len(results) == sweep.trials)
 
 
 def _record_death(sweep: Path, event: str, trial: Trial, _: list[Trial]) -> None:
     """Put on record what a trial could not say itself, because its process is gone."""
-    if event != "failed" or not trial.local_path:
-        return
-    pointer = Path(trial.local_path) / RUN_POINTER
-    if not pointer.exists():
-        return
-    folder = sweep / "runs" / pointer.read_text()
+    folder = run_of_trial(sweep, trial.trial_id) if event == "failed" else None
+    if folder is not None and _record(folder)["state"] != "failed":
+        RunWriter.amend(folder).finish(
+            "failed", WorkerDiedError("the trial's process went away: killed, or its node lost")
+        )
+
+
+def _why_failed(sweep: Path, trial: Trial) -> str:
+    folder = run_of_trial(sweep, trial.trial_id)
+    if folder is None:
+        return "it ended before its run began; see Ray's dashboard"
+    row = _record(folder)
+    return f"{row['error_type']}: {row['error']}"
+
+
+def _record_interruption(sweep: Path, trial: Trial) -> None:
+    """To the trial, an interrupted sweep looks like an early stop."""
+    folder = run_of_trial(sweep, trial.trial_id)
+    if folder is not None and _record(folder)["state"] != "finished":
+        RunWriter.amend(folder).finish("interrupted")
+
+
+def _record(folder: Path) -> dict[str, Any]:
     (row,) = read_runs(folder).to_pylist()
-    if row["state"] in ("running", "interrupted"):
-        RunWriter.resume(folder).finish("failed", WorkerDiedError(reason(trial)))
+    return dict(row)
 
 
 @contextmanager
@@ -94,6 +115,7 @@ def _ray(console: Console) -> Iterator[None]:
         logging_level=logging.ERROR,
         object_store_memory=OBJECT_STORE_BYTES,
     )
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # a failed trial is told by our own line and its record
     console.print(f"Ray dashboard: http://{context.dashboard_url}", highlight=False)
     try:
         yield
@@ -126,12 +148,6 @@ def _tuner(sweep: SweepSpec, environment: Environment, resources: TrialResources
         ),
         run_config=tune.RunConfig(name=TUNE_FOLDER, storage_path=str(storage), callbacks=[Relay()], verbose=0),
     )
-
-
-def _outcome(trials: list[Trial]) -> Outcome:
-    states = [trial.status for trial in trials]
-    finished, failed = states.count(Trial.TERMINATED), states.count(Trial.ERROR)
-    return Outcome(finished=finished, failed=failed, interrupted=finished + failed < len(states))
 
 
 def check_resumable(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -13,17 +14,19 @@ from rich.table import Table
 from searches.spec import SweepSpec
 
 ROWS_SHOWN = 20
+ENDED = (Trial.TERMINATED, Trial.ERROR)
 
 
 class SweepProgress:
     """Shows the trials as the relay tells of them."""
 
-    def __init__(self, sweep: SweepSpec, console: Console) -> None:
-        self._sweep, self._console = sweep, console
+    def __init__(self, sweep: SweepSpec, console: Console, why: Callable[[Trial], str]) -> None:
+        self._sweep, self._console, self._why = sweep, console, why
         self._epochs = sweep.run.schedule.epochs
         self._started = time.monotonic()
         self.trials: dict[str, Trial] = {}
-        self._finished: set[str] = set()
+        self.finished: set[str] = set()
+        """Trials that came to their end: trained, stopped early, or failed. Tune's own state says so of others too."""
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> SweepProgress:
@@ -38,20 +41,22 @@ class SweepProgress:
 
     def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
         """Show what changed."""
+        if not self.trials:  # the first word of a sweep that goes on tells of all that was done before
+            self.finished |= {known.trial_id for known in trials if known is not trial and known.status in ENDED}
         self.trials = {known.trial_id: known for known in trials}
         if event in ("completed", "failed"):
-            self._finished.add(trial.trial_id)
+            self.finished.add(trial.trial_id)
         if self._live:
             self._live.update(self._view(), refresh=True)
         elif event == "completed":
             early = "" if (trial.last_result or {}).get("epoch") == self._epochs else " (stopped early)"
             self._say(trial, f"{_score(trial, self._sweep.objective)} %{early}")
         elif event == "failed":
-            self._say(trial, f"failed: {reason(trial)}")
+            self._say(trial, f"failed: {self._why(trial)}")
 
     def _say(self, trial: Trial, outcome: str) -> None:
         values = ", ".join(f"{_short(path)}={_shown(value)}" for path, value in _point(trial).items())
-        self._console.print(f"trial {len(self._finished)}/{self._sweep.trials}  {outcome}  {values}", highlight=False)
+        self._console.print(f"trial {len(self.finished)}/{self._sweep.trials}  {outcome}  {values}", highlight=False)
 
     def _view(self) -> Group:
         ranked = sorted(self.trials.values(), key=lambda t: _value(t, self._sweep.objective), reverse=True)
@@ -68,16 +73,9 @@ class SweepProgress:
         return Group(table, self._status())
 
     def _status(self) -> str:
-        finished, elapsed = len(self._finished), time.monotonic() - self._started
+        finished, elapsed = len(self.finished), time.monotonic() - self._started
         left = f", about {_clock(elapsed / finished * (self._sweep.trials - finished))} left" if finished else ""
         return f"{finished} of {self._sweep.trials} trials finished in {_clock(elapsed)}{left}"
-
-
-def reason(trial: Trial) -> str:
-    """Why a trial failed, in one line."""
-    error = trial.get_pickled_error()
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0] if cause else "unknown"
 
 
 def _point(trial: Trial) -> dict[str, Any]:

@@ -81,14 +81,10 @@ class SweepSession:
 
         resources = TrialResources(cpus=self.cpus_per_trial, gpus=self.gpus_per_trial)
         with writer:
-            outcome = run_trials(sweep, self.environment, resources, writer, self.console)
-            if outcome.interrupted:
+            if not run_trials(sweep, self.environment, resources, writer, self.console):
                 writer.finish("interrupted")
-                self.console.print(
-                    f"interrupted with {outcome.finished} trials finished; to go on:\n"
-                    f"  python -m mcl_ray.sweep --resume {writer.sweep_id} {self._where()}",
-                    soft_wrap=True,
-                )
+                command = f"python -m mcl_ray.sweep --resume {writer.sweep_id} {self._where()}"
+                self.console.print(f"interrupted; to go on:\n  {command.strip()}", soft_wrap=True)
                 raise KeyboardInterrupt
             conclude(sweep, dataset, self.environment, writer, self.console)
             writer.finish("finished")

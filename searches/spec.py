@@ -19,6 +19,7 @@ class SamplerSpec(Part):
     kind: Literal["tpe", "random"] = "tpe"
     """`tpe`: tree-structured Parzen estimator; `random`: independent draws."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the sampler; the runs' seed is run.seed."""
     startup_trials: Count = 10
     """Random configurations before `tpe` learns from results."""
 
@@ -40,11 +41,13 @@ class SweepSpec(Part):
     version: Annotated[int, Field(ge=1, le=SWEEP_VERSION)] = SWEEP_VERSION
     """Version of this format; a file from a newer one is refused."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")] = "custom"
+    """What the sweep is called; its id adds a digest and a serial."""
     run: RunSpec
     """What every trial trains, apart from the searched fields."""
     space: Space
     """Field of the run → the values it may take."""
     trials: Count = 100
+    """Configurations tried."""
     objective: Annotated[str, Field(pattern=r"^validation/(top1|top5)/(mean|best|ensemble|peer\d+)$")] = (
         "validation/top1/mean"
     )

@@ -50,11 +50,11 @@ def conclude(
 
 def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> list[EpochRow]:
     """Score a run's newest checkpoint on the test split and add the figures to its last epoch."""
-    from mcl_ray.training.run import test_scores
+    from mcl_ray.training.run import score_test_split
 
     (row,) = read_runs(folder).to_pylist()
     spec = RunSpec.model_validate(json.loads(row["spec"]))
-    epoch, scores = test_scores(spec, dataset, environment, folder / "checkpoints")
+    epoch, scores = score_test_split(spec, dataset, environment, folder / "checkpoints")
     known = [
         EpochRow(r["member"], r["split"], r["metric"], r["value"])
         for r in read_epochs(folder).to_pylist()

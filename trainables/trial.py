@@ -17,13 +17,10 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.environment import Environment
 from mcl_ray.overrides import replace
-from mcl_ray.results.store import RunWriter
+from mcl_ray.results.store import RunWriter, write_atomically
 from mcl_ray.spec import DataSpec, RunSpec
 from mcl_ray.training.loop import EpochReport
 from mcl_ray.training.run import EarlyStop, machine_facts, train_run
-
-RUN_POINTER = "run.txt"
-"""In a trial's own folder: the name of the run it trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +57,32 @@ def _tell_tune(epoch: EpochReport, checkpoint: Path | None) -> None:  # noqa: AR
 
 def _writer(spec: RunSpec, config: dict[str, Any], job: TrialJob) -> RunWriter:
     """The run this trial began before, or a new one."""
-    context = tune.get_context()
-    pointer = Path(context.get_trial_dir()) / RUN_POINTER
-    if pointer.exists():
-        return RunWriter.resume(job.sweep / "runs" / pointer.read_text())
+    trial_id = tune.get_context().get_trial_id()
+    begun = run_of_trial(job.sweep, trial_id)
+    if begun is not None:
+        return RunWriter.resume(begun, facts=machine_facts(job.environment))
     writer = RunWriter.create(
         job.sweep,
         spec,
         searched=config,
         sweep_id=job.sweep.name,
-        trial_id=context.get_trial_id(),
+        trial_id=trial_id,
         facts=machine_facts(job.environment),
     )
-    pointer.write_text(writer.run_id)
+    pointer = _pointer(job.sweep, trial_id)
+    pointer.parent.mkdir(exist_ok=True)
+    write_atomically(pointer, writer.run_id.encode())
     return writer
+
+
+def run_of_trial(sweep: Path, trial_id: str) -> Path | None:
+    """The folder of the run that a trial of this sweep began, if it came that far."""
+    pointer = _pointer(sweep, trial_id)
+    return sweep / "runs" / pointer.read_text() if pointer.exists() else None
+
+
+def _pointer(sweep: Path, trial_id: str) -> Path:
+    return sweep / "trials" / trial_id
 
 
 @lru_cache(maxsize=1)

@@ -79,11 +79,14 @@ def download_cifar(folder: Path) -> None:
 
 def _find(path: Path) -> Path | None:
     """The archive or the unpacked folder that `path` stands for."""
-    if path.is_file():
-        return path
-    for candidate in (path / ARCHIVE, path, path / FOLDER):
-        if candidate.is_file() or all((candidate / name).is_file() for name in FILES):
-            return candidate
+    try:
+        if path.is_file():
+            return path
+        for candidate in (path / ARCHIVE, path, path / FOLDER):
+            if candidate.is_file() or all((candidate / name).is_file() for name in FILES):
+                return candidate
+    except OSError as error:  # a folder that may not be entered, a name too long
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
     return None
 
 

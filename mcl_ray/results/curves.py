@@ -90,7 +90,7 @@ def _draw_losses(panel: Axes, own: pa.Table) -> None:
         _draw(panel, curve, rank, label=LOSS_LABELS[term], linewidth=1.4, **style)
     if wants_log(curves):
         panel.set_yscale("log")
-    panel.set_ylabel("Training loss,\nby term")
+    panel.set_ylabel("Training loss,\nunweighted")
     _legend_beside(panel, len(curves))
 
 

@@ -29,12 +29,19 @@ SWEEP_SPEC_FILE, BEST_FILE, REPORT_FOLDER = "sweep.yaml", "best.yaml", "report"
 
 def is_run(folder: Path) -> bool:
     """Whether `folder` holds one run."""
-    return (folder / RUN_FILE).is_file()
+    return _holds(folder, RUN_FILE)
 
 
 def is_sweep(folder: Path) -> bool:
     """Whether `folder` holds one sweep."""
-    return (folder / SWEEP_FILE).is_file()
+    return _holds(folder, SWEEP_FILE)
+
+
+def _holds(folder: Path, name: str) -> bool:
+    try:
+        return (folder / name).is_file()
+    except OSError as error:  # a folder that may not be entered, a name too long
+        raise StoreError(f"results must be readable, but reading {folder} failed: {error.strerror}") from error
 
 
 def run_folders(path: Path) -> list[Path]:

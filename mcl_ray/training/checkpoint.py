@@ -61,8 +61,10 @@ class CheckpointFolder:
             old.unlink()
         return file
 
-    def latest(self) -> tuple[Checkpoint, Path] | None:
-        """The newest undamaged checkpoint, or None if there never was one. A damaged one is said and passed over.
+    def latest(self, *, quiet: bool = False) -> tuple[Checkpoint, Path] | None:
+        """The newest undamaged checkpoint, or None if there never was one.
+
+        A damaged one is passed over, and said unless `quiet`.
 
         Raises:
             CheckpointError: there are checkpoints, and every one of them is damaged.
@@ -72,7 +74,8 @@ class CheckpointFolder:
             try:
                 return read_checkpoint(file), file
             except CheckpointError as error:
-                _log.warning("%s; falling back to the checkpoint before", error)
+                if not quiet:
+                    _log.warning("%s; falling back to the checkpoint before", error)
         if files:
             raise CheckpointError(
                 f"a run resumes from an undamaged checkpoint, but all {len(files)} in {self.path} are damaged"

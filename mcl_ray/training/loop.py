@@ -20,6 +20,7 @@ from mcl_ray.data.augment import Augment, epoch_generator
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.sampling import ClassBalancedSampler
 from mcl_ray.environment import Environment
+from mcl_ray.errors import UserError
 from mcl_ray.methods.supervised import Batch, supervised_losses
 from mcl_ray.results.store import EpochRow
 from mcl_ray.spec import RunSpec
@@ -161,10 +162,17 @@ class _Run:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `name` stands for; `auto` is a CUDA device where there is one."""
+    """The device that `name` stands for; `auto` is a CUDA device where there is one.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device, count = torch.device(name), torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(f"the device must be one that this machine has, but got {name} and {count} CUDA devices")
+    return device
 
 
 def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device) -> Cohort:

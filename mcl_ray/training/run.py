@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +32,8 @@ from mcl_ray.training.loop import (
     place_cohort,
     silent,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class EarlyStop(Exception):  # noqa: N818 -- not an error: whoever is told of an epoch may end the run with it
@@ -62,6 +65,8 @@ def train_run(
 
     if environment.threads:
         torch.set_num_threads(environment.threads)
+    if spec.compute.precision == "bf16" and choose_device(environment.device).type == "cpu" and not has_fast_bf16():
+        _log.warning("this processor has no bf16 instructions: precision=bf16 is several times slower than fp32 here")
     with writer:
         writer.describe(**cost_of(spec, dataset.num_classes, dataset.image_shape)._asdict())
         try:
@@ -71,6 +76,22 @@ def train_run(
             if writer.state == "running":  # else it was told to stop after its last epoch
                 writer.finish("stopped")
             raise
+
+
+def check_resumable(spec: RunSpec, dataset: Dataset, checkpoints: Path) -> None:
+    """Whether a run can go on from its checkpoints, asked before its record says that it does.
+
+    Raises:
+        CheckpointError: there are some, but none that is undamaged and of this spec and these images.
+    """
+    found = CheckpointFolder(checkpoints).latest(quiet=True)  # training reads it again, and says what is damaged
+    if found is not None:
+        check_belongs(*found, digest=spec.digest, architecture=describe(spec, dataset))
+
+
+def has_fast_bf16() -> bool:
+    """Whether this processor computes in bf16 itself (AVX-512 BF16, AMX) rather than step by step in software."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Cost(NamedTuple):
@@ -112,7 +133,7 @@ def out_of_memory_is_typed() -> Iterator[None]:
         raise OutOfMemoryError(f"the run does not fit into memory: {error}") from error
 
 
-def test_scores(
+def score_test_split(
     spec: RunSpec, dataset: Dataset, environment: Environment, checkpoints: Path
 ) -> tuple[int, list[EpochRow]]:
     """Epochs done and test figures of a run's newest checkpoint.

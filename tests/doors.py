@@ -1,0 +1,62 @@
+"""A front door as its users meet it: a process of its own, and everything that it said, loaded and wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HANGS_AFTER_S = 300
+SLOW_IMPORTS = {"matplotlib", "optuna", "pandas", "plotly", "pyarrow", "ray", "sklearn", "torch", "torchvision"}
+TRAINING_IMPORTS = {"optuna", "ray", "torch", "torchvision"}
+"""What takes seconds to load, and what no error before training may load."""
+_IMPORT = "import time:"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """How a door's process ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+    modules: set[str]
+    """The top-level packages that were imported."""
+
+
+def command(*words: str) -> list[str]:
+    """`train digits` is `python -m mcl_ray.train digits`; `mcl …` is the console script."""
+    script = str(Path(sys.executable).with_name("mcl"))
+    head = [script] if words[0] == "mcl" else ["-m", f"mcl_ray.{words[0]}"]
+    return [sys.executable, *head, *words[1:]]
+
+
+def surroundings() -> dict[str, str]:
+    """This process's environment without what changes how a terminal looks."""
+    quiet = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
+    return quiet | {"OMP_NUM_THREADS": "1"}
+
+
+def visit(cwd: Path, *words: str) -> Visit:
+    """Call a door and wait for it; the interpreter itself lists what is imported."""
+    python, *rest = command(*words)
+    return run(cwd, [python, "-X", "importtime", *rest])
+
+
+def run(cwd: Path, arguments: list[str]) -> Visit:
+    """Run an interpreter that was started with `-X importtime`."""
+    done = subprocess.run(
+        arguments, cwd=cwd, env=surroundings(), capture_output=True, text=True, timeout=HANGS_AFTER_S, check=False
+    )
+    lines = done.stderr.splitlines(keepends=True)
+    imports = [line.rpartition("|")[2].strip() for line in lines if line.startswith(_IMPORT)]
+    assert imports, f"the interpreter lists what it imports, but only said {done.stderr!r}"
+    said = "".join(line for line in lines if not line.startswith(_IMPORT))
+    return Visit(done.returncode, done.stdout, said, {name.partition(".")[0] for name in imports})
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder: files with their content, folders as None."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}

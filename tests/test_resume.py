@@ -1,0 +1,276 @@
+"""Runs that were killed or interrupted in the middle of an epoch: resumed, they end as if nothing had happened."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mcl_ray import recipes
+from mcl_ray.overrides import parse
+from mcl_ray.overrides import replace as replace_fields
+from mcl_ray.results.store import RunWriter, find_run, read_epochs, read_runs
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
+from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
+
+EPOCHS = 5
+OVERRIDES = (f"epochs={EPOCHS}", "test=every_epoch", "validation_fraction=0.1")
+WALL_CLOCK = {"epoch_time_s", "images_per_s"}
+
+
+def training(*more: str, overrides: tuple[str, ...] = OVERRIDES) -> list[str]:
+    return command("train", "digits", *overrides, "--threads", "1", *more)
+
+
+def train(cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES) -> subprocess.CompletedProcess[str]:
+    """Train to the end."""
+    arguments = training(*more, overrides=overrides)
+    return subprocess.run(
+        arguments, cwd=cwd, env=surroundings(), capture_output=True, text=True, timeout=HANGS_AFTER_S, check=False
+    )
+
+
+@contextmanager
+def begun(cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES) -> Iterator[subprocess.Popen[str]]:
+    """A process that trains, killed on leaving if it still does."""
+    arguments = training(*more, overrides=overrides)
+    with subprocess.Popen(
+        arguments, cwd=cwd, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def runs_of(results: Path) -> list[dict[str, Any]]:
+    return read_runs(results).to_pylist()
+
+
+def wait_for_epochs(results: Path, epochs_done: int) -> None:
+    """Wait until a run has so many epochs on record."""
+    deadline = time.monotonic() + HANGS_AFTER_S
+    while not ((results / "runs").is_dir() and any(run["epochs_done"] >= epochs_done for run in runs_of(results))):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def wait_for_the_middle_of_an_epoch(results: Path, *, epochs_done: int) -> None:
+    """Wait until so many epochs are on record and the next is half done, by the time that the last one took."""
+    wait_for_epochs(results, epochs_done)
+    times = [row["value"] for row in read_epochs(results).to_pylist() if row["metric"] == "epoch_time_s"]
+    time.sleep(times[-1] / 2)
+
+
+def figures(results: Path) -> dict[tuple[object, ...], float]:
+    """Every figure that is not of the wall clock."""
+    rows = read_epochs(results).to_pylist()
+    names = ("epoch", "member", "split", "metric")
+    found = {tuple(row[name] for name in names): row["value"] for row in rows if row["metric"] not in WALL_CLOCK}
+    assert len(found) == sum(row["metric"] not in WALL_CLOCK for row in rows), "a figure is there twice"
+    return found
+
+
+def checkpoints_of(results: Path, overrides: tuple[str, ...] = OVERRIDES) -> CheckpointFolder:
+    spec = replace_fields(recipes.digits(), parse(RunSpec, overrides))
+    folder = find_run(results, spec)
+    assert folder is not None
+    return CheckpointFolder(folder / "checkpoints")
+
+
+def newest(folder: CheckpointFolder) -> Path:
+    return max(folder.path.glob("*.pt"))
+
+
+def assert_equal_to_the_bit(first: object, second: object) -> None:
+    """Nested state of modules and optimisers; tensors are compared as bytes, so that -0.0 is not 0.0."""
+    assert type(first) is type(second)
+    if isinstance(first, torch.Tensor):
+        assert first.dtype == second.dtype
+        assert first.shape == second.shape
+        assert first.contiguous().numpy().tobytes() == second.contiguous().numpy().tobytes()
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_equal_to_the_bit(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert_equal_to_the_bit(one, other)
+    else:
+        assert first == second
+
+
+def assert_ends_alike(results: Path, reference: Path, overrides: tuple[str, ...] = OVERRIDES) -> None:
+    """Same figures of every epoch, same state at the end, to the bit."""
+    assert figures(results) == figures(reference)
+    (ours, _), (theirs, _) = (checkpoints_of(place, overrides).latest() for place in (results, reference))
+    assert ours.epoch == theirs.epoch
+    assert len(ours.cohort) > 20
+    assert len(ours.optimizer["state"]) > 20
+    assert_equal_to_the_bit(ours.cohort, theirs.cohort)
+    assert_equal_to_the_bit(ours.optimizer, theirs.optimizer)
+
+
+def state_of(results: Path) -> tuple[str, int, int]:
+    (run,) = runs_of(results)
+    return run["state"], run["attempt"], run["epochs_done"]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """The results of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("reference")
+    done = train(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(figures(folder / "results")) == EPOCHS * (6 + 2 * 10 + 1)
+    return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory) -> Path:
+    """A folder in which the same run was killed in the middle of an epoch."""
+    folder = tmp_path_factory.mktemp("killed")
+    with begun(folder) as process:
+        wait_for_the_middle_of_an_epoch(folder / "results", epochs_done=2)
+        process.kill()
+        assert process.wait(HANGS_AFTER_S) == -signal.SIGKILL
+    return folder
+
+
+@pytest.fixture
+def killed(killed_once, tmp_path) -> Path:
+    """A copy of it, to go on with."""
+    return Path(shutil.copytree(killed_once, tmp_path / "killed"))
+
+
+def test_a_killed_run_reads_as_interrupted_and_says_how_far_it_came(killed):
+    state, attempt, epochs_done = state_of(killed / "results")
+    assert (state, attempt) == ("interrupted", 1)
+    assert 2 <= epochs_done < EPOCHS
+    assert max(key[0] for key in figures(killed / "results")) == epochs_done
+
+
+def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, reference):
+    before = figures(killed / "results")
+    done = train(killed, "--resume")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert state_of(killed / "results") == ("finished", 2, EPOCHS)
+    assert_ends_alike(killed / "results", reference)
+    assert before.items() <= figures(killed / "results").items()
+
+
+def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
+    with begun(tmp_path) as process:
+        wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=1)
+        process.send_signal(signal.SIGINT)
+        told, errors = process.communicate(timeout=HANGS_AFTER_S)
+    assert process.returncode == 130
+    assert told.endswith("interrupted; the same command with --resume goes on from the last finished epoch\n")
+    assert errors == ""
+    state, _, epochs_done = state_of(tmp_path / "results")
+    assert state == "interrupted"
+    assert 1 <= epochs_done < EPOCHS
+    assert train(tmp_path, "--resume").returncode == 0
+    assert_ends_alike(tmp_path / "results", reference)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(killed, reference):
+    folder = checkpoints_of(killed / "results")
+    file = newest(folder)
+    file.write_bytes(file.read_bytes()[:-1])
+    done = train(killed, "--resume")
+    assert done.returncode == 0
+    path = file.relative_to(killed)
+    assert done.stderr.startswith(f"WARNING: checkpoint {path} is damaged: its checksum is ")
+    assert done.stderr.endswith("; falling back to the checkpoint before\n")
+    assert done.stderr.count("\n") == 1
+    assert_ends_alike(killed / "results", reference)
+
+
+def refused(killed: Path, *more: str) -> str:
+    """The error line of a run that cannot be resumed, whose record stays as it was."""
+    before = snapshot(killed)
+    done = train(killed, "--resume", *more)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert snapshot(killed) == before
+    return done.stderr
+
+
+def test_a_run_without_an_undamaged_checkpoint_is_not_begun_anew(killed):
+    folder = checkpoints_of(killed / "results")
+    for file in folder.path.iterdir():
+        file.write_bytes(b"")
+    assert f"all 2 in {folder.path.relative_to(killed)} are damaged" in refused(killed)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (
+            {"architecture": "wrn_16_2 on the moon"},
+            "is of another architecture: it holds wrn_16_2 on the moon, but the ",
+        ),
+        ({"digest": "0123456789"}, "belongs to spec 0123456789, but this run follows "),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(change, rule, killed):
+    folder = checkpoints_of(killed / "results")
+    file = newest(folder)
+    checkpoint = replace(read_checkpoint(file), **change)
+    file.unlink()
+    folder.save(checkpoint)
+    assert rule in refused(killed)
+
+
+def test_a_run_that_somebody_writes_is_left_alone(killed):
+    folder = checkpoints_of(killed / "results").path.parent
+    with RunWriter.resume(folder):
+        assert "another process writes results/runs/" in refused(killed)
+
+
+@pytest.mark.slow
+def test_any_number_of_kills_at_any_moment_changes_nothing(tmp_path, reference):
+    moments = random.Random(0)
+    for attempt in range(8):
+        with begun(tmp_path, *(["--resume"] if attempt else [])):
+            if attempt == 0:
+                wait_for_epochs(tmp_path / "results", 0)
+            else:
+                time.sleep(moments.uniform(0, 8))
+    assert train(tmp_path, "--resume").returncode == 0
+    assert state_of(tmp_path / "results")[0] == "finished"
+    assert_ends_alike(tmp_path / "results", reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("epochs=4", "cohort.size=3", "precision=bf16", "logit_distillation=all", "sampler=reference", "flip=true"),
+        ("epochs=4", "networks=[resnet8,shufflenetv2_05x]", "kind=multistep", "milestones=[2]", "channels_last=false"),
+    ],
+)
+def test_other_cohorts_resume_to_the_bit_too(overrides, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    assert train(whole, overrides=overrides).returncode == 0
+    with begun(killed, overrides=overrides):
+        wait_for_the_middle_of_an_epoch(killed / "results", epochs_done=1)
+    assert state_of(killed / "results")[0] == "interrupted"
+    assert train(killed, "--resume", overrides=overrides).returncode == 0
+    assert_ends_alike(killed / "results", whole / "results", overrides)

@@ -1,0 +1,130 @@
+"""What no source file may do: run what a file, a pickle or a shell carries. And what must stay light to import."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doors import SLOW_IMPORTS, run
+
+ROOT = Path(__file__).parents[1]
+UNPICKLER = "mcl_ray/data/unpickle.py"
+PICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+CALLS = {
+    *("eval", "exec", "compile", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.full_load_all", "yaml.unsafe_load", "yaml.unsafe_load_all"),
+    *(f"{module}.{name}" for module in PICKLERS for name in ("load", "loads", "Unpickler", "open")),
+}
+"""What runs code that was handed to it."""
+LOADERS = {"Loader", "FullLoader", "UnsafeLoader", "CLoader", "CFullLoader", "CUnsafeLoader"}
+"""Of PyYAML; they build more than plain data."""
+EXEMPT = {
+    UNPICKLER: {"pickle.Unpickler"},  # the one that builds nothing but plain data
+    "tests/data/test_unpickle.py": {"os.system"},  # what a hostile pickle asks for, never called
+    "tests/data/test_cifar.py": {"os.system"},
+}
+SWITCHES = {"weights_only": True, "allow_pickle": False, "shell": False}
+"""Arguments that have one safe value, which must be written out."""
+
+
+def sources() -> list[Path]:
+    """Every Python file of this checkout; its environments lie in hidden folders."""
+    return [path for room in ROOT.glob("[!.]*") if room.is_dir() for path in room.rglob("*.py")]
+
+
+def faults(tree: ast.AST) -> Iterator[str]:
+    """What a file does that none may do."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from names & CALLS
+            yield from names & {f"yaml.{loader}" for loader in LOADERS}
+        elif isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if name in CALLS or (name.startswith("yaml.") and node.attr in LOADERS):
+                yield name
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in CALLS and isinstance(node.func, ast.Name):
+                yield called
+            given = {word.arg: word.value for word in node.keywords}
+            for switch in SWITCHES.keys() & given.keys():
+                if not isinstance(given[switch], ast.Constant) or given[switch].value is not SWITCHES[switch]:
+                    yield f"{switch}={ast.unparse(given[switch])}"
+            if called == "torch.load" and "weights_only" not in given:
+                yield "torch.load without weights_only=True"
+
+
+def picklers(tree: ast.AST) -> set[str]:
+    """The modules that a file imports and that can unpickle."""
+    plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    parts = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in plain | parts} & PICKLERS
+
+
+def test_no_source_runs_what_it_is_handed():
+    files = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sources()}
+    assert {UNPICKLER, "searches/engine.py", "trainables/trial.py", "tests/test_safety.py"} <= files.keys()
+    found = {name: set(faults(tree)) for name, tree in files.items()}
+    assert {name: what for name, what in found.items() if what} == EXEMPT
+
+
+def test_only_the_unpickler_and_tests_know_pickle():
+    users = {path.relative_to(ROOT).as_posix() for path in sources() if picklers(ast.parse(path.read_text()))}
+    assert {name for name in users if not name.startswith("tests/")} == {UNPICKLER}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval(text)",
+        "exec(text)",
+        "os.system(text)",
+        "pickle.loads(content)",
+        "from pickle import loads",
+        "read = pickle.load",
+        "joblib.load(path)",
+        "yaml.load(text)",
+        "yaml.load(text, Loader=yaml.FullLoader)",
+        "from yaml import UnsafeLoader",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=trusted)",
+        "numpy.load(path, allow_pickle=True)",
+        "subprocess.run(text, shell=True)",
+    ],
+)
+def test_each_of_these_is_found(source):
+    assert list(faults(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "cohort.eval()",
+        "re.compile(pattern)",
+        "torch.compile(step)",
+        "loader.exec_module(module)",
+        "pickle.dumps(value)",
+        "yaml.safe_load(text)",
+        "plain_yaml.load(text)",
+        "torch.load(path, weights_only=True)",
+        "subprocess.run(words, shell=False)",
+    ],
+)
+def test_none_of_these_is(source):
+    assert not list(faults(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "module", ["mcl_ray", "mcl_ray.spec", "mcl_ray.recipes", "mcl_ray.environment", "mcl_ray.cli", "searches.catalog"]
+)
+def test_what_is_known_by_name_is_light_to_import(module, tmp_path):
+    seen = run(tmp_path, [sys.executable, "-X", "importtime", "-W", "error", "-c", f"import {module}"])
+    assert (seen.code, seen.stderr) == (0, "")
+    assert "pydantic" in seen.modules
+    assert seen.modules.isdisjoint(SLOW_IMPORTS | {"numpy"})

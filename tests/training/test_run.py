@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from mcl_ray import recipes
+from mcl_ray.data.source import dataset_for
+from mcl_ray.environment import Environment
+from mcl_ray.errors import NonFiniteLossError, OutOfMemoryError
+from mcl_ray.overrides import parse, replace
+from mcl_ray.results.store import RunWriter, read_epochs, read_runs
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.run import EarlyStop, out_of_memory_is_typed, score_test_split, train_run
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    yield Environment(threads=1)
+    torch.set_num_threads(before)
+
+
+def small(*overrides):
+    return replace(recipes.digits(), parse(RunSpec, ["epochs=2", "validation_fraction=0.5", *overrides]))
+
+
+def train(spec, environment, root, report=None):
+    writer = RunWriter.create(root, spec)
+    train_run(spec, dataset_for(spec, environment.data), environment, writer, report)
+    return writer
+
+
+def recorded(root):
+    (row,) = read_runs(root).to_pylist()
+    return row["state"], row["error_type"], row["epochs_done"]
+
+
+def test_every_epoch_is_on_disk_before_it_is_reported(tmp_path, one_thread):
+    seen = []
+
+    def report(epoch, checkpoint):
+        seen.append((max(read_epochs(tmp_path)["epoch"].to_pylist()), epoch.epoch, checkpoint.is_file()))
+
+    train(small(), one_thread, tmp_path, report)
+    assert seen == [(1, 1, True), (2, 2, True)]
+    assert recorded(tmp_path) == ("finished", None, 2)
+
+
+@pytest.mark.parametrize(("stop_at", "state"), [(1, "stopped"), (2, "finished")])
+def test_a_report_can_end_the_run(tmp_path, one_thread, stop_at, state):
+    def report(epoch, _):
+        if epoch.epoch == stop_at:
+            raise EarlyStop
+
+    with pytest.raises(EarlyStop):
+        train(small(), one_thread, tmp_path, report)
+    assert recorded(tmp_path) == (state, None, stop_at)
+
+
+def test_a_loss_that_is_not_finite_is_recorded(tmp_path, one_thread):
+    with pytest.raises(NonFiniteLossError, match=r"at step \d+ of epoch 1"):
+        train(small("lr=1e30"), one_thread, tmp_path)
+    assert recorded(tmp_path) == ("failed", "NonFiniteLossError", 0)
+
+
+def test_when_the_test_images_are_read(tmp_path, one_thread):
+    for when, epochs in (("every_epoch", {1, 2}), ("at_end", {2}), ("never", set())):
+        train(small(f"test={when}"), one_thread, tmp_path / when)
+        rows = read_epochs(tmp_path / when).to_pylist()
+        assert {row["epoch"] for row in rows if row["split"] == "test"} == epochs
+        assert {row["epoch"] for row in rows if row["split"] == "validation"} == {1, 2}
+
+
+def test_the_score_of_a_checkpoint_is_the_score_at_its_epoch(tmp_path, one_thread):
+    spec = small("test=at_end")
+    writer = train(spec, one_thread, tmp_path)
+    epoch, scores = score_test_split(spec, dataset_for(spec, one_thread.data), one_thread, writer.checkpoints)
+    rows = [row for row in read_epochs(tmp_path).to_pylist() if row["split"] == "test"]
+    assert epoch == 2
+    assert {(s.metric, s.member): s.value for s in scores} == {(r["metric"], r["member"]): r["value"] for r in rows}
+
+
+def test_a_seed_gives_the_same_run_and_another_seed_another(tmp_path, one_thread):
+    def losses(name, *overrides):
+        train(small(*overrides), one_thread, tmp_path / name)
+        rows = read_epochs(tmp_path / name).to_pylist()
+        return [row["value"] for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s")]
+
+    first = losses("a")
+    assert losses("b") == first
+    assert losses("c", "seed=1") != first
+
+
+@pytest.mark.parametrize("exhaust", [lambda: torch.empty(1 << 55, dtype=torch.uint8), lambda: bytearray(1 << 60)])
+def test_memory_that_runs_out_has_one_name(exhaust):
+    with pytest.raises(OutOfMemoryError, match="does not fit into memory"), out_of_memory_is_typed():
+        exhaust()
+
+
+def test_other_errors_keep_their_name():
+    with pytest.raises(RuntimeError, match="shape"), out_of_memory_is_typed():
+        raise RuntimeError("shape mismatch")
+
+
+@pytest.mark.slow
+def test_digits_learns(tmp_path, one_thread):
+    train(recipes.digits(), one_thread, tmp_path)
+    rows = read_epochs(tmp_path).to_pylist()
+    (mean,) = (r["value"] for r in rows if (r["split"], r["metric"], r["member"]) == ("test", "top1", "mean"))
+    assert mean > 97
