@@ -59,6 +59,10 @@ def exit_codes() -> Iterator[None]:
         _leave(str(error), EXIT_BAD_INPUT)
     except MclError as error:
         _leave(str(error), EXIT_FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _leave(f"{error.filename} cannot be used: {error.strerror}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -72,22 +73,30 @@ def _cells(row: Ranked, figure: Objective, parameters: Sequence[str]) -> list[st
 
 
 def ranking_table(rows: Sequence[Ranked], objective: str, mode: str) -> Table:
-    """A ranking for the terminal."""
-    headers, cells = ranking_cells(rows, objective)
+    """A ranking for the terminal, which is narrow: run ids are left to the page, and so is what says nothing here."""
+    figure, parameters = Objective.parse(objective), parameters_of(rows)
+    names = short_names(parameters)
+    columns = {"place": [_told(row.place) for row in rows]}
+    columns |= {names[path]: [_told(row.searched.get(path), ".3g") for row in rows] for path in parameters}
+    columns["score, %" if figure.unit == "%" else "score"] = [_told(row.value, ".2f") for row in rows]
+    columns["± std"] = [_told(row.std, ".2f") for row in rows]
+    columns["n"] = [str(row.n) if any(other.n > 1 for other in rows) else "" for row in rows]
+    columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
+    columns["reason"] = [shortened(row.reason or "") for row in rows]
     order = "highest" if mode == "max" else "lowest"
-    table = Table(title=Text(f"{len(rows)} configurations by {objective}, {order} first"))
-    kept = [place for place, name in enumerate(headers) if _is_told(name, [row[place] for row in cells])]
-    for place in kept:
-        is_number = all(row[place].replace(".", "").replace("–", "").isdecimal() for row in cells if row[place] != "–")
-        table.add_column(Text(headers[place]), justify="right" if is_number else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(row[place]) for place in kept))
+    title = f"{len(rows)} configurations by {figure.label} at the last epoch, {order} first"
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    told = {name: cells for name, cells in columns.items() if any(cell not in ("", "–") for cell in cells)}
+    for name in told:
+        justify: Literal["left", "right"] = "left" if name in ("state", "reason") else "right"
+        table.add_column(Text(name), justify=justify, no_wrap=name != "reason")
+    for cells in zip(*told.values(), strict=True):
+        table.add_row(*map(Text, cells))
     return table
 
 
-def _is_told(name: str, column: Sequence[str]) -> bool:
-    """A terminal is narrow: columns of the page that say nothing here are left out."""
-    return name in ("place", "n", "state") or any(cell not in ("", "–") for cell in column)
+def _told(value: object, form: str = "") -> str:
+    return format(value, form) if isinstance(value, float) else setting(value)
 
 
 def summary_table(summary: RunSummary) -> Group:

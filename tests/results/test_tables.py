@@ -1,3 +1,4 @@
+import io
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results.published import CIFAR100, published_figure
 from mcl_ray.results.series import short_names
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
-from mcl_ray.results.tables import ranking, summary
+from mcl_ray.results.tables import Ranked, ranking, summary
 from mcl_ray.results.text import duration, ranking_table, summary_table
 from mcl_ray.spec import BatchSpec, CohortSpec, DataSpec, LossSpec, RunSpec
 
@@ -135,3 +136,37 @@ def test_short_names_stay_unlike():
 
 def test_durations():
     assert [duration(seconds) for seconds in (1.23, 200, 3720)] == ["1.2 s", "3 min 20 s", "1 h 02 min"]
+
+
+def test_a_ranking_of_five_parameters_fits_a_terminal(tmp_path):
+    rows = [
+        Ranked(
+            place=place,
+            run_ids=(f"digits-{place:010d}-1",),
+            trial_id=None,
+            searched={
+                "losses.alpha": 0.123456,
+                "losses.beta": 0.5,
+                "losses.gamma": 1e-5,
+                "losses.lam": 2.0,
+                "cohort.size": 16,
+            },
+            state="interrupted",
+            reason=None,
+            value=98.7654,
+            std=0.1234,
+            n=3,
+            best_peer_best_epoch=None,
+            epochs_done=300,
+            wall_time_s=1.0,
+        )
+        for place in range(1, 25)
+    ]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(ranking_table(rows, "validation/top1/mean", "max"))
+    lines = [line for line in console.export_text().splitlines() if "interrupted" in line]
+    assert len(lines) == 24
+    assert all(
+        line.split() == [str(n), "16", "0.123", "0.5", "1e-05", "2", "98.77", "0.12", "3", "300", "interrupted"]
+        for n, line in enumerate(lines, 1)
+    )
