@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a run that failed, 2 bad input, 130 ended by Ctrl-C.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +72,12 @@ def at_least_one(_: object, value: int) -> None:
     """What a count on the command line must be."""
     if value < 1:
         raise ValueError("It must be 1 or more.")
+
+
+def not_negative(_: object, value: float | None) -> None:
+    """What a share on the command line must be."""
+    if value is not None and not 0 <= value < math.inf:
+        raise ValueError("It must be 0 or more, and finite.")
 
 
 def stdout() -> Console:

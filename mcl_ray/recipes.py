@@ -5,14 +5,14 @@ Source of the published settings: Yang et al., AAAI 2022 (arXiv 2104.12565) and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
 
 from mcl_ray import plain_yaml
 from mcl_ray.errors import SpecError, unknown
-from mcl_ray.overrides import replace, validate
+from mcl_ray.overrides import Spec, replace, validate
 from mcl_ray.spec import SPEC_VERSION, RunSpec
 
 Recipe = Callable[[], RunSpec]
@@ -74,11 +74,22 @@ def load(name_or_file: str) -> RunSpec:
     Raises:
         SpecError: neither exists, or the file breaks a rule.
     """
-    if name_or_file in RECIPES:
-        return RECIPES[name_or_file]()
+    return load_named("recipe", RECIPES, RunSpec, SPEC_VERSION, name_or_file)
+
+
+def load_named(
+    kind: str, known: Mapping[str, Callable[[], Spec]], model: type[Spec], newest_version: int, name_or_file: str
+) -> Spec:
+    """The spec that is known by this name, or the file at this path.
+
+    Raises:
+        SpecError: neither exists, or the file breaks a rule.
+    """
+    if name_or_file in known:
+        return known[name_or_file]()
     if Path(name_or_file).suffix in (".yaml", ".yml"):
-        return validate(RunSpec, read_yaml(Path(name_or_file), SPEC_VERSION))
-    raise SpecError(f"{unknown('recipe', name_or_file, RECIPES)}; a spec file ends in .yaml")
+        return validate(model, read_yaml(Path(name_or_file), newest_version))
+    raise SpecError(f"{unknown(kind, name_or_file, known)}; a file ends in .yaml")
 
 
 def read_yaml(path: Path, newest_version: int) -> dict[str, object]:

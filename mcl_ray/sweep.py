@@ -25,7 +25,7 @@ def sweep(
     download: bool = False,
     device: str = Environment.device,
     cpus_per_trial: Annotated[int, Parameter(validator=doors.at_least_one)] = 1,
-    gpus_per_trial: float | None = None,
+    gpus_per_trial: Annotated[float | None, Parameter(validator=doors.not_negative)] = None,
     resume: str | None = None,
     dry_run: bool = False,
 ) -> None:
@@ -36,7 +36,7 @@ def sweep(
         results: Folder that holds every run and sweep.
         data: The data set's archive, or the folder that holds it.
         download: Fetch the data set if it is missing.
-        device: auto, cpu, cuda, or any torch device.
+        device: auto, cpu, cuda, or one CUDA device as cuda:1.
         cpus_per_trial: CPU cores of one trial, and its threads.
         gpus_per_trial: GPUs of one trial, 0.5 for two trials on one; one where there are any, if not given.
         resume: Go on with this sweep (its id) instead of starting one; name and overrides stay away.

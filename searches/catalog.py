@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from mcl_ray import recipes
-from mcl_ray.errors import SpecError, unknown
 from mcl_ray.overrides import replace, validate
 from searches.spec import SWEEP_VERSION, SweepSpec
 
@@ -57,8 +55,4 @@ def load(name_or_file: str) -> SweepSpec:
     Raises:
         SpecError: neither exists, or the file breaks a rule.
     """
-    if name_or_file in SEARCHES:
-        return SEARCHES[name_or_file]()
-    if Path(name_or_file).suffix in (".yaml", ".yml"):
-        return validate(SweepSpec, recipes.read_yaml(Path(name_or_file), SWEEP_VERSION))
-    raise SpecError(f"{unknown('search', name_or_file, SEARCHES)}; a search file ends in .yaml")
+    return recipes.load_named("search", SEARCHES, SweepSpec, SWEEP_VERSION, name_or_file)

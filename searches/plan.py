@@ -27,5 +27,5 @@ def print_sweep_plan(sweep: SweepSpec, environment: Environment, cpus_per_trial:
         "steps in all": f"at most {plan.steps * sweep.trials:,}",
         "disk": f"at most {disk(plan.disk_bytes * sweep.trials)}",
     }
-    console.print(yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False), end="")
+    console.print(yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
     console.print(facts_table(facts | run_facts(plan) | total))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
-from mcl_ray.errors import StoreError
+from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.overrides import validate
 from mcl_ray.results.store import SweepWriter, ensure_writable, read_sweeps
 from searches.spec import SweepSpec
@@ -32,6 +33,7 @@ class SweepSession:
         Raises:
             UserError: the data or the results folder cannot serve; nothing has been written.
         """
+        self._check_machine()
         dataset = dataset_for(sweep.run, self.environment.data, download=self.environment.download)
         ensure_writable(self.environment.results)
         writer = SweepWriter.create(
@@ -64,6 +66,7 @@ class SweepSession:
         from searches.engine import check_resumable
 
         check_resumable(folder)
+        self._check_machine()
         dataset = dataset_for(sweep.run, self.environment.data)
         self._run(sweep, dataset, SweepWriter.resume(folder))
 
@@ -72,6 +75,26 @@ class SweepSession:
         from searches.plan import print_sweep_plan
 
         print_sweep_plan(sweep, self.environment, self.cpus_per_trial, self.console)
+
+    def _check_machine(self) -> None:
+        """A trial that asks for more than there is would wait for ever.
+
+        Raises:
+            SpecError: this machine has too few CPU cores or GPUs for one trial, or not the device that was asked for.
+        """
+        cores = os.cpu_count() or 1
+        if self.cpus_per_trial > cores:
+            raise SpecError(f"a trial needs {self.cpus_per_trial} CPU cores, but this machine has {cores}")
+        if self.gpus_per_trial or self.environment.device.startswith("cuda"):
+            from mcl_ray.training.loop import choose_device
+
+            choose_device(self.environment.device)
+            import torch
+
+            if (self.gpus_per_trial or 0) > torch.cuda.device_count():
+                raise SpecError(
+                    f"a trial needs {self.gpus_per_trial} GPUs, but this machine has {torch.cuda.device_count()}"
+                )
 
     def _run(self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter) -> None:
         self.console.print(f"sweep {writer.sweep_id}: {sweep.trials} trials, in {writer.folder}", soft_wrap=True)

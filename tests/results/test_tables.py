@@ -167,6 +167,6 @@ def test_a_ranking_of_five_parameters_fits_a_terminal(tmp_path):
     lines = [line for line in console.export_text().splitlines() if "interrupted" in line]
     assert len(lines) == 24
     assert all(
-        line.split() == [str(n), "16", "0.123", "0.5", "1e-05", "2", "98.77", "0.12", "3", "300", "interrupted"]
+        line.split() == [str(n), "0.123", "0.5", "1e-05", "2", "16", "98.77", "0.12", "3", "300", "interrupted"]
         for n, line in enumerate(lines, 1)
     )
