@@ -86,7 +86,7 @@ class SweepSession:
         if self.cpus_per_trial > cores:
             raise SpecError(f"a trial needs {self.cpus_per_trial} CPU cores, but this machine has {cores}")
         if self.gpus_per_trial or self.environment.device.startswith("cuda"):
-            from mcl_ray.training.loop import choose_device
+            from mcl_ray.training.placement import choose_device
 
             choose_device(self.environment.device)
             import torch

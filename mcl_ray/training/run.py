@@ -21,17 +21,8 @@ from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.evaluate import evaluate
 from mcl_ray.training.images import DeviceImages
-from mcl_ray.training.loop import (
-    EpochReport,
-    Heartbeat,
-    Report,
-    build_augment,
-    choose_device,
-    describe,
-    fit,
-    place_cohort,
-    silent,
-)
+from mcl_ray.training.loop import EpochReport, Heartbeat, Report, fit, silent
+from mcl_ray.training.placement import build_augment, choose_device, describe, place_cohort
 
 _log = logging.getLogger(__name__)
 
