@@ -86,6 +86,8 @@ def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
         node = tree
         for parent in parents:
             node = node[parent]
+        if not isinstance(node, dict):
+            raise SpecError(f"{path} cannot be given beside a value for all of {'.'.join(parents)}")
         if mapping is None:
             node[leaf] = value
         else:

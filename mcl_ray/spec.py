@@ -182,7 +182,7 @@ class ComputeSpec(Part):
     """How the arithmetic is done, as far as it changes the numbers."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` runs the networks under autocast; losses stay in float32."""
+    """`bf16` runs the networks under autocast; losses stay in float32. `fp32` leaves TF32 to CUDA's convolutions."""
     channels_last: bool = True
     """Memory layout of images and convolution weights."""
 

@@ -50,7 +50,9 @@ def train(
         print_run_plan(spec, environment, doors.stdout())
         return
     from mcl_ray.data.source import dataset_for
+    from mcl_ray.results.store import check_writable
 
+    check_writable(results)
     dataset = dataset_for(spec, data, download=download)
     writer = _resumed(spec, dataset, environment) if resume else _new(spec, environment)
     if writer is not None:
@@ -58,9 +60,7 @@ def train(
 
 
 def _new(spec: RunSpec, environment: Environment) -> RunWriter:
-    from mcl_ray.results.store import RunWriter, ensure_writable
-
-    ensure_writable(environment.results)
+    from mcl_ray.results.store import RunWriter
     from mcl_ray.training.run import machine_facts
 
     return RunWriter.create(environment.results, spec, facts=machine_facts(environment))

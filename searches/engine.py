@@ -31,7 +31,7 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from mcl_ray.environment import Environment
-from mcl_ray.errors import StoreError, WorkerDiedError
+from mcl_ray.errors import SpecError, StoreError, WorkerDiedError
 from mcl_ray.results.store import RunWriter, SweepWriter, read_runs
 from searches.convert import to_scheduler, to_searcher
 from searches.progress import SweepProgress
@@ -79,7 +79,7 @@ def run_trials(
 def _record_death(sweep: Path, event: str, trial: Trial, _: list[Trial]) -> None:
     """Put on record what a trial could not say itself, because its process is gone."""
     folder = run_of_trial(sweep, trial.trial_id) if event == "failed" else None
-    if folder is not None and _record(folder)["state"] != "failed":
+    if folder is not None and _record(folder)["state"] in ("running", "interrupted"):
         RunWriter.amend(folder).finish(
             "failed", WorkerDiedError("the trial's process went away: killed, or its node lost")
         )
@@ -123,14 +123,13 @@ def _ray(console: Console) -> Iterator[None]:
         ray.shutdown()
 
 
-def _cluster_gpus() -> float:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("GPU", 0)
-
-
 def _tuner(sweep: SweepSpec, environment: Environment, resources: TrialResources, writer: SweepWriter) -> tune.Tuner:
     job = TrialJob(sweep=writer.folder.resolve(), run=sweep.run, environment=environment)
-    gpus = min(1, _cluster_gpus()) if resources.gpus is None else resources.gpus
+    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if resources.cpus > have.get("CPU", 0):
+        raise SpecError(f"a trial needs {resources.cpus} CPU cores, but Ray found {have.get('CPU', 0):g}")
+    gpus = min(1, have.get("GPU", 0)) if resources.gpus is None else resources.gpus
+    gpus = 0 if environment.device == "cpu" else gpus
     trainable = tune.with_resources(tune.with_parameters(train_trial, job=job), {"CPU": resources.cpus, "GPU": gpus})
     storage = writer.folder.resolve()
     if tune.Tuner.can_restore(str(storage / TUNE_FOLDER)):

@@ -14,7 +14,7 @@ from searches.spec import SweepSpec
 def print_sweep_plan(sweep: SweepSpec, environment: Environment, cpus_per_trial: int, console: Console) -> None:
     """Print the search as the file that `mcl_ray.sweep` reads, and what it would do.
 
-    Parameters, multiply-adds and disk are those of the largest cohort in the space.
+    Parameters, multiply-adds and disk are those of the most peers in the space, of the run's own networks.
     """
     largest = replace(sweep.run, {path: max(d.ends()) for path, d in sweep.space.items() if path == "cohort.size"})
     plan = plan_run(largest, environment)

@@ -25,6 +25,7 @@ class SweepProgress:
         self._epochs = sweep.run.schedule.epochs
         self._started = time.monotonic()
         self.trials: dict[str, Trial] = {}
+        self._done_before = 0
         self.finished: set[str] = set()
         """Trials that came to their end: trained, stopped early, or failed. Tune's own state says so of others too."""
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
@@ -42,7 +43,8 @@ class SweepProgress:
     def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
         """Show what changed."""
         if not self.trials:  # the first word of a sweep that goes on tells of all that was done before
-            self.finished |= {known.trial_id for known in trials if known is not trial and known.status in ENDED}
+            self.finished = {known.trial_id for known in trials if known is not trial and known.status in ENDED}
+            self._done_before = len(self.finished)
         self.trials = {known.trial_id: known for known in trials}
         if event in ("completed", "failed"):
             self.finished.add(trial.trial_id)
@@ -74,7 +76,8 @@ class SweepProgress:
 
     def _status(self) -> str:
         finished, elapsed = len(self.finished), time.monotonic() - self._started
-        left = f", about {_clock(elapsed / finished * (self._sweep.trials - finished))} left" if finished else ""
+        done_now = finished - self._done_before
+        left = f", about {_clock(elapsed / done_now * (self._sweep.trials - finished))} left" if done_now else ""
         return f"{finished} of {self._sweep.trials} trials finished in {_clock(elapsed)}{left}"
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from mcl_ray.data.dataset import Dataset
+from mcl_ray.data.sampling import check_batches
 from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.overrides import validate
-from mcl_ray.results.store import SweepWriter, ensure_writable, read_sweeps
+from mcl_ray.overrides import replace, validate
+from mcl_ray.results.store import SweepWriter, check_writable, ensure_writable, read_sweeps
 from searches.spec import SweepSpec
 
 
@@ -34,8 +37,12 @@ class SweepSession:
             UserError: the data or the results folder cannot serve; nothing has been written.
         """
         self._check_machine()
+        check_writable(self.environment.results)
         dataset = dataset_for(sweep.run, self.environment.data, download=self.environment.download)
+        self._check_batches(sweep, dataset)
         ensure_writable(self.environment.results)
+        from mcl_ray.training.run import machine_facts
+
         writer = SweepWriter.create(
             self.environment.results,
             sweep.name,
@@ -43,6 +50,7 @@ class SweepSession:
             objective=sweep.objective,
             mode="max",
             trials_planned=sweep.trials,
+            facts=machine_facts(self.environment),
         )
         self._run(sweep, dataset, writer)
 
@@ -61,7 +69,7 @@ class SweepSession:
         (row,) = read_sweeps(folder).to_pylist()
         sweep = validate(SweepSpec, json.loads(row["spec"]))
         if row["state"] == "finished":
-            self.console.print(f"nothing left to do: all {sweep.trials} trials of {folder} are done")
+            self.console.print(f"nothing left to do: {folder} is finished")
             return
         from searches.engine import check_resumable
 
@@ -83,18 +91,33 @@ class SweepSession:
             SpecError: this machine has too few CPU cores or GPUs for one trial, or not the device that was asked for.
         """
         cores = os.cpu_count() or 1
+        gpus, device = self.gpus_per_trial, self.environment.device
         if self.cpus_per_trial > cores:
             raise SpecError(f"a trial needs {self.cpus_per_trial} CPU cores, but this machine has {cores}")
-        if self.gpus_per_trial or self.environment.device.startswith("cuda"):
-            from mcl_ray.training.placement import choose_device
-
-            choose_device(self.environment.device)
+        if ":" in device:
+            raise SpecError(
+                f"Ray gives each trial its GPU, so the device of a sweep is auto, cpu or cuda, but got {device}"
+            )
+        if gpus is not None and gpus > 1 and gpus % 1:
+            raise SpecError(f"gpus_per_trial is at most 1 or a whole number, but got {gpus}")
+        if (device == "cuda" and gpus == 0) or (device == "cpu" and gpus):
+            raise SpecError(f"trials have GPUs if they train on them, but got device={device}, gpus_per_trial={gpus}")
+        if gpus or device == "cuda":
             import torch
 
-            if (self.gpus_per_trial or 0) > torch.cuda.device_count():
-                raise SpecError(
-                    f"a trial needs {self.gpus_per_trial} GPUs, but this machine has {torch.cuda.device_count()}"
-                )
+            if (gpus or 1) > torch.cuda.device_count():
+                raise SpecError(f"a trial needs {gpus or 1} GPUs, but this machine has {torch.cuda.device_count()}")
+
+    def _check_batches(self, sweep: SweepSpec, dataset: Dataset) -> None:
+        """Searched batches are checked as the run's own are.
+
+        Raises:
+            SpecError: the sampler cannot make such batches of these images.
+        """
+        counts = np.bincount(dataset.train.labels)
+        for path, dimension in sweep.space.items():
+            for value in dimension.ends() if path.startswith("batch.") else ():
+                check_batches(counts, replace(sweep.run, {path: value}).batch)
 
     def _run(self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter) -> None:
         self.console.print(f"sweep {writer.sweep_id}: {sweep.trials} trials, in {writer.folder}", soft_wrap=True)
@@ -106,12 +129,22 @@ class SweepSession:
         with writer:
             if not run_trials(sweep, self.environment, resources, writer, self.console):
                 writer.finish("interrupted")
-                command = f"python -m mcl_ray.sweep --resume {writer.sweep_id} {self._where()}"
-                self.console.print(f"interrupted; to go on:\n  {command.strip()}", soft_wrap=True)
+                command = self._resume_command(writer.sweep_id)
+                self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
                 raise KeyboardInterrupt
             conclude(sweep, dataset, self.environment, writer, self.console)
             writer.finish("finished")
 
-    def _where(self) -> str:
-        places = {"results": self.environment.results, "data": self.environment.data}
-        return " ".join(f"--{name} {place}" for name, place in places.items() if place != Path(name).absolute())
+    def _resume_command(self, sweep_id: str) -> str:
+        """What to type to go on as now."""
+        words = ["python", "-m", "mcl_ray.sweep", "--resume", sweep_id]
+        places = {"--results": self.environment.results, "--data": self.environment.data}
+        for option, place in places.items():
+            if place != Path(option.removeprefix("--")).absolute():
+                words += [option, str(place)]
+        settings = {"--device": (self.environment.device, "auto"), "--cpus-per-trial": (self.cpus_per_trial, 1)}
+        settings["--gpus-per-trial"] = (self.gpus_per_trial or 0, 0)
+        for option, (value, default) in settings.items():
+            if value != default:
+                words += [option, str(value)]
+        return shlex.join(words)

@@ -11,6 +11,9 @@ from mcl_ray.errors import SpecError
 from mcl_ray.overrides import replace, resolve
 from mcl_ray.spec import Part, RunSpec
 
+FIXED = ("version", "recipe", "data", "evaluation", "schedule.epochs")
+"""What all trials of a search have in common: images, splits, when they are scored, and how long they train."""
+
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 Scalar = bool | int | float | str
 
@@ -90,6 +93,8 @@ def resolved(space: Mapping[str, Any], run: RunSpec) -> dict[str, Any]:
     for name, dimension in space.items():
         try:
             path = resolve(RunSpec, name)
+            if path.split(".")[0] in FIXED or path in FIXED:
+                raise SpecError(f"trials are compared on equal terms, so {path} cannot be searched")
             for value in dimension.ends():
                 replace(run, {path: value})
         except SpecError as error:

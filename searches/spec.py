@@ -69,6 +69,12 @@ class SweepSpec(Part):
     @model_validator(mode="after")
     def _space_fits_the_run(self) -> SweepSpec:
         object.__setattr__(self, "space", resolved(self.space, self.run))
+        sizes = self.space["cohort.size"].ends() if "cohort.size" in self.space else (self.run.cohort.size,)
+        member = self.objective.rpartition("/")[2]
+        if member.startswith("peer") and int(member.removeprefix("peer")) >= min(map(int, sizes)):
+            raise ValueError(
+                f"every cohort must have the objective's member, but got {member} and sizes from {min(sizes)}"
+            )
         return self
 
     @property

@@ -105,6 +105,8 @@ def test_unlike_peers_cannot_share_a_stem():
 
 
 def test_a_field_given_twice_is_an_error():
+    with pytest.raises(SpecError, match="losses.alpha cannot be given beside a value for all of losses"):
+        changed("losses=3", "losses.alpha=1")
     with pytest.raises(SpecError, match="losses.alpha was given twice"):
         changed("alpha=1", "losses.alpha=2")
 

@@ -39,8 +39,8 @@ def train_trial(config: dict[str, Any], job: TrialJob) -> None:
     Reports `epoch`, and every figure under split/metric/member.
     """
     spec = replace(job.run, config)
-    writer = _writer(spec, config, job)
     dataset = _dataset(spec.data, job.environment.data)
+    writer = _writer(spec, config, job)
     try:
         train_run(spec, dataset, job.environment, writer, report=_tell_tune)
     except EarlyStop as stop:
@@ -60,7 +60,7 @@ def _writer(spec: RunSpec, config: dict[str, Any], job: TrialJob) -> RunWriter:
     trial_id = tune.get_context().get_trial_id()
     begun = run_of_trial(job.sweep, trial_id)
     if begun is not None:
-        return RunWriter.resume(begun, facts=machine_facts(job.environment))
+        return RunWriter.amend(begun)  # also a finished one: Tune may not have heard of its end
     writer = RunWriter.create(
         job.sweep,
         spec,

@@ -33,9 +33,10 @@ def contrastive_terms(grid: ContrastGrid, weights: LossSpec) -> dict[str, Tensor
     terms: dict[str, Tensor] = {}
     if weights.beta and has_pairs:
         hard_NN = hard_contrast(grid.logits, grid.positives, grid.valid)
+        within = hard_NN.diagonal().sum()  # the backward of trace() would wait for the device
         if weights.alpha:
-            terms["vcl"] = hard_NN.trace()
-        terms["icl"] = hard_NN.sum() - hard_NN.trace()
+            terms["vcl"] = within
+        terms["icl"] = hard_NN.sum() - within
     elif weights.alpha:
         terms["vcl"] = hard_contrast(*(diagonal(t) for t in (grid.logits, grid.positives, grid.valid))).sum()
     if weights.gamma and has_pairs:

@@ -71,6 +71,18 @@ def read_bytes(path: Path) -> bytes:
         raise StoreError(f"results must be readable, but reading {path} failed: {error.strerror or error}") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Whether `folder` could be made and written, asked without making anything.
+
+    Raises:
+        StoreError: the nearest folder above it that exists cannot be written, or is no folder.
+    """
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        what = "cannot be written" if existing.is_dir() else "is not a folder"
+        raise StoreError(f"the results folder must be writable, but {folder} is not: {existing} {what}")
+
+
 def ensure_writable(folder: Path) -> None:
     """Makes `folder` and proves that a file can be written in it, before any work is done for it.
 

@@ -89,10 +89,14 @@ def read_runs(path: Path) -> pa.Table:
 
 
 def _run_row(folder: Path) -> dict[str, Any]:
-    row = read_row(folder / RUN_FILE, "runs")
+    return _current_row(folder, folder / RUN_FILE, "runs")
+
+
+def _current_row(folder: Path, file: Path, kind: schema.Kind) -> dict[str, Any]:
+    row = read_row(file, kind)
     if row["state"] == "running" and row["host"] == platform.node() and not is_locked(folder):
         # The writer may have finished between the two looks.
-        row = read_row(folder / RUN_FILE, "runs")
+        row = read_row(file, kind)
         row["state"] = "interrupted" if row["state"] == "running" else row["state"]
     return row
 
@@ -106,8 +110,8 @@ def read_row(path: Path, kind: schema.Kind) -> dict[str, Any]:
 
 
 def read_sweeps(path: Path) -> pa.Table:
-    """One row per sweep below `path`, oldest first."""
-    rows = [read_row(folder / SWEEP_FILE, "sweeps") for folder in sweep_folders(path)]
+    """One row per sweep below `path`, oldest first; a killed one reads as interrupted, as runs do."""
+    rows = [_current_row(folder, folder / SWEEP_FILE, "sweeps") for folder in sweep_folders(path)]
     return schema.table("sweeps", sorted(rows, key=lambda row: (row["started_at"], row["sweep_id"])))
 
 

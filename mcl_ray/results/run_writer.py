@@ -23,6 +23,7 @@ from mcl_ray.spec import RunSpec
 
 CLAIM_LOCK = ".claim.lock"
 CLAIM_WAIT_S = 30.0
+AMEND_WAIT_S = 10.0
 
 
 class EpochRow(NamedTuple):
@@ -79,28 +80,30 @@ class RunWriter(RecordWriter):
         Raises:
             StoreError: there is no run, it is finished, or another process writes it.
         """
-        return cls._reopen(run_folder, facts, may_be_finished=False)
+        return cls._reopen(run_folder, facts or Facts(), may_be_finished=False)
 
     @classmethod
     def amend(cls, run_folder: Path) -> RunWriter:
-        """Starts an attempt that adds figures to a run, finished or not; what it records replaces whole epochs.
+        """Starts an attempt that adds to a run, finished or not; what it records replaces whole epochs.
+
+        The machine on record stays the one that trained. A process that just died may hold the run a little longer.
 
         Raises:
             StoreError: there is no run, or another process writes it.
         """
-        return cls._reopen(run_folder, None, may_be_finished=True)
+        return cls._reopen(run_folder, None, may_be_finished=True, wait_s=AMEND_WAIT_S)
 
     @classmethod
-    def _reopen(cls, run_folder: Path, facts: Facts | None, *, may_be_finished: bool) -> RunWriter:
+    def _reopen(cls, run_folder: Path, facts: Facts | None, *, may_be_finished: bool, wait_s: float = 0.5) -> RunWriter:
         if not reading.is_run(run_folder):
             raise StoreError(f"only a run can be resumed, but {run_folder} holds no {reading.RUN_FILE}")
-        lock = FolderLock(run_folder).acquire()
+        lock = FolderLock(run_folder, wait_s=wait_s).acquire()
         try:
             row = reading.read_row(run_folder / reading.RUN_FILE, "runs")
             if row["state"] == "finished" and not may_be_finished:
                 raise StoreError(f"only an unfinished run can be resumed, but {run_folder.name} is finished")
             remove_leftovers(run_folder)
-            row |= _machine(facts or Facts()) | {"attempt": _next_attempt(run_folder, row["attempt"])}
+            row |= (_machine(facts) if facts else {}) | {"attempt": _next_attempt(run_folder, row["attempt"])}
             writer = cls(run_folder, lock, row | {"state": "running", "error_type": None, "error": None})
             writer._write_row()
         except BaseException:

@@ -4,7 +4,7 @@ All access to files is in `files.py` and the four modules below, so that other s
 """
 
 from mcl_ray.results.facts import Facts
-from mcl_ray.results.files import ensure_writable, write_atomically
+from mcl_ray.results.files import check_writable, ensure_writable, write_atomically
 from mcl_ray.results.reading import find_run, is_finished, read_epochs, read_runs, read_spec, read_sweeps
 from mcl_ray.results.run_writer import EpochRow, RunWriter
 from mcl_ray.results.sweep_writer import SweepWriter
@@ -14,6 +14,7 @@ __all__ = [
     "Facts",
     "RunWriter",
     "SweepWriter",
+    "check_writable",
     "ensure_writable",
     "find_run",
     "is_finished",

@@ -24,6 +24,9 @@ from mcl_ray.training.images import DeviceImages
 from mcl_ray.training.loop import EpochReport, Heartbeat, Report, fit, silent
 from mcl_ray.training.placement import build_augment, choose_device, describe, place_cohort
 
+OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed")
+"""How the CPU's allocator, CUDA and its libraries say it in a plain RuntimeError."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -82,7 +85,7 @@ def check_resumable(spec: RunSpec, dataset: Dataset, checkpoints: Path) -> None:
 
 def has_fast_bf16() -> bool:
     """Whether this processor computes in bf16 itself (AVX-512 BF16, AMX) rather than step by step in software."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class Cost(NamedTuple):
@@ -119,7 +122,7 @@ def out_of_memory_is_typed() -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise OutOfMemoryError(f"the run does not fit into memory: {error}") from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+        if not any(sign in str(error).lower() for sign in OUT_OF_MEMORY_SIGNS):
             raise
         raise OutOfMemoryError(f"the run does not fit into memory: {error}") from error
 

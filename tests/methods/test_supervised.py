@@ -1,10 +1,12 @@
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import evident
 from mcl_ray.cohort import build_cohort
 from mcl_ray.methods.supervised import Batch, supervised_losses, weighted_sum
 from mcl_ray.spec import CohortSpec, LossSpec, OptimizerSpec
+from mcl_ray.training.meters import StepMeter
 from mcl_ray.training.optim import build_optimizer
 
 
@@ -84,3 +86,19 @@ def test_bf16_keeps_every_loss_in_float32():
     assert losses.logits.dtype == torch.float32
     losses.total.backward()
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+def test_a_step_reads_nothing_back_from_the_device():
+    """On a GPU every such read would make the host wait; here each shows as an operation."""
+    model = build_cohort(CohortSpec(size=3, networks="resnet8"), num_classes=4)
+    optimizer = build_optimizer(model, OptimizerSpec())
+    meter = StepMeter(10, torch.device("cpu"))
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        losses = supervised_losses(model, a_batch(), LossSpec(logit_distillation="all"))
+        optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()
+        optimizer.step()
+        meter.record(losses.terms | {"loss": losses.total})
+    seen = {event.key for event in recorded.key_averages()}
+    assert "aten::convolution" in seen
+    assert not seen & {"aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero"}

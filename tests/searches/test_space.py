@@ -70,6 +70,11 @@ def test_entries_of_the_space_are_replaced_added_and_taken_out():
         ("objective=test/top1/mean", "validation"),
         ("validation_fraction=0", "validation_fraction > 0 must hold, but got 0"),
         ("run.alpha=-1", "unknown field 'run.alpha'"),
+        ("space.fraction={kind: choice, values: [0.1, 0.2]}", "unknown field 'fraction'"),
+        ("space.validation_fraction={kind: choice, values: [0.1, 0.2]}", "data.validation_fraction cannot be searched"),
+        ("space.evaluation.test={kind: choice, values: [never, at_end]}", "evaluation.test cannot be searched"),
+        ("space.epochs={kind: int, low: 5, high: 9}", "schedule.epochs cannot be searched"),
+        ("objective=validation/top1/peer1", "but got peer1 and sizes from 1"),
         ("version=2", "version must be less than or equal to 1, but got 2"),
     ],
 )

@@ -106,7 +106,6 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(open_door):
             key=lambda row: row["epoch"],
         )["value"]
         for run in runs
-        if run["state"] == "finished"
     }
     assert last[sweep["best_run_id"]] == max(last.values())
 
