@@ -31,13 +31,14 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from mcl_ray.environment import Environment
-from mcl_ray.errors import SpecError, StoreError, WorkerDiedError
+from mcl_ray.errors import MclError, SpecError, StoreError, WorkerDiedError
 from mcl_ray.results.store import RunWriter, SweepWriter, read_runs
+from mcl_ray.spec import RunSpec
 from searches.convert import to_scheduler, to_searcher
 from searches.progress import SweepProgress
 from searches.relay import Relay, listening
 from searches.spec import SweepSpec
-from trainables.trial import TrialJob, run_of_trial, train_trial
+from trainables.trial import TrialJob, begin_run, run_of_trial, train_trial
 
 # A trial that goes on tells of its last epoch once more.
 warnings.filterwarnings("ignore", message="The reported value is ignored because this `step=", category=UserWarning)
@@ -67,7 +68,7 @@ def run_trials(
     with _ray(console):
         tuner = _tuner(sweep, environment, resources, writer)
         progress = SweepProgress(sweep, console, partial(_why_failed, writer.folder))
-        with progress, listening(partial(_record_death, writer.folder), progress):
+        with progress, listening(partial(_record_death, sweep, writer.folder), progress):
             results = tuner.fit()
     unfinished = [trial for name, trial in progress.trials.items() if name not in progress.finished]
     for trial in unfinished:
@@ -76,19 +77,30 @@ def run_trials(
     return out_of_time or (not unfinished and len(results) == sweep.trials)
 
 
-def _record_death(sweep: Path, event: str, trial: Trial, _: list[Trial]) -> None:
+def _record_death(sweep: SweepSpec, sweep_folder: Path, event: str, trial: Trial, _: list[Trial]) -> None:
     """Put on record what a trial could not say itself, because its process is gone."""
-    folder = run_of_trial(sweep, trial.trial_id) if event == "failed" else None
-    if folder is not None and _record(folder)["state"] in ("running", "interrupted"):
-        RunWriter.amend(folder).finish(
-            "failed", WorkerDiedError("the trial's process went away: killed, or its node lost")
-        )
-
-
-def _why_failed(sweep: Path, trial: Trial) -> str:
-    folder = run_of_trial(sweep, trial.trial_id)
+    if event != "failed":
+        return
+    folder = run_of_trial(sweep_folder, trial.trial_id)
     if folder is None:
-        return "it ended before its run began; see Ray's dashboard"
+        run, error = _why_never_begun(sweep, trial.config)
+        begin_run(sweep_folder, trial.trial_id, run, trial.config, None).finish("failed", error)
+    elif _record(folder)["state"] in ("running", "interrupted"):
+        gone = WorkerDiedError("the trial's process went away: killed, or its node lost")
+        RunWriter.amend(folder).finish("failed", gone)
+
+
+def _why_never_begun(sweep: SweepSpec, config: dict[str, Any]) -> tuple[RunSpec, MclError]:
+    """The run that a trial should have trained, and why it did not; values may each be right and not go together."""
+    try:
+        return sweep.trial_run(config), WorkerDiedError("the trial's process went away before its run began")
+    except SpecError as broken:
+        return sweep.run, broken
+
+
+def _why_failed(sweep_folder: Path, trial: Trial) -> str:
+    folder = run_of_trial(sweep_folder, trial.trial_id)
+    assert folder is not None, "a death is recorded before it is told"
     row = _record(folder)
     return f"{row['error_type']}: {row['error']}"
 

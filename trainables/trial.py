@@ -17,7 +17,7 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.environment import Environment
 from mcl_ray.overrides import replace
-from mcl_ray.results.store import RunWriter, write_atomically
+from mcl_ray.results.store import Facts, RunWriter, write_atomically
 from mcl_ray.spec import DataSpec, RunSpec
 from mcl_ray.training.loop import EpochReport
 from mcl_ray.training.run import EarlyStop, machine_facts, train_run
@@ -61,15 +61,13 @@ def _writer(spec: RunSpec, config: dict[str, Any], job: TrialJob) -> RunWriter:
     begun = run_of_trial(job.sweep, trial_id)
     if begun is not None:
         return RunWriter.amend(begun)  # also a finished one: Tune may not have heard of its end
-    writer = RunWriter.create(
-        job.sweep,
-        spec,
-        searched=config,
-        sweep_id=job.sweep.name,
-        trial_id=trial_id,
-        facts=machine_facts(job.environment),
-    )
-    pointer = _pointer(job.sweep, trial_id)
+    return begin_run(job.sweep, trial_id, spec, config, machine_facts(job.environment))
+
+
+def begin_run(sweep: Path, trial_id: str, spec: RunSpec, config: dict[str, Any], facts: Facts | None) -> RunWriter:
+    """A new run for a trial, which finds it again by its id."""
+    writer = RunWriter.create(sweep, spec, searched=config, sweep_id=sweep.name, trial_id=trial_id, facts=facts)
+    pointer = _pointer(sweep, trial_id)
     pointer.parent.mkdir(exist_ok=True)
     write_atomically(pointer, writer.run_id.encode())
     return writer
