@@ -1,6 +1,6 @@
 """Images per second of a training step beside the evident implementation, both in one run, in turns.
 
-    python benchmarks/step.py [--repeats 7] [--threads 2]
+    python -m benchmarks.step [--repeats 7] [--threads 2]
 
 Prints one JSON line per cohort. Ours includes augmentation and the meters; the evident step is given its images ready.
 """

@@ -80,7 +80,7 @@ def _configurations(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]
         spec, searched = json.loads(row["spec"]), json.loads(row["searched"])
         if "seed" not in searched:
             spec.pop("seed", None)
-        key = (row["sweep_id"] or "", json.dumps(spec, sort_keys=True))
+        key = (row["sweep_id"] or "", json.dumps([spec, searched], sort_keys=True))
         groups.setdefault(key, []).append(row | {"searched": searched})
     return list(groups.values())
 
