@@ -32,7 +32,7 @@ from rich.console import Console
 
 from mcl_ray.environment import Environment
 from mcl_ray.errors import MclError, SpecError, StoreError, WorkerDiedError
-from mcl_ray.results.store import RunWriter, SweepWriter, read_runs
+from mcl_ray.results.store import RunWriter, SweepWriter, is_run, read_runs
 from mcl_ray.spec import RunSpec
 from searches.convert import to_scheduler, to_searcher
 from searches.progress import SweepProgress
@@ -82,7 +82,7 @@ def _record_death(sweep: SweepSpec, sweep_folder: Path, event: str, trial: Trial
     if event != "failed":
         return
     folder = run_of_trial(sweep_folder, trial.trial_id)
-    if folder is None:
+    if not is_run(folder):
         run, error = _why_never_begun(sweep, trial.config)
         begin_run(sweep_folder, trial.trial_id, run, trial.config, None).finish("failed", error)
     elif _record(folder)["state"] in ("running", "interrupted"):
@@ -99,16 +99,14 @@ def _why_never_begun(sweep: SweepSpec, config: dict[str, Any]) -> tuple[RunSpec,
 
 
 def _why_failed(sweep_folder: Path, trial: Trial) -> str:
-    folder = run_of_trial(sweep_folder, trial.trial_id)
-    assert folder is not None, "a death is recorded before it is told"
-    row = _record(folder)
+    row = _record(run_of_trial(sweep_folder, trial.trial_id))  # a death is recorded before it is told
     return f"{row['error_type']}: {row['error']}"
 
 
 def _record_interruption(sweep: Path, trial: Trial) -> None:
     """To the trial, an interrupted sweep looks like an early stop."""
     folder = run_of_trial(sweep, trial.trial_id)
-    if folder is not None and _record(folder)["state"] != "finished":
+    if is_run(folder) and _record(folder)["state"] != "finished":
         RunWriter.amend(folder).finish("interrupted")
 
 

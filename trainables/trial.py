@@ -17,7 +17,7 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.environment import Environment
 from mcl_ray.overrides import replace
-from mcl_ray.results.store import Facts, RunWriter, write_atomically
+from mcl_ray.results.store import Facts, RunWriter
 from mcl_ray.spec import DataSpec, RunSpec
 from mcl_ray.training.loop import EpochReport
 from mcl_ray.training.run import EarlyStop, machine_facts, train_run
@@ -40,7 +40,8 @@ def train_trial(config: dict[str, Any], job: TrialJob) -> None:
     """
     spec = replace(job.run, config)
     dataset = _dataset(spec.data, job.environment.data)
-    writer = _writer(spec, config, job)
+    trial_id = tune.get_context().get_trial_id()
+    writer = begin_run(job.sweep, trial_id, spec, config, machine_facts(job.environment))
     try:
         train_run(spec, dataset, job.environment, writer, report=_tell_tune)
     except EarlyStop as stop:
@@ -55,32 +56,15 @@ def _tell_tune(epoch: EpochReport, checkpoint: Path | None) -> None:  # noqa: AR
         raise EarlyStop from stop
 
 
-def _writer(spec: RunSpec, config: dict[str, Any], job: TrialJob) -> RunWriter:
-    """The run this trial began before, or a new one."""
-    trial_id = tune.get_context().get_trial_id()
-    begun = run_of_trial(job.sweep, trial_id)
-    if begun is not None:
-        return RunWriter.amend(begun)  # also a finished one: Tune may not have heard of its end
-    return begin_run(job.sweep, trial_id, spec, config, machine_facts(job.environment))
-
-
 def begin_run(sweep: Path, trial_id: str, spec: RunSpec, config: dict[str, Any], facts: Facts | None) -> RunWriter:
-    """A new run for a trial, which finds it again by its id."""
-    writer = RunWriter.create(sweep, spec, searched=config, sweep_id=sweep.name, trial_id=trial_id, facts=facts)
-    pointer = _pointer(sweep, trial_id)
-    pointer.parent.mkdir(exist_ok=True)
-    write_atomically(pointer, writer.run_id.encode())
-    return writer
+    """The run of a trial: a new one, or the one that the trial began before it was lost."""
+    name = run_of_trial(sweep, trial_id).name
+    return RunWriter.begin(sweep, name, spec, searched=config, sweep_id=sweep.name, trial_id=trial_id, facts=facts)
 
 
-def run_of_trial(sweep: Path, trial_id: str) -> Path | None:
-    """The folder of the run that a trial of this sweep began, if it came that far."""
-    pointer = _pointer(sweep, trial_id)
-    return sweep / "runs" / pointer.read_text() if pointer.exists() else None
-
-
-def _pointer(sweep: Path, trial_id: str) -> Path:
-    return sweep / "trials" / trial_id
+def run_of_trial(sweep: Path, trial_id: str) -> Path:
+    """The folder of a trial's run, begun or not: its name is the sweep's and the trial's, both unique."""
+    return sweep / "runs" / f"{sweep.name}-{trial_id}"
 
 
 @lru_cache(maxsize=1)

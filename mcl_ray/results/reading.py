@@ -130,7 +130,7 @@ def _merge_attempts(attempts: list[pa.Table]) -> pa.Table:
     kept: list[pa.Table] = []
     first_epoch: int | None = None
     for attempt in reversed(attempts):
-        rows = attempt if first_epoch is None else attempt.filter(pc.field("epoch") < first_epoch)
+        rows = attempt if first_epoch is None else attempt.filter(pc.less(attempt["epoch"], first_epoch))
         if rows.num_rows:
             kept.append(rows)
             first_epoch = pc.min(rows["epoch"]).as_py()

@@ -61,10 +61,41 @@ class RunWriter(RecordWriter):
         """
         ensure_writable(root)
         folder = _claim_run(root, spec)
-        lock = FolderLock(folder).acquire()
-        row = _run_row(folder.name, spec, facts or Facts())
-        row |= {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
-        writer = cls(folder, lock, row)
+        labels = {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
+        return cls._first(folder, FolderLock(folder).acquire(), spec, labels, facts)
+
+    @classmethod
+    def begin(
+        cls,
+        root: Path,
+        run_id: str,
+        spec: RunSpec,
+        *,
+        searched: Mapping[str, Any] | None = None,
+        sweep_id: str | None = None,
+        trial_id: str | None = None,
+        facts: Facts | None = None,
+    ) -> RunWriter:
+        """Starts the run of this name in `root`/runs, or an attempt that adds to it, finished or not.
+
+        Whoever was killed here, at whatever moment, is followed by somebody who calls this again: one name, one run.
+
+        Raises:
+            StoreError: the folder cannot be written, or another process writes it.
+        """
+        folder = root / "runs" / run_id
+        ensure_writable(folder)
+        lock = FolderLock(folder, wait_s=AMEND_WAIT_S).acquire()
+        if reading.is_run(folder):
+            return cls._again(folder, lock, None, may_be_finished=True)
+        labels = {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
+        return cls._first(folder, lock, spec, labels, facts)
+
+    @classmethod
+    def _first(
+        cls, folder: Path, lock: FolderLock, spec: RunSpec, labels: dict[str, Any], facts: Facts | None
+    ) -> RunWriter:
+        writer = cls(folder, lock, _run_row(folder.name, spec, facts or Facts()) | labels)
         try:
             write_atomically(folder / reading.SPEC_FILE, reading.to_yaml(spec.model_dump(mode="json")).encode())
             writer._write_row()
@@ -98,13 +129,17 @@ class RunWriter(RecordWriter):
         if not reading.is_run(run_folder):
             raise StoreError(f"only a run can be resumed, but {run_folder} holds no {reading.RUN_FILE}")
         lock = FolderLock(run_folder, wait_s=wait_s).acquire()
+        return cls._again(run_folder, lock, facts, may_be_finished=may_be_finished)
+
+    @classmethod
+    def _again(cls, folder: Path, lock: FolderLock, facts: Facts | None, *, may_be_finished: bool) -> RunWriter:
         try:
-            row = reading.read_row(run_folder / reading.RUN_FILE, "runs")
+            row = reading.read_row(folder / reading.RUN_FILE, "runs")
             if row["state"] == "finished" and not may_be_finished:
-                raise StoreError(f"only an unfinished run can be resumed, but {run_folder.name} is finished")
-            remove_leftovers(run_folder)
-            row |= (_machine(facts) if facts else {}) | {"attempt": _next_attempt(run_folder, row["attempt"])}
-            writer = cls(run_folder, lock, row | {"state": "running", "error_type": None, "error": None})
+                raise StoreError(f"only an unfinished run can be resumed, but {folder.name} is finished")
+            remove_leftovers(folder)
+            row |= (_machine(facts) if facts else {}) | {"attempt": _next_attempt(folder, row["attempt"])}
+            writer = cls(folder, lock, row | {"state": "running", "error_type": None, "error": None})
             writer._write_row()
         except BaseException:
             lock.release()

@@ -106,7 +106,9 @@ def from_parquet(content: bytes, kind: Kind, name: object) -> pa.Table:
         StoreError: the bytes are damaged, of another kind, or of a newer version of the schema.
     """
     try:
-        found = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        # In this thread alone: a process that ends while arrow still starts its pool of threads is aborted.
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True, pre_buffer=False)
+        found = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"a results file must be whole Parquet, but {name} is damaged: {error}") from error
     _check_metadata(found.schema.metadata or {}, kind, name)

@@ -4,8 +4,8 @@ All access to files is in `files.py` and the four modules below, so that other s
 """
 
 from mcl_ray.results.facts import Facts
-from mcl_ray.results.files import check_writable, ensure_writable, write_atomically
-from mcl_ray.results.reading import find_run, is_finished, read_epochs, read_runs, read_spec, read_sweeps
+from mcl_ray.results.files import check_writable, ensure_writable
+from mcl_ray.results.reading import find_run, is_finished, is_run, read_epochs, read_runs, read_spec, read_sweeps
 from mcl_ray.results.run_writer import EpochRow, RunWriter
 from mcl_ray.results.sweep_writer import SweepWriter
 
@@ -18,9 +18,9 @@ __all__ = [
     "ensure_writable",
     "find_run",
     "is_finished",
+    "is_run",
     "read_epochs",
     "read_runs",
     "read_spec",
     "read_sweeps",
-    "write_atomically",
 ]

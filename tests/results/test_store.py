@@ -229,3 +229,41 @@ def test_a_sweep_keeps_its_best_run_and_can_go_on(tmp_path):
     assert (row["name"], row["best_run_id"], row["state"]) == ("My <sweep>", run_id, "finished")
     assert sweep.sweep_id.startswith("my-sweep-")
     assert {path.name for path in sweep.folder.iterdir()} >= {"sweep.yaml", "best.yaml", "sweep.parquet", "runs"}
+
+
+def begin(root, **labels):
+    return RunWriter.begin(root, "sweep-1-trial-1", spec(), **labels)
+
+
+def test_a_run_of_a_given_name_is_one_run_however_often_it_is_begun(tmp_path):
+    (tmp_path / "runs" / "sweep-1-trial-1").mkdir(parents=True)  # claimed by a writer killed before its record
+    with begin(tmp_path, trial_id="trial-1", searched={"losses.alpha": 0.5}) as writer:
+        writer.record_epoch(1, value(40.0))
+    assert read_runs(tmp_path)["state"].to_pylist() == ["interrupted"]
+    with begin(tmp_path) as writer:
+        writer.record_epoch(2, value(50.0))
+        writer.finish("finished")
+    with begin(tmp_path) as writer:
+        writer.finish("finished")
+    (run,) = read_runs(tmp_path).to_pylist()
+    assert (run["attempt"], run["trial_id"], run["searched"]) == (3, "trial-1", '{"losses.alpha":0.5}')
+    assert curve(tmp_path) == [(1, 1, 40.0), (2, 2, 50.0)]
+
+
+READS_AND_COUNTS_THREADS = """
+import sys
+from pathlib import Path
+from mcl_ray.results.store import read_epochs, read_runs
+threads = lambda: len(list(Path("/proc/self/task").iterdir()))
+before = threads()
+read_runs(Path(sys.argv[1])), read_epochs(Path(sys.argv[1]))
+print(threads() - before)
+"""
+
+
+def test_reading_starts_no_threads_since_a_process_that_ends_while_they_start_is_aborted(tmp_path):
+    write_run(tmp_path, spec())
+    done = subprocess.run(
+        [sys.executable, "-c", READS_AND_COUNTS_THREADS, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
