@@ -35,14 +35,17 @@ def report(path: Path, /) -> None:
 
 
 def _sweep(folder: Path) -> list[RenderableType]:
+    from mcl_ray.results.score import Scoring
     from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
     from mcl_ray.results.tables import ranking
-    from mcl_ray.results.text import ranking_table
+    from mcl_ray.results.text import front_table, ranking_table
 
     (sweep,) = read_sweeps(folder).to_pylist()
-    rows = ranking(read_runs(folder), read_epochs(folder), sweep["objective"], sweep["mode"])
+    objective, mode, scoring = sweep["objective"], sweep["mode"], Scoring.parse(sweep["spec"])
+    rows = ranking(read_runs(folder), read_epochs(folder), objective, mode, scoring.score, scoring.repeats)
     state = f"{sweep['sweep_id']}: {sweep['state']}, {len(rows)} of {sweep['trials_planned']} trials"
-    return [state, ranking_table(rows, sweep["objective"], sweep["mode"])]
+    front = [front_table(rows, objective, mode, scoring)] if scoring.costs else []
+    return [state, ranking_table(rows, objective, mode, scoring), *front]
 
 
 def _run(folder: Path) -> RenderableType:

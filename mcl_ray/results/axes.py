@@ -109,10 +109,10 @@ def _round_steps(low: float, high: float) -> list[float]:
 
 
 def scored(rows: Sequence[Ranked]) -> list[Ranked]:
-    """The rows that have a value, best first."""
-    return [row for row in rows if row.value is not None]
+    """The rows that have a score, best first."""
+    return [row for row in rows if row.score is not None]
 
 
 def values_of(rows: Sequence[Ranked]) -> list[float]:
-    """The objective of rows that have one."""
-    return [row.value for row in rows if row.value is not None]
+    """The scores of rows that have one."""
+    return [row.score for row in rows if row.score is not None]

@@ -1,4 +1,4 @@
-"""The learning curves of one run as a figure: accuracies per split, and the terms of the training loss.
+"""The learning curves of a run, or of a configuration's seeds, as a figure: accuracies per split, terms of the loss.
 
 The figures of a search are `plots.py`.
 """
@@ -16,18 +16,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mcl_ray.results import series
-from mcl_ray.results.series import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Point
-from mcl_ray.results.style import BAND, BLACK, STYLE, palette
+from mcl_ray.results.series import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
+from mcl_ray.results.style import BAND, BLACK, GREY, STYLE, palette
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*Xd<>ph8H1"
 LOG_LOSS_FROM_RATIO = 20.0
 
 
-def learning_curves(epochs: pa.Table, run_id: str) -> Figure:
-    """Accuracy of every peer, their mean and their ensemble on each scored split; the terms of the training loss."""
-    own = series.of_run(epochs, run_id)
+def learning_curves(epochs: pa.Table, run_ids: Sequence[str], title: str = "") -> Figure:
+    """Accuracy of every peer, their mean and their ensemble on each scored split; the terms of the training loss.
+
+    Of several runs, which are a configuration's seeds, every line is their mean, and the bands are ± their standard
+    deviation: of the mean of peers and of the ensemble, and of the losses.
+    """
+    own = series.of_runs(epochs, run_ids)
     splits = [split for split in series.scored_splits(own) if _curve(own, Objective(split, "top1", "mean"))]
+    told = seeds_told(len(run_ids))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.0, 3.5 * (len(splits) + 1)), layout="constrained")
         panels = figure.subplots(len(splits) + 1, 1, squeeze=False, sharex=True)[:, 0]
@@ -36,24 +41,38 @@ def learning_curves(epochs: pa.Table, run_id: str) -> Figure:
         _draw_losses(panels[-1], own)
         panels[-1].set_xlabel("Epoch")
         panels[-1].xaxis.get_major_locator().set_params(integer=True)
-        figure.suptitle(textwrap.fill(run_id, 90), fontsize=10)
+        heading = textwrap.fill(title or run_ids[0], 90)
+        figure.suptitle(f"{heading}\n{told}" if told else heading, fontsize=10)
     return figure
 
 
-def _curve(own: pa.Table, objective: Objective) -> list[Point]:
-    return next(iter(series.points(own, objective).values()), [])
+def seeds_told(num_runs: int) -> str:
+    """What lines and bands are, where there are several runs."""
+    return f"lines: mean over n={num_runs} seeds; bands: ± sample standard deviation" if num_runs > 1 else ""
 
 
-def _draw(panel: Axes, curve: Sequence[Point], rank: int, **style: Any) -> None:
+def _curve(own: pa.Table, objective: Objective) -> list[Spread]:
+    return series.spread(series.points(own, objective).values())
+
+
+def _draw(panel: Axes, curve: Sequence[Spread], rank: int, **style: Any) -> None:
     """Markers are staggered, so that curves on top of each other stay apart."""
     every = max(1, len(curve) // 8)
     panel.plot(
         [point.epoch for point in curve],
-        [point.value for point in curve],
+        [point.mean for point in curve],
         markevery=(rank % every, every),
         markersize=4.5,
         **style,
     )
+
+
+def _draw_band(panel: Axes, curve: Sequence[Spread], colour: Any) -> None:
+    wide = [(point.epoch, point.mean, point.std) for point in curve if point.std is not None]
+    if wide:
+        lows, highs = ([mean + sign * std for _, mean, std in wide] for sign in (-1, 1))
+        style: dict[str, Any] = {"alpha": 0.22, "linewidth": 0.0, "zorder": 1}
+        panel.fill_between([epoch for epoch, _, _ in wide], lows, highs, color=colour, **style)
 
 
 def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
@@ -61,6 +80,7 @@ def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
     peers = [name for name in names if name.startswith("peer")]
     for rank, name in enumerate(names):
         style: dict[str, Any]
+        curve = _curve(own, Objective(split, "top1", name))
         if name in peers:
             style = {
                 "color": palette(rank / max(1, len(peers) - 1)),
@@ -69,11 +89,15 @@ def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
             }
             style |= {"linewidth": 0.8 if len(peers) > 8 else 1.2, "zorder": 3}
         elif name == "mean":
-            style = {"color": BAND, "linewidth": 5.0, "zorder": 2}
+            # As wide as a band where there is none beside it.
+            is_alone = all(point.std is None for point in curve)
+            style = {"color": BAND if is_alone else GREY, "linewidth": 5.0 if is_alone else 3.0, "zorder": 2}
         else:
             style = {"color": BLACK, "linestyle": (0, (5, 1.5)), "linewidth": 1.8, "zorder": 4}
             style |= {"marker": "s", "markerfacecolor": "white"}
-        _draw(panel, _curve(own, Objective(split, "top1", name)), rank, label=MEMBER_LABELS.get(name, name), **style)
+        _draw(panel, curve, rank, label=MEMBER_LABELS.get(name, name), **style)
+        if name not in peers:
+            _draw_band(panel, curve, GREY if name == "mean" else BLACK)
     panel.set_ylabel(f"{METRIC_LABELS['top1']},\n{split} (%)")
     _legend_beside(panel, len(names))
 
@@ -82,21 +106,19 @@ def _draw_losses(panel: Axes, own: pa.Table) -> None:
     curves = {term: _curve(own, Objective("train", term, "cohort")) for term in LOSS_LABELS}
     curves = {term: curve for term, curve in curves.items() if curve}
     for rank, (term, curve) in enumerate(curves.items()):
-        style = {
-            "color": palette(rank / max(1, len(curves) - 1)),
-            "linestyle": LINES[rank % 4],
-            "marker": MARKERS[rank],
-        }
+        colour = palette(rank / max(1, len(curves) - 1))
+        style = {"color": colour, "linestyle": LINES[rank % 4], "marker": MARKERS[rank]}
         _draw(panel, curve, rank, label=LOSS_LABELS[term], linewidth=1.4, **style)
+        _draw_band(panel, curve, colour)
     if wants_log(curves):
         panel.set_yscale("log")
     panel.set_ylabel("Training loss,\nunweighted")
     _legend_beside(panel, len(curves))
 
 
-def wants_log(curves: Mapping[str, Sequence[Point]]) -> bool:
+def wants_log(curves: Mapping[str, Sequence[Spread]]) -> bool:
     """Whether losses are too far apart for a linear axis."""
-    values = [point.value for curve in curves.values() for point in curve if math.isfinite(point.value)]
+    values = [point.mean for curve in curves.values() for point in curve if math.isfinite(point.mean)]
     return bool(values) and min(values) > 0 and max(values) / min(values) > LOG_LOSS_FROM_RATIO
 
 

@@ -89,18 +89,31 @@ def ensure_writable(folder: Path) -> None:
     Raises:
         StoreError: it cannot be made, or nothing can be written in it.
     """
-    probe = folder / f".probe.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    with probe(folder):
+        pass
+
+
+@contextlib.contextmanager
+def probe(folder: Path) -> Iterator[Path]:
+    """A file in `folder`, which is made where it is missing; its name is new, and it is there until the context ends.
+
+    Raises:
+        StoreError: the folder cannot be made, or nothing can be written in it.
+    """
+    path = folder / f".probe.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _open_new(probe) as file:
-            file.write(b"x")
-        probe.unlink()
-    except OSError as error:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _open_new(path) as file:
+                file.write(b"x")
+        except OSError as error:
+            raise StoreError(
+                f"the results folder must be writable, but {folder} is not: {error.strerror or error}"
+            ) from error
+        yield path
+    finally:
         with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
-        raise StoreError(
-            f"the results folder must be writable, but {folder} is not: {error.strerror or error}"
-        ) from error
+            path.unlink(missing_ok=True)
 
 
 def claim_folder(parent: Path, stem: str, first_serial: int) -> Path:

@@ -1,4 +1,4 @@
-"""The four figures for a page, with plotly; the same data, names and axes as the files of `plots.py`.
+"""The figures of a search for a page, with plotly; the same data, names and axes as the files of `plots.py`.
 
 plotly reads labels as a kind of HTML, so every string of a user is escaped here.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,11 +18,11 @@ from plotly.subplots import make_subplots
 from mcl_ray.results import series
 from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
 from mcl_ray.results.curves import wants_log
-from mcl_ray.results.plots import caption
-from mcl_ray.results.series import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Point
+from mcl_ray.results.score import MEAN, Score
+from mcl_ray.results.series import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
 from mcl_ray.results.style import palette
 from mcl_ray.results.tables import Ranked
-from mcl_ray.results.text import shortened
+from mcl_ray.results.text import caption, shortened
 
 DASHES = ("solid", "dash", "dashdot", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "cross", "x")
@@ -30,18 +31,28 @@ MARGINS = {"l": 80, "r": 30, "t": 40, "b": 60}
 LAYOUT = {"template": "plotly_white", "font": {"size": 13}, "margin": MARGINS}
 
 
-def _colour(share: float) -> str:
+def colour_at(share: float) -> str:
+    """The palette of the files, as the page writes colours."""
     red, green, blue, _ = (round(255 * part) for part in palette(share))
     return f"rgb({red},{green},{blue})"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """For a label, which plotly reads as HTML."""
     return html.escape(text, quote=True)
 
 
-def learning_curves(epochs: pa.Table, run_id: str) -> go.Figure:
-    """Accuracy of peers, mean and ensemble on each scored split; the training loss's terms below."""
-    own = series.of_run(epochs, run_id)
+def in_lines(text: str, width: int) -> str:
+    """For a label that is longer than its axis."""
+    return "<br>".join(map(escaped, textwrap.wrap(text, width)))
+
+
+def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
+    """Accuracy of peers, mean and ensemble on each scored split; the training loss's terms below.
+
+    Of several runs, the lines are means and the bands ± their standard deviation, as in `curves.py`.
+    """
+    own = series.of_runs(epochs, run_ids)
     splits = [split for split in series.scored_splits(own) if _curve(own, Objective(split, "top1", "mean"))]
     rows = len(splits) + 1
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.06)
@@ -51,16 +62,16 @@ def learning_curves(epochs: pa.Table, run_id: str) -> go.Figure:
     losses = {term: _curve(own, Objective("train", term, "cohort")) for term in LOSS_LABELS}
     losses = {term: curve for term, curve in losses.items() if curve}
     for rank, (term, curve) in enumerate(losses.items()):
-        style = {"color": _colour(rank / max(1, len(losses) - 1)), "dash": DASHES[rank % 4], "width": 2}
-        _add_curve(figure, curve, rank, LOSS_LABELS[term], style, rows, "training loss")
+        style = {"color": colour_at(rank / max(1, len(losses) - 1)), "dash": DASHES[rank % 4], "width": 2}
+        _add_curve(figure, curve, rank, LOSS_LABELS[term], style, rows, "training loss", has_band=True)
     scale = "log" if wants_log(losses) else "linear"
     figure.update_yaxes(title_text="Training loss, unweighted", type=scale, row=rows, col=1)
     figure.update_xaxes(title_text="Epoch", row=rows, col=1)
     return figure.update_layout(**LAYOUT, height=340 * rows, legend={"groupclick": "toggleitem", "tracegroupgap": 24})
 
 
-def _curve(own: pa.Table, objective: Objective) -> list[Point]:
-    return next(iter(series.points(own, objective).values()), [])
+def _curve(own: pa.Table, objective: Objective) -> list[Spread]:
+    return series.spread(series.points(own, objective).values())
 
 
 def _add_accuracies(figure: go.Figure, own: pa.Table, split: str, row: int) -> None:
@@ -68,25 +79,35 @@ def _add_accuracies(figure: go.Figure, own: pa.Table, split: str, row: int) -> N
     num_peers = sum(name.startswith("peer") for name in names)
     for rank, name in enumerate(names):
         style: dict[str, Any]
-        if name.startswith("peer"):
-            style = {"color": _colour(rank / max(1, num_peers - 1)), "dash": DASHES[rank % 4], "width": 1.4}
+        is_peer = name.startswith("peer")
+        if is_peer:
+            style = {"color": colour_at(rank / max(1, num_peers - 1)), "dash": DASHES[rank % 4], "width": 1.4}
         else:
             style = {
-                "color": "black" if name == "ensemble" else "#b8b8b8",
+                "color": "rgb(0,0,0)" if name == "ensemble" else "rgb(184,184,184)",
                 "dash": "dash" if name == "ensemble" else "solid",
             }
             style["width"] = 2.5 if name == "ensemble" else 6
         curve = _curve(own, Objective(split, "top1", name))
-        _add_curve(figure, curve, rank, MEMBER_LABELS.get(name, name), style, row, f"top-1, {split}")
+        label = MEMBER_LABELS.get(name, name)
+        _add_curve(figure, curve, rank, label, style, row, f"top-1, {split}", has_band=not is_peer)
 
 
 def _add_curve(
-    figure: go.Figure, curve: Sequence[Point], rank: int, name: str, line: dict[str, Any], row: int, group: str
+    figure: go.Figure,
+    curve: Sequence[Spread],
+    rank: int,
+    name: str,
+    line: dict[str, Any],
+    row: int,
+    group: str,
+    *,
+    has_band: bool,
 ) -> None:
     trace = go.Scatter(
         x=[point.epoch for point in curve],
-        y=[point.value if math.isfinite(point.value) else None for point in curve],
-        name=_escaped(name),
+        y=[point.mean if math.isfinite(point.mean) else None for point in curve],
+        name=escaped(name),
         mode="lines+markers",
         line=line,
         marker={"symbol": SYMBOLS[rank % len(SYMBOLS)], "size": 7, "maxdisplayed": 10},
@@ -95,9 +116,28 @@ def _add_curve(
         legendgrouptitle={"text": group},
     )
     figure.add_trace(trace, row=row, col=1)
+    wide = [(point.epoch, point.mean, point.std) for point in curve if point.std is not None]
+    if wide and has_band:
+        figure.add_trace(_band(wide, line["color"]), row=row, col=1)
 
 
-def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str) -> go.Figure:
+def _band(wide: Sequence[tuple[int, float, float]], colour: str) -> go.Scatter:
+    """Around the outline once: the upper edge forwards, the lower edge backwards."""
+    epochs = [epoch for epoch, _, _ in wide]
+    edge = [mean + std for _, mean, std in wide] + [mean - std for _, mean, std in reversed(wide)]
+    return go.Scatter(
+        x=epochs + epochs[::-1],
+        y=edge,
+        fill="toself",
+        fillcolor=colour.replace("rgb(", "rgba(").replace(")", ",0.25)"),
+        mode="none",
+        hoverinfo="skip",
+        showlegend=False,
+        zorder=-1,
+    )
+
+
+def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> go.Figure:
     """One line per configuration; drag along an axis to choose lines. The darker, the better."""
     shown, goal = scored(rows), Objective.parse(objective)
     values = values_of(shown)
@@ -105,10 +145,10 @@ def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str) -> g
     limits = (low, high) if high > low else (low - 0.5, high + 0.5)
     label = f"{METRIC_LABELS.get(goal.metric, goal.metric)}{' (%)' if goal.unit else ''}"
     dimensions = [_dimension(axis) for axis in parameter_axes(shown)]
-    dimensions.append({"label": _escaped(shortened(label, LONGEST_LABEL)), "values": values, "range": limits})
-    shades = [[share / 8, _colour(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
+    dimensions.append({"label": escaped(shortened(label, LONGEST_LABEL)), "values": values, "range": limits})
+    shades = [[share / 8, colour_at(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
     line = {"color": values, "colorscale": shades, "cmin": limits[0], "cmax": limits[1], "showscale": True}
-    line["colorbar"] = {"title": {"text": _escaped(goal.label), "side": "right"}}
+    line["colorbar"] = {"title": {"text": in_lines(score.label(goal.label, mode), 44), "side": "right"}}
     figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, labelfont={"size": 13}, tickfont={"size": 11}))
     margins = MARGINS | {"t": 80, "l": 140}
     return figure.update_layout(**(LAYOUT | {"margin": margins}), height=460)
@@ -116,11 +156,11 @@ def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str) -> g
 
 def _dimension(axis: ParameterAxis) -> dict[str, Any]:
     return {
-        "label": _escaped(shortened(axis.label, LONGEST_LABEL)),
+        "label": escaped(shortened(axis.label, LONGEST_LABEL)),
         "values": axis.places,
         "range": axis.limits,
         "tickvals": [place for place, _ in axis.ticks],
-        "ticktext": [_escaped(name) for _, name in axis.ticks],
+        "ticktext": [escaped(name) for _, name in axis.ticks],
     }
 
 
@@ -131,46 +171,50 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> go.Figu
     shares = [100 * value for _, value in ordered]
     bars = go.Bar(
         x=shares,
-        y=[_escaped(shortened(names[name], LONGEST_LABEL)) for name, _ in ordered],
+        y=[escaped(shortened(names[name], LONGEST_LABEL)) for name, _ in ordered],
         text=[f"{share:.1f} %" for share in shares],
         textposition="outside",
         cliponaxis=False,
         orientation="h",
-        marker={"color": _colour(0.35)},
+        marker={"color": colour_at(0.35)},
     )
     figure = go.Figure(bars)
-    figure.update_xaxes(title_text=f"Share of the variance of {_escaped(objective)} (%), fANOVA", range=[0, 110])
+    figure.update_xaxes(title_text=f"Share of the variance of {escaped(objective)} (%), fANOVA", range=[0, 110])
     figure.update_yaxes(automargin=True)
     return figure.update_layout(**LAYOUT, height=140 + 34 * len(ordered))
 
 
-def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str) -> go.Figure:
-    """The objective against each searched parameter."""
+def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> go.Figure:
+    """The score, ± the standard deviation over seeds, against each searched parameter."""
     shown, goal = scored(rows), Objective.parse(objective)
     axes = parameter_axes(shown)
     columns = min(3, len(axes))
     lines = math.ceil(len(axes) / columns)
     figure = make_subplots(rows=lines, cols=columns, shared_yaxes="all", vertical_spacing=0.32 / lines)
-    shades = [[share / 8, _colour(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
+    shades = [[share / 8, colour_at(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
     for place, axis in enumerate(axes):
         row, column = place // columns + 1, place % columns + 1
         figure.add_trace(_scatter(axis, shown, goal, shades), row=row, col=column)
-        title = _escaped(shortened(axis.label, LONGEST_LABEL)) + (" (log scale)" if axis.kind == "log" else "")
-        ticks = {"tickvals": [at for at, _ in axis.ticks], "ticktext": [_escaped(name) for _, name in axis.ticks]}
+        title = escaped(shortened(axis.label, LONGEST_LABEL)) + (" (log scale)" if axis.kind == "log" else "")
+        ticks = {"tickvals": [at for at, _ in axis.ticks], "ticktext": [escaped(name) for _, name in axis.ticks]}
         low, high = axis.limits
         reach = [low - 0.07 * (high - low), high + 0.07 * (high - low)]
         figure.update_xaxes(title_text=title, range=reach, zeroline=False, **ticks, row=row, col=column)
-    figure.update_yaxes(title_text=f"{METRIC_LABELS.get(goal.metric, goal.metric)} {goal.unit and '(%)'}", col=1)
+    name = f"{METRIC_LABELS.get(goal.metric, goal.metric)} {goal.unit and '(%)'}"
+    figure.update_yaxes(title_text=in_lines(score.label(name, mode), 30), col=1)
     return figure.update_layout(**LAYOUT, height=110 + 290 * lines, showlegend=False)
+
+
+def told_of(row: Ranked, goal: Objective) -> str:
+    """What a point says under the pointer."""
+    value = "–" if row.score is None else f"{goal.format(row.score)} {goal.unit}"
+    return f"{value} (n={row.n}, {row.state})<br>{escaped(caption(row))}<br>{row.run_ids[0]}"
 
 
 def _scatter(axis: ParameterAxis, rows: Sequence[Ranked], goal: Objective, shades: list[list[Any]]) -> go.Scatter:
     values = values_of(rows)
     spread = [row.std or 0.0 for row in rows]
-    told = [
-        f"{goal.format(value)} {goal.unit} (n={row.n}, {row.state})<br>{_escaped(caption(row))}<br>{row.run_ids[0]}"
-        for value, row in zip(values, rows, strict=True)
-    ]
+    told = [told_of(row, goal) for row in rows]
     return go.Scatter(
         x=axis.places,
         y=values,

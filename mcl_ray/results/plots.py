@@ -1,6 +1,6 @@
 """The figures of a search as files: parallel coordinates, importances, accuracy against each parameter.
 
-The learning curves of one run are `curves.py`; they are offered here too, so that one name gives all four.
+The learning curves are `curves.py`, score against cost is `pareto.py`; both are offered here too, under one name.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from matplotlib.figure import Figure
 
 from mcl_ray.results import series
 from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
-from mcl_ray.results.curves import learning_curves
+from mcl_ray.results.curves import learning_curves, seeds_told
+from mcl_ray.results.pareto import pareto
+from mcl_ray.results.score import MEAN, Score
 from mcl_ray.results.series import METRIC_LABELS, Objective
 from mcl_ray.results.style import BLACK, GREY, STYLE, goodness, palette, save
 from mcl_ray.results.tables import Ranked
-from mcl_ray.results.text import setting
 
 __all__ = [
     "accuracy_by_parameter",
-    "caption",
     "importance_bars",
     "learning_curves",
     "parallel_coordinates",
+    "pareto",
     "save",
+    "seeds_told",
 ]
 
 
-def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str) -> Figure:
+def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> Figure:
     """One line per configuration through its parameters to its objective; the darker, the better."""
     shown, figure_of = scored(rows), Objective.parse(objective)
     axes, values = parameter_axes(shown), values_of(shown)
@@ -58,7 +60,7 @@ def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str) -> F
             _draw_upright(panel, place, axis, is_last=place == len(axes))
         panel.set_xlim(-0.35, len(axes) + 0.45)
         bar = figure.colorbar(ScalarMappable(scale, colours), ax=panel, pad=0.01, aspect=30)
-        bar.set_label(figure_of.label)
+        bar.set_label(textwrap.fill(score.label(figure_of.label, mode), 60))
         figure.suptitle(f"{len(shown)} of {len(rows)} configurations; thick with dots: the best", fontsize=10)
     return figure
 
@@ -113,9 +115,9 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> Figure:
     return figure
 
 
-def accuracy_by_parameter(rows: Sequence[Ranked], objective: str) -> Figure:
-    """The objective against each searched parameter, one panel each."""
-    shown, figure_of = scored(rows), Objective.parse(objective)
+def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str = "max", score: Score = MEAN) -> Figure:
+    """The score, ± the standard deviation over seeds, against each searched parameter, one panel each."""
+    shown, label = scored(rows), score.label(Objective.parse(objective).label, mode)
     axes = parameter_axes(shown)
     columns = min(3, len(axes))
     lines = math.ceil(len(axes) / columns)
@@ -126,7 +128,7 @@ def accuracy_by_parameter(rows: Sequence[Ranked], objective: str) -> Figure:
             _draw_scatter(panel, axis, shown)
         for panel in panels[len(axes) :]:
             panel.set_axis_off()
-        figure.supylabel(textwrap.fill(figure_of.label, 40 if lines == 1 else 80), fontsize=9.5)
+        figure.supylabel(textwrap.fill(label, 40 if lines == 1 else 80), fontsize=9.5)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8.5)
     return figure
@@ -156,9 +158,3 @@ def _draw_scatter(panel: Axes, axis: ParameterAxis, rows: Sequence[Ranked]) -> N
     rotation: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     panel.set_xticks([place for place, _ in axis.ticks], [name for _, name in axis.ticks], fontsize=8, **rotation)
     panel.set_xlabel(textwrap.fill(axis.label + (" (log scale)" if axis.kind == "log" else ""), 32))
-
-
-def caption(row: Ranked) -> str:
-    """A configuration in one line."""
-    names = series.short_names(list(row.searched))
-    return ", ".join(f"{names[name]}={setting(value)}" for name, value in row.searched.items())

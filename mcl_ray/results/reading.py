@@ -10,6 +10,7 @@ Writing is `store.py`.
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from mcl_ray.spec import RunSpec
 
 RUN_FILE, SWEEP_FILE, SPEC_FILE = "run.parquet", "sweep.parquet", "spec.yaml"
 SWEEP_SPEC_FILE, BEST_FILE, REPORT_FOLDER = "sweep.yaml", "best.yaml", "report"
+ENDED = ("finished", "stopped", "failed")
+"""States after which a run goes on only if somebody asks for it."""
 
 
 def is_run(folder: Path) -> bool:
@@ -158,15 +161,57 @@ def serial_of(folder: Path) -> int:
     return int(serial) if serial.isdecimal() else 0
 
 
+def state_of(run_folder: Path) -> str:
+    """How the run stands; a killed one reads as interrupted."""
+    return str(_run_row(run_folder)["state"])
+
+
 def is_finished(run_folder: Path) -> bool:
     """Whether nothing is left to do: the run came to its end, or a scheduler ended it."""
-    return _run_row(run_folder)["state"] in ("finished", "stopped")
+    return state_of(run_folder) in ("finished", "stopped")
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether `folder` holds a run that came to an end of its own: finished, stopped or failed."""
+    return is_run(folder) and state_of(folder) in ENDED
 
 
 def find_run(root: Path, spec: RunSpec) -> Path | None:
     """The latest run of exactly this spec in `root`/runs; None when there is none."""
     folders = [folder for folder in subfolders(root / "runs", f"{spec.recipe}-{spec.digest}-*") if is_run(folder)]
     return max(folders, key=serial_of, default=None)
+
+
+def find_sweep(root: Path, sweep_id: str) -> Path:
+    """The folder of a sweep in `root`/sweeps, by its id; `latest` is the one that was begun last.
+
+    Raises:
+        StoreError: there is none; the message names those there are.
+    """
+    known = {folder.name: folder for folder in subfolders(root / "sweeps") if is_sweep(folder)}
+    if sweep_id == "latest" and known:
+        rows = [read_row(folder / SWEEP_FILE, "sweeps") for folder in known.values()]
+        return known[max(rows, key=lambda row: row["started_at"])["sweep_id"]]
+    if sweep_id not in known:
+        raise StoreError(
+            f"a sweep is named by its id, or is latest, but {root / 'sweeps'} holds "
+            f"{', '.join(known) or 'none'}, not {sweep_id}"
+        )
+    return known[sweep_id]
+
+
+def wait_for_orphans(sweep_folder: Path, wait_s: float = 60.0) -> None:
+    """Return once nobody writes in a sweep's runs: the processes of a killed driver outlive it by a few seconds.
+
+    Raises:
+        StoreError: somebody still does after `wait_s`.
+    """
+    deadline = time.monotonic() + wait_s
+    for folder in subfolders(sweep_folder / "runs"):
+        while is_locked(folder):
+            if time.monotonic() >= deadline:
+                raise StoreError(f"a sweep's trials have one writer each, but another process writes {folder}")
+            time.sleep(0.1)
 
 
 def read_spec(run_folder: Path) -> RunSpec:

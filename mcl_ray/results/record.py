@@ -6,6 +6,8 @@ The columns are `schema.py`; who fills them is `run_writer.py` and `sweep_writer
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,8 +25,22 @@ class RecordWriter:
 
     def _write_row(self, **changes: object) -> None:
         assert self._lock.held, f"{self.folder} was given back and cannot be written"
-        self._row |= changes | {"wall_time_s": self._earlier_s + time.monotonic() - self._started}
+        self._row |= changes | {"wall_time_s": self.wall_time_s}
         write_atomically(self._path, schema.to_parquet(schema.table(self._kind, [self._row])))
+
+    @property
+    def wall_time_s(self) -> float:
+        """Over all attempts, without the rests."""
+        return self._earlier_s + time.monotonic() - self._started
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Time that does not count: somebody else's turn."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._started += time.monotonic() - began
 
     @property
     def state(self) -> str:

@@ -12,9 +12,12 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from mcl_ray.results import interactive, page, plots, reading, series, tables, text
+from mcl_ray.results import interactive, interactive_pareto, page, plots, reading, series, tables, text
+from mcl_ray.results.axes import scored
 from mcl_ray.results.files import ensure_writable, write_atomically
 from mcl_ray.results.page import Section
+from mcl_ray.results.pareto import priced
+from mcl_ray.results.score import Score, Scoring
 from mcl_ray.results.series import MEMBER_LABELS, Importances, Objective
 from mcl_ray.results.tables import Ranked
 from mcl_ray.results.text import origin, ranking_cells, run_facts
@@ -51,8 +54,8 @@ def _report_run(folder: Path) -> list[Path]:
     sections = [Section(title="Accuracy at the last epoch", note=_RUN_NOTE, headers=headers, cells=cells)]
     figures: dict[str, Figure] = {}
     if epochs.num_rows:
-        figures["learning_curves"] = plots.learning_curves(epochs, run_id)
-        sections.append(Section(title="Learning curves", figure=interactive.learning_curves(epochs, run_id)))
+        figures["learning_curves"] = plots.learning_curves(epochs, [run_id])
+        sections.append(Section(title="Learning curves", figure=interactive.learning_curves(epochs, [run_id])))
     sections.append(Section(title="Spec", code=_in_order(run["spec"])))
     content = page.render(f"Run {run_id}", facts | run_facts(summary), sections)
     return _write(folder / reading.REPORT_FOLDER, figures, content)
@@ -72,37 +75,70 @@ _RUN_NOTE = (
 def _report_sweep(folder: Path, importances: ImportanceSource) -> list[Path]:
     sweep = reading.read_row(folder / reading.SWEEP_FILE, "sweeps")
     runs, epochs = reading.read_runs(folder), reading.read_epochs(folder)
-    objective, mode = sweep["objective"], sweep["mode"]
-    rows = tables.ranking(runs, epochs, objective, mode)
-    headers, cells = ranking_cells(rows, objective)
-    sections = [Section(title="Ranking", note=_ranking_note(objective, mode, epochs), headers=headers, cells=cells)]
+    objective, mode, scoring = sweep["objective"], sweep["mode"], Scoring.parse(sweep["spec"])
+    rows = tables.ranking(runs, epochs, objective, mode, scoring.score, scoring.repeats)
+    headers, cells = ranking_cells(rows, objective, mode, scoring)
+    note = _ranking_note(rows, objective, mode, scoring, epochs)
+    sections = [Section(title="Ranking", note=note, headers=headers, cells=cells)]
     figures: dict[str, Figure] = {}
-    if any(row.value is not None for row in rows):
-        best = rows[0]
-        figures["learning_curves"] = plots.learning_curves(epochs, best.run_ids[0])
-        curves = interactive.learning_curves(epochs, best.run_ids[0])
-        sections.append(Section(title="Learning curves of the best run", note=best.run_ids[0], figure=curves))
+    if scored(rows):
+        if priced(rows, scoring.costs) and scoring.costs:
+            _add_front(rows, objective, mode, scoring, figures, sections)
+        _add_curves(epochs, rows[0], figures, sections)
         if text.parameters_of(rows):
-            _add_search_figures(rows, objective, mode, importances, figures, sections)
-        sections.append(Section(title="Best spec", code=_spec_yaml(runs, best.run_ids[0])))
-    content = page.render(f"Sweep {sweep['name']}", _sweep_facts(sweep, rows, runs), sections)
+            _add_search_figures(rows, objective, mode, scoring.score, importances, figures, sections)
+        sections.append(Section(title="Best spec", code=_spec_yaml(runs, rows[0].run_ids[0])))
+    content = page.render(f"Sweep {sweep['name']}", _sweep_facts(sweep, rows, runs, scoring), sections)
     return _write(folder / reading.REPORT_FOLDER, figures, content)
+
+
+def _add_front(
+    rows: Sequence[Ranked],
+    objective: str,
+    mode: str,
+    scoring: Scoring,
+    figures: dict[str, Figure],
+    sections: list[Section],
+) -> None:
+    figures["pareto"] = plots.pareto(rows, objective, mode, scoring)
+    drawn = interactive_pareto.pareto(rows, objective, mode, scoring)
+    front = tables.pareto_front(rows, scoring.costs, mode)
+    note = f"{text.front_title(rows, front, mode, scoring.costs)}. {_FRONT_NOTE}"
+    headers, cells = ranking_cells(front, objective, mode, scoring)
+    sections.append(Section(title="Pareto front", note=note, headers=headers, cells=cells, figure=drawn))
+
+
+_FRONT_NOTE = (
+    "No configuration is as good as one on the front in everything and better in something. A number in the figure is "
+    "a place in the ranking, bars are ± std over seeds, and the line is the best score to be had at this cost or less, "
+    "whatever the other costs are."
+)
+
+
+def _add_curves(epochs: pa.Table, best: Ranked, figures: dict[str, Figure], sections: list[Section]) -> None:
+    figures["learning_curves"] = plots.learning_curves(epochs, best.run_ids, text.caption(best))
+    told = plots.seeds_told(len(best.run_ids))
+    note = " ".join([f"{told}." if told else "", " ".join(best.run_ids)]).strip()
+    title = "Learning curves of the best configuration" if told else "Learning curves of the best run"
+    sections.append(Section(title=title, note=note, figure=interactive.learning_curves(epochs, best.run_ids)))
 
 
 def _add_search_figures(
     rows: Sequence[Ranked],
     objective: str,
     mode: str,
+    score: Score,
     importances: ImportanceSource,
     figures: dict[str, Figure],
     sections: list[Section],
 ) -> None:
-    figures["parallel_coordinates"] = plots.parallel_coordinates(rows, objective, mode)
-    lines = interactive.parallel_coordinates(rows, objective, mode)
-    figures["accuracy_by_parameter"] = plots.accuracy_by_parameter(rows, objective)
-    dots = interactive.accuracy_by_parameter(rows, objective, mode)
+    figures["parallel_coordinates"] = plots.parallel_coordinates(rows, objective, mode, score)
+    lines = interactive.parallel_coordinates(rows, objective, mode, score)
+    figures["accuracy_by_parameter"] = plots.accuracy_by_parameter(rows, objective, mode, score)
+    dots = interactive.accuracy_by_parameter(rows, objective, mode, score)
+    label = score.label(Objective.parse(objective).label, mode)
     sections.append(Section(title="Parallel coordinates", note=_LINES_NOTE, figure=lines))
-    sections.append(Section(title=f"{Objective.parse(objective).label} by parameter", note=_DOTS_NOTE, figure=dots))
+    sections.append(Section(title=f"{label} by parameter", note=_DOTS_NOTE, figure=dots))
     found = _importances(importances, rows)
     bars = interactive.importance_bars(found.values, objective) if found.values else None
     if found.values:
@@ -120,14 +156,16 @@ def _importances(source: ImportanceSource, rows: Sequence[Ranked]) -> Importance
     return source(rows) if callable(source) else Importances(values=source)
 
 
-def _ranking_note(objective: str, mode: str, epochs: pa.Table) -> str:
+def _ranking_note(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring, epochs: pa.Table) -> str:
     figure = Objective.parse(objective)
     order = "highest" if mode == "max" else "lowest"
     seen = "" if "test" in series.scored_splits(epochs) else " The search never looked at the test images."
+    ranks = "" if scoring.score.kind == "mean" else f" Configurations rank by {scoring.score.name(mode)} over seeds."
+    rule = f" {text.rule_for(rows)}" if text.rule_for(rows) else ""
     return (
         f"{figure.label}, at the last epoch of each run, {order} first: the mean over the n runs of a configuration, "
-        f"which differ in the seed only, ± the sample standard deviation.{seen} Runs that were stopped early count "
-        "with the last epoch they reached. best peer, best test epoch is the figure of the published tables."
+        f"which differ in the seed only, ± the sample standard deviation.{ranks}{rule}{seen} Runs that were stopped "
+        "early count with the last epoch they reached. best peer, best test epoch is the published tables' figure."
     )
 
 
@@ -140,18 +178,19 @@ def _in_order(spec_json: str) -> str:
     return reading.to_yaml(RunSpec.model_validate_json(spec_json).model_dump(mode="json"))
 
 
-def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Table) -> dict[str, str]:
+def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Table, scoring: Scoring) -> dict[str, str]:
     states: list[str] = runs["state"].to_pylist()
     counts = ", ".join(f"{states.count(state)} {state}" for state in tables.STATES if state in states)
     facts = {"sweep": sweep["sweep_id"], "state": sweep["state"]}
-    facts["objective"] = f"{sweep['objective']}, {sweep['mode']}"
-    facts["trials"] = f"{len(rows)} configurations of {sweep['trials_planned']} planned"
+    facts["objective"] = ", ".join([sweep["objective"], sweep["mode"], *(f"{cost}, min" for cost in scoring.costs)])
+    seeds = f", {scoring.repeats} seeds each" if scoring.repeats > 1 else ""
+    facts["trials"] = f"{len(rows)} configurations of {sweep['trials_planned']} planned{seeds}"
     facts["runs"] = f"{len(states)} ({counts or 'none'})"
     if rows and rows[0].value is not None:
         figure, best = series.Objective.parse(sweep["objective"]), rows[0]
         spread = "" if best.std is None else f" ± {figure.format(best.std)}"
         value = f"{figure.format(rows[0].value)}{spread} {figure.unit}".strip()
-        facts["best"] = f"{value} (n={best.n}): {plots.caption(best)}"
+        facts["best"] = f"{value} (n={best.n}): {text.caption(best)}"
     return facts | origin(sweep)
 
 
@@ -170,6 +209,6 @@ def _save(figure: Figure, path: Path) -> Path:
 
 def _remove_stale(folder: Path, written: Iterable[Path]) -> None:
     """A figure of an earlier report that this one lacks would tell of other results than the page beside it."""
-    names = ("learning_curves", "parallel_coordinates", "importances", "accuracy_by_parameter")
+    names = ("learning_curves", "parallel_coordinates", "importances", "accuracy_by_parameter", "pareto")
     for path in {folder / f"{name}.png" for name in names} - set(written):
         path.unlink(missing_ok=True)

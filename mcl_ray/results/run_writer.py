@@ -59,10 +59,19 @@ class RunWriter(RecordWriter):
         Raises:
             StoreError: the folder cannot be written.
         """
-        ensure_writable(root)
-        folder = _claim_run(root, spec)
+        folder = cls.claim(root, spec)
         labels = {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
         return cls._first(folder, FolderLock(folder).acquire(), spec, labels, facts)
+
+    @classmethod
+    def claim(cls, root: Path, spec: RunSpec) -> Path:
+        """Claims the next serial of this spec in `root`/runs, for a process that will `begin` the run of this name.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        ensure_writable(root)
+        return _claim_run(root, spec)
 
     @classmethod
     def begin(
@@ -160,6 +169,10 @@ class RunWriter(RecordWriter):
     def checkpoints(self) -> Path:
         """Where this run's checkpoints belong; not made here."""
         return self.folder / "checkpoints"
+
+    def cost(self, name: str) -> float:
+        """What the run costs: `parameters` or `multiply_adds`, once described, or `wall_time_s` so far."""
+        return self.wall_time_s if name == "wall_time_s" else float(self._row[name])
 
     def describe(self, *, parameters: int, multiply_adds: int | None) -> None:
         """Records what is known only once the cohort is built."""

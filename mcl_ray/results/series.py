@@ -6,7 +6,8 @@ What is made of them is `tables.py`, `plots.py` and `page.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -93,17 +94,45 @@ class Importances:
 
 def points(epochs: pa.Table, objective: Objective) -> dict[str, list[Point]]:
     """The curve of one figure for every run that has it, by run_id, in the order of epochs."""
-    wanted = (
-        (pc.field("split") == objective.split)
-        & (pc.field("metric") == objective.metric)
-        & (pc.field("member") == objective.member)
-    )
-    rows = epochs.filter(wanted).sort_by([("run_id", "ascending"), ("epoch", "ascending")])
+    rows = epochs
+    for column in ("split", "metric", "member"):
+        rows = _where(rows, column, getattr(objective, column))
+    rows = rows.sort_by([("run_id", "ascending"), ("epoch", "ascending")])
     curves: dict[str, list[Point]] = {}
     columns = (rows["run_id"].to_pylist(), rows["epoch"].to_pylist(), rows["value"].to_pylist())
     for run_id, epoch, value in zip(*columns, strict=True):
         curves.setdefault(run_id, []).append(Point(epoch, value))
     return curves
+
+
+def _where(rows: pa.Table, column: str, value: str) -> pa.Table:
+    """By a mask: arrow would compute an expression in its pool, and a process that ends as that starts is aborted."""
+    return rows.filter(pc.equal(rows[column], value))
+
+
+class Spread(NamedTuple):
+    """A figure of several runs at one epoch."""
+
+    epoch: int
+    mean: float
+    """NaN where no run has a finite figure."""
+    std: float | None
+    """Sample standard deviation; None with fewer than two runs."""
+
+
+def spread(curves: Iterable[Sequence[Point]]) -> list[Spread]:
+    """The mean of curves and their standard deviation, epoch by epoch, over the runs that came so far."""
+    values: dict[int, list[float]] = {}
+    for point in (point for curve in curves for point in curve):
+        values.setdefault(point.epoch, []).extend([point.value] if math.isfinite(point.value) else [])
+    return [
+        Spread(
+            epoch,
+            statistics.fmean(found) if found else math.nan,
+            statistics.stdev(found) if len(found) > 1 else None,
+        )
+        for epoch, found in sorted(values.items())
+    ]
 
 
 def highest(curve: Sequence[Point]) -> Point | None:
@@ -113,12 +142,17 @@ def highest(curve: Sequence[Point]) -> Point | None:
 
 def of_run(epochs: pa.Table, run_id: str) -> pa.Table:
     """The rows of one run."""
-    return epochs.filter(pc.field("run_id") == run_id)
+    return _where(epochs, "run_id", run_id)
+
+
+def of_runs(epochs: pa.Table, run_ids: Sequence[str]) -> pa.Table:
+    """The rows of these runs."""
+    return epochs.filter(pc.is_in(epochs["run_id"], value_set=pa.array(run_ids, pa.string())))
 
 
 def members(epochs: pa.Table, split: str) -> list[str]:
     """Who was scored on a split: peers by number, then mean, best, ensemble."""
-    found = set(epochs.filter(pc.field("split") == split)["member"].unique().to_pylist())
+    found = set(_where(epochs, "split", split)["member"].unique().to_pylist())
     last = [name for name in ("mean", "best", "ensemble") if name in found]
     peers = [name for name in found if name.startswith("peer") and name[4:].isdecimal()]
     return [*sorted(peers, key=lambda name: int(name[4:])), *last]

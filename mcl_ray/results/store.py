@@ -5,7 +5,19 @@ All access to files is in `files.py` and the four modules below, so that other s
 
 from mcl_ray.results.facts import Facts
 from mcl_ray.results.files import check_writable, ensure_writable
-from mcl_ray.results.reading import find_run, is_finished, is_run, read_epochs, read_runs, read_spec, read_sweeps
+from mcl_ray.results.reading import (
+    find_run,
+    find_sweep,
+    has_ended,
+    is_finished,
+    is_run,
+    read_epochs,
+    read_runs,
+    read_spec,
+    read_sweeps,
+    state_of,
+    wait_for_orphans,
+)
 from mcl_ray.results.run_writer import EpochRow, RunWriter
 from mcl_ray.results.sweep_writer import SweepWriter
 
@@ -17,10 +29,14 @@ __all__ = [
     "check_writable",
     "ensure_writable",
     "find_run",
+    "find_sweep",
+    "has_ended",
     "is_finished",
     "is_run",
     "read_epochs",
     "read_runs",
     "read_spec",
     "read_sweeps",
+    "state_of",
+    "wait_for_orphans",
 ]

@@ -70,20 +70,22 @@ class SweepWriter(RecordWriter):
         return writer
 
     @classmethod
-    def resume(cls, sweep_folder: Path) -> SweepWriter:
-        """Goes on with a sweep, finished or not: a finished one may be given more trials.
+    def resume(cls, sweep_folder: Path, spec: BaseModel, *, trials_planned: int) -> SweepWriter:
+        """Goes on with a sweep, finished or not, whose spec may have been given more trials or time.
 
         Raises:
             StoreError: there is no sweep, or another process writes it.
         """
         if not reading.is_sweep(sweep_folder):
             raise StoreError(f"only a sweep can be resumed, but {sweep_folder} holds no {reading.SWEEP_FILE}")
+        content = spec.model_dump(mode="json")
         lock = FolderLock(sweep_folder).acquire()
         try:
             remove_leftovers(sweep_folder)
             row = reading.read_row(sweep_folder / reading.SWEEP_FILE, "sweeps")
             writer = cls(sweep_folder, lock, row | {"state": "running"})
-            writer._write_row()
+            write_atomically(sweep_folder / reading.SWEEP_SPEC_FILE, reading.to_yaml(content).encode())
+            writer._write_row(spec=schema.to_json(content), trials_planned=trials_planned)
         except BaseException:
             lock.release()
             raise

@@ -9,14 +9,17 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from operator import le
 from typing import Any
 
 import pyarrow as pa
 
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results import series
+from mcl_ray.results.costs import mean_costs
 from mcl_ray.results.published import PublishedFigure, published_figure
+from mcl_ray.results.score import MEAN, Mode, Score, enough
 from mcl_ray.results.series import BEST_PEER_TEST, Objective, Point
 from mcl_ray.spec import RunSpec
 
@@ -29,7 +32,7 @@ class Ranked:
     """One configuration: all its runs, which differ in the seed only."""
 
     place: int | None
-    """1 is best; None without a value."""
+    """1 is best; None without a score."""
     run_ids: tuple[str, ...]
     """The runs behind the value (all runs, where there is none), best first."""
     trial_id: str | None
@@ -37,23 +40,35 @@ class Ranked:
     state: str
     """The least trusted state among the runs behind the value."""
     reason: str | None
-    """Why runs are missing from the value; None when none is."""
+    """Why seeds are missing from the value; None when none is."""
     value: float | None
-    """Mean over runs of the objective at each run's last epoch."""
+    """Mean over seeds of the objective at each run's last epoch."""
     std: float | None
-    """Sample standard deviation over runs; None with fewer than two."""
+    """Sample standard deviation over seeds; None with fewer than two."""
     n: int
-    """Runs behind the value."""
+    """Seeds behind the value."""
     best_peer_best_epoch: float | None
-    """Mean over runs of the best peer's test top-1 at its best epoch: the published tables' figure."""
+    """Mean over seeds of the best peer's test top-1 at its best epoch: the published tables' figure."""
     epochs_done: int
     """Of the shortest run behind the value."""
     wall_time_s: float
     """Of all runs together."""
+    score: float | None = None
+    """What the configuration is ranked by, made of the seeds' figures; None without a value."""
+    num_planned: int = 1
+    """Seeds that it was to have."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """Means over the runs behind the value, of the costs that are known."""
 
 
-def ranking(runs: pa.Table, epochs: pa.Table, objective: str, mode: str) -> list[Ranked]:
+def ranking(
+    runs: pa.Table, epochs: pa.Table, objective: str, mode: str, score: Score = MEAN, repeats: int = 1
+) -> list[Ranked]:
     """Configurations from best to worst; failed and never-scored ones at the end, with their reason.
+
+    Of equal scores, one whose runs finished comes before one that was stopped early, then the earlier trial first. A
+    configuration of `repeats` seeds, or of as many as were begun if these are more, has a score where `score.enough` of
+    them have a figure.
 
     Raises:
         SpecError: `mode` is neither max nor min, or the objective is not split/metric/member.
@@ -62,25 +77,28 @@ def ranking(runs: pa.Table, epochs: pa.Table, objective: str, mode: str) -> list
         raise SpecError(f"mode must be max or min, but got {mode!r}")
     figure, best = Objective.parse(objective), series.points(epochs, BEST_PEER_TEST)
     curves = best if figure == BEST_PEER_TEST else series.points(epochs, figure)
-    sign = -1.0 if mode == "max" else 1.0
-    scored: list[Ranked] = []
-    unscored: list[Ranked] = []
-    for group in _configurations(runs.to_pylist()):
-        row = _ranked(group, curves, best, figure, sign)
-        (unscored if row.value is None else scored).append(row)
-    scored.sort(key=lambda row: sign * (row.value or 0.0))
-    placed = [_with_place(row, place) for place, row in enumerate(scored, start=1)]
-    return placed + unscored
+    order: Mode = "max" if mode == "max" else "min"
+    sign = -1.0 if order == "max" else 1.0
+    groups = _configurations(runs.to_pylist())
+    rows = [_ranked(group, curves, best, figure, order, score, repeats) for group in groups]
+    scored = [row for row in rows if row.score is not None]
+    scored.sort(key=lambda row: (sign * (row.score or 0.0), row.state != "finished", row.trial_id or ""))
+    placed = [replace(row, place=place) for place, row in enumerate(scored, start=1)]
+    return placed + [row for row in rows if row.score is None]
 
 
 def _configurations(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Runs of one sweep that differ in the seed only belong together, unless the seed is what was searched."""
+    """The runs of one trial belong together; without a trial, runs of one sweep that differ in the seed only do.
+
+    Unless the seed is what was searched.
+    """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         spec, searched = json.loads(row["spec"]), json.loads(row["searched"])
         if "seed" not in searched:
             spec.pop("seed", None)
-        key = (row["sweep_id"] or "", json.dumps([spec, searched], sort_keys=True))
+        alike = [row["trial_id"]] if row["trial_id"] is not None else [spec, searched]
+        key = (row["sweep_id"] or "", json.dumps(alike, sort_keys=True))
         groups.setdefault(key, []).append(row | {"searched": searched})
     return list(groups.values())
 
@@ -90,31 +108,43 @@ def _ranked(
     curves: Mapping[str, list[Point]],
     best: Mapping[str, list[Point]],
     objective: Objective,
-    sign: float,
+    mode: Mode,
+    score: Score,
+    repeats: int,
 ) -> Ranked:
     reasons = {row["run_id"]: _why_unscored(row, curves.get(row["run_id"], []), objective) for row in group}
-    # The same seed again is the same experiment again: it replaces the figure, it does not raise n.
-    scored = list({row["seed"]: row for row in group if reasons[row["run_id"]] is None}.values())
-    scored.sort(key=lambda row: sign * curves[row["run_id"]][-1].value)
+    living = {_seed(row): row for row in group if reasons[row["run_id"]] is None}
+    missing = {_seed(row): reasons[row["run_id"]] for row in group if _seed(row) not in living}
+    num_planned = max(repeats, len(living) + len(missing))
+    reason = _why_missing(list(missing.values()), len(living), num_planned)
+    scored = list(living.values()) if enough(len(living), num_planned) else []
+    scored.sort(key=lambda row: curves[row["run_id"]][-1].value, reverse=mode == "max")
     values = [curves[row["run_id"]][-1].value for row in scored]
     peaks = [series.highest(best.get(row["run_id"], [])) for row in scored]
     known = [peak.value for peak in peaks if peak is not None]
     behind = scored or list(group)
-    missing = [reason for reason in reasons.values() if reason is not None]
     return Ranked(
         place=None,
         run_ids=tuple(row["run_id"] for row in behind),
         trial_id=behind[0]["trial_id"],
         searched=behind[0]["searched"],
         state=max((row["state"] for row in behind), key=STATES.index),
-        reason=_joined(missing, len(group)),
+        reason=reason,
         value=statistics.fmean(values) if values else None,
         std=statistics.stdev(values) if len(values) > 1 else None,
         n=len(values),
         best_peer_best_epoch=statistics.fmean(known) if known else None,
         epochs_done=min(row["epochs_done"] for row in behind),
         wall_time_s=sum(row["wall_time_s"] for row in group),
+        score=score.of(values, mode=mode) if values else None,
+        num_planned=num_planned,
+        costs=mean_costs(behind),
     )
+
+
+def _seed(row: Mapping[str, Any]) -> Any:
+    """A trial has one run per seed; elsewhere, the same seed again is the same experiment again and replaces it."""
+    return row["seed"] if row["trial_id"] is None else row["run_id"]
 
 
 def _why_unscored(row: Mapping[str, Any], curve: Sequence[Point], objective: Objective) -> str | None:
@@ -127,14 +157,33 @@ def _why_unscored(row: Mapping[str, Any], curve: Sequence[Point], objective: Obj
     return None
 
 
-def _joined(missing: Sequence[str], num_runs: int) -> str | None:
-    if not missing:
+def _why_missing(reasons: Sequence[str | None], num_living: int, num_planned: int) -> str | None:
+    """The reasons of the seeds without a figure, each once, and how many seeds these are."""
+    if num_living == num_planned:
         return None
-    return missing[0] if num_runs == 1 else f"{len(missing)} of {num_runs} runs: {'; '.join(dict.fromkeys(missing))}"
+    told = [reason for reason in dict.fromkeys(reasons) if reason is not None]
+    if num_planned == 1:
+        return told[0]
+    told += ["not begun"] if num_living + len(reasons) < num_planned else []
+    return f"{num_planned - num_living} of {num_planned} seeds without a figure: {'; '.join(told)}"
 
 
-def _with_place(row: Ranked, place: int) -> Ranked:
-    return Ranked(**(vars(row) | {"place": place}))
+def pareto_front(ranked: Sequence[Ranked], costs: Sequence[str], mode: str = "max") -> list[Ranked]:
+    """The configurations that no other one beats: as good in score and in every cost, and better in one of them.
+
+    Equal ones are all on the front. A configuration without a score, or with a cost that is not known, is not.
+    """
+    sign = -1.0 if mode == "max" else 1.0
+    goals = {
+        place: (sign * row.score, *(row.costs[cost] for cost in costs))
+        for place, row in enumerate(ranked)
+        if row.score is not None and all(cost in row.costs for cost in costs)
+    }
+    return [
+        ranked[place]
+        for place, own in goals.items()
+        if not any(other != own and all(map(le, other, own)) for other in goals.values())
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ User strings are never read as markup.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -14,10 +15,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from mcl_ray.results.costs import SHORT_LABELS, short_label, unit_of
+from mcl_ray.results.score import PLAIN, RULE, Scoring
 from mcl_ray.results.series import MEMBER_LABELS, Objective, short_names
-from mcl_ray.results.tables import Ranked, RunSummary
+from mcl_ray.results.tables import Ranked, RunSummary, pareto_front
 
 LONGEST_REASON = 80
+NARROWEST_HEADER, ROOMY_COLUMNS = 6, 11
+WORDS = ("state", "reason", "configuration")
+WRAPPED = ("reason", "configuration")
 
 
 def parameters_of(rows: Sequence[Ranked]) -> list[str]:
@@ -31,6 +37,8 @@ def setting(value: object) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(setting, value))}]"
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -48,51 +56,115 @@ def shortened(text: str, longest: int = LONGEST_REASON) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def ranking_cells(rows: Sequence[Ranked], objective: str) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells of a ranking, for a terminal or a page."""
+def ranking_cells(
+    rows: Sequence[Ranked], objective: str, mode: str = "max", scoring: Scoring = PLAIN
+) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells of a ranking for a page."""
     figure, parameters = Objective.parse(objective), parameters_of(rows)
-    names = short_names(parameters)
-    headers = ["place", *(names[name] for name in parameters), f"{figure.label}, last epoch", "± std", "n"]
-    headers += ["best peer, best test epoch (%)", "epochs", "state", "runs", "reason"]
-    return headers, [_cells(row, figure, parameters) for row in rows]
-
-
-def _cells(row: Ranked, figure: Objective, parameters: Sequence[str]) -> list[str]:
-    return [
-        "–" if row.place is None else str(row.place),
-        *(setting(row.searched.get(name)) for name in parameters),
-        "–" if row.value is None else figure.format(row.value),
-        "–" if row.std is None else figure.format(row.std),
-        str(row.n),
-        "–" if row.best_peer_best_epoch is None else f"{row.best_peer_best_epoch:.2f}",
-        str(row.epochs_done),
-        row.state,
-        " ".join(row.run_ids),
-        shortened(row.reason or ""),
-    ]
-
-
-def ranking_table(rows: Sequence[Ranked], objective: str, mode: str) -> Table:
-    """A ranking for the terminal, which is narrow: run ids are left to the page, and so is what says nothing here."""
-    figure, parameters = Objective.parse(objective), parameters_of(rows)
-    names = short_names(parameters)
+    names, form = short_names(parameters), figure.format
     columns = {"place": [_told(row.place) for row in rows]}
+    columns |= {names[path]: [setting(row.searched.get(path)) for row in rows] for path in parameters}
+    if scoring.score.kind != "mean":
+        columns[f"{scoring.score.name(mode)} (ranks)"] = [_formatted(row.score, form) for row in rows]
+    columns[f"{figure.label}, last epoch"] = [_formatted(row.value, form) for row in rows]
+    columns["± std"] = [_formatted(row.std, form) for row in rows]
+    columns["n"] = [_seeds(row) for row in rows]
+    columns |= _cost_columns(rows, scoring.costs)
+    columns |= {"Pareto front": _marks(rows, mode, scoring.costs)} if scoring.costs else {}
+    columns["best peer, best test epoch (%)"] = [_formatted(row.best_peer_best_epoch, "{:.2f}".format) for row in rows]
+    columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
+    columns |= {"runs": [" ".join(row.run_ids) for row in rows]}
+    columns["reason"] = [shortened(row.reason or "") for row in rows]
+    return list(columns), [list(cells) for cells in zip(*columns.values(), strict=True)]
+
+
+def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring = PLAIN) -> Table:
+    """A ranking for the terminal, which is narrow: run ids are left to the page, and so is what says nothing here."""
+    figure, parameters, repeated = Objective.parse(objective), parameters_of(rows), _repeated(rows)
+    names, percent = short_names(parameters), ", %" if figure.unit == "%" else ""
+    marks = _marks(rows, mode, scoring.costs)
+    columns = {"place": [_told(row.place) + mark for row, mark in zip(rows, marks, strict=True)]}
     columns |= {names[path]: [_told(row.searched.get(path), ".3g") for row in rows] for path in parameters}
-    columns["score, %" if figure.unit == "%" else "score"] = [_told(row.value, ".2f") for row in rows]
+    if scoring.score.kind != "mean":
+        columns[f"{scoring.score.name(mode)}{percent}"] = [_told(row.score, ".2f") for row in rows]
+    columns[f"{'mean' if repeated else 'score'}{percent}"] = [_told(row.value, ".2f") for row in rows]
     columns["± std"] = [_told(row.std, ".2f") for row in rows]
-    columns["n"] = [str(row.n) if any(other.n > 1 for other in rows) else "" for row in rows]
+    columns["n"] = [_seeds(row) if repeated else "" for row in rows]
+    columns |= _cost_columns(rows, scoring.costs)
     columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
     columns["reason"] = [shortened(row.reason or "") for row in rows]
     order = "highest" if mode == "max" else "lowest"
-    title = f"{len(rows)} configurations by {figure.label} at the last epoch, {order} first"
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    title = f"{len(rows)} configurations by {scoring.score.label(figure.label, mode)} at the last epoch, {order} first"
+    return _table(f"{title}; * on the Pareto front" if scoring.costs else title, columns, rule_for(rows))
+
+
+def front_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring) -> Table:
+    """The Pareto front for the terminal: what no other configuration beats in both score and costs."""
+    figure, front = Objective.parse(objective), pareto_front(rows, scoring.costs, mode)
+    score = f"{scoring.score.name(mode) if _repeated(rows) else 'score'}{', %' if figure.unit else ''}"
+    columns = {"place": [_told(row.place) for row in front], score: [_told(row.score, ".2f") for row in front]}
+    columns |= {"± std": [_told(row.std, ".2f") for row in front], "n": [_seeds(row) for row in front]}
+    columns |= _cost_columns(front, scoring.costs) | {"configuration": [caption(row) for row in front]}
+    return _table(front_title(rows, front, mode, scoring.costs), columns)
+
+
+def front_title(rows: Sequence[Ranked], front: Sequence[Ranked], mode: str, costs: Sequence[str]) -> str:
+    """What the front is of, and how many are on it."""
+    goals = [f"score ({'up' if mode == 'max' else 'down'})", *(f"{SHORT_LABELS[cost]} (down)" for cost in costs)]
+    return f"Pareto front of {', '.join(goals)}: {len(front)} of {len(rows)} configurations"
+
+
+def rule_for(rows: Sequence[Ranked]) -> str:
+    """The rule for partial failure, where it was needed."""
+    return RULE if any(row.num_planned > 1 and row.reason for row in rows) else ""
+
+
+def caption(row: Ranked) -> str:
+    """A configuration in one line."""
+    names = short_names(list(row.searched))
+    return ", ".join(f"{names[name]}={setting(value)}" for name, value in row.searched.items())
+
+
+def _table(title: str, columns: Mapping[str, Sequence[str]], note: str = "") -> Table:
     told = {name: cells for name, cells in columns.items() if any(cell not in ("", "–") for cell in cells)}
+    gap = (0, 1 if len(told) <= ROOMY_COLUMNS else 0, 0, 0)
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=gap)
+    table.caption, table.caption_justify = Text(note) if note else None, "left"
     for name in told:
-        justify: Literal["left", "right"] = "left" if name in ("state", "reason") else "right"
-        table.add_column(Text(name), justify=justify, no_wrap=name != "reason")
+        justify: Literal["left", "right"] = "left" if name in WORDS else "right"
+        header = textwrap.fill(name, max(NARROWEST_HEADER, *map(len, told[name])), break_long_words=False)
+        table.add_column(Text(header), justify=justify, no_wrap=name not in WRAPPED)
     for cells in zip(*told.values(), strict=True):
         table.add_row(*map(Text, cells))
     return table
+
+
+def _cost_columns(rows: Sequence[Ranked], costs: Sequence[str]) -> dict[str, list[str]]:
+    columns: dict[str, list[str]] = {}
+    for cost in costs:
+        unit = unit_of(cost, [row.costs[cost] for row in rows if cost in row.costs])
+        columns[short_label(cost, unit)] = [
+            f"{row.costs[cost] / unit.size:.4g}" if cost in row.costs else "–" for row in rows
+        ]
+    return columns
+
+
+def _marks(rows: Sequence[Ranked], mode: str, costs: Sequence[str]) -> list[str]:
+    """A star for each row on the front; without costs there is none."""
+    front = {id(row) for row in pareto_front(rows, costs, mode)} if costs else set()
+    return ["*" if id(row) in front else "" for row in rows]
+
+
+def _repeated(rows: Sequence[Ranked]) -> bool:
+    return any(max(row.n, row.num_planned) > 1 for row in rows)
+
+
+def _seeds(row: Ranked) -> str:
+    return str(row.n) if row.n >= row.num_planned else f"{row.n}/{row.num_planned}"
+
+
+def _formatted(value: float | None, form: Callable[[float], str]) -> str:
+    return "–" if value is None else form(value)
 
 
 def _told(value: object, form: str = "") -> str:

@@ -23,11 +23,15 @@ class SweepSpec(BaseModel):
 
     trials: int = 1
     note: str = ""
+    score: dict[str, Any] = {}
+    repeats: int = 1
+    costs: tuple[str, ...] = ()
 
 
 def epoch_rows(epoch: int, num_peers: int, level: float, splits: Sequence[str] = ("validation",)) -> list[EpochRow]:
     chance = random.Random(f"{epoch}-{num_peers}-{level}")
-    rows = [EpochRow("cohort", "train", term, start / epoch**0.5 + 0.01) for term, start in TERMS.items()]
+    losses = {term: start / epoch**0.5 * chance.uniform(0.9, 1.1) for term, start in TERMS.items()}
+    rows = [EpochRow("cohort", "train", term, loss) for term, loss in losses.items()]
     for split in splits:
         top1 = [level * (1 - math.exp(-epoch / 8)) + chance.gauss(0, 0.8) for _ in range(num_peers)]
         named = {f"peer{place}": value for place, value in enumerate(top1)}
@@ -59,6 +63,8 @@ def write_run(
     **where: Any,
 ) -> str:
     with RunWriter.create(root, run_spec, facts=FACTS, **where) as writer:
+        size = run_spec.cohort.size
+        writer.describe(parameters=77_000 * size, multiply_adds=1_200_000 * size)
         for epoch in range(1, (run_spec.schedule.epochs if epochs is None else epochs) + 1):
             writer.record_epoch(epoch, epoch_rows(epoch, run_spec.cohort.size, level, splits))
         writer.finish(state, error)
@@ -72,12 +78,16 @@ def write_sweep(
     name: str = "weights",
     seeds: Sequence[int] = (0,),
     epochs: int = 6,
+    **fields: Any,
 ) -> Path:
-    """One trial per mapping of searched overrides; every seventh fails, every fifth is stopped early."""
+    """One trial per mapping of searched overrides; every seventh fails, every fifth is stopped early.
+
+    With several seeds, the last one of every fourth trial fails by itself. `fields` are the spec's own.
+    """
     with SweepWriter.create(
         root,
         name,
-        SweepSpec(trials=len(trials)),
+        SweepSpec(trials=len(trials), repeats=len(seeds), **fields),
         objective="validation/top1/mean",
         mode="max",
         trials_planned=len(trials),
@@ -98,7 +108,7 @@ def write_sweep(
             for seed in seeds:
                 state: RunState = "finished"
                 error, done = None, epochs
-                if place % 7 == 6:
+                if place % 7 == 6 or (place % 4 == 3 and seed == seeds[-1] != seeds[0]):
                     state, error, done = "failed", RuntimeError("out of memory <b>here</b>"), min(2, epochs)
                 elif place % 5 == 4:
                     state, done = "stopped", epochs // 2

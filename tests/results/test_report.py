@@ -2,18 +2,20 @@ import itertools
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from plotly.offline import get_plotlyjs
-from results_synthetic import spec, write_run, write_sweep
+from results_synthetic import SweepSpec, spec, write_run, write_sweep
 
 from mcl_ray.results import plots, style, tables
 from mcl_ray.results.axes import parameter_axes
 from mcl_ray.results.report import write_report
+from mcl_ray.results.score import RULE, Scoring
 from mcl_ray.results.series import Importances
-from mcl_ray.results.store import SweepWriter, read_epochs, read_runs
+from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
 
 OBJECTIVE = "validation/top1/mean"
 SHARES = {"losses.alpha": 0.7, "losses.beta": 0.3}
@@ -78,15 +80,31 @@ def test_a_root_gets_a_report_for_every_run_and_sweep(tmp_path):
 @pytest.mark.parametrize("trials", [[], [{"losses.alpha": 0.1}] * 2])
 def test_a_sweep_without_a_single_value_still_has_a_page(tmp_path, trials):
     folder = write_sweep(tmp_path, trials, epochs=0)
-    SweepWriter.resume(folder).finish("failed")
+    SweepWriter.resume(folder, SweepSpec(), trials_planned=len(trials)).finish("failed")
     assert [path.name for path in write_report(folder, SHARES)] == ["report.html"]
+
+
+def test_a_sweep_with_seeds_and_costs_tells_of_its_front_and_its_rule(tmp_path):
+    trials = [{"losses.alpha": 0.1, "cohort.size": size} for size in (2, 3, 4, 6)]
+    fields = {"costs": ("parameters", "multiply_adds"), "score": {"kind": "mean_minus_std", "k": 1.0}}
+    written = {
+        path.name: path for path in write_report(write_sweep(tmp_path, trials, seeds=(0, 1, 2), epochs=2, **fields))
+    }
+    assert is_drawn(written["pareto.png"])
+    page = written["report.html"].read_text()
+    assert "Pareto front of score (up), params (down), mult-adds (down): " in page
+    assert "Configurations rank by mean - std over seeds." in page
+    assert RULE in page
+    assert "lines: mean over n=2 seeds; bands: ± sample standard deviation" in page
+    assert "4 configurations of 4 planned, 3 seeds each" in page
+    assert "rgba(0,0,0,0.25)" in page  # the band around the ensemble
 
 
 def rows_of(*searched):
     row = {"run_ids": ("run",), "trial_id": None, "state": "finished", "reason": None, "std": None, "n": 1}
     row |= {"best_peer_best_epoch": None, "epochs_done": 1, "wall_time_s": 1.0}
     return [
-        tables.Ranked(place=place, searched=one, value=50.0 - place, **row)
+        tables.Ranked(place=place, searched=one, value=50.0 - place, score=50.0 - place, **row)
         for place, one in enumerate(searched, start=1)
     ]
 
@@ -142,12 +160,47 @@ def test_labels_do_not_lie_on_each_other(count):
 
 def test_curves_are_told_apart_without_colour(tmp_path):
     write_run(tmp_path, spec(num_peers=16, epochs=3))
-    figure = plots.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"][0].as_py())
+    figure = plots.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
     lines = figure.axes[0].lines
     styles = {(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in lines}
     assert len(styles) == len(lines) == 18
     luminance = [sum(style.palette(step / 10)[:3]) for step in range(11)]
     assert luminance == sorted(luminance)
+
+
+def test_of_several_seeds_the_curve_is_the_mean_with_a_band_of_one_std(tmp_path):
+    for seed, level in ((0, 10.0), (1, 20.0)):
+        with RunWriter.create(tmp_path, spec(seed=seed)) as writer:
+            for epoch in (1, 2) if seed else (1, 2, 3):
+                writer.record_epoch(epoch, [EpochRow("mean", "validation", "top1", level * epoch)])
+    figure = plots.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
+    panel = figure.axes[0]
+    assert panel.lines[0].get_xydata().tolist() == [[1, 15], [2, 30], [3, 30]]
+    (band,) = panel.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.round(6).tolist()}
+    assert corners == {(1, 15 - round(50**0.5, 6)), (1, 15 + round(50**0.5, 6))} | {
+        (2, round(30 + sign * 200**0.5, 6)) for sign in (-1, 1)
+    }
+    assert "n=2 seeds" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_numbers_on_a_front_lie_neither_on_each_other_nor_on_points(mode):
+    chance, sign = np.random.default_rng(1), 1 if mode == "max" else -1
+    rows = [
+        replace(row, std=0.5, score=50 + sign * 2 * float(size), costs={"parameters": 1e6 * float(size)})
+        for row, size in zip(rows_of(*[{}] * 14), np.sort(chance.uniform(1, 3, 14)), strict=True)
+    ]
+    figure = plots.pareto(rows, OBJECTIVE, mode, Scoring(costs=("parameters",)))
+    (panel,) = figure.axes
+    boxes = [text.get_window_extent() for text in panel.texts if text.get_text()]
+    assert {text.get_text() for text in panel.texts} - {""} == {str(row.place) for row in rows}
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    points = panel.transData.transform([(row.costs["parameters"] / 1e6, row.score) for row in rows])
+    assert not any(box.contains(*point) for box in boxes for point in points)
+    line = panel.lines[0]
+    assert line.get_drawstyle() == "steps-post"
+    assert (np.diff(line.get_ydata()) * sign >= 0).all()
 
 
 def test_results_import_neither_torch_nor_the_searches():

@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import signal
@@ -222,11 +223,12 @@ def test_a_sweep_keeps_its_best_run_and_can_go_on(tmp_path):
         run_id = write_run(sweep.folder, spec(epochs=1), sweep_id=sweep.sweep_id)
         sweep.record_best(run_id, spec(epochs=1))
         with pytest.raises(StoreError, match="one writer at a time"):
-            SweepWriter.resume(sweep.folder)
-    with SweepWriter.resume(sweep.folder) as again:
+            SweepWriter.resume(sweep.folder, SweepSpec(), trials_planned=1)
+    with SweepWriter.resume(sweep.folder, SweepSpec(trials=2), trials_planned=2) as again:
         again.finish("finished")
     (row,) = read_sweeps(tmp_path).to_pylist()
     assert (row["name"], row["best_run_id"], row["state"]) == ("My <sweep>", run_id, "finished")
+    assert (row["trials_planned"], json.loads(row["spec"])["trials"]) == (2, 2)
     assert sweep.sweep_id.startswith("my-sweep-")
     assert {path.name for path in sweep.folder.iterdir()} >= {"sweep.yaml", "best.yaml", "sweep.parquet", "runs"}
 
@@ -254,9 +256,11 @@ READS_AND_COUNTS_THREADS = """
 import sys
 from pathlib import Path
 from mcl_ray.results.store import read_epochs, read_runs
+from mcl_ray.results.tables import ranking, summary
 threads = lambda: len(list(Path("/proc/self/task").iterdir()))
 before = threads()
-read_runs(Path(sys.argv[1])), read_epochs(Path(sys.argv[1]))
+runs, epochs = read_runs(Path(sys.argv[1])), read_epochs(Path(sys.argv[1]))
+ranking(runs, epochs, "validation/top1/mean", "max"), summary(runs, epochs)
 print(threads() - before)
 """
 

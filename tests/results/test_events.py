@@ -1,0 +1,80 @@
+"""Event files as TensorBoard reads them: by name, record by record, forgetting from a restart on."""
+
+import struct
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+
+from mcl_ray.errors import StoreError
+from mcl_ray.results.events import EventFile
+from mcl_ray.results.store import EpochRow
+
+
+def tell(file, epoch, top1):
+    rows = [EpochRow("cohort", "train", "soft_vcl", 2.5), EpochRow("peer0", "validation", "top1", top1)]
+    file.epoch(SimpleNamespace(epoch=epoch, rows=rows), None)
+
+
+def events(file):
+    content, at = file.read_bytes(), 0
+    while at < len(content):
+        (length,) = struct.unpack_from("<Q", content, at)
+        record = content[at + 12 : at + 12 + length]
+        assert struct.unpack_from("<I", content, at + 8) == (masked_crc32c(content[at : at + 8]),)
+        assert struct.unpack_from("<I", content, at + 12 + length) == (masked_crc32c(record),)
+        yield Event.FromString(record)
+        at += 16 + length
+
+
+def scalars(folder):
+    """{tag: {step: value}} as TensorBoard shows them."""
+    shown = {}
+    for file in sorted(path for path in folder.iterdir() if "tfevents" in path.name):
+        for event in events(file):
+            if event.session_log.status == SessionLog.START:
+                shown = {tag: {s: v for s, v in curve.items() if s < event.step} for tag, curve in shown.items()}
+            for value in event.summary.value:
+                shown.setdefault(value.tag, {})[event.step] = value.simple_value
+    return shown
+
+
+def test_an_epoch_is_on_the_disk_when_it_is_told(tmp_path):
+    with EventFile(tmp_path) as file:
+        tell(file, 1, 40.0)
+        tell(file, 2, 50.0)
+        assert scalars(tmp_path) == {"train/soft_vcl": {1: 2.5, 2: 2.5}, "validation/top1/peer0": {1: 40.0, 2: 50.0}}
+
+
+def test_a_resumed_run_goes_on_from_its_checkpoint_in_a_file_of_its_own(tmp_path):
+    killed = EventFile(tmp_path)
+    for epoch in (1, 2, 3):
+        tell(killed, epoch, 10.0 * epoch)
+    (first,) = tmp_path.iterdir()
+    before = first.read_bytes()
+    with EventFile(tmp_path) as resumed:
+        tell(resumed, 2, 20.0)
+        assert scalars(tmp_path)["validation/top1/peer0"] == {1: 10.0, 2: 20.0}
+        tell(resumed, 3, 31.0)
+    assert scalars(tmp_path)["validation/top1/peer0"] == {1: 10.0, 2: 20.0, 3: 31.0}
+    assert first.read_bytes() == before
+    killed.close()
+
+
+def test_a_run_that_begins_no_epoch_leaves_no_file(tmp_path):
+    with EventFile(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path):
+    with pytest.raises(StoreError, match="must be writable, but writing TensorBoard events in .*gone failed: No such"):
+        tell(EventFile(tmp_path / "gone"), 1, 0.0)
+
+
+def test_reading_results_does_not_load_it():
+    code = "import sys, mcl_ray.results.store, mcl_ray.results.events; sys.exit('tensorboardX' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
