@@ -23,7 +23,7 @@ from mcl_ray.environment import Environment
 from mcl_ray.overrides import replace
 from mcl_ray.results.store import Facts
 from mcl_ray.spec import BatchSpec
-from mcl_ray.training.loop import EpochReport, fit
+from mcl_ray.training.loop import epochs
 
 SAMPLERS = ("reference", "balanced")
 
@@ -38,11 +38,10 @@ def coverage(sampler: str) -> float:
 def accuracy(sampler: str, seed: int) -> float:
     """Test top-1 of the digits recipe, mean of peers at the last epoch, in percent."""
     spec = replace(recipes.digits(), {"batch.sampler": sampler, "seed": seed})
-    last: list[EpochReport] = []
     environment = Environment(threads=torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
-        fit(spec, dataset_for(spec, environment.data), environment, Path(folder), lambda epoch, _: last.append(epoch))
-    return next(r.value for r in last[-1].rows if (r.split, r.metric, r.member) == ("test", "top1", "mean"))
+        *_, last = epochs(spec, dataset_for(spec, environment.data), environment, Path(folder))
+    return next(r.value for r in last.report.rows if (r.split, r.metric, r.member) == ("test", "top1", "mean"))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from mcl_ray import doors
 
 DOORS = {
     "train": ("mcl_ray.train:train", "Train one cohort."),
-    "sweep": ("mcl_ray.sweep:sweep", "Search for the best configuration on Ray Tune with Optuna."),
+    "sweep": ("mcl_ray.sweep:app", "Search for the best configuration on Ray Tune with Optuna."),
     "report": ("mcl_ray.report:report", "Print the ranking or the run's figures, and write plots and a page."),
     "recipes": ("mcl_ray.listing:recipes", "List the recipes: runs known by name."),
     "fields": ("mcl_ray.listing:fields", "List every field of a run and of a search."),

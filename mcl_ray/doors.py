@@ -6,18 +6,21 @@ Exit codes: 0 done, 1 a run that failed, 2 bad input, 130 ended by Ctrl-C.
 from __future__ import annotations
 
 import logging
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from rich.console import Console
 
 from mcl_ray import __version__
 from mcl_ray.errors import MclError, UserError
+from mcl_ray.place import Place
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+Options = Annotated[Place, Parameter(name="*")]
+"""A place whose fields are options."""
 OVERRIDES_HELP = "Fields to replace, as field=value: alpha=0.3, cohort.size=4, networks=[resnet32,wrn_16_2]."
 
 
@@ -72,12 +75,6 @@ def at_least_one(_: object, value: int) -> None:
     """What a count on the command line must be."""
     if value < 1:
         raise ValueError("It must be 1 or more.")
-
-
-def not_negative(_: object, value: float | None) -> None:
-    """What a share on the command line must be."""
-    if value is not None and not 0 <= value < math.inf:
-        raise ValueError("It must be 0 or more, and finite.")
 
 
 def stdout() -> Console:

@@ -35,10 +35,19 @@ class RunPlan:
     """Per image, one forward pass through the whole cohort, heads included."""
     disk_bytes: int
     """Of the checkpoints that stay."""
+    state_bytes: int
+    """Memory of the weights, gradients and momentum."""
+    activation_bytes: int
+    """Memory of what a step keeps for its backward pass, on one worker, in float32."""
 
 
-def plan_run(spec: RunSpec, environment: Environment) -> RunPlan:
+def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] = (1, 1)) -> RunPlan:
     """Work a run out from the data set itself where it is there, else from its published counts.
+
+    Args:
+        spec: The run.
+        environment: Where the data set is.
+        workers: The fewest, who have the largest part of a batch each, and the most, who all want a part.
 
     Raises:
         SpecError: the sampler cannot serve the batches.
@@ -47,6 +56,7 @@ def plan_run(spec: RunSpec, environment: Environment) -> RunPlan:
     entry = DATASETS[spec.data.source]
     if spec.data.source == "digits" or cifar.is_present(environment.data):
         dataset = dataset_for(spec, environment.data)
+        check_batches(np.bincount(dataset.train.labels), spec.batch, workers[1])
         data, images, classes = "as it is here", len(dataset.train), dataset.num_classes
         shape, steps = (
             dataset.image_shape,
@@ -55,11 +65,12 @@ def plan_run(spec: RunSpec, environment: Environment) -> RunPlan:
     else:
         data, classes, shape = f"not at {environment.data}: counts as published", entry.num_classes, entry.image_shape
         images = round(entry.num_train * (1 - spec.data.validation_fraction))
-        check_batches(np.full(classes, images // classes), spec.batch)
+        check_batches(np.full(classes, images // classes), spec.batch, workers[1])
         steps = images // spec.batch.size
-    from mcl_ray.training.run import cost_of  # loads torch, which a bad batch is told without
+    from mcl_ray.training.run import cost_of, memory_of  # loads torch, which a bad batch is told without
 
     cost = cost_of(spec, classes, shape)
+    memory = memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]))
     return RunPlan(
         data=f"{spec.data.source} ({data})",
         train_images=images,
@@ -69,14 +80,19 @@ def plan_run(spec: RunSpec, environment: Environment) -> RunPlan:
         parameters=cost.parameters,
         multiply_adds=cost.multiply_adds,
         disk_bytes=environment.checkpoints_kept * cost.parameters * BYTES_PER_PARAMETER,
+        state_bytes=memory.state,
+        activation_bytes=memory.activations,
     )
 
 
-def print_run_plan(spec: RunSpec, environment: Environment, console: Console) -> None:
+def print_run_plan(
+    spec: RunSpec, environment: Environment, console: Console, workers: tuple[int, int] | None = None
+) -> None:
     """Print the spec as the file that `mcl_ray.train` reads, and what it would do."""
-    plan = plan_run(spec, environment)
+    plan = plan_run(spec, environment, workers or (1, 1))
     console.print(to_yaml(spec), end="", soft_wrap=True)
-    console.print(facts_table(run_facts(plan) | {"runs": "1", "disk": disk(plan.disk_bytes)}))
+    facts = run_facts(plan) | {"memory": memory(plan), "runs": "1", "disk": disk(plan.disk_bytes)}
+    console.print(facts_table(facts | workers_fact(spec.batch.size, workers)))
 
 
 def run_facts(plan: RunPlan) -> dict[str, str]:
@@ -88,6 +104,25 @@ def run_facts(plan: RunPlan) -> dict[str, str]:
         "parameters": f"{plan.parameters:,}",
         "multiply-adds": f"{plan.multiply_adds:,} per image, forward",
     }
+
+
+def workers_fact(batch_size: int, workers: tuple[int, int] | None) -> dict[str, str]:
+    """How a batch is shared, if it is."""
+    if workers is None:
+        return {}
+    fewest, most = workers
+    many = str(most) if fewest == most else f"{fewest} to {most}, as there is room"
+    return {"workers": f"{many}, who share every batch of {batch_size} images"}
+
+
+def memory(plan: RunPlan, runs: int = 1) -> str:
+    """Memory of one worker in words; `runs` that it trains in turn have their states side by side."""
+    state, step = runs * plan.state_bytes, plan.activation_bytes
+    seeds = f" of {runs} seeds side by side" if runs > 1 else ""
+    return (
+        f"about {(state + step) / 1e6:,.0f} MB a worker in fp32, beside the framework and the images: "
+        f"{state / 1e6:,.1f} MB of weights, gradients and momentum{seeds}, {step / 1e6:,.0f} MB of a step's activations"
+    )
 
 
 def facts_table(facts: dict[str, str]) -> Table:

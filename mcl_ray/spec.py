@@ -133,6 +133,9 @@ class LossSpec(Part):
     """Distillation temperature, T."""
     logit_distillation: Literal["off", "all", "reference"] = "off"
     """Distillation from the mean of the peers' logits: `all` peers learn, or those of the published code."""
+    contrast: Literal["global", "local"] = "global"
+    """Whose images the contrast set holds where several workers share a batch: those of all (`global`, the same
+    whatever the number of workers), or each worker's own part of it (`local`, which exchanges no embeddings)."""
 
 
 class OptimizerSpec(Part):
@@ -185,6 +188,9 @@ class ComputeSpec(Part):
     """`bf16` runs the networks under autocast; losses stay in float32. `fp32` leaves TF32 to CUDA's convolutions."""
     channels_last: bool = True
     """Memory layout of images and convolution weights."""
+    batch_statistics: Literal["local", "synchronised"] = "local"
+    """What batch normalisation averages over where several workers share a batch: each worker's own part of it
+    (`local`; the first worker's running statistics are kept), or all of it (`synchronised`, slower)."""
 
 
 class EvaluationSpec(Part):

@@ -3,7 +3,7 @@
 Offsets come from a generator and never leave the device, so that a training step waits for nothing here.
 """
 
-# B images of this rank, G images of all ranks, C channels, H height, W width, P padding
+# B images of this worker, G images of all workers, C channels, H height, W width, P padding
 
 from __future__ import annotations
 
@@ -47,18 +47,21 @@ class Augment:
         self._crop_padding, self._flip = crop_padding, flip
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
-    def __call__(self, images: Tensor, generator: torch.Generator, *, rank: int = 0, world_size: int = 1) -> Tensor:
-        """Augment and normalise the training images of one rank.
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, *, start: int = 0, whole: int | None = None
+    ) -> Tensor:
+        """Augment and normalise the training images of one worker.
 
-        What happens to the images of all ranks is drawn on each, from generators in the same state, so that any number
-        of workers gives the same images as one.
+        What happens to the images of all workers is drawn on each, from generators in the same state, so that any
+        number of workers gives the same images as one.
 
         Shape:
-            images: uint8 [B, C, H, W], part `rank` of a batch of world_size·B.
+            images: uint8 [B, C, H, W], those from `start` on of a batch of `whole`; None: they are the whole.
             returns: float32 [B, C, H, W].
         """
         if self._crop_padding or self._flip:
-            images = self._crop_and_flip(images, *self._draw(images, generator, rank, world_size))
+            draws = self._draw(len(images) if whole is None else whole, generator, images.device)
+            images = self._crop_and_flip(images, *(drawn[start : start + len(images)] for drawn in draws))
         return self.normalise(images)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -68,15 +71,11 @@ class Augment:
         normalised = images.to(torch.float32).mul_(self._scale).add_(self._shift)
         return normalised.contiguous(memory_format=self._memory_format)
 
-    def _draw(
-        self, images: Tensor, generator: torch.Generator, rank: int, world_size: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Top and left edges of the crops, 0..2P, and which are mirrored: [B] each, of this rank."""
-        size, device = len(images), images.device
-        edges_2G = torch.randint(2 * self._crop_padding + 1, (2, world_size * size), generator=generator, device=device)
-        mirrored_G = torch.randint(2, (world_size * size,), generator=generator, device=device, dtype=torch.bool)
-        mine = slice(rank * size, (rank + 1) * size)
-        return edges_2G[0, mine], edges_2G[1, mine], mirrored_G[mine] & self._flip
+    def _draw(self, whole: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Top and left edges of the crops, 0..2P, and which are mirrored: [G] each."""
+        edges_2G = torch.randint(2 * self._crop_padding + 1, (2, whole), generator=generator, device=device)
+        mirrored_G = torch.randint(2, (whole,), generator=generator, device=device, dtype=torch.bool)
+        return edges_2G[0], edges_2G[1], mirrored_G & self._flip
 
     def _crop_and_flip(self, images: Tensor, top_B: Tensor, left_B: Tensor, mirrored_B: Tensor) -> Tensor:
         """Gather each crop's pixels by their position in the padded image, rows laid end to end.

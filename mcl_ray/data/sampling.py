@@ -51,17 +51,26 @@ class ClassBalancedSampler:
         side by side are the batch.
 
         Returns:
-            int64 [num_batches, size / world_size].
+            int64 [num_batches, shares(world_size)[rank]].
         """
-        check_batches(self._counts_C, self._spec, world_size)
+        shares = self.shares(world_size)
         rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch,)))
         by_class = self._shuffled_by_class(rng)
         draw = self._reference if self._spec.sampler == "reference" else self._balanced
         classes_BK, positions_BKm = draw(rng)
         indices_BKm = by_class[self._starts_C[classes_BK][..., np.newaxis] + positions_BKm]
-        share = self._num_classes_per_batch // world_size
-        mine = indices_BKm[:, rank * share : (rank + 1) * share]
-        return np.ascontiguousarray(mine.reshape(self.num_batches, share * self._spec.per_class))
+        start = sum(shares[:rank])
+        return np.ascontiguousarray(indices_BKm.reshape(self.num_batches, -1)[:, start : start + shares[rank]])
+
+    def shares(self, world_size: int) -> tuple[int, ...]:
+        """Images of each batch that each rank takes: whole classes, as evenly as they can be dealt out.
+
+        Raises:
+            SpecError: there are more ranks than classes in a batch.
+        """
+        check_batches(self._counts_C, self._spec, world_size)
+        classes, more = divmod(self._num_classes_per_batch, world_size)
+        return tuple(self._spec.per_class * (classes + (rank < more)) for rank in range(world_size))
 
     def _shuffled_by_class(self, rng: np.random.Generator) -> Ints:
         """All images, class after class, shuffled within each class."""
@@ -145,8 +154,8 @@ def check_batches(class_counts: Sequence[int] | Ints, spec: BatchSpec, world_siz
         values = f"size={size}, per_class={per_class}, classes={num_classes}"
     elif per_class > largest:
         rule, values = "batch.per_class <= images of the largest class", f"per_class={per_class}, images={largest}"
-    elif size // per_class % world_size:
-        rule = "(batch.size / batch.per_class) % workers == 0"
+    elif size // per_class < world_size:
+        rule = "workers <= batch.size / batch.per_class"
         values = f"size={size}, per_class={per_class}, workers={world_size}"
     else:
         return
@@ -159,11 +168,11 @@ def _fix(spec: BatchSpec, num_images: int, num_classes: int, largest: int, world
     if spec.size <= num_images:
         for per_class in range(2, min(largest, spec.size) + 1):
             classes, rest = divmod(spec.size, per_class)
-            if not rest and classes <= num_classes and not classes % world_size:
+            if not rest and world_size <= classes <= num_classes:
                 return f"per_class={per_class} fits"
     for per_class in (spec.per_class, 2):
-        classes = min(num_classes, spec.size // per_class, num_images // per_class) // world_size * world_size
-        if classes and per_class <= largest:
+        classes = min(num_classes, max(world_size, spec.size // per_class), num_images // per_class)
+        if classes >= world_size and per_class <= largest:
             return f"size={per_class * classes} fits with per_class={per_class}"
     return f"no size fits {num_images} images of {num_classes} classes on {world_size} workers"
 

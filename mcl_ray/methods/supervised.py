@@ -5,14 +5,16 @@ N peers, B images, C classes, D embedding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mcl_ray.cohort import Cohort
+from mcl_ray.cohort import CohortOutput
 from mcl_ray.contrast.in_batch import in_batch_grid
+from mcl_ray.distributed import ALONE, Shares, gather
 from mcl_ray.losses.distill import logit_distillation
 from mcl_ray.losses.terms import contrastive_terms
 from mcl_ray.spec import LossSpec
@@ -29,6 +31,8 @@ class Batch(NamedTuple):
     """[B] int64 class indices."""
     image_ids: Tensor
     """[B] int64, equal for the same image."""
+    shares: Shares = ALONE
+    """Who has how much of the whole batch."""
 
 
 class StepLosses(NamedTuple):
@@ -42,21 +46,43 @@ class StepLosses(NamedTuple):
     """[N, B, C], detached."""
 
 
-def supervised_losses(cohort: Cohort, batch: Batch, weights: LossSpec, *, bf16: bool = False) -> StepLosses:
+def supervised_losses(
+    cohort: Callable[[Tensor], CohortOutput], batch: Batch, weights: LossSpec, *, bf16: bool = False
+) -> StepLosses:
     """Σ cross-entropy + logit distillation + alpha·VCL + beta·ICL + gamma·Soft-VCL + lam·Soft-ICL.
 
     With `bf16` the networks run under autocast; every loss is computed in float32.
+
+    `batch` is this worker's part. The losses' means over all workers are the losses of the whole batch; with
+    weights.contrast = "local", each worker's images are a contrast set of their own.
     """
     with torch.autocast(batch.images.device.type, dtype=torch.bfloat16, enabled=bf16):
         output = cohort(batch.images)
     logits = output.logits.float()
-    terms = {"cross_entropy": _cross_entropy(logits, batch.labels)}
+    terms = {"cross_entropy": batch.shares.weight * _cross_entropy(logits, batch.labels)}
     if weights.logit_distillation != "off":
-        terms["logit_distillation"] = logit_distillation(logits, weights.temperature, weights.logit_distillation)
-    if any(getattr(weights, name) for name in WEIGHT_OF_TERM.values()):
-        grid = in_batch_grid(output.embeddings, batch.labels, batch.image_ids, weights.tau)
-        terms |= contrastive_terms(grid, weights)
+        distilled = logit_distillation(logits, weights.temperature, weights.logit_distillation)
+        terms["logit_distillation"] = batch.shares.weight * distilled
+    if teaches_heads(weights, len(logits)):
+        terms |= _contrast(output.embeddings, batch, weights)
     return StepLosses(weighted_sum(terms, weights), terms, logits.detach())
+
+
+def _contrast(embeddings_NBD: Tensor, batch: Batch, weights: LossSpec) -> dict[str, Tensor]:
+    """The contrastive terms of the whole batch, or of this worker's part of it."""
+    labels, image_ids, shares = batch.labels, batch.image_ids, batch.shares
+    if weights.contrast == "global":
+        embeddings_NBD = gather(embeddings_NBD, shares, dim=1)
+        labels, image_ids = gather(torch.stack([labels, image_ids]), shares, dim=1)
+    terms = contrastive_terms(in_batch_grid(embeddings_NBD, labels, image_ids, weights.tau), weights)
+    if weights.contrast == "global":
+        return terms
+    return {name: shares.weight * term for name, term in terms.items()}
+
+
+def teaches_heads(weights: LossSpec, num_peers: int) -> bool:
+    """Whether any contrastive term is on, so that embeddings are compared; one peer has no pairs."""
+    return any((weights.alpha, num_peers > 1 and any((weights.beta, weights.gamma, weights.lam))))
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: LossSpec) -> Tensor:

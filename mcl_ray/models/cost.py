@@ -1,4 +1,4 @@
-"""What a model costs: parameters and multiply-adds. Times and memory are measured elsewhere."""
+"""What a model costs, from shapes alone: parameters, multiply-adds, and the bytes that training keeps."""
 
 from __future__ import annotations
 
@@ -58,6 +58,34 @@ def multiply_adds(
                 hooks.callback(layer.register_forward_hook(count).remove)
         functional_call(model, meta, (images,))
     return sum(counts)
+
+
+def training_bytes(model: nn.Module) -> int:
+    """Bytes of what SGD keeps of a model: float32 weights, gradients and momentum, and buffers."""
+    buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
+    return 3 * 4 * parameter_count(model) + buffers
+
+
+def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> int:
+    """Bytes that a forward pass in float32 keeps for the backward pass, inputs included.
+
+    Args:
+        model: on the meta device, takes images [B, K, H, W].
+        image_shape: K, H, W.
+        batch_size: B.
+    """
+    weights = {tensor.untyped_storage()._cdata for tensor in model.state_dict().values()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()  # held on to: the address of one that is freed is given away again
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(torch.empty(batch_size, *image_shape, device="meta"))
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _undilated_positions(conv: nn.Conv2d, maps: Tensor) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
 from mcl_ray.training.images import DeviceImages
 
@@ -16,17 +17,19 @@ Scores = dict[tuple[str, str], float]
 def evaluate(cohort: Cohort, images: DeviceImages, batch_size: int, *, bf16: bool = False) -> Scores:
     """Top-1 and top-5 in percent of `peer0`… , `mean`, `best` (the peer with the highest top-1) and `ensemble`.
 
-    The ensemble is the mean of the peers' logits. With fewer than five classes, top-5 counts them all.
+    The ensemble is the mean of the peers' logits. With fewer than five classes, top-5 counts them all. Several workers
+    take whole batches in turn, those that one would score, so that the scores are the same to the bit; every worker
+    has to call this, and gets them all.
     """
     cohort.eval()
     correct = torch.zeros(cohort.num_peers + 1, 2, device=images.labels.device)
-    for start in range(0, len(images), batch_size):
+    for start in range(distributed.rank() * batch_size, len(images), distributed.world_size() * batch_size):
         batch = slice(start, start + batch_size)
         with torch.autocast(images.labels.device.type, dtype=torch.bfloat16, enabled=bf16):
             logits_NBC = cohort.logits(images.normalised(batch)).float()
         voters = torch.cat([logits_NBC, logits_NBC.mean(0, keepdim=True)])
         correct += count_correct(voters, images.labels[batch])
-    percent = (100 * correct / len(images)).tolist()
+    percent = (100 * distributed.summed(correct) / len(images)).tolist()
     cohort.train()
     return _by_member(percent)
 

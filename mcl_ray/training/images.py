@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mcl_ray.data.augment import Augment
 from mcl_ray.data.dataset import ImageSet
+from mcl_ray.distributed import Shares
 
 
 class DeviceImages:
@@ -22,9 +23,9 @@ class DeviceImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def augmented(self, indices_B: Tensor, generator: torch.Generator) -> Tensor:
-        """Randomly cropped, flipped and normalised images, [B, channels, height, width] float32."""
-        return self._augment(self.images[indices_B], generator)
+    def augmented(self, indices_B: Tensor, generator: torch.Generator, shares: Shares) -> Tensor:
+        """This worker's images, randomly cropped, flipped and normalised: [B, channels, height, width] float32."""
+        return self._augment(self.images[indices_B], generator, start=shares.start, whole=shares.whole)
 
     def normalised(self, batch: slice) -> Tensor:
         """Whole images as they are scored, [B, channels, height, width] float32."""

@@ -1,7 +1,7 @@
 """The training loop, in full view.
 
-What a run needs goes in as a spec, an environment and a data set; what happens goes out through one callable, `report`.
-The loop knows neither results files nor Ray.
+What a run needs goes in as a spec, an environment and a data set; what happens comes out epoch by epoch. The loop knows
+neither results files nor Ray. Several workers go through it in step, each with its part of every batch.
 
 N peers, B images.
 """
@@ -9,16 +9,17 @@ N peers, B images.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
-from mcl_ray.cohort import Cohort
 from mcl_ray.data.augment import epoch_generator
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.sampling import ClassBalancedSampler
+from mcl_ray.distributed import Shares, broadcast_buffers, from_first, is_first, rank, world_size
 from mcl_ray.environment import Environment
 from mcl_ray.methods.supervised import Batch, supervised_losses
 from mcl_ray.results.store import EpochRow
@@ -28,7 +29,7 @@ from mcl_ray.training.evaluate import evaluate
 from mcl_ray.training.images import DeviceImages
 from mcl_ray.training.meters import StepMeter
 from mcl_ray.training.optim import build_optimizer, learning_rate, set_learning_rate
-from mcl_ray.training.placement import build_augment, choose_device, describe, place_cohort
+from mcl_ray.training.placement import build_augment, choose_device, describe, place_cohort, shared_by_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +41,20 @@ class EpochReport:
     rows: list[EpochRow]
 
 
+class Told(NamedTuple):
+    """What the loop tells at the end of each epoch; told again for the epoch that a run resumes from."""
+
+    report: EpochReport
+    """The same on every worker, but for the wall clock."""
+    checkpoint: Path | None
+    """The file written after this epoch, if this worker wrote one."""
+
+
 class Report(Protocol):
-    """What the loop tells the world at the end of each epoch; told again for the epoch that a run resumes from."""
+    """Somebody who is told."""
 
     def __call__(self, epoch: EpochReport, checkpoint: Path | None) -> None:
-        """Take note; `checkpoint` is the file written after this epoch, if one was."""
+        """Take note of what `Told` holds."""
 
 
 class Heartbeat(Protocol):
@@ -58,32 +68,48 @@ def silent(*, epoch: int, step: int, steps: int, losses: dict[str, float]) -> No
     """The heartbeat that nobody listens to."""
 
 
-def fit(
+def epochs(
     spec: RunSpec,
     dataset: Dataset,
     environment: Environment,
-    folder: Path,
-    report: Report,
+    folder: Path | None,
     heartbeat: Heartbeat = silent,
-) -> Cohort:
-    """Train the cohort of `spec`, from the newest checkpoint under `folder` if there is one, and return it.
+) -> Iterator[Told]:
+    """Train the cohort of `spec`, from the newest checkpoint under `folder` if there is one, and tell every epoch.
+
+    Between two epochs nothing runs, and an epoch draws nothing from torch's global generator, so that several runs can
+    be trained in turn. Workers that share a run all have to go on or all to stop.
+
+    Args:
+        spec: What to train.
+        dataset: The images.
+        environment: Where to train.
+        folder: Where checkpoints are; None on workers after the first, which get what the first one reads.
+        heartbeat: Is told how an epoch comes along.
+
+    Yields:
+        First the epoch that the run resumes from, once more, as it may not have been heard of; then each as it ends.
 
     Raises:
         NonFiniteLossError: a loss became NaN or infinite.
         CheckpointError: the checkpoints under `folder` are damaged or belong to another spec.
     """
     run = _Run(spec, dataset, environment, folder)
-    for epoch in range(run.resume(report), spec.schedule.epochs):
+    resumed = run.resume()
+    if resumed is not None:
+        yield resumed
+    for epoch in range(resumed.report.epoch if resumed else 0, spec.schedule.epochs):
         started = time.perf_counter()
         rate = learning_rate(spec.optimizer.lr, spec.schedule, epoch)
         set_learning_rate(run.optimizer, rate)
         generator = epoch_generator(spec.seed, epoch, run.device)
-        batches = torch.from_numpy(run.sampler.epoch(epoch)).to(run.device)
+        batches = torch.from_numpy(run.sampler.epoch(epoch, rank(), world_size())).to(run.device)
         meter = StepMeter(environment.steps_per_log, run.device)
 
         for step, indices in enumerate(batches, start=1):
-            batch = Batch(run.train.augmented(indices, generator), run.train.labels[indices], indices)
-            losses = supervised_losses(run.cohort, batch, spec.losses, bf16=run.bf16)
+            images = run.train.augmented(indices, generator, run.shares)
+            batch = Batch(images, run.train.labels[indices], indices, run.shares)
+            losses = supervised_losses(run.peers, batch, spec.losses, bf16=run.bf16)
             run.optimizer.zero_grad(set_to_none=True)
             losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             run.optimizer.step()
@@ -93,22 +119,23 @@ def fit(
                 heartbeat(epoch=epoch + 1, step=step, steps=len(batches), losses=meter.means())
 
         seconds = time.perf_counter() - started
-        speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": batches.numel() / seconds}
+        speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": len(batches) * run.shares.whole / seconds}
         rows = [EpochRow("cohort", "train", name, value) for name, value in (meter.means() | speed).items()]
         finished = EpochReport(epoch=epoch + 1, rows=rows + run.scores(epoch + 1))
-        report(finished, run.save(finished))
-    return run.cohort
+        yield Told(finished, run.save(finished))
 
 
 class _Run:
     """The parts of one run, put together on its device."""
 
-    def __init__(self, spec: RunSpec, dataset: Dataset, environment: Environment, folder: Path) -> None:
+    def __init__(self, spec: RunSpec, dataset: Dataset, environment: Environment, folder: Path | None) -> None:
+        assert (folder is not None) == is_first(), "one worker has the checkpoints"
         self.spec, self.environment = spec, environment
         self.device = choose_device(environment.device)
         self.bf16 = spec.compute.precision == "bf16"
         torch.manual_seed(spec.seed)
         self.cohort = place_cohort(spec, dataset, self.device)
+        self.peers = shared_by_workers(self.cohort, self.device)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
         augment = build_augment(spec, dataset)
         self.train = DeviceImages(dataset.train, augment, self.device)
@@ -118,23 +145,25 @@ class _Run:
             if images is not None
         }
         self.sampler = ClassBalancedSampler(dataset.train.labels, spec.batch, spec.seed)
-        self.checkpoints = CheckpointFolder(folder, environment.checkpoints_kept)
+        self.shares = Shares(self.sampler.shares(world_size()))
+        self.checkpoints = CheckpointFolder(folder, environment.checkpoints_kept) if folder is not None else None
         self.architecture = describe(spec, dataset)
 
-    def resume(self, report: Report) -> int:
-        """Take up the newest checkpoint, tell its epoch once more, and return the epochs done."""
-        found = self.checkpoints.latest()
+    def resume(self) -> Told | None:
+        """Take up the newest checkpoint, as the first worker finds it, and tell its epoch once more."""
+        found = from_first(lambda: self.checkpoints.latest() if self.checkpoints is not None else None)
         if found is None:
-            return 0
+            return None
         checkpoint, file = found
         check_belongs(checkpoint, file, digest=self.spec.digest, architecture=self.architecture)
         self.cohort.load_state_dict(checkpoint.cohort)
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        report(EpochReport(epoch=checkpoint.epoch, rows=[EpochRow(*row) for row in checkpoint.rows]), file)
-        return checkpoint.epoch
+        told = EpochReport(epoch=checkpoint.epoch, rows=[EpochRow(*row) for row in checkpoint.rows])
+        return Told(told, file if self.checkpoints is not None else None)
 
     def scores(self, epoch: int) -> list[EpochRow]:
         """Score the splits that are due after `epoch`: validation always, test as the spec says."""
+        broadcast_buffers(self.cohort)
         when, last = self.spec.evaluation.test, epoch == self.spec.schedule.epochs
         test_is_due = when == "every_epoch" or (when == "at_end" and last)
         rows: list[EpochRow] = []
@@ -145,8 +174,10 @@ class _Run:
         return rows
 
     def save(self, finished: EpochReport) -> Path | None:
-        """Write a checkpoint if one is due."""
+        """Write a checkpoint if one is due, and if it is for this worker to write."""
         last = finished.epoch == self.spec.schedule.epochs
+        if self.checkpoints is None:
+            return None
         if not last and finished.epoch % self.environment.epochs_per_checkpoint:
             return None
         return self.checkpoints.save(

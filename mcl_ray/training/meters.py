@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from mcl_ray import distributed
 from mcl_ray.errors import NonFiniteLossError
 
 
@@ -35,14 +36,15 @@ class StepMeter:
         return self._filled == self._capacity
 
     def read(self, epoch: int) -> None:
-        """Fetch what was recorded since the last reading.
+        """Fetch what was recorded since the last reading, as means over the workers, who all have to read.
 
         Raises:
-            NonFiniteLossError: a value is NaN or infinite; names the first such step (from 1) and its first term.
+            NonFiniteLossError: a value is NaN or infinite, on whichever worker; names the first such step (from 1) and
+                its first term, the same on every worker.
         """
         if self._rows is None:
             return
-        for row in self._rows[: self._filled].tolist():
+        for row in distributed.mean_(self._rows[: self._filled]).tolist():
             self._read += 1
             for i, value in enumerate(row):
                 if not math.isfinite(value):

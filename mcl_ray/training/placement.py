@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
-from mcl_ray.cohort import Cohort, build_cohort
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from mcl_ray import distributed
+from mcl_ray.cohort import Cohort, CohortOutput, build_cohort
 from mcl_ray.data.augment import Augment
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
+from mcl_ray.methods.supervised import teaches_heads
 from mcl_ray.spec import RunSpec
+from mcl_ray.training.batch_norm import synchronise_batch_norm
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,11 +32,31 @@ def choose_device(name: str) -> torch.device:
 
 
 def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device) -> Cohort:
-    """A fresh cohort for a data set, on its device and in the spec's memory layout."""
+    """A fresh cohort for a data set, on its device and in the spec's memory layout.
+
+    Heads that no loss reaches are frozen: nothing would ever change them, and workers would wait for their gradients.
+    """
     channels = dataset.train.images.shape[1]
     cohort = build_cohort(spec.cohort, len(dataset.class_names), channels).to(device)
+    cohort.heads.requires_grad_(teaches_heads(spec.losses, cohort.num_peers))
+    if distributed.world_size() > 1 and spec.compute.batch_statistics == "synchronised":
+        synchronise_batch_norm(cohort, device)
     layout = torch.channels_last if spec.compute.channels_last else torch.contiguous_format
     return cohort.to(memory_format=layout)
+
+
+def shared_by_workers(cohort: Cohort, device: torch.device) -> Callable[[torch.Tensor], CohortOutput]:
+    """The cohort as the workers train it together, starting from the first one's: gradients are averaged over them.
+
+    Running statistics of batch normalisation differ from worker to worker until `distributed.broadcast_buffers`.
+    Training does not look at them, so exchanging them at every step, as is torch's default, would be in vain.
+    """
+    if distributed.world_size() == 1:
+        return cohort
+    devices = [device] if device.type == "cuda" else None
+    shared = DistributedDataParallel(cohort, device_ids=devices, gradient_as_bucket_view=True)
+    shared.broadcast_buffers = False  # its argument would leave them out at the start, too
+    return shared
 
 
 def build_augment(spec: RunSpec, dataset: Dataset) -> Augment:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,19 +13,23 @@ import torch
 
 from mcl_ray.cohort import build_cohort
 from mcl_ray.data.dataset import Dataset
+from mcl_ray.distributed import world_size
 from mcl_ray.environment import Environment
-from mcl_ray.errors import CheckpointError, OutOfMemoryError
-from mcl_ray.models.cost import multiply_adds, parameter_count
+from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
+from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, training_bytes
+from mcl_ray.results.events import EventFile
 from mcl_ray.results.store import EpochRow, Facts, RunWriter
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.evaluate import evaluate
 from mcl_ray.training.images import DeviceImages
-from mcl_ray.training.loop import EpochReport, Heartbeat, Report, fit, silent
+from mcl_ray.training.loop import Heartbeat, Report, Told, epochs, silent
 from mcl_ray.training.placement import build_augment, choose_device, describe, place_cohort
 
 OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed")
 """How the CPU's allocator, CUDA and its libraries say it in a plain RuntimeError."""
+LOST_WORKER_SIGNS = ("connection reset by peer", "connection closed by peer", "broken pipe")
+"""How gloo says it in a plain RuntimeError."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,42 +38,74 @@ class EarlyStop(Exception):  # noqa: N818 -- not an error: whoever is told of an
     """Raised by a report to end the run after this epoch; the run is recorded as stopped."""
 
 
-def train_run(
+def run_epochs(
     spec: RunSpec,
     dataset: Dataset,
     environment: Environment,
-    writer: RunWriter,
-    report: Report | None = None,
+    writer: RunWriter | None,
     heartbeat: Heartbeat = silent,
-) -> None:
-    """Train `spec` into the folder of `writer`, which is finished and given back however the run ends.
+) -> Generator[Told, None, None]:
+    """Train `spec` into the folder of `writer`, telling each epoch once it is on disk.
 
-    Every epoch is on disk before `report` hears of it.
+    From the first epoch asked for, the writer is finished and given back however the run ends: by its last epoch, by
+    `close` (the run is recorded as stopped), or by an exception, its own or thrown in. Workers after the first have no
+    writer.
 
     Raises:
         TrainingError: the run cannot go on; recorded as failed.
     """
-
-    def record(epoch: EpochReport, checkpoint: Path | None) -> None:
-        writer.record_epoch(epoch.epoch, epoch.rows)
-        if epoch.epoch == spec.schedule.epochs:
-            writer.finish("finished")
-        if report is not None:
-            report(epoch, checkpoint)
-
     if environment.threads:
         torch.set_num_threads(environment.threads)
-    if spec.compute.precision == "bf16" and choose_device(environment.device).type == "cpu" and not has_fast_bf16():
-        _log.warning("this processor has no bf16 instructions: precision=bf16 is several times slower than fp32 here")
-    with writer:
-        writer.describe(**cost_of(spec, dataset.num_classes, dataset.image_shape)._asdict())
+    folder = None if writer is None else writer.checkpoints
+    with writer or nullcontext(), _event_file(writer) as events, out_of_memory_is_typed(), lost_workers_are_typed():
+        if writer is not None:
+            _warn_of_slow_bf16(spec, environment)
+            writer.describe(**cost_of(spec, dataset.num_classes, dataset.image_shape)._asdict())
         try:
-            with out_of_memory_is_typed():
-                fit(spec, dataset, environment, writer.checkpoints, record, heartbeat)
-        except EarlyStop:
-            if writer.state == "running":  # else it was told to stop after its last epoch
+            for told in epochs(spec, dataset, environment, folder, heartbeat):
+                if writer is None or events is None:
+                    yield told
+                    continue
+                writer.record_epoch(told.report.epoch, told.report.rows)
+                events.epoch(*told)
+                if told.report.epoch == spec.schedule.epochs:
+                    writer.finish("finished")
+                with writer.resting():
+                    yield told
+        except GeneratorExit:
+            if writer is not None and writer.state == "running":  # else it was closed after its last epoch
                 writer.finish("stopped")
             raise
+
+
+def _event_file(writer: RunWriter | None) -> AbstractContextManager[EventFile | None]:
+    return nullcontext() if writer is None else EventFile(writer.folder)
+
+
+def train_run(
+    spec: RunSpec,
+    dataset: Dataset,
+    environment: Environment,
+    writer: RunWriter | None,
+    report: Report | None = None,
+    heartbeat: Heartbeat = silent,
+) -> None:
+    """Train to the end by `run_epochs`, telling `report` of each epoch; what it raises ends the run.
+
+    Raises:
+        TrainingError: the run cannot go on; recorded as failed.
+        EarlyStop: `report` raised it; the run is recorded as stopped.
+    """
+    run = run_epochs(spec, dataset, environment, writer, heartbeat)
+    try:
+        for told in run:
+            if report is not None:
+                report(*told)
+    except EarlyStop:
+        run.close()
+        raise
+    except BaseException as error:
+        run.throw(error)
 
 
 def check_resumable(spec: RunSpec, dataset: Dataset, checkpoints: Path) -> None:
@@ -81,6 +117,11 @@ def check_resumable(spec: RunSpec, dataset: Dataset, checkpoints: Path) -> None:
     found = CheckpointFolder(checkpoints).latest(quiet=True)  # training reads it again, and says what is damaged
     if found is not None:
         check_belongs(*found, digest=spec.digest, architecture=describe(spec, dataset))
+
+
+def _warn_of_slow_bf16(spec: RunSpec, environment: Environment) -> None:
+    if spec.compute.precision == "bf16" and choose_device(environment.device).type == "cpu" and not has_fast_bf16():
+        _log.warning("this processor has no bf16 instructions: precision=bf16 is several times slower than fp32 here")
 
 
 def has_fast_bf16() -> bool:
@@ -96,6 +137,22 @@ class Cost(NamedTuple):
     """Of one image, one forward pass through all peers."""
 
 
+class Memory(NamedTuple):
+    """What a run holds while it trains, in bytes; the framework's own needs come on top."""
+
+    state: int
+    """Weights, gradients and momentum of the cohort."""
+    activations: int
+    """What a step keeps from forward to backward, in float32."""
+
+
+def memory_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int], batch_size: int) -> Memory:
+    """The memory that a spec's cohort takes for so many images a step, from shapes alone."""
+    with torch.device("meta"):
+        cohort = build_cohort(spec.cohort, num_classes, image_shape[0])
+    return Memory(training_bytes(cohort), activation_bytes(cohort, image_shape, batch_size))
+
+
 def cost_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) -> Cost:
     """The cost of a spec's cohort, from shapes alone."""
     with torch.device("meta"):
@@ -104,10 +161,13 @@ def cost_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) 
 
 
 def machine_facts(environment: Environment) -> Facts:
-    """The machine a run finds itself on, the GPU's name where it trains on one."""
+    """The machine a run finds itself on, the GPU's name where it trains on one; how many workers share it."""
     facts = Facts()
     device = choose_device(environment.device)
-    return replace(facts, hardware=torch.cuda.get_device_name(device)) if device.type == "cuda" else facts
+    if device.type == "cuda":
+        facts = replace(facts, hardware=torch.cuda.get_device_name(device))
+    workers = world_size()
+    return replace(facts, hardware=f"{workers} workers, each on {facts.hardware}") if workers > 1 else facts
 
 
 @contextmanager
@@ -125,6 +185,22 @@ def out_of_memory_is_typed() -> Iterator[None]:
         if not any(sign in str(error).lower() for sign in OUT_OF_MEMORY_SIGNS):
             raise
         raise OutOfMemoryError(f"the run does not fit into memory: {error}") from error
+
+
+@contextmanager
+def lost_workers_are_typed() -> Iterator[None]:
+    """Turn what torch says when a worker of the run goes away into one error on those that are left.
+
+    Raises:
+        WorkerDiedError: the workers cannot reach each other.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = any(sign in str(error).lower() for sign in LOST_WORKER_SIGNS)
+        if world_size() == 1 or not (lost or isinstance(error, torch.distributed.DistError)):
+            raise
+        raise WorkerDiedError(f"the {world_size()} workers of the run lost each other: {error}") from error
 
 
 def score_test_split(

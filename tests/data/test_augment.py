@@ -74,12 +74,12 @@ def test_every_offset_and_both_sides_are_as_likely() -> None:
     assert to_the_right.float().mean() == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_together_are_one_worker(world_size: int) -> None:
+@pytest.mark.parametrize("sizes", [(12, 12), (9, 9, 6), (23, 1)])
+def test_workers_together_are_one(sizes: tuple[int, ...]) -> None:
     images, augment = images_of(24, 3, 8, 8), Augment(MEAN, STD, 2, flip=True)
     parts = [
-        augment(part, generator_of(), rank=rank, world_size=world_size)
-        for rank, part in enumerate(images.chunk(world_size))
+        augment(part, generator_of(), start=sum(sizes[:rank]), whole=24)
+        for rank, part in enumerate(images.split(sizes))
     ]
     assert torch.equal(torch.cat(parts), augment(images, generator_of()))
 

@@ -1,3 +1,6 @@
+import time
+from datetime import UTC, datetime
+
 import pytest
 import torch
 
@@ -8,7 +11,8 @@ from mcl_ray.errors import NonFiniteLossError, OutOfMemoryError
 from mcl_ray.overrides import parse, replace
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.spec import RunSpec
-from mcl_ray.training.run import EarlyStop, out_of_memory_is_typed, score_test_split, train_run
+from mcl_ray.training.checkpoint import CheckpointFolder
+from mcl_ray.training.run import EarlyStop, out_of_memory_is_typed, run_epochs, score_test_split, train_run
 
 
 @pytest.fixture
@@ -53,6 +57,58 @@ def test_a_report_can_end_the_run(tmp_path, one_thread, stop_at, state):
     with pytest.raises(EarlyStop):
         train(small(), one_thread, tmp_path, report)
     assert recorded(tmp_path) == (state, None, stop_at)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(KeyboardInterrupt, "interrupted"), (ValueError, "failed"), (torch.OutOfMemoryError, "failed")]
+)
+def test_what_a_report_raises_is_how_the_run_ended(tmp_path, one_thread, error, state):
+    def report(*_):
+        raise error("elsewhere")
+
+    name = "OutOfMemoryError" if error is torch.OutOfMemoryError else error.__name__
+    with pytest.raises((error, OutOfMemoryError)):
+        train(small(), one_thread, tmp_path, report)
+    assert recorded(tmp_path) == (state, name, 1)
+
+
+@pytest.mark.parametrize(("epochs_told", "state"), [(1, "stopped"), (2, "finished")])
+def test_a_run_is_on_record_before_each_epoch_is_told_and_stopped_by_closing(tmp_path, one_thread, epochs_told, state):
+    writer = RunWriter.create(tmp_path, small())
+    run = run_epochs(small(), dataset_for(small(), one_thread.data), one_thread, writer)
+    for epoch in range(1, epochs_told + 1):
+        told = next(run)
+        assert (told.report.epoch, recorded(tmp_path)[2]) == (epoch, epoch)
+        assert told.checkpoint.is_file()
+    run.close()
+    assert recorded(tmp_path) == (state, None, epochs_told)
+
+
+def figures_and_weights(root):
+    rows = [row for row in read_epochs(root).to_pylist() if row["metric"] not in ("epoch_time_s", "images_per_s")]
+    found = [CheckpointFolder(folder / "checkpoints").latest()[0] for folder in sorted((root / "runs").iterdir())]
+    return [tuple(row[key] for key in ("epoch", "member", "split", "metric", "value")) for row in rows], found
+
+
+def test_runs_trained_in_turn_are_those_trained_alone_to_the_bit(tmp_path, one_thread):
+    specs = [small("seed=1"), small("seed=2", "cohort.size=3")]
+    for spec in specs:
+        train(spec, one_thread, tmp_path / "alone" / str(spec.seed))
+    writers = [RunWriter.create(tmp_path / "in turn" / str(spec.seed), spec) for spec in specs]
+    dataset = dataset_for(specs[0], one_thread.data)
+    runs = [run_epochs(spec, dataset, one_thread, w) for spec, w in zip(specs, writers, strict=True)]
+    for _ in range(2):
+        for run in runs:
+            next(run)
+    for run in runs:
+        assert list(run) == []
+    for spec in specs:
+        (rows, [first]), (expected, [second]) = (
+            figures_and_weights(tmp_path / how / str(spec.seed)) for how in ("in turn", "alone")
+        )
+        assert rows == expected
+        assert first.cohort.keys() == second.cohort.keys()
+        assert all(torch.equal(first.cohort[name], second.cohort[name]) for name in first.cohort)
 
 
 def test_a_loss_that_is_not_finite_is_recorded(tmp_path, one_thread):
@@ -106,3 +162,17 @@ def test_digits_learns(tmp_path, one_thread):
     rows = read_epochs(tmp_path).to_pylist()
     (mean,) = (r["value"] for r in rows if (r["split"], r["metric"], r["member"]) == ("test", "top1", "mean"))
     assert mean > 97
+
+
+def test_time_of_others_does_not_count_and_tensorboard_gets_every_epoch(tmp_path, one_thread):
+    writer = RunWriter.create(tmp_path, small())
+    run = run_epochs(small(), dataset_for(small(), one_thread.data), one_thread, writer)
+    next(run)
+    time.sleep(1.5)
+    list(run)
+    (row,) = read_runs(tmp_path).to_pylist()
+    trained = sum(r["value"] for r in read_epochs(tmp_path).to_pylist() if r["metric"] == "epoch_time_s")
+    elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
+    assert trained <= row["wall_time_s"] <= elapsed - 1.5
+    (file,) = writer.folder.glob("events-*")
+    assert file.read_bytes().count(b"train/loss") == 2

@@ -1,0 +1,64 @@
+"""Several seeds of one configuration, trained side by side, epoch by epoch, so that they can be stopped as one.
+
+What a run is, is `run.py`; what the seeds' figures amount to is `mcl_ray.results.score`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from mcl_ray.errors import MclError, TrainingError
+from mcl_ray.results.score import enough
+from mcl_ray.training.loop import Told
+
+RunInSteps = Generator[Told, None, None]
+
+
+def in_step(runs: Sequence[RunInSteps]) -> Generator[list[Told], None, None]:
+    """Yield what every living run tells of an epoch, once all of them have finished it.
+
+    Runs that are ahead, since they resume from a later epoch, wait for the others. A run that fails is left out while
+    more than half of the runs live. Closing this generator stops the runs.
+
+    Raises:
+        MclError: the only run failed, or half of the runs.
+    """
+    living, failures = list(runs), list[MclError]()
+    try:
+        epoch = 0
+        while True:
+            told = _next_epoch(living, epoch + 1, failures)
+            if failures and not enough(len(living), len(runs)):
+                raise _too_few(failures, len(runs))
+            if not told:
+                return
+            epoch = told[0].report.epoch
+            yield told
+    finally:
+        for run in living:
+            run.close()
+
+
+def _next_epoch(living: list[RunInSteps], epoch: int, failures: list[MclError]) -> list[Told]:
+    """Bring every living run to the same epoch, `epoch` or a later one that one of them resumes from."""
+    heads: dict[int, Told] = {}
+    while True:
+        behind = [run for run in living if id(run) not in heads or heads[id(run)].report.epoch < epoch]
+        if not behind:
+            return [heads[id(run)] for run in living]
+        for run in behind:
+            try:
+                heads[id(run)] = next(run)
+            except StopIteration:
+                return []  # all runs train for equally many epochs
+            except MclError as error:
+                living.remove(run)
+                failures.append(error)
+        epoch = max([epoch, *(heads[id(run)].report.epoch for run in living if id(run) in heads)])
+
+
+def _too_few(failures: Sequence[MclError], num_runs: int) -> MclError:
+    if num_runs == 1:
+        return failures[0]
+    reasons = "; ".join(dict.fromkeys(map(str, failures)))
+    return TrainingError(f"more than half of the seeds must live, but {len(failures)} of {num_runs} failed: {reasons}")

@@ -1,0 +1,167 @@
+"""The front door as torchrun opens it: two processes that train one run, are refused, killed and resumed together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mcl_ray.errors import UserError
+from mcl_ray.launch import Launch, launch
+from mcl_ray.results.store import read_runs
+from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
+from tests.test_resume import assert_ends_alike, figures, wait_for_the_middle_of_an_epoch
+
+OVERRIDES = ("epochs=4", "test=every_epoch", "validation_fraction=0.1")
+ON_CPUS = ("--device", "cpu")
+TRAINING = ("digits", *OVERRIDES, *ON_CPUS)
+LONG = ("digits", "epochs=200", *ON_CPUS)
+
+
+@contextmanager
+def two_workers(cwd: Path, *words: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Both processes of `train` with the variables that torchrun sets, killed on leaving if they still run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    workers = []
+    for rank in range(2):
+        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+        variables = surroundings() | {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
+        workers.append(
+            subprocess.Popen(
+                command("train", *words),
+                cwd=cwd,
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def train(cwd: Path, *words: str) -> list[tuple[int, str, str]]:
+    """How both processes ended: exit code, stdout, stderr."""
+    with two_workers(cwd, *words) as workers:
+        said = [worker.communicate(timeout=HANGS_AFTER_S) for worker in workers]
+        return [(worker.returncode, *words) for worker, words in zip(workers, said, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (("alhpa=1",), "unknown field 'alhpa'; did you mean 'alpha'?"),
+        (("batch.size=12",), "% workers == 0 must hold, but got size=12, per_class=4, workers=2; "),
+    ],
+)
+def test_bad_input_ends_all_and_the_first_says_why(words, rule, tmp_path):
+    first, second = train(tmp_path, "digits", *words, *ON_CPUS)
+    assert (first[0], first[1]) == (2, "")
+    assert first[2].startswith("error: ")
+    assert rule in first[2]
+    assert first[2].count("\n") == 1
+    assert second == (2, "", "")
+    assert snapshot(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}, {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0"}],
+)
+def test_variables_that_contradict_each_other(told, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, told[name]) if name in told else monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=f"numbers the workers from 0, but got .*WORLD_SIZE='{told['WORLD_SIZE']}'"):
+        launch()
+
+
+def test_devices_are_dealt_out():
+    assert Launch().device("cuda:3") == "cuda:3"
+    assert Launch(rank=1, world_size=2, local_rank=1, local_world_size=2).device("cpu") == "cpu"
+    with pytest.raises(UserError, match="each worker takes a CUDA device of its own: .* but got cuda:0"):
+        Launch(world_size=2, local_world_size=2).device("cuda:0")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The results of two workers that nothing happened to, started by torchrun itself."""
+    folder = tmp_path_factory.mktemp("whole")
+    arguments = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        *command("train", *TRAINING)[1:],
+    ]
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=surroundings() | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [done.stdout.count(told) for told in ("run digits-", "epoch 1/4 ", "epoch 4/4 ")] == [1, 1, 1]
+    (run,) = read_runs(folder / "results").to_pylist()
+    assert run["state"] == "finished"
+    assert run["hardware"].startswith("2 workers, each on ")
+    return folder / "results"
+
+
+@pytest.mark.slow
+def test_workers_that_were_killed_end_as_if_they_had_not_been_to_the_bit(whole, tmp_path):
+    with two_workers(tmp_path, *TRAINING) as workers:
+        wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=2)
+        for worker in workers:
+            worker.kill()
+    before = figures(tmp_path / "results")
+    first, second = train(tmp_path, *TRAINING, "--resume")
+    assert (first[0], first[2], second) == (0, "", (0, "", ""))
+    assert before.items() <= figures(whole).items()
+    assert_ends_alike(tmp_path / "results", whole, OVERRIDES)
+    first, second = train(tmp_path, *TRAINING, "--resume")
+    assert (first[0], first[1].startswith("nothing left to do: "), second) == (0, True, (0, "", ""))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_ends_the_run_and_is_on_record(tmp_path):
+    with two_workers(tmp_path, *LONG) as (first, second):
+        wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=1)
+        second.kill()
+        _, errors = first.communicate(timeout=HANGS_AFTER_S)
+    assert first.returncode == 1
+    assert errors.startswith("error: the 2 workers of the run lost each other: ")
+    assert errors.count("\n") == 1
+    (run,) = read_runs(tmp_path / "results").to_pylist()
+    assert (run["state"], run["error_type"]) == ("failed", "WorkerDiedError")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_and_the_first_says_how_to_go_on(tmp_path):
+    with two_workers(tmp_path, *LONG) as workers:
+        wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=1)
+        for worker in workers:
+            worker.send_signal(signal.SIGINT)
+        said = [worker.communicate(timeout=HANGS_AFTER_S) for worker in workers]
+    assert [worker.returncode for worker in workers] == [130, 130]
+    assert said[0][0].endswith("interrupted; the same command with --resume goes on from the last finished epoch\n")
+    assert (said[0][1], *said[1]) == ("", "", "")
+    (run,) = read_runs(tmp_path / "results").to_pylist()
+    assert run["state"] == "interrupted"

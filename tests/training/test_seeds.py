@@ -1,0 +1,77 @@
+"""Seeds side by side: who waits for whom, and what becomes of the others when one fails."""
+
+import pytest
+
+from mcl_ray.errors import NonFiniteLossError, TrainingError
+from mcl_ray.training.loop import EpochReport, Told
+from mcl_ray.training.seeds import in_step
+
+LAST = 4
+
+
+class Seed:
+    """A run that notes what it does."""
+
+    def __init__(self, begins_at=1, fails_at=None):
+        self.begins_at, self.fails_at = begins_at, fails_at
+        self.epochs, self.was_closed = [], False
+
+    def __iter__(self):
+        try:
+            for epoch in range(self.begins_at, LAST + 1):
+                if epoch == self.fails_at:
+                    raise NonFiniteLossError("loss", float("nan"), epoch, 1)
+                self.epochs.append(epoch)
+                yield Told(EpochReport(epoch=epoch, rows=[]), None)
+        except GeneratorExit:
+            self.was_closed = True
+            raise
+
+
+def epochs_of(told):
+    return [one.report.epoch for one in told]
+
+
+def together(*seeds):
+    return in_step([iter(seed) for seed in seeds])
+
+
+def test_all_finish_an_epoch_before_any_begins_the_next():
+    seeds = Seed(), Seed(), Seed()
+    for epoch, told in enumerate(together(*seeds), start=1):
+        assert epochs_of(told) == [epoch] * 3
+        assert all(seed.epochs[-1] == epoch for seed in seeds)
+    assert epoch == LAST
+
+
+def test_those_that_resume_later_wait_for_the_others():
+    ahead, behind = Seed(begins_at=3), Seed(begins_at=1)
+    assert [epochs_of(told) for told in together(ahead, behind)] == [[3, 3], [4, 4]]
+    assert behind.epochs == [1, 2, 3, 4]
+
+
+def test_more_than_half_go_on_without_those_that_fail():
+    told = list(together(Seed(), Seed(fails_at=2), Seed()))
+    assert [len(one) for one in told] == [3, 2, 2, 2]
+
+
+def test_half_do_not_and_the_others_are_closed():
+    living, failing = Seed(), Seed(fails_at=3)
+    run = together(living, failing)
+    assert [epochs_of(next(run)) for _ in range(2)] == [[1, 1], [2, 2]]
+    with pytest.raises(TrainingError, match="more than half of the seeds must live, but 1 of 2 failed: every loss"):
+        next(run)
+    assert living.was_closed
+
+
+def test_the_only_seed_fails_with_its_own_error():
+    with pytest.raises(NonFiniteLossError):
+        list(together(Seed(fails_at=2)))
+
+
+def test_closing_stops_every_seed():
+    seeds = Seed(), Seed()
+    run = together(*seeds)
+    next(run)
+    run.close()
+    assert all(seed.was_closed and seed.epochs == [1] for seed in seeds)

@@ -1,0 +1,69 @@
+"""Real processes in one gloo group, who do what a test tells them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+GIVES_UP_AFTER = timedelta(seconds=120)
+
+
+class Workers:
+    """All workers, ready."""
+
+    def __init__(self, pipes: list[Connection]) -> None:
+        self._pipes = pipes
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Have each call `function`, which a module has to hold, and return what each returned or raised."""
+        for pipe in self._pipes:
+            pipe.send_bytes(pickle.dumps((function, arguments)))
+        outcomes = [pickle.loads(pipe.recv_bytes()) for pipe in self._pipes]
+        unexpected = [outcome for outcome in outcomes if isinstance(outcome, str)]
+        assert not unexpected, "\n".join(unexpected)
+        return [outcome[0] for outcome in outcomes]
+
+
+@contextmanager
+def some_workers(folder: Path, count: int = 2) -> Iterator[Workers]:
+    """Start `count` workers; they meet at a file in `folder`."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(count)]
+    processes = [
+        context.Process(target=_work, args=(rank, count, str(folder / "meeting"), far), daemon=True)
+        for rank, (_, far) in enumerate(pipes)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        yield Workers([near for near, _ in pipes])
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _work(rank: int, count: int, meeting: str, pipe: Connection) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    dist.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=count, timeout=GIVES_UP_AFTER
+    )
+    while True:
+        function, arguments = pickle.loads(pipe.recv_bytes())
+        try:
+            outcome: Any = (function(*arguments),)
+        except Exception:
+            outcome = f"worker {rank}: {traceback.format_exc()}"
+        pipe.send_bytes(pickle.dumps(outcome))
