@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mcl_ray import recipes
+from mcl_ray.catalog import NETWORKS
 from mcl_ray.overrides import replace, validate
 from searches.spec import SWEEP_VERSION, SweepSpec
 
@@ -46,7 +47,20 @@ def digits() -> SweepSpec:
     )
 
 
-SEARCHES: dict[str, Callable[[], SweepSpec]] = {search.__name__: search for search in (cifar, digits)}
+Search = Callable[[], SweepSpec]
+
+
+def _cifar_with(network: str) -> Search:
+    def search() -> SweepSpec:
+        return replace(cifar(), {"name": f"cifar_{network}", "run.cohort.networks": network})
+
+    search.__name__, search.__doc__ = f"cifar_{network}", f"The same as `cifar`, for {network}."
+    return search
+
+
+PUBLISHED = [_cifar_with(name) for name, entry in NETWORKS.items() if entry.published_name]
+"""One search for each network that was published on CIFAR-100."""
+SEARCHES: dict[str, Search] = {search.__name__: search for search in (cifar, digits, *PUBLISHED)}
 
 
 def load(name_or_file: str) -> SweepSpec:

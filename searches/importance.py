@@ -28,12 +28,12 @@ def importances(rows: Sequence[Ranked], *, seed: int = 0) -> Importances:
     Counts configurations whose runs finished or were stopped early, and parameters that all of them have. Too few of
     them, or an objective that does not vary, give no values and a reason.
     """
-    counted = [row for row in rows if row.value is not None and row.state in ("finished", "stopped")]
+    counted = [row for row in rows if row.score is not None and row.state in ("finished", "stopped")]
     if len(counted) < MIN_CONFIGURATIONS:
         return Importances(
             reason=f"importances need at least {MIN_CONFIGURATIONS} configurations with a value, but got {len(counted)}"
         )
-    if len({row.value for row in counted}) == 1:
+    if len({row.score for row in counted}) == 1:
         return Importances(reason=f"importances need an objective that varies, but every value is {counted[0].value}")
     distributions = _distributions(counted)
     if not distributions:
@@ -71,7 +71,7 @@ def _trial(row: Ranked, distributions: dict[str, BaseDistribution]) -> optuna.tr
         name: setting(row.searched[name]) if isinstance(kind, CategoricalDistribution) else float(row.searched[name])
         for name, kind in distributions.items()
     }
-    return optuna.trial.create_trial(params=parameters, distributions=distributions, value=row.value)
+    return optuna.trial.create_trial(params=parameters, distributions=distributions, value=row.score)
 
 
 @contextlib.contextmanager

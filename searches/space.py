@@ -1,110 +1,251 @@
-"""Search spaces as data: what values a field may take. Neither Ray nor Optuna is known here."""
+"""Search spaces as data: what values a field may take, and when. Neither Ray nor Optuna is known here.
+
+A space maps fields to dimensions, a point maps the fields in play to values; both name fields by full path, and a space
+has a condition's field after those it names. `fields.py` makes such a space of what a person wrote.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mcl_ray.errors import SpecError
-from mcl_ray.overrides import replace, resolve
-from mcl_ray.spec import Part, RunSpec
+from mcl_ray.overrides import replace
+from mcl_ray.spec import Count, Part, Positive, RunSpec
 
-FIXED = ("version", "recipe", "data", "evaluation", "schedule.epochs")
-"""What all trials of a search have in common: images, splits, when they are scored, and how long they train."""
+MAX_STEPS = 10_000
+MAX_GRID = 10_000
 
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 Scalar = bool | int | float | str
+Value = Scalar | tuple[Scalar, ...]
+"""What a field may be; a list of one and its only entry are the same value."""
+Point = Mapping[str, Value]
+Values = Annotated[tuple[Value, ...], Field(min_length=1)]
+
+Conditions = Annotated[dict[str, Values], Field(default_factory=dict)]
+"""Other field of the space → values of it. A dimension is in play where every such field is, and has one of its values;
+where it is not in play, the run keeps its own value."""
 
 
-class FloatRange(Part):
-    """Any real number from `low` to `high`, both included."""
+class _Dimension(Part):
+    """What all dimensions have in common."""
+
+    @abstractmethod
+    def match(self, value: object) -> Value | None:
+        """The value as this dimension has it, or None if it has not."""
+
+    def __contains__(self, value: object) -> bool:
+        return self.match(value) is not None
+
+
+class FloatRange(_Dimension):
+    """Any real number from `low` to `high`, both included, or every `step`-th."""
 
     kind: Literal["float"] = "float"
     low: Bound
     high: Bound
     log: bool = False
     """Draw evenly over orders of magnitude."""
+    step: Positive | None = None
+    """Distance of neighbouring values; null: any real number."""
+    when: Conditions
 
     @model_validator(mode="after")
     def _bounds(self) -> FloatRange:
-        _check_bounds(self.low, self.high)
+        _check_bounds(self.low, self.high, self.step)
         if self.log and self.low <= 0:
             raise ValueError(f"a logarithmic range needs low > 0, but got low={self.low}")
+        if self.step is not None and (self.high - self.low) / self.step > MAX_STEPS:
+            raise ValueError(
+                f"real numbers have at most {MAX_STEPS:,} steps, but got low={self.low}, high={self.high}, "
+                f"step={self.step}"
+            )
+        if self.log and self.step is not None:
+            raise ValueError(f"a logarithmic range has no steps, but got log=true, step={self.step}")
         return self
 
-    def ends(self) -> tuple[Scalar, ...]:
+    def ends(self) -> tuple[Value, ...]:
         """Values that any rule on the field can be tried with."""
         return self.low, self.high
 
-    def __contains__(self, value: object) -> bool:
-        return isinstance(value, int | float) and self.low <= value <= self.high
+    def match(self, value: object) -> float | None:
+        """The value as this dimension has it, or None if it has not."""
+        if not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return None
+        if self.step is None:
+            return float(value)
+        steps = (value - self.low) / self.step
+        return self._after(round(steps)) if abs(steps - round(steps)) < 1e-8 else None
+
+    def all_values(self) -> Sequence[Value]:
+        """Every step, in order.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.step is None:
+            raise ValueError("a grid has every value of a range once, so that real numbers need a step, but got none")
+        return [self._after(steps) for steps in range(round((self.high - self.low) / self.step) + 1)]
+
+    def _after(self, steps: int) -> float:
+        """In decimal, as it was written: 0.1 + 2 * 0.1 is 0.3."""
+        return float(_exact(self.low) + steps * _exact(self.step or 0))
 
 
-class IntRange(Part):
-    """Any whole number from `low` to `high`, both included."""
+class IntRange(_Dimension):
+    """Any whole number from `low` to `high`, both included, or every `step`-th."""
 
     kind: Literal["int"]
     low: int
     high: int
+    log: bool = False
+    """Draw evenly over orders of magnitude."""
+    step: Count = 1
+    """Distance of neighbouring values."""
+    when: Conditions
 
     @model_validator(mode="after")
     def _bounds(self) -> IntRange:
-        _check_bounds(self.low, self.high)
+        _check_bounds(self.low, self.high, self.step)
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range needs low > 0, but got low={self.low}")
+        if self.log and self.step != 1:
+            raise ValueError(f"a logarithmic range has no steps, but got log=true, step={self.step}")
         return self
 
-    def ends(self) -> tuple[Scalar, ...]:
+    def ends(self) -> tuple[Value, ...]:
         """Values that any rule on the field can be tried with."""
         return self.low, self.high
 
-    def __contains__(self, value: object) -> bool:
-        return isinstance(value, int) and self.low <= value <= self.high
+    def match(self, value: object) -> int | None:
+        """The value as this dimension has it, or None if it has not."""
+        return int(value) if isinstance(value, int) and value in self._range else None
+
+    def all_values(self) -> Sequence[Value]:
+        """Every value, in order.
+
+        Raises:
+            ValueError: the range is logarithmic.
+        """
+        if self.log:
+            raise ValueError("a grid has every value of a range once, so that log=true would say nothing")
+        return self._range
+
+    @property
+    def _range(self) -> range:
+        return range(self.low, self.high + 1, self.step)
 
 
-class Choice(Part):
-    """One of a few values."""
+class Choice(_Dimension):
+    """One of a few values, each a scalar or, for a field that takes one, a list."""
 
     kind: Literal["choice"]
-    values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
+    values: Values
+    when: Conditions
 
-    def ends(self) -> tuple[Scalar, ...]:
+    @field_validator("values")
+    @classmethod
+    def _distinct(cls, values: tuple[Value, ...]) -> tuple[Value, ...]:
+        for index, value in enumerate(values):
+            if any(same(value, other) for other in values[:index]):
+                raise ValueError(f"a choice has every value once, but {value!r} is there twice")
+        return values
+
+    def ends(self) -> tuple[Value, ...]:
         """Values that any rule on the field can be tried with."""
         return self.values
 
-    def __contains__(self, value: object) -> bool:
-        return value in self.values
+    def match(self, value: object) -> Value | None:
+        """The value as this dimension has it, or None if it has not."""
+        return next((own for own in self.values if same(own, value)), None)
+
+    def all_values(self) -> Sequence[Value]:
+        """Every value, in order."""
+        return self.values
 
 
 Dimension = Annotated[FloatRange | IntRange | Choice, Field(discriminator="kind")]
 Space = dict[str, Dimension]
 
 
-def resolved(space: Mapping[str, Any], run: RunSpec) -> dict[str, Any]:
-    """The space with every field by its full path, each end tried on `run`.
+def applies(dimension: Dimension, point: Point) -> bool:
+    """Whether the dimension is in play, given the values of all fields before it that are."""
+    return all(
+        parent in point and any(same(value, point[parent]) for value in values)
+        for parent, values in dimension.when.items()
+    )
+
+
+def active(space: Mapping[str, Dimension], point: Point) -> tuple[str, ...]:
+    """The fields in play at a point, in order, whether the point has them or not."""
+    in_play: list[str] = []
+    for path, dimension in space.items():
+        if applies(dimension, {name: point[name] for name in in_play if name in point}):
+            in_play.append(path)
+    return tuple(in_play)
+
+
+def contains(space: Mapping[str, Dimension], point: Point) -> bool:
+    """Whether the point has the fields in play, each with one of its values, and no others."""
+    return set(active(space, point)) == set(point) and all(value in space[path] for path, value in point.items())
+
+
+def grid(space: Mapping[str, Dimension]) -> list[dict[str, Value]]:
+    """Every point of the space; the last field varies fastest.
 
     Raises:
-        ValueError: the space is empty, names a field that the spec does not have or names one twice, or holds a value
-            that the spec refuses.
+        ValueError: the points cannot be listed, and why.
     """
-    if not space:
-        raise ValueError("a search space must name one field or more, but it is empty")
-    paths: dict[str, Any] = {}
-    for name, dimension in space.items():
+    conditional = [path for path, dimension in space.items() if dimension.when]
+    if conditional:
+        raise ValueError(f"a grid has every field at every point, but {', '.join(conditional)} has a condition")
+    columns, points = [], 1
+    for path, dimension in space.items():
         try:
-            path = resolve(RunSpec, name)
-            if path.split(".")[0] in FIXED or path in FIXED:
-                raise SpecError(f"trials are compared on equal terms, so {path} cannot be searched")
-            for value in dimension.ends():
-                replace(run, {path: value})
-        except SpecError as error:
-            raise ValueError(f"search space, {name}: {error}") from error
-        if path in paths:
-            raise ValueError(f"a search space names a field once, but {path} is there twice")
-        paths[path] = dimension
-    return paths
+            columns.append(dimension.all_values())
+        except ValueError as error:
+            raise ValueError(f"search space, {path}: {error}") from error
+        points *= len(columns[-1])
+    if points > MAX_GRID:
+        raise ValueError(f"a grid has at most {MAX_GRID:,} points, but this one has {points:,}")
+    return [dict(zip(space, values, strict=True)) for values in product(*columns)]
 
 
-def _check_bounds(low: float, high: float) -> None:
+def applied(run: RunSpec, point: Mapping[str, Any]) -> RunSpec:
+    """The run with the point's values; a list of several networks says how many peers there are, if nothing else does.
+
+    Raises:
+        SpecError: the values do not go together.
+    """
+    names = point.get("cohort.networks")
+    if isinstance(names, list | tuple) and len(names) > 1:
+        return replace(run, {"cohort.size": len(names), **point})
+    return replace(run, point)
+
+
+def _check_bounds(low: float, high: float, step: float | None) -> None:
     if low >= high:
         raise ValueError(f"a range needs low < high, but got low={low}, high={high}")
+    if step is None:
+        return
+    if (_exact(high) - _exact(low)) % _exact(step):
+        raise ValueError(f"a range must end on a step, but got low={low}, high={high}, step={step}")
+
+
+def _exact(number: float) -> Fraction:
+    return Fraction(str(number))
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two spellings are one value."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(value: object) -> object:
+    entries = tuple(value) if isinstance(value, list) else value
+    return entries[0] if isinstance(entries, tuple) and len(entries) == 1 else entries

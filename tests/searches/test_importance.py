@@ -27,6 +27,7 @@ def rows_of(count, value, state="finished"):
                 state=state,
                 reason=None,
                 value=value(searched),
+                score=value(searched),
                 std=None,
                 n=1,
                 best_peer_best_epoch=None,

@@ -1,0 +1,131 @@
+"""From a space as a person wrote it to one whose fields are the run's own: names, conditions, and rules of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+from mcl_ray.errors import SpecError
+from mcl_ray.overrides import resolve
+from mcl_ray.spec import RunSpec
+from searches.space import Dimension, FloatRange, Space, Value, applied, applies, same
+
+FIXED = ("version", "recipe", "data", "evaluation", "schedule.epochs")
+"""What all trials of a search have in common: images, splits, when they are scored, and how long they train."""
+
+
+def resolved(space: Mapping[str, Dimension], run: RunSpec) -> Space:
+    """The space with full paths, fields before those that depend on them, and each end of each tried on `run`.
+
+    Raises:
+        ValueError: the space is empty, names a field that cannot be searched or names one twice, has a condition that
+            cannot be met, or a value that the run's spec refuses.
+    """
+    if not space:
+        raise ValueError("a search space must name one field or more, but it is empty")
+    paths: Space = {}
+    for name, dimension in space.items():
+        try:
+            path = _searchable(name)
+        except ValueError as error:
+            raise ValueError(f"search space, {name}: {error}") from error
+        if path in paths:
+            raise ValueError(f"a search space names a field once, but {path} is there twice")
+        paths[path] = dimension
+    paths = _in_order({path: _with_conditions(path, paths) for path in paths})
+    for path in paths:
+        _try_ends(path, paths, run)
+    return paths
+
+
+def _searchable(name: str) -> str:
+    path = full_path(name)
+    if path.split(".")[0] in FIXED or path in FIXED:
+        raise ValueError(f"trials are compared on equal terms, so {path} cannot be searched")
+    return path
+
+
+def full_path(name: str) -> str:
+    """The full path of a field of a run.
+
+    Raises:
+        ValueError: there is no such field, or several are called so.
+    """
+    try:
+        return resolve(RunSpec, name)
+    except SpecError as error:
+        raise ValueError(str(error)) from error
+
+
+def _with_conditions(path: str, space: Space) -> Dimension:
+    """The dimension with its conditions in full paths and in the values of the fields they name."""
+    when: dict[str, tuple[Value, ...]] = {}
+    for name, values in space[path].when.items():
+        try:
+            parent = full_path(name)
+        except ValueError as error:
+            raise ValueError(f"search space, condition of {path}: {error}") from error
+        if parent not in space:
+            raise ValueError(f"{path} can only depend on fields of the space, but {parent} is not in it")
+        if isinstance(space[parent], FloatRange):
+            raise ValueError(f"{path} can only depend on a choice or a range of whole numbers, but {parent} is float")
+        if parent in when:
+            raise ValueError(f"{path} names each field it depends on once, but {parent} is there twice")
+        matches = [space[parent].match(value) for value in values]
+        if None in matches:
+            raise ValueError(
+                f"{path} can only depend on values that {parent} may have, but {values[matches.index(None)]!r} is none"
+            )
+        when[parent] = tuple(match for match in matches if match is not None)
+    return space[path].model_copy(update={"when": when})
+
+
+def _in_order(space: Space) -> Space:
+    """Every field after those it depends on, else in the order given."""
+    ordered: Space = {}
+    while len(ordered) < len(space):
+        ready = [path for path in space if path not in ordered and space[path].when.keys() <= ordered.keys()]
+        if not ready:
+            circle = ", ".join(path for path in space if path not in ordered)
+            raise ValueError(f"conditions must not go round in a circle, but none of these comes first: {circle}")
+        ordered[ready[0]] = space[ready[0]]
+    return ordered
+
+
+def _try_ends(path: str, space: Space, run: RunSpec) -> None:
+    """Each end must be right somewhere in the space, all else being the run's own."""
+    settings = list(_settings(path, space))
+    if not settings:
+        raise ValueError(f"search space, {path}: no point meets its conditions and those of the fields in them")
+    for value in space[path].ends():
+        refused: SpecError | None = None
+        for setting in settings:
+            try:
+                applied(run, _with_dependants(setting | {path: value}, space))
+            except SpecError as error:
+                refused = refused or error
+            else:
+                break
+        else:
+            raise ValueError(f"search space, {path}: {refused}") from refused
+
+
+def _settings(path: str, space: Space) -> Iterator[dict[str, Value]]:
+    """What the fields that this one depends on, near and far, may be where it is in play."""
+    allowed: dict[str, list[Value]] = {}
+    lineage = [path]
+    for descendant in lineage:
+        for parent, values in space[descendant].when.items():
+            known = allowed.get(parent, list(values))
+            allowed[parent] = [value for value in known if any(same(value, other) for other in values)]
+            lineage += [] if parent in lineage else [parent]
+    for values in product(*allowed.values()):
+        yield dict(zip(allowed, values, strict=True))
+
+
+def _with_dependants(point: dict[str, Value], space: Space) -> dict[str, Value]:
+    """The point and, at their first end, the fields that are in play because of it."""
+    for path, dimension in space.items():
+        if path not in point and dimension.when and applies(dimension, point):
+            point = point | {path: dimension.ends()[0]}
+    return point

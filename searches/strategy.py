@@ -1,0 +1,83 @@
+"""How a search goes about it: which configurations are proposed, which end early, and what their seeds amount to.
+
+What is searched is `spec.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mcl_ray.results.score import ScoreKind
+from mcl_ray.spec import Count, NonNegative, Part
+
+Cost = Literal["parameters", "multiply_adds", "wall_time_s"]
+
+
+class SamplerSpec(Part):
+    """How Optuna proposes configurations."""
+
+    kind: Literal["tpe", "gp", "nsga2", "qmc", "random", "grid"] = "tpe"
+    """`tpe`: tree-structured Parzen estimator; `gp`: Gaussian process; `nsga2`: genetic, for several objectives;
+    `qmc`: scrambled Sobol points; `random`: independent draws; `grid`: every point of the space once. Fields with a
+    condition are drawn independently by `gp`, and by `qmc` where its first trial does not have them."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the sampler; the runs' seed is run.seed."""
+    startup_trials: Count = 10
+    """Random configurations before `tpe` and `gp` learn from results; no other sampler has any."""
+    population: Annotated[int, Field(ge=2)] = 20
+    """Configurations in a generation of `nsga2`; no other sampler has any."""
+
+    @model_validator(mode="after")
+    def _settings_go_with_the_kind(self) -> SamplerSpec:
+        _only_with(self, "startup_trials", ("tpe", "gp"))
+        _only_with(self, "population", ("nsga2",))
+        return self
+
+
+class SchedulerSpec(Part):
+    """Which trials end early."""
+
+    kind: Literal["asha", "hyperband", "none"] = "asha"
+    """`asha`: asynchronous successive halving on the objective, by epoch. `hyperband`: the same in several brackets
+    that start to halve later and later, so that slow starters live; it is Tune's asynchronous Hyperband, in which no
+    trial waits for others. `none`: every trial gets all epochs."""
+    grace_epochs: Count = 10
+    """Epochs that every trial gets."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """One of so many trials goes on at each rung."""
+    brackets: Annotated[int, Field(ge=2)] = 3
+    """Brackets of `hyperband`: in bracket b = 0, 1, …, every trial gets grace_epochs × reduction_factor^b epochs. Those
+    whose trials would all get all epochs are left out. Tune draws each trial's bracket, those that halve more often
+    the likelier."""
+
+    @model_validator(mode="after")
+    def _settings_go_with_the_kind(self) -> SchedulerSpec:
+        _only_with(self, "brackets", ("hyperband",))
+        return self
+
+
+class ScoreSpec(Part):
+    """How the objectives of a configuration's seeds become its score."""
+
+    kind: ScoreKind = "mean"
+    """`mean_minus_std` is the mean less k sample standard deviations: it prefers what is reliably good. Seeds that fail
+    are left out while more than half of the seeds live; otherwise the configuration fails."""
+    k: NonNegative = 1.0
+    """Standard deviations that `mean_minus_std` takes off; no other score has any."""
+
+    @model_validator(mode="after")
+    def _settings_go_with_the_kind(self) -> ScoreSpec:
+        _only_with(self, "k", ("mean_minus_std",))
+        return self
+
+
+def _only_with(part: SamplerSpec | SchedulerSpec | ScoreSpec, field: str, kinds: Sequence[str]) -> None:
+    """A setting that would do nothing is refused."""
+    value = getattr(part, field)
+    if part.kind not in kinds and value != type(part).model_fields[field].default:
+        raise ValueError(
+            f"{field} goes with kind={' or '.join(kinds)} and only with it, but got kind={part.kind}, {field}={value}"
+        )

@@ -1,0 +1,25 @@
+import pytest
+
+from mcl_ray.catalog import NETWORKS
+from mcl_ray.overrides import replace
+from searches import catalog
+
+START = {"losses.alpha": 0.1, "losses.beta": 0.1, "losses.gamma": 1.0, "losses.lam": 1.0, "cohort.size": 2}
+
+
+@pytest.mark.parametrize("name", catalog.SEARCHES)
+def test_a_search_varies_the_four_weights_and_the_cohort_size_and_starts_as_published(name):
+    sweep = catalog.load(name)
+    assert sweep.name == name
+    assert set(sweep.space) == set(START)
+    assert sweep.start_points == [START]
+
+
+def test_every_network_published_on_cifar_has_its_search():
+    published = [name for name, entry in NETWORKS.items() if entry.published_name]
+    assert len(published) == 10
+    for network in published:
+        sweep = catalog.load(f"cifar_{network}")
+        assert sweep.run.cohort.peers == (network, network)
+        assert replace(sweep, {"name": "cifar", "run.cohort.networks": "resnet32"}) == catalog.load("cifar")
+        assert network in catalog.SEARCHES[f"cifar_{network}"].__doc__
