@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from mcl_ray import doors
-from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError
 from mcl_ray.overrides import parse, replace
+from mcl_ray.place import HERE, Place
 
 if TYPE_CHECKING:
+    from searches.session import SweepSession
     from searches.spec import SweepSpec
 
 
@@ -20,12 +21,8 @@ def sweep(
     name: str | None = None,
     /,
     *overrides: Annotated[str, Parameter(help=doors.OVERRIDES_HELP)],
-    results: Path = Environment.results,
-    data: Path = Environment.data,
+    place: doors.Options = HERE,
     download: bool = False,
-    device: str = Environment.device,
-    cpus_per_trial: Annotated[int, Parameter(validator=doors.at_least_one)] = 1,
-    gpus_per_trial: Annotated[float | None, Parameter(validator=doors.not_negative)] = None,
     resume: str | None = None,
     dry_run: bool = False,
 ) -> None:
@@ -33,31 +30,69 @@ def sweep(
 
     Args:
         name: A search (`mcl searches` lists them), or a search file ending in .yaml.
-        results: Folder that holds every run and sweep.
-        data: The data set's archive, or the folder that holds it.
         download: Fetch the data set if it is missing.
-        device: auto, cpu, cuda, or one CUDA device as cuda:1.
-        cpus_per_trial: CPU cores of one trial, and its threads.
-        gpus_per_trial: GPUs of one trial, 0.5 for two trials on one; one where there are any, if not given.
-        resume: Go on with this sweep (its id) instead of starting one; name and overrides stay away.
+        resume: Go on with this sweep, by its id or `latest`, instead of starting one. A name and overrides may be given
+            too: they may add trials or time; any other difference is printed, and refused.
         dry_run: Print the resolved search and what it would do, without doing it.
     """
-    from searches.session import SweepSession
-
-    environment = Environment(
-        results=results.absolute(), data=data.absolute(), download=download, device=device, threads=cpus_per_trial
-    )
-    session = SweepSession(environment, cpus_per_trial, gpus_per_trial, doors.stdout())
+    session = _session(place, download=download)
     if resume is not None:
-        if name or overrides:
-            raise SpecError(f"a resumed sweep keeps its spec: give --resume {resume} without a name and overrides")
-        session.resume(resume)
+        session.resume(resume, partial(_asked, name=name, overrides=overrides))
     elif name is None:
         raise SpecError("a search has a name or a file (`mcl searches` lists the names), but none was given")
     elif dry_run:
         session.print_plan(resolve(name, overrides))
     else:
         session.start(resolve(name, overrides))
+
+
+def extend(
+    sweep_id: str,
+    /,
+    *,
+    trials: Annotated[int, Parameter(validator=doors.at_least_one)],
+    place: doors.Options = HERE,
+) -> None:
+    """Give a sweep, finished or not, more trials, and go on with it.
+
+    Args:
+        sweep_id: The sweep's id, or latest.
+        trials: Trials beside those it has.
+    """
+    _session(place).resume(sweep_id, lambda sweep: replace(sweep, {"trials": sweep.trials + trials}))
+
+
+def retry(
+    sweep_id: str,
+    /,
+    *,
+    failed: Annotated[bool, Parameter(help="Which trials: those that failed. It must be given.")],
+    place: doors.Options = HERE,
+) -> None:
+    """Try the failed trials of a sweep again, from their last checkpoints, and go on with it.
+
+    Args:
+        sweep_id: The sweep's id, or latest.
+    """
+    assert failed, "there is no --no-failed"
+    _session(place).retry_failed(sweep_id)
+
+
+def _session(place: Place, *, download: bool = False) -> SweepSession:
+    from searches.session import SweepSession
+
+    return SweepSession(place=place, download=download, console=doors.stdout())
+
+
+def _asked(sweep: SweepSpec, name: str | None, overrides: tuple[str, ...]) -> SweepSpec:
+    """What a sweep that goes on is asked to be: what the command names, or itself; with fields replaced."""
+    if name is None:
+        return sweep
+    if "=" in name:
+        from searches.spec import SweepSpec
+
+        return replace(sweep, parse(SweepSpec, (name, *overrides)))
+    return resolve(name, overrides)
 
 
 def resolve(name: str, overrides: tuple[str, ...]) -> SweepSpec:
@@ -77,5 +112,17 @@ def resolve(name: str, overrides: tuple[str, ...]) -> SweepSpec:
     return spec
 
 
+def program(name: str) -> App:
+    """`sweep` itself, with `extend` and `retry` below it."""
+    made = doors.new_app(name)
+    made.default(sweep)
+    made.command(extend)
+    made.command(retry)
+    return made
+
+
+app = program("sweep")
+"""What the console script `mcl` finds here."""
+
 if __name__ == "__main__":
-    doors.door(sweep)
+    doors.main(program("python -m mcl_ray.sweep"))

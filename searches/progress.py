@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from ray.tune.experiment import Trial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from searches.history import KnownTrial
+from searches.ledger import failure
 from searches.spec import SweepSpec
+from trainables.configuration import EPOCH, SCORE, TRIAL, point_of
 
 ROWS_SHOWN = 20
-ENDED = (Trial.TERMINATED, Trial.ERROR)
+
+
+@dataclass
+class _Shown:
+    """A trial as a row of the table."""
+
+    point: Mapping[str, Any]
+    state: str = "running"
+    epoch: int = 0
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """What it is ordered by."""
+        return float(self.result.get(SCORE, float("-inf")))
 
 
 class SweepProgress:
     """Shows the trials as the relay tells of them."""
 
-    def __init__(self, sweep: SweepSpec, console: Console, why: Callable[[Trial], str]) -> None:
-        self._sweep, self._console, self._why = sweep, console, why
+    def __init__(
+        self, sweep: SweepSpec, console: Console, ended: Sequence[KnownTrial], time_left_s: float | None
+    ) -> None:
+        self._sweep, self._console, self._time_left_s = sweep, console, time_left_s
         self._epochs = sweep.run.schedule.epochs
         self._started = time.monotonic()
-        self.trials: dict[str, Trial] = {}
-        self._done_before = 0
-        self.finished: set[str] = set()
-        """Trials that came to their end: trained, stopped early, or failed. Tune's own state says so of others too."""
+        self._done_before = self._done = len(ended)
+        self._shown = {trial.trial_id: _known(trial) for trial in ended}
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
-    def __enter__(self) -> SweepProgress:
+    def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self
@@ -42,63 +60,73 @@ class SweepProgress:
 
     def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
         """Show what changed."""
-        if not self.trials:  # the first word of a sweep that goes on tells of all that was done before
-            self.finished = {known.trial_id for known in trials if known is not trial and known.status in ENDED}
-            self._done_before = len(self.finished)
-        self.trials = {known.trial_id: known for known in trials}
+        row = self._shown.setdefault(trial.config[TRIAL], _Shown(point_of(trial.config)))
+        if SCORE in (trial.last_result or {}):
+            row.result, row.epoch = dict(trial.last_result), trial.last_result[EPOCH]
         if event in ("completed", "failed"):
-            self.finished.add(trial.trial_id)
+            self._done += 1
+            why = failure(trial) or ("its process died" if event == "failed" else None)
+            row.state = "failed" if why else "finished" if row.epoch == self._epochs else "stopped"
+            if not self._live:
+                self._say(row, why)
         if self._live:
             self._live.update(self._view(), refresh=True)
-        elif event == "completed":
-            early = "" if (trial.last_result or {}).get("epoch") == self._epochs else " (stopped early)"
-            self._say(trial, f"{_score(trial, self._sweep.objective)} %{early}")
-        elif event == "failed":
-            self._say(trial, f"failed: {self._why(trial)}")
 
-    def _say(self, trial: Trial, outcome: str) -> None:
-        values = ", ".join(f"{_short(path)}={_shown(value)}" for path, value in _point(trial).items())
-        self._console.print(f"trial {len(self.finished)}/{self._sweep.trials}  {outcome}  {values}", highlight=False)
+    @property
+    def elapsed_s(self) -> float:
+        """Since this part of the sweep began."""
+        return time.monotonic() - self._started
+
+    def _say(self, row: _Shown, why: str | None) -> None:
+        early = " (stopped early)" if row.state == "stopped" else ""
+        outcome = f"failed: {why}" if why else f"{_score(row)} %{early}"
+        values = ", ".join(f"{_short(path)}={_value(value)}" for path, value in row.point.items())
+        self._console.print(f"trial {self._done}/{self._sweep.trials}  {outcome}  {values}", soft_wrap=True)
 
     def _view(self) -> Group:
-        ranked = sorted(self.trials.values(), key=lambda t: _value(t, self._sweep.objective), reverse=True)
-        running = [trial for trial in ranked if trial.status == Trial.RUNNING]
-        others = [trial for trial in ranked if trial.status != Trial.RUNNING]
+        ranked = sorted(self._shown.values(), key=lambda row: row.score, reverse=True)
+        running = [row for row in ranked if row.state == "running"]
+        others = [row for row in ranked if row.state != "running"]
         table = Table(title=f"{self._sweep.name}: {self._sweep.objective} (%)", title_justify="left")
         for column in ("state", "epoch", "score, %", *map(_short, self._sweep.space)):
             table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
-        for trial in running + others[: max(0, ROWS_SHOWN - len(running))]:
-            epoch = (trial.last_result or {}).get("epoch", 0)
-            values = (_shown(_point(trial).get(path, "")) for path in self._sweep.space)
-            state = trial.status.lower().replace("terminated", "done" if epoch == self._epochs else "stopped")
-            table.add_row(state, f"{epoch}/{self._epochs}", _score(trial, self._sweep.objective), *values)
-        return Group(table, self._status())
+        for row in running + others[: max(0, ROWS_SHOWN - len(running))]:
+            values = (_value(row.point.get(path, "")) for path in self._sweep.space)
+            table.add_row(row.state, f"{row.epoch}/{self._epochs}", _score(row), *values)
+        return Group(table, self._best(ranked), self._status())
+
+    def _best(self, ranked: Sequence[_Shown]) -> str:
+        if not ranked or not ranked[0].result:
+            return "best: none yet"
+        return f"best: {_score(ranked[0])} %"
 
     def _status(self) -> str:
-        finished, elapsed = len(self.finished), time.monotonic() - self._started
-        done_now = finished - self._done_before
-        left = f", about {_clock(elapsed / done_now * (self._sweep.trials - finished))} left" if done_now else ""
-        return f"{finished} of {self._sweep.trials} trials finished in {_clock(elapsed)}{left}"
+        done_now, elapsed = self._done - self._done_before, self.elapsed_s
+        limit = "" if self._time_left_s is None else f" of at most {_clock(self._time_left_s)}"
+        left = f", about {_clock(elapsed / done_now * (self._sweep.trials - self._done))} left" if done_now else ""
+        return f"{self._done} of {self._sweep.trials} trials ended, {_clock(elapsed)}{limit}{left}"
 
 
-def _point(trial: Trial) -> dict[str, Any]:
-    return trial.config or {}
+def _known(trial: KnownTrial) -> _Shown:
+    epoch, score = trial.curve[-1] if trial.curve else (0, None)
+    result = {} if score is None or trial.state == "failed" else {SCORE: score}
+    return _Shown(trial.point, trial.state, epoch, result)
 
 
-def _value(trial: Trial, objective: str) -> float:
-    return float((trial.last_result or {}).get(objective, float("-inf")))
-
-
-def _score(trial: Trial, objective: str) -> str:
-    value = _value(trial, objective)
-    return f"{value:.2f}" if value > float("-inf") else "–"
+def _score(row: _Shown) -> str:
+    if not row.result:
+        return "–"
+    n = row.result.get("n", 1)
+    return f"{row.score:.2f}" + (f" ± {row.result['std']:.2f}, n = {n}" if n > 1 else "")
 
 
 def _short(path: str) -> str:
     return path.removeprefix("losses.").replace("cohort.size", "peers")
 
 
-def _shown(value: object) -> str:
+def _value(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return "+".join(map(str, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,19 @@ from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.overrides import replace, validate
-from mcl_ray.results.store import SweepWriter, check_writable, ensure_writable, read_sweeps
+from mcl_ray.place import Place
+from mcl_ray.results.store import (
+    RunWriter,
+    SweepWriter,
+    check_writable,
+    ensure_writable,
+    find_sweep,
+    read_sweeps,
+    state_of,
+    wait_for_orphans,
+)
+from searches.difference import difference, only_adds
+from searches.history import KnownTrial, read_trials
 from searches.spec import SweepSpec
 
 
@@ -25,21 +37,29 @@ from searches.spec import SweepSpec
 class SweepSession:
     """Where and with what sweeps are run."""
 
-    environment: Environment
-    cpus_per_trial: int
-    gpus_per_trial: float | None
+    place: Place
+    """With workers: so many train each trial; without, each trains in its own process."""
     console: Console
+    download: bool = False
+    """Fetch the data set where it is missing."""
+
+    @property
+    def environment(self) -> Environment:
+        """Of every trial."""
+        return self.place.environment(download=self.download)
 
     def start(self, sweep: SweepSpec) -> None:
         """Run a new sweep.
 
         Raises:
-            UserError: the data or the results folder cannot serve; nothing has been written.
+            UserError: the data, the results folder or the study's database cannot serve; nothing has been written.
         """
-        self._check_machine()
+        self.place.check()
         check_writable(self.environment.results)
         dataset = dataset_for(sweep.run, self.environment.data, download=self.environment.download)
         self._check_batches(sweep, dataset)
+        self._warm_trials(sweep)
+        self._check_study(sweep)
         ensure_writable(self.environment.results)
         from mcl_ray.training.run import machine_facts
 
@@ -54,80 +74,117 @@ class SweepSession:
         )
         self._run(sweep, dataset, writer)
 
-    def resume(self, sweep_id: str) -> None:
-        """Go on with an interrupted sweep.
+    def resume(self, sweep_id: str, change: Callable[[SweepSpec], SweepSpec] = lambda sweep: sweep) -> None:
+        """Go on with a sweep that was interrupted, killed, or is now asked for more.
+
+        Args:
+            sweep_id: Its id, or `latest`.
+            change: What the sweep is to be from now on, made of what it was: it may add trials and time.
 
         Raises:
-            StoreError: there is no such sweep, or it is finished.
+            StoreError: there is no such sweep, it is finished and asked for no more, or another process runs it.
+            SpecError: the change does more than add.
         """
-        folder = self.environment.results / "sweeps" / sweep_id
-        if not folder.is_dir():
-            known = sorted(path.name for path in folder.parent.glob("*")) if folder.parent.is_dir() else []
-            raise StoreError(
-                f"only a sweep that was begun can be resumed: {folder.parent} holds {known or 'none'}, not {sweep_id}"
-            )
+        folder = find_sweep(self.environment.results, sweep_id)
+        (row,) = read_sweeps(folder).to_pylist()
+        before = validate(SweepSpec, json.loads(row["spec"]))
+        sweep = change(before)
+        if not only_adds(before, sweep):
+            told = "\n".join(f"  {line}" for line in difference(before, sweep))
+            self.console.print(f"{folder.name} as it was, and as it is asked for:\n{told}", soft_wrap=True)
+            raise SpecError("a sweep that goes on keeps its spec, or adds trials or time, but other fields differ")
+        if row["state"] == "finished" and sweep == before and not self._left(folder, sweep):
+            self.console.print(f"nothing left to do: {folder} is finished", soft_wrap=True)
+            return
+        self.place.check()
+        dataset = dataset_for(sweep.run, self.environment.data)
+        self._check_study(sweep)
+        with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
+            wait_for_orphans(folder)
+            self._run(sweep, dataset, writer, spent_s=row["wall_time_s"])
+
+    def retry_failed(self, sweep_id: str) -> None:
+        """Go on with the failed trials of a sweep, each from its last checkpoint where it has one.
+
+        Raises:
+            StoreError: there is no such sweep, none of its trials failed, or another process runs it.
+        """
+        folder = find_sweep(self.environment.results, sweep_id)
         (row,) = read_sweeps(folder).to_pylist()
         sweep = validate(SweepSpec, json.loads(row["spec"]))
-        if row["state"] == "finished":
-            self.console.print(f"nothing left to do: {folder} is finished")
-            return
-        from searches.engine import check_resumable
-
-        check_resumable(folder)
-        self._check_machine()
-        dataset = dataset_for(sweep.run, self.environment.data)
-        self._run(sweep, dataset, SweepWriter.resume(folder))
+        failed = [trial for trial in read_trials(folder, sweep) if trial.state == "failed"]
+        if not failed:
+            raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
+        for run in (folder / "runs" / run_id for trial in failed for run_id in trial.run_ids):
+            if state_of(run) == "failed":
+                RunWriter.amend(run).finish("interrupted")
+        self.console.print(f"trying {len(failed)} failed trials of {folder.name} again")
+        self.resume(folder.name)
 
     def print_plan(self, sweep: SweepSpec) -> None:
         """Print the resolved search and what it would do."""
         from searches.plan import print_sweep_plan
 
-        print_sweep_plan(sweep, self.environment, self.cpus_per_trial, self.console)
-
-    def _check_machine(self) -> None:
-        """A trial that asks for more than there is would wait for ever.
-
-        Raises:
-            SpecError: this machine has too few CPU cores or GPUs for one trial, or not the device that was asked for.
-        """
-        cores = os.cpu_count() or 1
-        gpus, device = self.gpus_per_trial, self.environment.device
-        if self.cpus_per_trial > cores:
-            raise SpecError(f"a trial needs {self.cpus_per_trial} CPU cores, but this machine has {cores}")
-        if ":" in device:
-            raise SpecError(
-                f"Ray gives each trial its GPU, so the device of a sweep is auto, cpu or cuda, but got {device}"
-            )
-        if gpus is not None and gpus > 1 and gpus % 1:
-            raise SpecError(f"gpus_per_trial is at most 1 or a whole number, but got {gpus}")
-        if (device == "cuda" and gpus == 0) or (device == "cpu" and gpus):
-            raise SpecError(f"trials have GPUs if they train on them, but got device={device}, gpus_per_trial={gpus}")
-        if gpus or device == "cuda":
-            import torch
-
-            if (gpus or 1) > torch.cuda.device_count():
-                raise SpecError(f"a trial needs {gpus or 1} GPUs, but this machine has {torch.cuda.device_count()}")
+        print_sweep_plan(sweep, self.place, self.console)
 
     def _check_batches(self, sweep: SweepSpec, dataset: Dataset) -> None:
-        """Searched batches are checked as the run's own are.
+        """Searched batches are checked as the run's own are, for the most workers that may share them.
 
         Raises:
             SpecError: the sampler cannot make such batches of these images.
         """
         counts = np.bincount(dataset.train.labels)
-        for path, dimension in sweep.space.items():
-            for value in dimension.ends() if path.startswith("batch.") else ():
-                check_batches(counts, replace(sweep.run, {path: value}).batch)
+        _, most = self.place.group or (1, 1)
+        batches = [sweep.run.batch] + [
+            replace(sweep.run, {path: value}).batch
+            for path, dimension in sweep.space.items()
+            if path.startswith("batch.") and not dimension.when
+            for value in dimension.ends()
+        ]
+        for batch in batches:
+            check_batches(counts, batch, most)
 
-    def _run(self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter) -> None:
+    def _check_study(self, sweep: SweepSpec) -> None:
+        """A database of one's own must answer before anything is written."""
+        if sweep.study is not None:
+            from searches.mirror import open_storage
+
+            open_storage(sweep.study)
+
+    def _left(self, folder: Path, sweep: SweepSpec) -> bool:
+        """Whether trials are left to run."""
+        ended = [trial for trial in read_trials(folder, sweep) if trial.state != "unfinished"]
+        return len(ended) < sweep.trials
+
+    def _warm_trials(self, sweep: SweepSpec) -> list[KnownTrial]:
+        """The trials of the sweeps that this one starts warm from."""
+        trials: list[KnownTrial] = []
+        for earlier in sweep.warm_start:
+            folder = find_sweep(self.environment.results, earlier)
+            (row,) = read_sweeps(folder).to_pylist()
+            trials += read_trials(folder, validate(SweepSpec, json.loads(row["spec"])))
+        return trials
+
+    def _run(self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter, spent_s: float = 0.0) -> None:
         self.console.print(f"sweep {writer.sweep_id}: {sweep.trials} trials, in {writer.folder}", soft_wrap=True)
+        known = read_trials(writer.folder, sweep)
+        left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - spent_s)
         self.console.print("starting Ray (about 10 s)")
-        from searches.engine import TrialResources, run_trials
+        from searches.engine import Engine
         from searches.verdict import conclude
+        from trainables.cluster import Resources
 
-        resources = TrialResources(cpus=self.cpus_per_trial, gpus=self.gpus_per_trial)
+        engine = Engine(
+            sweep=sweep,
+            environment=self.environment,
+            resources=Resources(cpus=self.place.cpus_per_worker, gpus=self.place.gpus_per_worker),
+            workers=self.place.group,
+            address=self.place.address,
+            folder=writer.folder.resolve(),
+            console=self.console,
+        )
         with writer:
-            if not run_trials(sweep, self.environment, resources, writer, self.console):
+            if not engine.run(known, self._warm_trials(sweep), left_s):
                 writer.finish("interrupted")
                 command = self._resume_command(writer.sweep_id)
                 self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
@@ -137,14 +194,4 @@ class SweepSession:
 
     def _resume_command(self, sweep_id: str) -> str:
         """What to type to go on as now."""
-        words = ["python", "-m", "mcl_ray.sweep", "--resume", sweep_id]
-        places = {"--results": self.environment.results, "--data": self.environment.data}
-        for option, place in places.items():
-            if place != Path(option.removeprefix("--")).absolute():
-                words += [option, str(place)]
-        settings = {"--device": (self.environment.device, "auto"), "--cpus-per-trial": (self.cpus_per_trial, 1)}
-        settings["--gpus-per-trial"] = (self.gpus_per_trial or 0, 0)
-        for option, (value, default) in settings.items():
-            if value != default:
-                words += [option, str(value)]
-        return shlex.join(words)
+        return shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean, stdev
 
 from rich.console import Console
 
@@ -14,7 +15,7 @@ from mcl_ray.results.reading import BEST_FILE
 from mcl_ray.results.report import write_report
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
 from mcl_ray.results.tables import Ranked, ranking
-from mcl_ray.results.text import ranking_table
+from mcl_ray.results.text import front_table, ranking_table
 from mcl_ray.spec import RunSpec
 from searches.importance import importances
 from searches.spec import SweepSpec
@@ -29,18 +30,18 @@ def conclude(
         TrainingError: no trial has a score.
     """
     rows = _ranking(sweep, writer.folder)
-    console.print(ranking_table(rows, sweep.objective, "max"))
-    best = rows[0] if rows and rows[0].value is not None else None
+    console.print(ranking_table(rows, sweep.objective, "max", sweep.scoring))
+    if sweep.costs:
+        console.print(front_table(rows, sweep.objective, "max", sweep.scoring))
+    best = rows[0] if rows and rows[0].score is not None else None
     if best is None:
         reasons = {row.reason for row in rows if row.reason}
         raise TrainingError(
             f"no trial of {writer.folder} has a score for {sweep.objective}: {'; '.join(sorted(reasons))}"
         )
-    run_id = best.run_ids[0]
-    scores = score_on_test(writer.folder / "runs" / run_id, dataset, environment)
-    writer.record_best(run_id, sweep.best_run(dict(best.searched)))
-    told = "  ".join(f"{row.member} {row.value:.2f} %" for row in scores if row.metric == "top1")
-    console.print(f"best: {run_id}\ntest top-1, read once, for the best alone: {told}")
+    told = [score_on_test(writer.folder / "runs" / run_id, dataset, environment) for run_id in best.run_ids]
+    writer.record_best(best.run_ids[0], sweep.best_run(dict(best.searched)))
+    console.print(f"best: {', '.join(best.run_ids)}\ntest top-1, read once, for the best alone: {_test_figures(told)}")
     files = write_report(writer.folder, importances)
     console.print(f"best spec: python -m mcl_ray.train {_here(writer.folder / BEST_FILE)}", soft_wrap=True)
     console.print(f"results:   {_here(writer.folder)} (Parquet)", soft_wrap=True)
@@ -66,8 +67,20 @@ def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> l
     return scores
 
 
+def _test_figures(told: list[list[EpochRow]]) -> str:
+    """Each member's top-1, over seeds where there are several."""
+    members = [row.member for row in told[0] if row.metric == "top1"]
+    figures = []
+    for member in members:
+        values = [row.value for rows in told for row in rows if (row.metric, row.member) == ("top1", member)]
+        spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+        figures.append(f"{member} {fmean(values):.2f}{spread} %")
+    return "  ".join(figures) + (f"  (n = {len(told)})" if len(told) > 1 else "")
+
+
 def _ranking(sweep: SweepSpec, folder: Path) -> list[Ranked]:
-    return ranking(read_runs(folder), read_epochs(folder), sweep.objective, "max")
+    scoring = sweep.scoring
+    return ranking(read_runs(folder), read_epochs(folder), sweep.objective, "max", scoring.score, scoring.repeats)
 
 
 def _here(path: Path) -> Path:

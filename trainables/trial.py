@@ -1,12 +1,13 @@
 """A single-worker trial: one configuration trained inside the Tune trial itself, by the same loop as everywhere.
 
 Early stops come from Tune between epochs; checkpoints and figures are ours, so a trial that is started again goes on
-from its own run's folder.
+from its own runs' folders. A trial that fails says so and ends in peace: its process serves the next one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from contextlib import ExitStack, closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,56 +16,35 @@ from ray import tune
 
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
-from mcl_ray.environment import Environment
-from mcl_ray.overrides import replace
-from mcl_ray.results.store import Facts, RunWriter
-from mcl_ray.spec import DataSpec, RunSpec
-from mcl_ray.training.loop import EpochReport
-from mcl_ray.training.run import EarlyStop, machine_facts, train_run
+from mcl_ray.spec import DataSpec
+from mcl_ray.training.run import machine_facts
+from mcl_ray.training.seeds import in_step
+from trainables.configuration import EPOCH, FAILED, TRIAL, TrialJob
+from trainables.gauges import run_with_gauges
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrialJob:
-    """What all trials of a sweep have in common."""
-
-    sweep: Path
-    """The sweep's folder; its runs are written below it."""
-    run: RunSpec
-    environment: Environment
+_log = logging.getLogger(__name__)
 
 
 def train_trial(config: dict[str, Any], job: TrialJob) -> None:
-    """Train the job's run with the fields of `config` replaced, reporting to Tune after every epoch.
-
-    Reports `epoch`, and every figure under split/metric/member.
-    """
-    spec = replace(job.run, config)
-    dataset = _dataset(spec.data, job.environment.data)
-    trial_id = tune.get_context().get_trial_id()
-    writer = begin_run(job.sweep, trial_id, spec, config, machine_facts(job.environment))
+    """Train one configuration and report every epoch to Tune; or, once and at last, `failed`, and why."""
     try:
-        train_run(spec, dataset, job.environment, writer, report=_tell_tune)
-    except EarlyStop as stop:
-        raise SystemExit(0) from stop
+        _train(config, job)
+    except Exception as error:
+        # On the runs' records already; Ray's log of this process has all of it.
+        _log.exception("trial %s failed", config[TRIAL])
+        tune.report({EPOCH: 0, FAILED: f"{type(error).__name__}: {error}"})
 
 
-def _tell_tune(epoch: EpochReport, checkpoint: Path | None) -> None:  # noqa: ARG001 -- a Report; checkpoints are ours
-    figures = {f"{row.split}/{row.metric}/{row.member}": row.value for row in epoch.rows}
-    try:
-        tune.report({"epoch": epoch.epoch} | figures)
-    except SystemExit as stop:  # how Tune ends a trial that its scheduler stopped
-        raise EarlyStop from stop
-
-
-def begin_run(sweep: Path, trial_id: str, spec: RunSpec, config: dict[str, Any], facts: Facts | None) -> RunWriter:
-    """The run of a trial: a new one, or the one that the trial began before it was lost."""
-    name = run_of_trial(sweep, trial_id).name
-    return RunWriter.begin(sweep, name, spec, searched=config, sweep_id=sweep.name, trial_id=trial_id, facts=facts)
-
-
-def run_of_trial(sweep: Path, trial_id: str) -> Path:
-    """The folder of a trial's run, begun or not: its name is the sweep's and the trial's, both unique."""
-    return sweep / "runs" / f"{sweep.name}-{trial_id}"
+def _train(config: dict[str, Any], job: TrialJob) -> None:
+    with ExitStack() as stack:
+        facts = machine_facts(job.environment)
+        begun = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, facts)]
+        labels, environment = (job.sweep.name, config[TRIAL]), job.environment
+        data = {spec.data: _dataset(spec.data, environment.data) for spec, _ in begun}
+        runs = [run_with_gauges(spec, data[spec.data], environment, writer, *labels) for spec, writer in begun]
+        # An early stop is a SystemExit out of the report: it closes the runs, which record that they were stopped.
+        for told in stack.enter_context(closing(in_step(runs))):
+            tune.report(job.report(told, [writer for _, writer in begun]))
 
 
 @lru_cache(maxsize=1)

@@ -4,56 +4,18 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from mcl_ray import recipes
+from mcl_ray.overrides import validate
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
+from searches.history import read_trials
+from searches.spec import SweepSpec
+from tests.followed import ROOT, Door, descendants
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("epochs=3", "scheduler.kind=none")
-
-
-class Door:
-    """`python -m mcl_ray.sweep` as a process whose lines are followed."""
-
-    def __init__(self, results, *arguments):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mcl_ray.sweep", *arguments, "--results", str(results)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-            start_new_session=True,
-        )
-        self.results, self.lines = results, []
-
-    def until(self, pattern):
-        for line in self.process.stdout:
-            self.lines.append(line)
-            found = re.match(pattern, line)
-            if found:
-                return found
-        raise AssertionError(f"{pattern!r} never came:\n{''.join(self.lines)}")
-
-    def end(self):
-        self.lines += list(self.process.stdout)
-        self.process.stdout.close()
-        return self.process.wait(timeout=300), "".join(self.lines)
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-
-    @property
-    def folder(self):
-        (folder,) = (self.results / "sweeps").iterdir()
-        return folder
 
 
 @pytest.fixture
@@ -67,18 +29,6 @@ def open_door(tmp_path):
     yield open_one
     for door in doors:
         door.close()
-
-
-def trial_processes(ancestor):
-    """Ray's workers that train a trial of this door now."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-    parents = {int(pid): int(parent) for pid, parent, _ in rows}
-
-    def is_ours(pid):
-        return pid == ancestor or (pid in parents and is_ours(parents[pid]))
-
-    return [int(pid) for pid, _, arguments in rows if "ImplicitFunc.train" in arguments and is_ours(int(pid))]
 
 
 def test_from_images_to_a_ranking_a_best_spec_and_plots(open_door):
@@ -139,17 +89,71 @@ def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(open_door):
 
 
 @pytest.mark.slow
-def test_a_killed_trial_is_recorded_and_the_sweep_goes_on(open_door):
-    door = open_door("digits", "trials=3", *SMALL)
-    door.until("trial 1/3")
-    while not (victims := trial_processes(door.process.pid)):
+def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(open_door):
+    door = open_door("digits", "trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null")
+    door.until(".*trials at once")
+    while not (begun := [row for row in read_runs(door.folder).to_pylist() if row["epochs_done"] >= 2]):
         assert door.process.poll() is None, door.end()
         time.sleep(0.1)
-    os.kill(victims[0], signal.SIGKILL)
+    victim = begun[0]["run_id"]
+    for pid in descendants(door.process.pid, "ImplicitFunc.train"):
+        os.kill(pid, signal.SIGKILL)
     code, output = door.end()
     assert code == 0, output
-    states = sorted((run["state"], run["error_type"]) for run in read_runs(door.folder).to_pylist())
-    assert states == [("failed", "WorkerDiedError"), ("finished", None), ("finished", None)]
+    runs = {run["run_id"]: run for run in read_runs(door.folder).to_pylist()}
+    assert {run["state"] for run in runs.values()} == {"finished"}
+    assert runs[victim]["attempt"] >= 2
+    told = [row for row in read_epochs(door.folder).to_pylist() if row["run_id"] == victim and row["metric"] == "loss"]
+    assert [row["epoch"] for row in told] == list(range(1, 9))
+    assert {row["attempt"] for row in told[:1]} == {1}, "the first epoch was not trained again"
+
+
+@pytest.mark.slow
+def test_a_configuration_is_its_seeds_in_training_ranking_and_best(open_door):
+    alpha = "space={alpha: {kind: float, low: 0.0, high: 1.0}}"
+    fields = ("repeats=3", "score.kind=mean_minus_std", "cohort.size=1", "grace_epochs=1", "keep_checkpoints=1")
+    door = open_door("digits", "trials=3", "epochs=3", alpha, *fields)
+    code, output = door.end()
+    assert code == 0, output
+    runs = read_runs(door.folder).to_pylist()
+    seeds = {}
+    for run in runs:
+        seeds.setdefault(run["trial_id"], []).append((run["seed"], run["state"], run["epochs_done"]))
+    assert {trial: [seed for seed, *_ in sorted(of)] for trial, of in seeds.items()} == {
+        f"{number:04d}": [0, 1, 2] for number in range(3)
+    }
+    assert all(len({(state, epochs) for _, state, epochs in of}) == 1 for of in seeds.values()), "stopped as one"
+    (sweep,) = read_sweeps(door.folder).to_pylist()
+    known = read_trials(door.folder, validate(SweepSpec, json.loads(sweep["spec"])))
+    best = max(known, key=lambda trial: trial.score)
+    assert sweep["best_run_id"] in best.run_ids
+    tested = {row["run_id"] for row in read_epochs(door.folder).to_pylist() if row["split"] == "test"}
+    assert tested == set(best.run_ids)
+    assert {path.parent.name for path in door.folder.glob("runs/*/checkpoints")} == set(best.run_ids)
+    assert re.search(r"mean \d+\.\d+ ± \d+\.\d+ %.*\(n = 3\)", output)
+
+
+@pytest.mark.slow
+def test_a_sweep_is_extended_its_failed_trials_are_retried_and_a_changed_spec_is_refused(open_door):
+    space = "space={lr: {kind: choice, values: [0.05, 1.0e+30]}}"
+    door = open_door("digits", "sampler.kind=grid", "trials=null", space, "cohort.size=1", *SMALL)
+    assert door.end()[0] == 0
+    before = {run["run_id"]: run for run in read_runs(door.folder).to_pylist()}
+    assert sorted(run["state"] for run in before.values()) == ["failed", "finished"]
+
+    code, output = open_door("batch.size=32", "--resume", "latest").end()
+    assert code == 2
+    assert "run.batch.size: 40 -> 32" in output
+
+    code, output = open_door("retry", "latest", "--failed").end()
+    assert code == 0, output
+    (failed,) = (run for run in read_runs(door.folder).to_pylist() if run["state"] == "failed")
+    assert failed["attempt"] > before[failed["run_id"]]["attempt"]
+    assert failed["error_type"] == "NonFiniteLossError"
+
+    code, output = open_door("extend", "latest", "--trials", "1").end()
+    assert code == 2, "a grid has no more points"
+    assert "grid" in output
 
 
 @pytest.mark.slow
@@ -178,3 +182,8 @@ def test_ctrl_c_stops_cleanly_and_the_sweep_goes_on_where_it_was(open_door):
     code, output = open_door("--resume", sweep["sweep_id"]).end()
     assert code == 0
     assert "nothing left to do" in output
+
+    code, output = open_door("extend", "latest", "--trials", "1").end()
+    assert code == 0, output
+    runs = read_runs(door.folder).to_pylist()
+    assert len({run["trial_id"] for run in runs if run["state"] == "finished"}) == 6

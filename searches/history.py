@@ -1,0 +1,93 @@
+"""What already happened in a sweep, read from the records of its runs: nothing else is asked on resuming.
+
+A trial is one configuration; its runs differ in the seed. Writing records is `trainables.trial` and `searches.ledger`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mcl_ray.results.costs import mean_costs
+from mcl_ray.results.score import enough
+from mcl_ray.results.series import Objective, Point, points
+from mcl_ray.results.store import read_epochs, read_runs
+from searches.space import Value
+from searches.spec import SweepSpec
+
+TrialState = Literal["finished", "stopped", "failed", "unfinished"]
+ENDED_RUN = ("finished", "stopped", "failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownTrial:
+    """One configuration that was begun."""
+
+    trial_id: str
+    """Four digits, counted from 0000 within its sweep."""
+    point: Mapping[str, Value]
+    """Searched field → value."""
+    state: TrialState
+    """`failed` once too few seeds live; `unfinished` until every seed came to its end."""
+    curve: tuple[tuple[int, float], ...]
+    """(epoch, score) of every epoch that all living seeds have."""
+    costs: Mapping[str, float]
+    """Mean over the living seeds of the sweep's costs; empty until they are known."""
+    run_ids: tuple[str, ...]
+
+    @property
+    def score(self) -> float | None:
+        """The score at the last epoch; None without one, or for a failed configuration."""
+        return self.curve[-1][1] if self.curve and self.state != "failed" else None
+
+
+def read_trials(folder: Path, sweep: SweepSpec) -> list[KnownTrial]:
+    """Every trial of the sweep in `folder`, by id."""
+    curves = points(read_epochs(folder), Objective.parse(sweep.objective))
+    trials: dict[str, list[dict[str, Any]]] = {}
+    for row in read_runs(folder).to_pylist():
+        trials.setdefault(row["trial_id"], []).append(row)
+    return [_known(trial_id, trials[trial_id], curves, sweep) for trial_id in sorted(trials)]
+
+
+def _known(
+    trial_id: str, rows: Sequence[Mapping[str, Any]], curves: Mapping[str, list[Point]], sweep: SweepSpec
+) -> KnownTrial:
+    living = [row for row in rows if row["state"] != "failed"]
+    return KnownTrial(
+        trial_id=trial_id,
+        point=_point(json.loads(rows[0]["searched"]), sweep),
+        state=_state(rows, sweep.repeats),
+        curve=_scores([curves.get(row["run_id"], []) for row in living], sweep),
+        costs={cost: value for cost, value in mean_costs(living).items() if cost in sweep.costs},
+        run_ids=tuple(row["run_id"] for row in rows),
+    )
+
+
+def _point(searched: Mapping[str, Any], sweep: SweepSpec) -> dict[str, Value]:
+    """In the space's own spelling: JSON knows no tuples."""
+    matched = {
+        path: sweep.space[path].match(value) if path in sweep.space else None for path, value in searched.items()
+    }
+    return {path: searched[path] if value is None else value for path, value in matched.items()}
+
+
+def _state(rows: Sequence[Mapping[str, Any]], repeats: int) -> TrialState:
+    states = [row["state"] for row in rows]
+    if not enough(repeats - states.count("failed"), repeats):
+        return "failed"
+    if len(states) < repeats or not all(state in ENDED_RUN for state in states):
+        return "unfinished"
+    return "stopped" if "stopped" in states else "finished"
+
+
+def _scores(curves: Sequence[Sequence[Point]], sweep: SweepSpec) -> tuple[tuple[int, float], ...]:
+    by_epoch = [{point.epoch: point.value for point in curve} for curve in curves]
+    shared = set.intersection(*map(set, by_epoch)) if by_epoch else set()
+    score = sweep.scoring.score
+    scored = ((epoch, score.of([values[epoch] for values in by_epoch])) for epoch in sorted(shared))
+    return tuple((epoch, value) for epoch, value in scored if math.isfinite(value))

@@ -1,0 +1,47 @@
+"""The bound on a sweep's disk: checkpoints of the best configurations stay, the others' go as their trials end.
+
+Figures and records always stay.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+
+from ray.tune.experiment import Trial
+
+from searches.history import KnownTrial
+from searches.ledger import failure
+from trainables.configuration import EPOCH, SCORE, TRIAL, TrialJob
+
+
+class Retention:
+    """Listens to the sweep's trials; `kept` None keeps everything."""
+
+    def __init__(self, job: TrialJob, kept: int | None, epochs: int, ended: Sequence[KnownTrial]) -> None:
+        self._job, self._kept, self._epochs = job, kept, epochs
+        self._places = {trial.trial_id: _place(trial.score, trial.state == "finished") for trial in ended}
+        self._trim()
+
+    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+        """Delete what the end of a trial makes superfluous."""
+        if event not in ("completed", "failed"):
+            return
+        result = trial.last_result or {}
+        score = None if event == "failed" or failure(trial) else result.get(SCORE)
+        self._places[trial.config[TRIAL]] = _place(score, result.get(EPOCH) == self._epochs)
+        self._trim()
+
+    def _trim(self) -> None:
+        if self._kept is None:
+            return
+        best_first = sorted(self._places, key=lambda trial_id: (self._places[trial_id], trial_id))
+        for trial_id in best_first[self._kept :]:
+            for repeat in range(self._job.repeats):
+                shutil.rmtree(self._job.folder_of({TRIAL: trial_id}, repeat) / "checkpoints", ignore_errors=True)
+
+
+def _place(score: float | None, finished: bool) -> tuple[float, bool]:
+    """Smallest first, in the ranking's order: by score, a finished trial before one that was stopped early."""
+    return (math.inf if score is None else -score, not finished)

@@ -1,0 +1,64 @@
+"""A Ray cluster of several nodes on this machine, kept by a process of its own: nobody else's Ray is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).resolve().parents[1]
+TOKEN = "the-token-of-this-cluster-of-the-tests"
+
+# Says the head's address and the nodes' process ids, and lives until its input ends.
+_KEEPS = """
+import os, sys
+os.makedirs("/tmp/ray", exist_ok=True)
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": True})
+nodes = [cluster.head_node] + [cluster.add_node(**node) for _ in range(int(sys.argv[1]) - 1)]
+raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+print("nodes", cluster.address, *raylets, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+class RayNodes:
+    """So many nodes of one CPU core each; the first is the head."""
+
+    def __init__(self, count: int, folder: Path) -> None:
+        self._count, self._token = count, folder / "token"
+        self._token.write_text(TOKEN)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a process needs to be let in."""
+        told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._token), "RAY_USAGE_STATS_ENABLED": "0"}
+        return told | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+
+    def __enter__(self) -> Self:
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-c", _KEEPS, str(self._count)],
+            env=os.environ | self.variables | {"OMP_NUM_THREADS": "1"},
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        said = next((line for line in self._keeper.stdout if line.startswith("nodes ")), None)
+        assert said, "the cluster did not start"
+        _, self.address, *raylets = said.split()
+        self.raylets = [int(pid) for pid in raylets]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._keeper.stdin.close()
+        self._keeper.stdout.close()
+        self._keeper.wait()

@@ -1,0 +1,98 @@
+"""A sweep whose driver is killed with SIGKILL, again and again, and goes on: nothing lost, nothing counted twice."""
+
+import json
+import random
+import time
+
+import optuna
+import pytest
+
+from mcl_ray.overrides import validate
+from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweeps, wait_for_orphans
+from searches.history import read_trials
+from searches.spec import SweepSpec
+from tests.followed import Door
+
+EPOCHS = 4
+LATEST_MOMENT_S = 6.0
+"""After the driver's first word, or after the first new figure."""
+FIELDS = (f"epochs={EPOCHS}", "scheduler.kind=none", "space.cohort.size=null", "cohort.size=1")
+
+
+def go_on(results, trials):
+    begun = (results / "sweeps").is_dir()
+    return Door(results, *(("--resume", "latest") if begun else ("digits", f"trials={trials}", *FIELDS)))
+
+
+def kill_at_a_random_moment(results, trials, moments):
+    """Start the sweep or go on with it, and kill the driver; whether it came to its end before that.
+
+    Every third time while Ray and the trials start, else while trials train.
+    """
+    door = go_on(results, trials)
+    try:
+        door.until("starting Ray|nothing left")
+        if moments.random() < 2 / 3:
+            before = figures(results)
+            while figures(results) == before and door.process.poll() is None:
+                time.sleep(0.2)
+        time.sleep(moments.uniform(0, LATEST_MOMENT_S))
+        return door.process.poll() is not None
+    finally:
+        door.close()
+        wait_for_orphans(find_sweep(results, "latest"))
+
+
+def figures(results):
+    """Every figure of every run, without the wall clock's."""
+    rows = read_epochs(results).to_pylist()
+    kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s") and row["split"] != "test"]
+    return {(row["run_id"], row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
+
+
+def check_went_on(results, before):
+    """What ended before a kill is as it was."""
+    after = {row["run_id"]: row for row in read_runs(results).to_pylist()}
+    for run_id, row in before.items():
+        assert after[run_id]["state"] == row["state"] == "finished"
+        assert after[run_id]["attempt"] == row["attempt"], f"{run_id} was trained again"
+
+
+def check_whole(results, trials):
+    """Every trial once, every epoch once, and the database tells the same."""
+    (sweep,) = read_sweeps(results).to_pylist()
+    assert (sweep["state"], sweep["trials_planned"]) == ("finished", trials)
+    folder = find_sweep(results, "latest")
+    known = read_trials(folder, validate(SweepSpec, json.loads(sweep["spec"])))
+    assert [trial.state for trial in known] == ["finished"] * trials
+    assert len({json.dumps(trial.point) for trial in known}) == trials, "no configuration twice"
+    assert all([epoch for epoch, _ in trial.curve] == list(range(1, EPOCHS + 1)) for trial in known)
+    study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
+    told = [(kept.user_attrs["trial"], kept.value) for kept in study.trials if kept.state.name == "COMPLETE"]
+    assert sorted(told) == [(trial.trial_id, trial.score) for trial in known]
+    assert not [kept for kept in study.trials if kept.state.name == "RUNNING"]
+
+
+def survive(results, trials, kills, seed):
+    moments = random.Random(seed)
+    for _ in range(kills):
+        if kill_at_a_random_moment(results, trials, moments):
+            break
+        rows = read_runs(results).to_pylist()
+        told = figures(results)
+        ended = {row["run_id"]: row for row in rows if row["state"] == "finished"}
+    code, output = go_on(results, trials).end()
+    assert code == 0, output
+    check_went_on(results, ended)
+    later = figures(results)
+    assert {key: later[key] for key in told} == told, "what was told stays true to the bit"
+    check_whole(results, trials)
+
+
+def test_a_sweep_survives_the_death_of_its_driver(tmp_path):
+    survive(tmp_path, trials=4, kills=2, seed=0)
+
+
+@pytest.mark.slow
+def test_a_sweep_survives_many_deaths_at_random_moments(tmp_path):
+    survive(tmp_path, trials=24, kills=28, seed=1)

@@ -1,0 +1,90 @@
+"""Gauges as Prometheus sees them: set in an actor of a real Ray, read from its node's metrics port."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainables.gauges import GAUGES
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = {"run_id": "r-1", "sweep_id": "", "trial_id": "t1", "recipe": "digits"}
+
+# Polls the port, and prints what it shows once that is as many values of ours as it should be, or will not be any more.
+SCRAPES = """
+import json, time, urllib.request
+import ray
+from prometheus_client.parser import text_string_to_metric_families
+
+@ray.remote
+class Trial:
+    def __init__(self):
+        from trainables.gauges import Gauges
+        self.gauges = Gauges("r-1", None, "t1", "digits")
+
+    def epoch(self):
+        from mcl_ray.results.store import EpochRow
+        from mcl_ray.training.loop import EpochReport
+        rows = [EpochRow("cohort", "train", *figure) for figure in (("loss", 9.0), ("lr", 0.1), ("images_per_s", 7.5))]
+        rows += [EpochRow(peer, "validation", "top1", value) for peer, value in (("peer0", 40.0), ("peer1", 50.0))]
+        self.gauges.epoch(EpochReport(epoch=2, rows=rows), None)
+
+    def step(self):
+        self.gauges.step(epoch=3, step=1, steps=4, losses={"vcl": 2.0, "icl": 3.0, "loss": 8.0})
+
+    def rest(self):
+        pass
+
+def ours():
+    with urllib.request.urlopen(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics") as page:
+        families = text_string_to_metric_families(page.read().decode())
+    return [sample for family in families for sample in family.samples if sample.name.startswith("ray_mcl_")]
+
+ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=1, object_store_memory=200_000_000)
+trial = Trial.remote()
+for act, count in (("epoch", 4), ("rest", 0), ("step", 7)):
+    give_up = time.monotonic() + 60
+    while True:
+        ray.get(getattr(trial, act).remote())
+        seen = ours()
+        if len(seen) == count or time.monotonic() > give_up:
+            break
+        time.sleep(0.2)
+    print(json.dumps([[sample.name, sample.labels, sample.value] for sample in seen]))
+ray.shutdown()
+"""
+
+
+def values(line):
+    """What one line shows, without the labels that Ray adds."""
+    shown = {}
+    for name, labels, value in json.loads(line):
+        kind = GAUGES[name.removeprefix("ray_")]
+        assert {tag: labels[tag] for tag in RUN} == RUN
+        shown[name.removeprefix("ray_"), *(labels[tag] for tag in kind.tags)] = value
+    return shown
+
+
+@pytest.mark.slow
+def test_a_run_is_seen_while_it_trains_and_no_longer():
+    told_to_ray = {
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_metrics_report_interval_ms": "1000",
+    }
+    scraping = [sys.executable, "-c", SCRAPES]
+    done = subprocess.run(scraping, env=os.environ | told_to_ray, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    after_epoch, at_rest, after_step = [values(line) for line in done.stdout.splitlines()]
+    known = {
+        ("mcl_accuracy", "validation", "top1", "peer0"): 40.0,
+        ("mcl_accuracy", "validation", "top1", "peer1"): 50.0,
+        ("mcl_images_per_s",): 7.5,
+    }
+    assert after_epoch == known | {("mcl_epoch",): 2.0}
+    assert at_rest == {}
+    losses = {("mcl_loss",): 8.0, ("mcl_term", "vcl"): 2.0, ("mcl_term", "icl"): 3.0}
+    assert after_step == known | losses | {("mcl_epoch",): 2.25}

@@ -1,0 +1,123 @@
+"""A configuration of a sweep as trials train it: a run for every seed, their records, and what is reported of them.
+
+Where it is trained is `trial.py` (in the trial's own process) and `group.py` (in a group of workers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from mcl_ray.environment import Environment
+from mcl_ray.errors import MclError, SpecError
+from mcl_ray.results.score import Score
+from mcl_ray.results.store import Facts, RunWriter, has_ended, is_run, state_of
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.loop import Told
+
+TRIAL, EPOCH, SCORE, FAILED = "trial", "epoch", "score", "failed"
+"""Keys: of a trial's id in its configuration; of its epoch, its score and its failure in what it reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob:
+    """What all trials of a sweep have in common."""
+
+    sweep: Path
+    """The sweep's folder; its runs are written below it."""
+    run: RunSpec
+    """What every trial trains, apart from the searched fields."""
+    runs_of: Callable[[Mapping[str, Any]], Sequence[RunSpec]]
+    """Configuration → its runs, one for every seed."""
+    repeats: int
+    objective: str
+    score: Score
+    costs: tuple[str, ...]
+    """Columns of a run's record that are reported beside the score."""
+    environment: Environment
+
+    def begin(self, config: Mapping[str, Any], facts: Facts | None) -> Iterator[tuple[RunSpec, RunWriter]]:
+        """The runs of a trial, new ones or those that it began before it was lost; whoever takes a writer closes it.
+
+        Raises:
+            SpecError: the searched values may each be right and not go together; every run is on record as failed.
+        """
+        try:
+            specs = self.runs_of(point_of(config))
+        except SpecError as broken:
+            self.record_failure(config, broken)
+            raise
+        for repeat, spec in enumerate(specs):
+            yield spec, self._writer(config, spec, repeat, facts)
+
+    def record_failure(self, config: Mapping[str, Any], error: MclError) -> None:
+        """Put on record that the runs of a trial failed, those that did not come to an end of their own."""
+        try:
+            specs = self.runs_of(point_of(config))
+        except SpecError:
+            specs = [self.run] * self.repeats
+        for repeat, spec in enumerate(specs):
+            if not has_ended(self.folder_of(config, repeat)):
+                self._writer(config, spec, repeat, None).finish("failed", error)
+
+    def record_interruption(self, config: Mapping[str, Any]) -> None:
+        """Put on record that a trial is to go on: to itself, the end of a sweep looks like an early stop."""
+        for folder in self._folders(config):
+            if is_run(folder) and state_of(folder) not in ("finished", "failed"):
+                RunWriter.amend(folder).finish("interrupted")
+
+    def has_stopped(self, config: Mapping[str, Any]) -> bool:
+        """Whether all runs of a trial that Tune stopped are on record as ended, or are put there now.
+
+        A trial in one process sees to that itself; the workers of a group are killed, and can not. False while they
+        live.
+        """
+        folders = self._folders(config)
+        if any(is_run(folder) and state_of(folder) == "running" for folder in folders):
+            return False
+        self.record_stop(config)
+        return True
+
+    def record_stop(self, config: Mapping[str, Any]) -> None:
+        """Put on record that a trial was stopped early, after its processes went away."""
+        for folder in self._folders(config):
+            if is_run(folder) and not has_ended(folder):
+                RunWriter.amend(folder).finish("stopped")
+
+    def _folders(self, config: Mapping[str, Any]) -> list[Path]:
+        return [self.folder_of(config, repeat) for repeat in range(self.repeats)]
+
+    def folder_of(self, config: Mapping[str, Any], repeat: int) -> Path:
+        """The folder of one run of a trial; its name is unique in the results folder, as the sweep's is."""
+        return self.sweep / "runs" / f"{self.sweep.name}-{config[TRIAL]}-r{repeat}"
+
+    def report(self, told: Sequence[Told], writers: Sequence[RunWriter]) -> dict[str, float]:
+        """What Tune hears of an epoch: the score over the living seeds, their mean, spread and number, the costs."""
+        values = [_figure(one, self.objective) for one in told]
+        spread = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else 0.0, "n": len(values)}
+        costs = {cost: fmean(writer.cost(cost) for writer in writers) for cost in self.costs}
+        return {EPOCH: told[0].report.epoch, SCORE: self.score.of(values)} | spread | costs
+
+    def _writer(self, config: Mapping[str, Any], spec: RunSpec, repeat: int, facts: Facts | None) -> RunWriter:
+        return RunWriter.begin(
+            self.sweep,
+            self.folder_of(config, repeat).name,
+            spec,
+            searched=point_of(config),
+            sweep_id=self.sweep.name,
+            trial_id=config[TRIAL],
+            facts=facts,
+        )
+
+
+def point_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The searched fields of Tune's configuration."""
+    return {name: value for name, value in config.items() if name != TRIAL}
+
+
+def _figure(told: Told, objective: str) -> float:
+    (value,) = (row.value for row in told.report.rows if f"{row.split}/{row.metric}/{row.member}" == objective)
+    return value

@@ -1,0 +1,117 @@
+"""A trial with a group of workers: it passes on what the first worker says of each epoch, and Tune's answer to it.
+
+Tune's own way for this (a function that reports for its workers) ends a trial by killing it; what the workers held is
+then freed, if at all, by a process that asks the dashboard of any Ray it finds on the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from functools import partial
+from typing import Any, cast
+
+import ray
+from ray import tune
+from ray.tune.result import RESULT_DUPLICATE
+
+from mcl_ray.errors import MclError, TrainingError
+from trainables.configuration import EPOCH, FAILED, TRIAL, TrialJob
+from trainables.group import Group
+from trainables.worker import train_configuration
+
+TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
+"""What a trial reserves beside its group: one byte, since Tune wants something and the cores are the group's."""
+
+STOPS_WITHIN_S = 30.0
+
+Metrics = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+
+class GroupTrial(tune.Trainable):
+    """Trains one configuration in a group of its own; to be run with `TRIAL_RESOURCES`."""
+
+    def setup(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:  # type: ignore[override]
+        """Start the group; Tune is not kept waiting."""
+        self._turnstile: Any = ray.remote(num_cpus=0)(Turnstile).remote()
+        self._training = threading.Thread(target=self._train, args=(config, job, group), daemon=True)
+        self._training.start()
+
+    def step(self) -> Metrics:
+        """What is reported of the next epoch; or that it failed, and why; at last, that all is said."""
+        return cast("Metrics", ray.get(self._turnstile.next.remote()))
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: what a trial goes on from lies in its runs' folders. Tune asks whenever a trial ends."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing, again: Tune hands over the nothing that it saved to a trial that it starts once more."""
+
+    def cleanup(self) -> None:
+        """Have the group leave what it holds, if it has not already.
+
+        One that Tune stops after a report waits for this. One in the middle of an epoch, as a sweep ends, may be killed
+        instead: it is to go on in any case.
+        """
+        ray.get(self._turnstile.stop.remote())
+        self._training.join(STOPS_WITHIN_S)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Serve another trial: only the group is new."""
+        self.cleanup()
+        self.setup(new_config)  # type: ignore[call-arg]  # Tune's wrapper has the others
+        return True
+
+    def _train(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:
+        turnstile, name = self._turnstile, f"{job.sweep.name}-{config[TRIAL]}"
+        try:
+            group.train(partial(train_configuration, config, job, partial(_pass, turnstile)), job.sweep, name)
+        except Exception as error:
+            _log.exception("trial %s failed", config[TRIAL])
+            job.record_failure(config, error if isinstance(error, MclError) else TrainingError(str(error)))
+            ray.get(turnstile.tell.remote({EPOCH: 0, FAILED: f"{type(error).__name__}: {error}"}))
+        finally:
+            ray.get(turnstile.tell.remote({RESULT_DUPLICATE: True}))  # Tune's word for "that was the last"
+
+
+class Turnstile:
+    """Where a group's first worker and its trial meet: one report goes through at a time, and gets its answer."""
+
+    def __init__(self) -> None:
+        self._said: asyncio.Queue[tuple[Metrics, asyncio.Future[bool]]] = asyncio.Queue()
+        self._open: asyncio.Future[bool] | None = None
+        self._stopped = False
+
+    async def tell(self, metrics: Metrics) -> bool:
+        """Whether to go on after this report."""
+        if self._stopped:
+            return False
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        await self._said.put((metrics, answer))
+        return await answer
+
+    async def next(self) -> Metrics:
+        """The next report; whoever made the one before may go on."""
+        self._reply(go_on=True)
+        metrics, self._open = await self._said.get()
+        return metrics
+
+    async def stop(self) -> None:
+        """Nobody goes on from now on."""
+        self._stopped = True
+        self._reply(go_on=False)
+        while not self._said.empty():
+            _, self._open = self._said.get_nowait()
+            self._reply(go_on=False)
+
+    def _reply(self, *, go_on: bool) -> None:
+        if self._open is not None:
+            self._open.set_result(go_on)
+            self._open = None
+
+
+def _pass(turnstile: Any, metrics: Metrics) -> bool:
+    """What the first worker calls."""
+    return cast("bool", ray.get(turnstile.tell.remote(metrics)))

@@ -1,0 +1,93 @@
+"""A worker's part in a group: the same loop as everywhere, and after each epoch a word to Ray Train.
+
+The first worker has the records. Who starts workers, and what becomes of their errors, is `group.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+
+from mcl_ray.data.source import load_dataset
+from mcl_ray.distributed import from_first, is_first, together
+from mcl_ray.environment import Environment
+from mcl_ray.errors import CheckpointError, MclError, NonFiniteLossError
+from mcl_ray.results.store import RunWriter
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.loop import Told
+from mcl_ray.training.run import machine_facts
+from mcl_ray.training.seeds import RunInSteps, in_step
+from trainables.configuration import EPOCH, TRIAL, TrialJob, point_of
+from trainables.gauges import run_with_gauges
+
+
+class MetAlone(Exception):  # noqa: N818 -- it only carries the error, past everybody who would go on without the run
+    """One worker met an error that the others do not know of, and wait for it."""
+
+    def __init__(self, error: MclError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def train_run(spec: RunSpec, environment: Environment, folder: Path) -> None:
+    """Train the run in `folder`, begun or gone on with."""
+    environment = _here(environment)
+
+    def begin() -> RunWriter | None:
+        root, run_id = folder.parents[1], folder.name
+        return RunWriter.begin(root, run_id, spec, facts=machine_facts(environment)) if is_first() else None
+
+    dataset = together(partial(load_dataset, spec.data, environment.data))
+    writer = together(begin)
+    with closing(run_with_gauges(spec, dataset, environment, writer)) as run:
+        for told in run:
+            ray.train.report({EPOCH: told.report.epoch})
+
+
+def train_configuration(config: dict[str, Any], job: TrialJob, report: Callable[[dict[str, float]], bool]) -> None:
+    """Train all runs of a trial, for as long as `report` wants them to go on; it hears of each epoch once."""
+    environment = _here(job.environment)
+    with ExitStack() as stack:
+
+        def begin() -> Sequence[tuple[RunSpec, RunWriter | None]]:
+            if not is_first():
+                return [(spec, None) for spec in job.runs_of(point_of(config))]
+            return [
+                (spec, stack.enter_context(writer)) for spec, writer in job.begin(config, machine_facts(environment))
+            ]
+
+        begun = together(begin)
+        labels = (job.sweep.name, config[TRIAL])
+        data = {spec.data: together(partial(load_dataset, spec.data, environment.data)) for spec, _ in begun}
+        runs = [_shared(run_with_gauges(spec, data[spec.data], environment, writer, *labels)) for spec, writer in begun]
+        writers = [writer for _, writer in begun if writer is not None]
+        for told in stack.enter_context(closing(in_step(runs))):
+            if not from_first(partial(_say, job, told, writers, report)):
+                return
+
+
+def _say(job: TrialJob, told: list[Told], writers: list[RunWriter], report: Callable[[dict[str, float]], bool]) -> bool:
+    return report(job.report(told, writers))
+
+
+def _shared(run: RunInSteps) -> RunInSteps:
+    """The run, with the errors that every worker meets at the same step; any other ends the group."""
+    try:
+        yield from run
+    except (NonFiniteLossError, CheckpointError):
+        raise
+    except MclError as error:
+        raise MetAlone(error) from error
+
+
+def _here(environment: Environment) -> Environment:
+    """The environment with this worker's own device: the workers of a node see each other's."""
+    device = ray.train.torch.get_device()
+    return environment if device.type == "cpu" else replace(environment, device=str(device))
