@@ -45,9 +45,14 @@ def main(app: App) -> None:
 
 def door(command: Callable[..., None]) -> None:
     """Run one command as a program of its own: `python -m mcl_ray.train`."""
+    main(program(command))
+
+
+def program(command: Callable[..., None]) -> App:
+    """The program that `python -m mcl_ray.train` is."""
     app = new_app(f"python -m mcl_ray.{command.__name__}")
     app.default(command)
-    main(app)
+    return app
 
 
 @contextmanager

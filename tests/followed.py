@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,15 +14,18 @@ ENDS_WITHIN_S = 300
 
 
 class Door:
-    """`python -m mcl_ray.sweep …`, writing below `results`."""
+    """`python -m mcl_ray.sweep …`, or another door, writing below `results`."""
 
-    def __init__(self, results: Path, *arguments: str) -> None:
+    def __init__(
+        self, results: Path, *arguments: str, door: str = "sweep", variables: Mapping[str, str] | None = None
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mcl_ray.sweep", *arguments, "--results", str(results)],
+            [sys.executable, "-m", f"mcl_ray.{door}", *arguments, "--results", str(results)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
+            env=os.environ | (variables or {}),
             start_new_session=True,
         )
         self.results, self.lines = results, []

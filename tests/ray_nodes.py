@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +57,14 @@ class RayNodes:
         _, self.address, *raylets = said.split()
         self.raylets = [int(pid) for pid in raylets]
         return self
+
+    def kill_one(self) -> None:
+        """Kill a node that is not the head, with everything on it, as a power cut would."""
+        raylet = self.raylets.pop()
+        children = subprocess.run(["pgrep", "-P", str(raylet)], capture_output=True, text=True, check=False).stdout
+        for pid in (raylet, *map(int, children.split())):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

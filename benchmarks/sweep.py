@@ -1,0 +1,151 @@
+"""What a sweep costs beside its training: our engine and bare Ray Tune run the same trials, in turns, in one run.
+
+    python -m benchmarks.sweep [--trials 12] [--repeats 3]
+
+Prints one JSON line. Both train the digits recipe for one epoch a trial, one trial at a time, in reused actors on a Ray
+of their own, and write the same records; bare Tune draws at random and does nothing else. Two figures: seconds from
+asking Ray for trials to the first report, and the median, over the later trials, of the seconds from one report to the
+next less the epoch's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ray import tune
+from ray.tune.experiment import Trial
+from rich.console import Console
+
+import trainables.cluster  # noqa: F401  # sets Ray's environment
+from mcl_ray import recipes
+from mcl_ray.data.dataset import Dataset
+from mcl_ray.data.source import load_dataset
+from mcl_ray.environment import Environment
+from mcl_ray.overrides import replace, validate
+from mcl_ray.results.store import Facts, RunWriter, read_epochs, read_runs
+from mcl_ray.spec import DataSpec
+from mcl_ray.training.run import machine_facts, run_epochs
+from searches.engine import Engine
+from searches.relay import Relay, listening
+from searches.spec import SweepSpec
+from trainables.cluster import Resources, connect
+
+SEARCHED = "losses.alpha"
+SECONDS = "epoch_time_s"
+
+
+class Cost(NamedTuple):
+    """Of one sweep, in seconds."""
+
+    to_first_report: float
+    per_trial: float
+
+
+class Clock:
+    """Listens to trials and notes when each reported, and how long its epoch took."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.started, self.reported = folder, time.perf_counter(), list[float]()
+
+    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+        """Every trial reports once: it has one epoch."""
+        if event == "completed":
+            self.reported.append(time.perf_counter())
+
+    def cost(self) -> Cost:
+        """What was spent beside training."""
+        order = read_runs(self.folder)["run_id"].to_pylist()
+        rows = read_epochs(self.folder).to_pylist()
+        seconds = {row["run_id"]: row["value"] for row in rows if row["metric"] == SECONDS}
+        gaps = [later - earlier for earlier, later in zip(self.reported, self.reported[1:], strict=False)]
+        beside = [gap - seconds[run_id] for gap, run_id in zip(gaps, order[1:], strict=True)]
+        return Cost(self.reported[0] - self.started, statistics.median(beside))
+
+
+def ours(trials: int, folder: Path) -> Cost:
+    """A sweep as the front door runs it, after its checks."""
+    run = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1})
+    space = {SEARCHED: {"kind": "float", "low": 0.0, "high": 1.0}}
+    tree = {"run": run, "space": space, "trials": trials, "scheduler": {"kind": "none"}, "sampler": {"kind": "random"}}
+    engine = Engine(
+        sweep=validate(SweepSpec, tree),
+        environment=_environment(folder),
+        resources=Resources(cpus=_cores()),
+        folder=folder,
+        console=Console(quiet=True),
+    )
+    clock = Clock(folder)
+    with listening(clock):
+        engine.run([], [], None)
+    return clock.cost()
+
+
+def bare(trials: int, folder: Path) -> Cost:
+    """Ray Tune alone."""
+    clock = Clock(folder)
+    with connect(None, Console(quiet=True)), listening(clock):
+        trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": _cores()})
+        tune.Tuner(
+            trainable,
+            param_space={SEARCHED: tune.uniform(0.0, 1.0)},
+            tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True),
+            run_config=tune.RunConfig(name="tune", storage_path=str(folder), callbacks=[Relay()], verbose=0),
+        ).fit()
+    return clock.cost()
+
+
+def _train(config: dict[str, Any], folder: Path) -> None:
+    spec = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1} | config)
+    environment = _environment(folder)
+    writer = RunWriter.create(folder, spec, facts=machine_facts(environment))
+    for told in run_epochs(spec, _dataset(spec.data, environment.data), environment, writer):
+        tune.report({"epoch": told.report.epoch})
+
+
+@lru_cache(maxsize=1)
+def _dataset(spec: DataSpec, path: Path) -> Dataset:
+    return load_dataset(spec, path)
+
+
+def _environment(folder: Path) -> Environment:
+    return Environment(results=folder, device="cpu", threads=1)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def main() -> None:
+    """Measure both in turns."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    costs: dict[str, list[Cost]] = {"ours": [], "bare": []}
+    for _ in range(asked.repeats):
+        for name, measure in (("bare", bare), ("ours", ours)):
+            with tempfile.TemporaryDirectory() as folder:
+                costs[name].append(measure(asked.trials, Path(folder)))
+    facts = Facts()
+    line: dict[str, Any] = {"benchmark": "sweep", "trials": asked.trials, "n": asked.repeats}
+    for figure in Cost._fields:
+        seconds = {name: [getattr(cost, figure) for cost in measured] for name, measured in costs.items()}
+        ratios = [own / other for own, other in zip(seconds["ours"], seconds["bare"], strict=True)]
+        line[figure] = {
+            "ratio_median": round(statistics.median(ratios), 3),
+            "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+            "seconds_median": {name: round(statistics.median(values), 4) for name, values in seconds.items()},
+        }
+    print(json.dumps(line | {"hardware": facts.hardware, "torch": facts.torch_version, "commit": facts.code_version}))
+
+
+if __name__ == "__main__":
+    main()
