@@ -37,7 +37,7 @@ def sweep(
     """
     session = _session(place, download=download)
     if resume is not None:
-        session.resume(resume, partial(_asked, name=name, overrides=overrides))
+        session.resume(resume, partial(_asked, name=name, overrides=overrides), dry_run=dry_run)
     elif name is None:
         raise SpecError("a search has a name or a file (`mcl searches` lists the names), but none was given")
     elif dry_run:
@@ -75,7 +75,7 @@ def retry(
         sweep_id: The sweep's id, or latest.
     """
     assert failed, "there is no --no-failed"
-    _session(place).retry_failed(sweep_id)
+    _session(place).resume(sweep_id, retry=True)
 
 
 def _session(place: Place, *, download: bool = False) -> SweepSession:

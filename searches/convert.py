@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from searches.halving import Halving
+from searches.history import KnownTrial
 from searches.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
 from searches.spec import SweepSpec
 from searches.strategy import SchedulerSpec
+from trainables.configuration import EPOCH, SCORE
 
 
 def to_sampler(sweep: SweepSpec, proposed: int = 0) -> BaseSampler:
@@ -42,8 +45,8 @@ def to_sampler(sweep: SweepSpec, proposed: int = 0) -> BaseSampler:
             return RandomSampler(seed=seed)
 
 
-def to_scheduler(spec: SchedulerSpec, epochs: int) -> TrialScheduler:
-    """Tune's scheduler, counting our `epoch`: Tune's own iteration restarts at 1 after a restore.
+def to_scheduler(spec: SchedulerSpec, epochs: int, known: Sequence[KnownTrial] = ()) -> TrialScheduler:
+    """Tune's scheduler, which knows the trials on record and counts our `epoch`.
 
     `hyperband` is the asynchronous one. Tune's HyperBandScheduler pauses trials until the slowest of their bracket is
     there, starts each anew, and has no grace.
@@ -51,13 +54,17 @@ def to_scheduler(spec: SchedulerSpec, epochs: int) -> TrialScheduler:
     if spec.kind == "none" or spec.grace_epochs >= epochs:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     first_rungs = (spec.grace_epochs * spec.reduction_factor**bracket for bracket in range(spec.brackets))
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
+    halving = Halving(
+        time_attr=EPOCH,
         max_t=epochs,
         grace_period=spec.grace_epochs,
         reduction_factor=spec.reduction_factor,
         brackets=sum(first_rung < epochs for first_rung in first_rungs) if spec.kind == "hyperband" else 1,
+        metric=SCORE,
+        mode="max",
     )
+    halving.recall(known)
+    return halving
 
 
 def suggest(space: Mapping[str, Dimension], trial: optuna.Trial) -> dict[str, Value]:

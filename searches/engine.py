@@ -10,13 +10,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 
 from trainables.cluster import Resources, bundle, connect, fits  # isort: skip -- sets Ray's environment
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
 
 from mcl_ray.environment import Environment
 from searches.convert import to_scheduler
@@ -24,11 +23,11 @@ from searches.history import KnownTrial
 from searches.ledger import Ledger
 from searches.mirror import Mirror
 from searches.progress import SweepProgress
-from searches.relay import Relay, listening
+from searches.relay import Listener, Relay, listening
 from searches.retention import Retention
 from searches.spec import SweepSpec
 from searches.study import Study
-from trainables.configuration import EPOCH, SCORE, TrialJob
+from trainables.configuration import TrialJob
 from trainables.group import Group
 from trainables.group_trial import TRIAL_RESOURCES, GroupTrial
 from trainables.sharing import check_shared
@@ -53,6 +52,8 @@ class Engine:
     """Of the Ray cluster; None: a local Ray of our own."""
     folder: Path
     """The sweep's, absolute."""
+    listener: Listener
+    """Hears of every change of a trial, after everybody else."""
     console: Console
 
     def run(self, known: Sequence[KnownTrial], warm: Sequence[KnownTrial], time_left_s: float | None) -> bool:
@@ -68,16 +69,16 @@ class Engine:
         """
         ended = [trial for trial in known if trial.state != "unfinished"]
         left = self.sweep.trials - len(ended)
-        if left <= 0:
+        if left <= 0 or time_left_s == 0:  # to Tune, no time is no limit
             return True
         job = self._job
         ledger, study = Ledger(job), Study(self.sweep, self.folder, known, warm)
         retention = Retention(job, self.sweep.keep_checkpoints, self.sweep.run.schedule.epochs, ended)
         progress = SweepProgress(self.sweep, self.console, ended, time_left_s)
         with Mirror(self.sweep, self.folder, known) as mirror, connect(self.address, self.console):
-            check_shared(self.folder, [self.environment.data])
-            tuner = self._tuner(job, study, ended, left, time_left_s)
-            with progress, listening(ledger, study, mirror, retention, progress):
+            check_shared(self.folder, [] if self.sweep.run.data.source == "digits" else [self.environment.data])
+            tuner = self._tuner(job, study, known, left, time_left_s)
+            with progress, listening(ledger, study, mirror, retention, progress, self.listener):
                 tuner.fit()
             ledger.close()
         shutil.rmtree(self.folder / TUNE_FOLDER, ignore_errors=True)
@@ -98,7 +99,7 @@ class Engine:
         )
 
     def _tuner(
-        self, job: TrialJob, study: Study, ended: Sequence[KnownTrial], left: int, time_left_s: float | None
+        self, job: TrialJob, study: Study, known: Sequence[KnownTrial], left: int, time_left_s: float | None
     ) -> tune.Tuner:
         trainable, at_once = self._trainable(job)
         return tune.Tuner(
@@ -106,7 +107,7 @@ class Engine:
             tune_config=tune.TuneConfig(
                 num_samples=left,
                 search_alg=study.searcher(),
-                scheduler=_scheduler(self.sweep, ended),
+                scheduler=to_scheduler(self.sweep.scheduler, self.sweep.run.schedule.epochs, known),
                 time_budget_s=time_left_s,
                 max_concurrent_trials=at_once,
                 # A process that led a group cannot lead another.
@@ -125,7 +126,7 @@ class Engine:
         """What trains a trial, with what it needs, and how many fit at once."""
         needed = bundle(self.resources, self.environment.device)
         fewest, most = self.workers or (1, 1)
-        at_once = min(fits(needed, fewest), self.sweep.trials)
+        at_once = min(fits(needed, fewest, most), self.sweep.trials)
         share = f"{needed['CPU']:g} CPU cores and {needed['GPU']:g} GPUs"
         if self.workers is None:
             self.console.print(f"{at_once} trials at once, {share} each")
@@ -135,22 +136,3 @@ class Engine:
         group = Group(fewest=fewest, most=most, bundle=needed)
         trainable = tune.with_parameters(GroupTrial, job=job, group=group)
         return tune.with_resources(trainable, TRIAL_RESOURCES), at_once
-
-
-@dataclass(frozen=True)
-class _Past:
-    """A trial that ended, as far as a scheduler looks at one."""
-
-    trial_id: str
-
-
-def _scheduler(sweep: SweepSpec, ended: Sequence[KnownTrial]) -> TrialScheduler:
-    """The scheduler, told of the epochs of the trials that ended: its rungs are as they were."""
-    scheduler: Any = to_scheduler(sweep.scheduler, sweep.run.schedule.epochs)
-    scheduler.set_search_properties(SCORE, "max")
-    for trial in ended:
-        past = _Past(trial.trial_id)
-        scheduler.on_trial_add(None, past)
-        for epoch, score in trial.curve:
-            scheduler.on_trial_result(None, past, {EPOCH: epoch, SCORE: score})
-    return cast("TrialScheduler", scheduler)

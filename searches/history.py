@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Literal
 
 from mcl_ray.results.costs import mean_costs
@@ -36,8 +37,12 @@ class KnownTrial:
     curve: tuple[tuple[int, float], ...]
     """(epoch, score) of every epoch that all living seeds have."""
     costs: Mapping[str, float]
-    """Mean over the living seeds of the sweep's costs; empty until they are known."""
+    """Mean over the living seeds, of every cost that is known, searched for or not."""
     run_ids: tuple[str, ...]
+    std: float = 0.0
+    """Of the objective over the living seeds, at the last epoch of the curve."""
+    n: int = 1
+    """Living seeds."""
 
     @property
     def score(self) -> float | None:
@@ -58,13 +63,18 @@ def _known(
     trial_id: str, rows: Sequence[Mapping[str, Any]], curves: Mapping[str, list[Point]], sweep: SweepSpec
 ) -> KnownTrial:
     living = [row for row in rows if row["state"] != "failed"]
+    told = [curves.get(row["run_id"], []) for row in living]
+    curve = _scores(told, sweep)
+    last = [point.value for points in told for point in points if curve and point.epoch == curve[-1][0]]
     return KnownTrial(
         trial_id=trial_id,
         point=_point(json.loads(rows[0]["searched"]), sweep),
         state=_state(rows, sweep.repeats),
-        curve=_scores([curves.get(row["run_id"], []) for row in living], sweep),
-        costs={cost: value for cost, value in mean_costs(living).items() if cost in sweep.costs},
+        curve=curve,
+        costs=mean_costs(living),
         run_ids=tuple(row["run_id"] for row in rows),
+        std=stdev(last) if len(last) > 1 else 0.0,
+        n=len(last),
     )
 
 

@@ -6,6 +6,7 @@ what a sweep resumes from, so they are set right here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -23,7 +24,7 @@ class Ledger:
         self._ended: set[str] = set()
         self._stopping: list[dict[str, Any]] = []
 
-    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
         """Note what happened to a trial."""
         self._begun[trial.trial_id] = trial
         if event in ("completed", "failed"):
@@ -31,7 +32,7 @@ class Ledger:
         if event == "failed":
             gone = WorkerDiedError("the trial's process went away: killed, or its node lost")
             self._job.record_failure(trial.config, gone)
-        elif event == "completed" and failure(trial) is None:
+        elif event == "completed" and failure(result) is None:
             self._stopping.append(trial.config)
         self._stopping = [config for config in self._stopping if not self._job.has_stopped(config)]
 
@@ -53,7 +54,7 @@ class Ledger:
             self._job.record_interruption(trial.config)
 
 
-def failure(trial: Trial) -> str | None:
+def failure(result: Mapping[str, Any]) -> str | None:
     """Why a trial says that it failed; None for one that did not."""
-    said = (trial.last_result or {}).get(FAILED)
+    said = result.get(FAILED)
     return None if said is None else str(said)

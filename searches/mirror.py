@@ -6,7 +6,7 @@ It is written, never read back: what a sweep resumes from is its records. A data
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -64,12 +64,12 @@ class Mirror:
             with self._forgiving():
                 self._bring_up_to_date(read_trials(self._folder, self._sweep))
 
-    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
         """Write down what happened to a trial."""
         with self._forgiving():
-            self._write(event, trial.config, trial.last_result or {}, failure(trial))
+            self._write(event, trial.config, result, failure(result))
 
-    def _write(self, event: str, config: dict[str, Any], result: dict[str, Any], failed: str | None) -> None:
+    def _write(self, event: str, config: dict[str, Any], result: Mapping[str, Any], failed: str | None) -> None:
         if config[TRIAL] not in self._running:
             self._running[config[TRIAL]] = self._begin(config)
         number = self._running[config[TRIAL]]

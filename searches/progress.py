@@ -58,14 +58,14 @@ class SweepProgress:
             self._live.update(self._view(), refresh=True)
             self._live.stop()
 
-    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
         """Show what changed."""
         row = self._shown.setdefault(trial.config[TRIAL], _Shown(point_of(trial.config)))
-        if SCORE in (trial.last_result or {}):
-            row.result, row.epoch = dict(trial.last_result), trial.last_result[EPOCH]
+        if SCORE in result:
+            row.result, row.epoch = dict(result), result[EPOCH]
         if event in ("completed", "failed"):
             self._done += 1
-            why = failure(trial) or ("its process died" if event == "failed" else None)
+            why = failure(result) or ("its process died" if event == "failed" else None)
             row.state = "failed" if why else "finished" if row.epoch == self._epochs else "stopped"
             if not self._live:
                 self._say(row, why)
@@ -96,9 +96,8 @@ class SweepProgress:
         return Group(table, self._best(ranked), self._status())
 
     def _best(self, ranked: Sequence[_Shown]) -> str:
-        if not ranked or not ranked[0].result:
-            return "best: none yet"
-        return f"best: {_score(ranked[0])} %"
+        best = next((row for row in ranked if row.result and row.state != "failed"), None)
+        return "best: none yet" if best is None else f"best: {_score(best)} %"
 
     def _status(self) -> str:
         done_now, elapsed = self._done - self._done_before, self.elapsed_s
@@ -109,7 +108,7 @@ class SweepProgress:
 
 def _known(trial: KnownTrial) -> _Shown:
     epoch, score = trial.curve[-1] if trial.curve else (0, None)
-    result = {} if score is None or trial.state == "failed" else {SCORE: score}
+    result = {} if score is None or trial.state == "failed" else {SCORE: score, "std": trial.std, "n": trial.n}
     return _Shown(trial.point, trial.state, epoch, result)
 
 

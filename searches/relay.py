@@ -6,19 +6,24 @@ relay has no state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from mcl_ray.errors import StoreError
+
+_log = logging.getLogger(__name__)
+
 
 class Listener(Protocol):
     """Hears of every change of a trial."""
 
-    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
-        """`event` is started, reported, completed or failed."""
+    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
+        """`event` is started, reported, completed or failed; `result` is the last that the trial reported, or empty."""
 
 
 _listeners: list[Listener] = []
@@ -39,23 +44,27 @@ class Relay(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A trial starts, or goes on after a resume."""
-        _tell("started", trial, trials)
+        _tell("started", trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """A trial finished an epoch."""
-        _tell("reported", trial, trials)
+        _tell("reported", trial, result)  # which is not yet the trial's last
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A trial reached its last epoch or was stopped early."""
-        _tell("completed", trial, trials)
+        _tell("completed", trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A trial failed; the sweep goes on."""
-        _tell("failed", trial, trials)
+        _tell("failed", trial)
 
 
-def _tell(event: str, trial: Trial, trials: list[Trial]) -> None:
+def _tell(event: str, trial: Trial, result: Mapping[str, Any] | None = None) -> None:
+    """A listener that cannot write misses this; the sweep's own record, if it cannot be written either, says so."""
     for listener in _listeners:
-        listener(event, trial, trials)
+        try:
+            listener(event, trial, result or trial.last_result or {})
+        except StoreError as error:
+            _log.warning("trial %s %s, and it could not be put on record: %s", trial.trial_id, event, error)

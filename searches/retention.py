@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ray.tune.experiment import Trial
 
@@ -24,12 +25,11 @@ class Retention:
         self._places = {trial.trial_id: _place(trial.score, trial.state == "finished") for trial in ended}
         self._trim()
 
-    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
         """Delete what the end of a trial makes superfluous."""
         if event not in ("completed", "failed"):
             return
-        result = trial.last_result or {}
-        score = None if event == "failed" or failure(trial) else result.get(SCORE)
+        score = None if event == "failed" or failure(result) else result.get(SCORE)
         self._places[trial.config[TRIAL]] = _place(score, result.get(EPOCH) == self._epochs)
         self._trim()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,11 @@ class SweepSession:
         """Of every trial."""
         return self.place.environment(download=self.download)
 
+    @property
+    def _here(self) -> Environment:
+        """Of this process, which may be on a node without the trials' devices."""
+        return self.environment if self.place.address is None else replace_fields(self.environment, device="auto")
+
     def start(self, sweep: SweepSpec) -> None:
         """Run a new sweep.
 
@@ -70,20 +76,29 @@ class SweepSession:
             objective=sweep.objective,
             mode="max",
             trials_planned=sweep.trials,
-            facts=machine_facts(self.environment),
+            facts=machine_facts(self._here),
         )
         self._run(sweep, dataset, writer)
 
-    def resume(self, sweep_id: str, change: Callable[[SweepSpec], SweepSpec] = lambda sweep: sweep) -> None:
+    def resume(
+        self,
+        sweep_id: str,
+        change: Callable[[SweepSpec], SweepSpec] = lambda sweep: sweep,
+        *,
+        retry: bool = False,
+        dry_run: bool = False,
+    ) -> None:
         """Go on with a sweep that was interrupted, killed, or is now asked for more.
 
         Args:
             sweep_id: Its id, or `latest`.
             change: What the sweep is to be from now on, made of what it was: it may add trials and time.
+            retry: Failed trials are unfinished again.
+            dry_run: Only print what it would do.
 
         Raises:
             StoreError: there is no such sweep, it is finished and asked for no more, or another process runs it.
-            SpecError: the change does more than add.
+            SpecError: the change does more than add, or the workers are more than a batch can feed.
         """
         folder = find_sweep(self.environment.results, sweep_id)
         (row,) = read_sweeps(folder).to_pylist()
@@ -93,33 +108,26 @@ class SweepSession:
             told = "\n".join(f"  {line}" for line in difference(before, sweep))
             self.console.print(f"{folder.name} as it was, and as it is asked for:\n{told}", soft_wrap=True)
             raise SpecError("a sweep that goes on keeps its spec, or adds trials or time, but other fields differ")
-        if row["state"] == "finished" and sweep == before and not self._left(folder, sweep):
+        failed = [trial for trial in read_trials(folder, before) if trial.state == "failed"]
+        if retry and not failed:
+            raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
+        left = self._left(folder, sweep) + (len(failed) if retry else 0)
+        if dry_run:
+            self.print_plan(sweep)
+            self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left")
+            return
+        if row["state"] == "finished" and sweep == before and not left:
             self.console.print(f"nothing left to do: {folder} is finished", soft_wrap=True)
             return
         self.place.check()
-        dataset = dataset_for(sweep.run, self.environment.data)
+        dataset = dataset_for(sweep.run, self.environment.data, download=self.environment.download)
+        self._check_batches(sweep, dataset)
         self._check_study(sweep)
         with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
             wait_for_orphans(folder)
+            if retry:
+                self._take_up_again(folder, failed)
             self._run(sweep, dataset, writer, spent_s=row["wall_time_s"])
-
-    def retry_failed(self, sweep_id: str) -> None:
-        """Go on with the failed trials of a sweep, each from its last checkpoint where it has one.
-
-        Raises:
-            StoreError: there is no such sweep, none of its trials failed, or another process runs it.
-        """
-        folder = find_sweep(self.environment.results, sweep_id)
-        (row,) = read_sweeps(folder).to_pylist()
-        sweep = validate(SweepSpec, json.loads(row["spec"]))
-        failed = [trial for trial in read_trials(folder, sweep) if trial.state == "failed"]
-        if not failed:
-            raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
-        for run in (folder / "runs" / run_id for trial in failed for run_id in trial.run_ids):
-            if state_of(run) == "failed":
-                RunWriter.amend(run).finish("interrupted")
-        self.console.print(f"trying {len(failed)} failed trials of {folder.name} again")
-        self.resume(folder.name)
 
     def print_plan(self, sweep: SweepSpec) -> None:
         """Print the resolved search and what it would do."""
@@ -151,18 +159,29 @@ class SweepSession:
 
             open_storage(sweep.study)
 
-    def _left(self, folder: Path, sweep: SweepSpec) -> bool:
-        """Whether trials are left to run."""
-        ended = [trial for trial in read_trials(folder, sweep) if trial.state != "unfinished"]
-        return len(ended) < sweep.trials
+    def _left(self, folder: Path, sweep: SweepSpec) -> int:
+        """How many trials are left to run."""
+        return sweep.trials - sum(trial.state != "unfinished" for trial in read_trials(folder, sweep))
+
+    def _take_up_again(self, folder: Path, failed: Sequence[KnownTrial]) -> None:
+        for run in (folder / "runs" / run_id for trial in failed for run_id in trial.run_ids):
+            if state_of(run) == "failed":
+                RunWriter.amend(run).finish("interrupted")
+        self.console.print(f"trying {len(failed)} failed trials of {folder.name} again")
 
     def _warm_trials(self, sweep: SweepSpec) -> list[KnownTrial]:
-        """The trials of the sweeps that this one starts warm from."""
+        """The trials of the sweeps that this one starts warm from.
+
+        Raises:
+            SpecError: their scores do not mean what this sweep's mean.
+        """
         trials: list[KnownTrial] = []
         for earlier in sweep.warm_start:
             folder = find_sweep(self.environment.results, earlier)
             (row,) = read_sweeps(folder).to_pylist()
-            trials += read_trials(folder, validate(SweepSpec, json.loads(row["spec"])))
+            before = validate(SweepSpec, json.loads(row["spec"]))
+            _check_comparable(sweep, before, folder.name)
+            trials += read_trials(folder, before)
         return trials
 
     def _run(self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter, spent_s: float = 0.0) -> None:
@@ -181,6 +200,7 @@ class SweepSession:
             workers=self.place.group,
             address=self.place.address,
             folder=writer.folder.resolve(),
+            listener=lambda *_: writer.touch(),
             console=self.console,
         )
         with writer:
@@ -189,9 +209,23 @@ class SweepSession:
                 command = self._resume_command(writer.sweep_id)
                 self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
                 raise KeyboardInterrupt
-            conclude(sweep, dataset, self.environment, writer, self.console)
+            conclude(sweep, dataset, self._here, writer, self.console)
             writer.finish("finished")
 
     def _resume_command(self, sweep_id: str) -> str:
         """What to type to go on as now."""
         return shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])
+
+
+def _check_comparable(sweep: SweepSpec, earlier: SweepSpec, name: str) -> None:
+    """Scores of one sweep can be told to the sampler of another if both are scored alike, on the same images."""
+
+    def scored(of: SweepSpec) -> dict[str, object]:
+        epochs = of.run.schedule.epochs
+        return {"objective": of.objective, "score": of.score, "run.data": of.run.data, "run.schedule.epochs": epochs}
+
+    differing = [field for field, value in scored(sweep).items() if scored(earlier)[field] != value]
+    if differing:
+        raise SpecError(
+            f"a warm start needs sweeps that are scored alike, but {name} has other values of {', '.join(differing)}"
+        )

@@ -87,7 +87,7 @@ class Study:
             storage=self._storage,
         )
 
-    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
         """Keep, for the next start, what samplers note beside trials: generations, positions in a sequence."""
         if event == "reported":
             return
@@ -104,7 +104,8 @@ class Study:
         notes = json.loads(self._path.read_bytes()) if self._path.exists() else {"study": {}, "trials": {}}
         for name, value in notes["study"].items():
             self._storage.set_study_system_attr(self._study_id, name, value)
-        self._study.add_trials(known_trial(self._sweep, trial) for trial in warm if trial.score is not None)
+        ended = [trial for trial in warm if trial.state in ("finished", "stopped") and trial.score is not None]
+        self._study.add_trials(known_trial(self._sweep, trial) for trial in ended)
         for trial in known:
             if trial.state != "unfinished":
                 self._study.add_trial(known_trial(self._sweep, trial, notes["trials"].get(trial.trial_id)))

@@ -72,8 +72,8 @@ class TrialJob:
     def has_stopped(self, config: Mapping[str, Any]) -> bool:
         """Whether all runs of a trial that Tune stopped are on record as ended, or are put there now.
 
-        A trial in one process sees to that itself; the workers of a group are killed, and can not. False while they
-        live.
+        A trial sees to that itself, if there is time: a group that Tune kills as the sweep ends has none. False while
+        it lives.
         """
         folders = self._folders(config)
         if any(is_run(folder) and state_of(folder) == "running" for folder in folders):
@@ -98,7 +98,8 @@ class TrialJob:
         """What Tune hears of an epoch: the score over the living seeds, their mean, spread and number, the costs."""
         values = [_figure(one, self.objective) for one in told]
         spread = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else 0.0, "n": len(values)}
-        costs = {cost: fmean(writer.cost(cost) for writer in writers) for cost in self.costs}
+        living = [writer for writer in writers if writer.state != "failed"]
+        costs = {cost: fmean(writer.cost(cost) for writer in living) for cost in self.costs}
         return {EPOCH: told[0].report.epoch, SCORE: self.score.of(values)} | spread | costs
 
     def _writer(self, config: Mapping[str, Any], spec: RunSpec, repeat: int, facts: Facts | None) -> RunWriter:

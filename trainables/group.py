@@ -22,9 +22,11 @@ from mcl_ray.errors import MclError, TrainingError, WorkerDiedError
 from trainables.worker import MetAlone
 
 # Ray Train reads these where it starts a group. Without the first, the dashboard knows of none. A group hands over one
-# report at each look, and an epoch may be shorter than Ray's two seconds.
+# report at each look, and an epoch may be shorter than Ray's two seconds. A group whose place is taken, or was lost
+# with a node, waits for another for a day, not for Ray's minute: what can never fit was refused before.
 os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "86400")
 
 RESTARTS = 3
 """How often a group is started again, from its last checkpoint, before what it trains counts as failed."""

@@ -58,12 +58,6 @@ class GroupTrial(tune.Trainable):
         ray.get(self._turnstile.stop.remote())
         self._training.join(STOPS_WITHIN_S)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Serve another trial: only the group is new."""
-        self.cleanup()
-        self.setup(new_config)  # type: ignore[call-arg]  # Tune's wrapper has the others
-        return True
-
     def _train(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:
         turnstile, name = self._turnstile, f"{job.sweep.name}-{config[TRIAL]}"
         try:

@@ -16,6 +16,7 @@ from ray import tune
 
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
+from mcl_ray.errors import MclError, TrainingError
 from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts
 from mcl_ray.training.seeds import in_step
@@ -30,8 +31,8 @@ def train_trial(config: dict[str, Any], job: TrialJob) -> None:
     try:
         _train(config, job)
     except Exception as error:
-        # On the runs' records already; Ray's log of this process has all of it.
-        _log.exception("trial %s failed", config[TRIAL])
+        _log.exception("trial %s failed", config[TRIAL])  # Ray's log of this process has all of it
+        job.record_failure(config, error if isinstance(error, MclError) else TrainingError(str(error)))
         tune.report({EPOCH: 0, FAILED: f"{type(error).__name__}: {error}"})
 
 

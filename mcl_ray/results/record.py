@@ -21,7 +21,8 @@ class RecordWriter:
     def __init__(self, folder: Path, lock: FolderLock, file_name: str, kind: schema.Kind, row: dict[str, Any]) -> None:
         self.folder, self._lock, self._row = folder, lock, row
         self._path, self._kind = folder / file_name, kind
-        self._earlier_s, self._started = float(row["wall_time_s"]), time.monotonic()
+        self._earlier_s = float(row["wall_time_s"])
+        self._started: float | None = time.monotonic()
 
     def _write_row(self, **changes: object) -> None:
         assert self._lock.held, f"{self.folder} was given back and cannot be written"
@@ -31,7 +32,11 @@ class RecordWriter:
     @property
     def wall_time_s(self) -> float:
         """Over all attempts, without the rests."""
-        return self._earlier_s + time.monotonic() - self._started
+        return self._earlier_s + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def stop_clock(self) -> None:
+        """From here on no time counts."""
+        self._earlier_s, self._started = self.wall_time_s, None
 
     @contextmanager
     def resting(self) -> Iterator[None]:
@@ -40,7 +45,8 @@ class RecordWriter:
         try:
             yield
         finally:
-            self._started += time.monotonic() - began
+            if self._started is not None:
+                self._started += time.monotonic() - began
 
     @property
     def state(self) -> str:
@@ -48,7 +54,8 @@ class RecordWriter:
         return str(self._row["state"])
 
     def close(self) -> None:
-        """Gives the folder back without a word about the state: it then reads as interrupted."""
+        """Gives the folder back without a word about the state: one that runs then reads as interrupted."""
+        self.stop_clock()
         self._lock.release()
 
     def __enter__(self) -> Self:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mcl_ray.errors import StoreError
+from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results import reading, schema
 from mcl_ray.results.facts import Facts
 from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
@@ -96,7 +96,7 @@ class RunWriter(RecordWriter):
         ensure_writable(folder)
         lock = FolderLock(folder, wait_s=AMEND_WAIT_S).acquire()
         if reading.is_run(folder):
-            return cls._again(folder, lock, None, may_be_finished=True)
+            return cls._again(folder, lock, facts, may_be_finished=True)
         labels = {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
         return cls._first(folder, lock, spec, labels, facts)
 
@@ -120,35 +120,34 @@ class RunWriter(RecordWriter):
         Raises:
             StoreError: there is no run, it is finished, or another process writes it.
         """
-        return cls._reopen(run_folder, facts or Facts(), may_be_finished=False)
+        return cls._again(run_folder, _lock(run_folder, 0.5), facts, may_be_finished=False)
 
     @classmethod
     def amend(cls, run_folder: Path) -> RunWriter:
         """Starts an attempt that adds to a run, finished or not; what it records replaces whole epochs.
 
-        The machine on record stays the one that trained. A process that just died may hold the run a little longer.
+        The machine on record, the time and the state stay those of the training until `finish` says another. A process
+        that just died may hold the run a little longer.
 
         Raises:
             StoreError: there is no run, or another process writes it.
         """
-        return cls._reopen(run_folder, None, may_be_finished=True, wait_s=AMEND_WAIT_S)
+        return cls._again(run_folder, _lock(run_folder, AMEND_WAIT_S), None, may_be_finished=True, trains=False)
 
     @classmethod
-    def _reopen(cls, run_folder: Path, facts: Facts | None, *, may_be_finished: bool, wait_s: float = 0.5) -> RunWriter:
-        if not reading.is_run(run_folder):
-            raise StoreError(f"only a run can be resumed, but {run_folder} holds no {reading.RUN_FILE}")
-        lock = FolderLock(run_folder, wait_s=wait_s).acquire()
-        return cls._again(run_folder, lock, facts, may_be_finished=may_be_finished)
-
-    @classmethod
-    def _again(cls, folder: Path, lock: FolderLock, facts: Facts | None, *, may_be_finished: bool) -> RunWriter:
+    def _again(
+        cls, folder: Path, lock: FolderLock, facts: Facts | None, *, may_be_finished: bool, trains: bool = True
+    ) -> RunWriter:
         try:
             row = reading.read_row(folder / reading.RUN_FILE, "runs")
             if row["state"] == "finished" and not may_be_finished:
                 raise StoreError(f"only an unfinished run can be resumed, but {folder.name} is finished")
             remove_leftovers(folder)
-            row |= (_machine(facts) if facts else {}) | {"attempt": _next_attempt(folder, row["attempt"])}
-            writer = cls(folder, lock, row | {"state": "running", "error_type": None, "error": None})
+            writer = cls(folder, lock, row | {"attempt": _next_attempt(folder, row["attempt"])})
+            if trains:
+                writer._row |= _machine(facts or Facts()) | {"state": "running", "error_type": None, "error": None}
+            else:
+                writer.stop_clock()
             writer._write_row()
         except BaseException:
             lock.release()
@@ -200,8 +199,15 @@ class RunWriter(RecordWriter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._row["state"] == "running":
-            self.finish("failed" if isinstance(error, Exception) else "interrupted", error)
+            goes_on = isinstance(error, WorkerDiedError) or not isinstance(error, Exception)
+            self.finish("interrupted" if goes_on else "failed", error)
         self.close()
+
+
+def _lock(run_folder: Path, wait_s: float) -> FolderLock:
+    if not reading.is_run(run_folder):
+        raise StoreError(f"only a run can be resumed, but {run_folder} holds no {reading.RUN_FILE}")
+    return FolderLock(run_folder, wait_s=wait_s).acquire()
 
 
 def _claim_run(root: Path, spec: RunSpec) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +23,15 @@ from mcl_ray.results.record import RecordWriter
 from mcl_ray.results.schema import SweepState
 from mcl_ray.spec import RunSpec
 
+TOUCHES_EVERY_S = 5.0
+
 
 class SweepWriter(RecordWriter):
     """Writes one sweep's record, and holds the sweep's folder; its runs are written by `RunWriter`s in that folder."""
 
     def __init__(self, folder: Path, lock: FolderLock, row: dict[str, Any]) -> None:
         super().__init__(folder, lock, reading.SWEEP_FILE, "sweeps", row)
+        self._touched = time.monotonic()
 
     @classmethod
     def create(
@@ -95,6 +99,12 @@ class SweepWriter(RecordWriter):
     def sweep_id(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    def touch(self) -> None:
+        """Records the time spent so far, now and then: what a killed sweep spent counts against its limit."""
+        if time.monotonic() - self._touched >= TOUCHES_EVERY_S:
+            self._touched = time.monotonic()
+            self._write_row()
 
     def record_best(self, run_id: str, spec: RunSpec) -> None:
         """Keeps the best run so far, and its spec as a file that can be trained as it is."""

@@ -34,10 +34,6 @@ LOST_WORKER_SIGNS = ("connection reset by peer", "connection closed by peer", "b
 _log = logging.getLogger(__name__)
 
 
-class EarlyStop(Exception):  # noqa: N818 -- not an error: whoever is told of an epoch may end the run with it
-    """Raised by a report to end the run after this epoch; the run is recorded as stopped."""
-
-
 def run_epochs(
     spec: RunSpec,
     dataset: Dataset,
@@ -94,16 +90,12 @@ def train_run(
 
     Raises:
         TrainingError: the run cannot go on; recorded as failed.
-        EarlyStop: `report` raised it; the run is recorded as stopped.
     """
     run = run_epochs(spec, dataset, environment, writer, heartbeat)
     try:
         for told in run:
             if report is not None:
                 report(*told)
-    except EarlyStop:
-        run.close()
-        raise
     except BaseException as error:
         run.throw(error)
 

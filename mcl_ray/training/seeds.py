@@ -6,6 +6,7 @@ What a run is, is `run.py`; what the seeds' figures amount to is `mcl_ray.result
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 
 from mcl_ray.errors import MclError, TrainingError
 from mcl_ray.results.score import enough
@@ -18,7 +19,7 @@ def in_step(runs: Sequence[RunInSteps]) -> Generator[list[Told], None, None]:
     """Yield what every living run tells of an epoch, once all of them have finished it.
 
     Runs that are ahead, since they resume from a later epoch, wait for the others. A run that fails is left out while
-    more than half of the runs live. Closing this generator stops the runs.
+    more than half of the runs live. Closing this generator stops the runs; an error that is none of ours ends them all.
 
     Raises:
         MclError: the only run failed, or half of the runs.
@@ -34,6 +35,13 @@ def in_step(runs: Sequence[RunInSteps]) -> Generator[list[Told], None, None]:
                 return
             epoch = told[0].report.epoch
             yield told
+    except MclError:
+        raise
+    except Exception as error:
+        for run in living:
+            with suppress(type(error), StopIteration):
+                run.throw(error)
+        raise
     finally:
         for run in living:
             run.close()

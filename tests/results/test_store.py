@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from results_synthetic import FACTS, SweepSpec, epoch_rows, spec, write_run
 
-from mcl_ray.errors import StoreError
+from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results import schema
 from mcl_ray.results.store import (
     EpochRow,
@@ -24,6 +24,7 @@ from mcl_ray.results.store import (
     read_runs,
     read_spec,
     read_sweeps,
+    state_of,
 )
 
 WRITES_FOREVER = """
@@ -271,3 +272,25 @@ def test_reading_starts_no_threads_since_a_process_that_ends_while_they_start_is
         [sys.executable, "-c", READS_AND_COUNTS_THREADS, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "0\n"
+
+
+def test_a_run_that_is_amended_keeps_its_state_and_its_time(tmp_path):
+    with RunWriter.create(tmp_path, spec()) as writer:
+        writer.record_epoch(1, value(50.0))
+        writer.finish("stopped")
+    (before,) = read_runs(tmp_path).to_pylist()
+    writer = RunWriter.amend(writer.folder)
+    assert state_of(writer.folder) == "stopped", "were it killed now"
+    time.sleep(0.1)
+    writer.record_epoch(1, value(60.0))
+    writer.finish("stopped")
+    (after,) = read_runs(tmp_path).to_pylist()
+    assert after["state"] == "stopped"
+    assert after["wall_time_s"] == pytest.approx(before["wall_time_s"], abs=0.05)
+
+
+def test_a_run_that_lost_its_workers_is_to_go_on(tmp_path):
+    with pytest.raises(WorkerDiedError), RunWriter.create(tmp_path, spec()):
+        raise WorkerDiedError("lost")
+    (row,) = read_runs(tmp_path).to_pylist()
+    assert (row["state"], row["error_type"]) == ("interrupted", "WorkerDiedError")

@@ -56,7 +56,8 @@ def test_the_score_is_that_of_the_seeds_that_live_while_they_are_more_than_half(
     trial = read(tmp_path, asked)["0000"]
     assert trial.state == "finished"
     assert trial.score == 55.0 - 50**0.5
-    assert trial.costs == {"parameters": 150.0}
+    assert trial.costs["parameters"] == 150.0
+    assert (trial.std, trial.n) == (50**0.5, 2)
     write(tmp_path, asked, "0000", 1, [20.0], "failed")
     assert read(tmp_path, asked)["0000"].state == "failed"
 

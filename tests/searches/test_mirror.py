@@ -9,9 +9,8 @@ from tests.searches.known import sweep, trial
 class TuneTrial:
     """What a listener is given of Tune's trial."""
 
-    def __init__(self, number, **result):
+    def __init__(self, number):
         self.config = {"losses.alpha": number / 100, "cohort.size": 2, "trial": f"{number:04d}"}
-        self.last_result = result
 
 
 def mirrored(folder):
@@ -20,7 +19,7 @@ def mirrored(folder):
 
 
 def tell(mirror, event, number, **result):
-    mirror(event, TuneTrial(number, **result), [])
+    mirror(event, TuneTrial(number), result)
 
 
 def test_trials_appear_as_they_happen(tmp_path):

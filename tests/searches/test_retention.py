@@ -7,8 +7,12 @@ from trainables.configuration import TrialJob
 class TuneTrial:
     """What a listener is given of Tune's trial."""
 
-    def __init__(self, number, **result):
-        self.config, self.last_result = {"trial": f"{number:04d}"}, result
+    def __init__(self, number):
+        self.config = {"trial": f"{number:04d}"}
+
+
+def tell(retention, event, number, **result):
+    retention(event, TuneTrial(number), result)
 
 
 def job_in(folder):
@@ -36,14 +40,14 @@ def test_the_best_keep_their_checkpoints_and_the_others_their_records(tmp_path):
             (job.folder_of({"trial": f"{number:04d}"}, repeat) / "checkpoints").mkdir(parents=True)
     retention = Retention(job, 2, 3, [trial(0, scores=(1.0, 2.0, 50.0)), trial(1, "failed", ())])
     assert kept(tmp_path) == ["0000", "0001", "0002", "0003", "0004", "0005"]
-    retention("reported", TuneTrial(2, epoch=1, score=99.0), [])
-    retention("completed", TuneTrial(2, epoch=3, score=60.0), [])
+    tell(retention, "reported", 2, epoch=1, score=99.0)
+    tell(retention, "completed", 2, epoch=3, score=60.0)
     assert kept(tmp_path) == ["0000", "0002", "0003", "0004", "0005"], "the failed one goes first"
-    retention("completed", TuneTrial(3, epoch=1, score=60.0), [])
+    tell(retention, "completed", 3, epoch=1, score=60.0)
     assert kept(tmp_path) == ["0002", "0003", "0004", "0005"]
-    retention("completed", TuneTrial(4, epoch=3, score=60.0), [])
+    tell(retention, "completed", 4, epoch=3, score=60.0)
     assert kept(tmp_path) == ["0002", "0004", "0005"], "of equal scores, one that was stopped early goes first"
-    retention("completed", TuneTrial(5, epoch=0, failed="why"), [])
+    tell(retention, "completed", 5, epoch=0, failed="why")
     assert kept(tmp_path) == ["0002", "0004"]
     assert len(list(tmp_path.glob("runs/*"))) == 12
 
@@ -51,5 +55,5 @@ def test_the_best_keep_their_checkpoints_and_the_others_their_records(tmp_path):
 def test_without_a_bound_everything_stays(tmp_path):
     job = job_in(tmp_path)
     (job.folder_of({"trial": "0000"}, 0) / "checkpoints").mkdir(parents=True)
-    Retention(job, None, 3, [])("completed", TuneTrial(0, epoch=0, failed="why"), [])
+    tell(Retention(job, None, 3, []), "completed", 0, epoch=0, failed="why")
     assert kept(tmp_path) == ["0000"]

@@ -44,7 +44,7 @@ def test_the_sampler_knows_every_trial_that_ended_with_its_values(tmp_path):
 
 
 def test_a_warm_start_tells_of_trials_inside_the_space_and_leaves_ids_alone(tmp_path):
-    warm = [trial(7), trial(8, size=9), trial(9, "failed", ())]
+    warm = [trial(7), trial(8, size=9), trial(9, "failed", ()), trial(10, "unfinished")]
     study = Study(sweep(), tmp_path, [], warm)
     assert [kept.value for kept in study._study.trials if kept.state.is_finished()] == [70.0]
     assert [point["trial"] for point in proposals(study, 2)] == ["0000", "0001"]

@@ -12,7 +12,7 @@ from mcl_ray.overrides import parse, replace
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder
-from mcl_ray.training.run import EarlyStop, out_of_memory_is_typed, run_epochs, score_test_split, train_run
+from mcl_ray.training.run import out_of_memory_is_typed, run_epochs, score_test_split, train_run
 
 
 @pytest.fixture
@@ -46,17 +46,6 @@ def test_every_epoch_is_on_disk_before_it_is_reported(tmp_path, one_thread):
     train(small(), one_thread, tmp_path, report)
     assert seen == [(1, 1, True), (2, 2, True)]
     assert recorded(tmp_path) == ("finished", None, 2)
-
-
-@pytest.mark.parametrize(("stop_at", "state"), [(1, "stopped"), (2, "finished")])
-def test_a_report_can_end_the_run(tmp_path, one_thread, stop_at, state):
-    def report(epoch, _):
-        if epoch.epoch == stop_at:
-            raise EarlyStop
-
-    with pytest.raises(EarlyStop):
-        train(small(), one_thread, tmp_path, report)
-    assert recorded(tmp_path) == (state, None, stop_at)
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,28 @@ def test_closing_stops_every_seed():
     next(run)
     run.close()
     assert all(seed.was_closed and seed.epochs == [1] for seed in seeds)
+
+
+class Broken(Seed):
+    """Fails with an error that is none of ours, and notes what it is told at its end."""
+
+    def __iter__(self):
+        yield Told(EpochReport(epoch=1, rows=[]), None)
+        raise RuntimeError("of torch")
+
+
+def test_an_error_of_somebody_else_ends_every_seed_as_failed():
+    ends = []
+
+    def living():
+        try:
+            yield from Seed()
+        except BaseException as error:
+            ends.append(type(error))
+            raise
+
+    run = in_step([living(), iter(Broken()), living()])
+    next(run)
+    with pytest.raises(RuntimeError, match="of torch"):
+        next(run)
+    assert ends == [RuntimeError, RuntimeError]

@@ -1,0 +1,21 @@
+from types import SimpleNamespace
+
+from mcl_ray.errors import StoreError
+from searches.relay import Relay, listening
+
+
+def test_what_was_just_reported_is_told_and_a_listener_that_cannot_write_is_passed_over(caplog):
+    heard = []
+
+    def full_disk(event, trial, result):
+        raise StoreError("no space left")
+
+    def listen(event, trial, result):
+        heard.append((event, result))
+
+    trial = SimpleNamespace(trial_id="t", last_result={"epoch": 1})  # as Tune has it while it tells of the second
+    with listening(full_disk, listen):
+        Relay().on_trial_result(0, [], trial, {"epoch": 2})
+        Relay().on_trial_complete(0, [], trial)
+    assert heard == [("reported", {"epoch": 2}), ("completed", {"epoch": 1})]
+    assert "no space left" in caplog.text
