@@ -16,15 +16,16 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainables.cluster import Resources, connect  # isort: skip -- sets Ray's environment
 from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-import trainables.cluster  # noqa: F401  # sets Ray's environment
 from mcl_ray import recipes
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
@@ -36,7 +37,6 @@ from mcl_ray.training.run import machine_facts, run_epochs
 from searches.engine import Engine
 from searches.relay import Relay, listening
 from searches.spec import SweepSpec
-from trainables.cluster import Resources, connect
 
 SEARCHED = "losses.alpha"
 SECONDS = "epoch_time_s"
@@ -55,7 +55,7 @@ class Clock:
     def __init__(self, folder: Path) -> None:
         self.folder, self.started, self.reported = folder, time.perf_counter(), list[float]()
 
-    def __call__(self, event: str, trial: Trial, trials: list[Trial]) -> None:
+    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
         """Every trial reports once: it has one epoch."""
         if event == "completed":
             self.reported.append(time.perf_counter())
@@ -75,16 +75,16 @@ def ours(trials: int, folder: Path) -> Cost:
     run = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1})
     space = {SEARCHED: {"kind": "float", "low": 0.0, "high": 1.0}}
     tree = {"run": run, "space": space, "trials": trials, "scheduler": {"kind": "none"}, "sampler": {"kind": "random"}}
+    clock = Clock(folder)
     engine = Engine(
         sweep=validate(SweepSpec, tree),
         environment=_environment(folder),
         resources=Resources(cpus=_cores()),
         folder=folder,
+        listener=clock,
         console=Console(quiet=True),
     )
-    clock = Clock(folder)
-    with listening(clock):
-        engine.run([], [], None)
+    engine.run([], [], None)
     return clock.cost()
 
 

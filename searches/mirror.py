@@ -20,6 +20,7 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.experiment import Trial
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from mcl_ray.errors import StoreError
 from searches.convert import to_distributions, to_params
@@ -142,7 +143,8 @@ def open_storage(url: str) -> BaseStorage:
     """
     waiting = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {}
     try:
-        return RDBStorage(url, engine_kwargs=waiting)
+        # Trials end minutes or hours apart: no connection is kept open, to be found dead then.
+        return RDBStorage(url, engine_kwargs={"poolclass": NullPool} | waiting)
     except (ImportError, OptunaError, SQLAlchemyError) as error:
         reason = str(error).splitlines()[0]
         raise StoreError(f"the study's database must answer, but {_shown(url)} does not: {reason}") from error
