@@ -65,7 +65,10 @@ def train(cwd: Path, *words: str) -> list[tuple[int, str, str]]:
     ("words", "rule"),
     [
         (("alhpa=1",), "unknown field 'alhpa'; did you mean 'alpha'?"),
-        (("batch.size=12",), "% workers == 0 must hold, but got size=12, per_class=4, workers=2; "),
+        (
+            ("batch.size=4",),
+            "workers <= batch.size / batch.per_class must hold, but got size=4, per_class=4, workers=2; ",
+        ),
     ],
 )
 def test_bad_input_ends_all_and_the_first_says_why(words, rule, tmp_path):

@@ -137,7 +137,11 @@ def test_a_flipped_byte_is_damage(write_archive: WriteArchive) -> None:
         load_cifar(archive, "off")
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", gzip.compress(b""), gzip.compress(b"x" * 5000), bytes(2000)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"nothing", gzip.compress(b""), gzip.compress(b"x" * 5000), bytes(2000)],
+    ids=["empty", "words", "gzip of nothing", "gzip of words", "zeros"],
+)
 def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "cifar-100-python.tar.gz"
     path.write_bytes(content)
