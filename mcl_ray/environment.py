@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcl_ray.errors import UserError
+from mcl_ray.remote import Uri, cache_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +15,10 @@ class Environment:
     """The place a run finds itself in."""
 
     results: Path = Path("results")
-    """Folder that holds every run and sweep."""
-    data: Path = Path("data")
+    """Folder that holds every run and sweep; with a store, this machine's copy of it."""
+    store: Uri | None = None
+    """Remote store that has every run and sweep, for machines that share no disk."""
+    data: Path | Uri = Path("data")
     """An archive, or the folder that holds it."""
     download: bool = False
     """Fetch the data set where it is missing and can be fetched."""
@@ -35,3 +38,12 @@ class Environment:
             raise UserError(f"a device is auto, cpu, cuda or one CUDA device as cuda:1, but got {self.device!r}")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads >= 1 must hold, but got {self.threads}")
+
+    def here(self) -> Environment:
+        """The same on the machine of this process, whose copy of the store may lie elsewhere."""
+        return self if self.store is None else replace(self, results=copy_folder(self.store))
+
+
+def copy_folder(store: Uri) -> Path:
+    """Where this machine has its copy of a store."""
+    return cache_folder("stores", store)

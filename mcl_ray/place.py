@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcl_ray.environment import Environment
+from mcl_ray.environment import Environment, copy_folder
 from mcl_ray.errors import SpecError
+from mcl_ray.remote import Uri
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """An environment, and what of Ray is in it."""
 
-    results: Path = Environment.results
-    """Folder that holds every run and sweep."""
-    data: Path = Environment.data
-    """The data set's archive, or the folder that holds it."""
+    results: Uri | Path = Environment.results
+    """Folder that holds every run and sweep, or s3://bucket/prefix."""
+    data: Uri | Path = Environment.data
+    """The data set's archive, or the folder that holds it; either may be s3://bucket/prefix."""
     device: str = Environment.device
     """auto, cpu, cuda, or one CUDA device as cuda:1, which workers cannot have: Ray deals them out."""
     workers: str | None = None
@@ -44,12 +45,16 @@ class Place:
 
     def environment(self, *, download: bool = False) -> Environment:
         """The place as a worker on Ray finds it, wherever that may be."""
+        there = self.alone(download=download, threads=self.cpus_per_worker)
+        data = there.data if isinstance(there.data, Uri) else there.data.absolute()
+        return replace(there, results=there.results.absolute(), data=data)
+
+    def alone(self, *, download: bool = False, threads: int | None = None) -> Environment:
+        """The place as a process without Ray finds it."""
+        store = self.results if isinstance(self.results, Uri) else None
+        results = copy_folder(self.results) if isinstance(self.results, Uri) else self.results
         return Environment(
-            results=self.results.absolute(),
-            data=self.data.absolute(),
-            download=download,
-            device=self.device,
-            threads=self.cpus_per_worker,
+            results=results, store=store, data=self.data, download=download, device=self.device, threads=threads
         )
 
     def check(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -14,6 +15,7 @@ from mcl_ray.data.sampling import ClassBalancedSampler, check_batches
 from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.recipes import to_yaml
+from mcl_ray.remote import Uri
 from mcl_ray.spec import RunSpec
 
 BYTES_PER_PARAMETER = 8
@@ -54,7 +56,7 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
         DataError: the data set is there, but damaged or not what its checksum says.
     """
     entry = DATASETS[spec.data.source]
-    if spec.data.source == "digits" or cifar.is_present(environment.data):
+    if spec.data.source == "digits" or _is_present(environment.data):
         dataset = dataset_for(spec, environment.data)
         check_batches(np.bincount(dataset.train.labels), spec.batch, workers[1])
         data, images, classes = "as it is here", len(dataset.train), dataset.num_classes
@@ -83,6 +85,11 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
         state_bytes=memory.state,
         activation_bytes=memory.activations,
     )
+
+
+def _is_present(data: Path | Uri) -> bool:
+    """What is in a store, is asked for when it is read."""
+    return isinstance(data, Uri) or cifar.is_present(data)
 
 
 def print_run_plan(

@@ -8,20 +8,24 @@ from rich.console import RenderableType
 
 from mcl_ray import doors
 from mcl_ray.errors import StoreError
+from mcl_ray.remote import Uri
 
 
-def report(path: Path, /) -> None:
+def report(path: Uri | Path, /) -> None:
     """Print the ranking or the run's figures, and write plots and a page.
 
     Args:
-        path: The folder of a run or of a sweep, or a whole results folder.
+        path: The folder of a run or of a sweep, or a whole results folder; or s3://bucket/prefix of either.
     """
+    from mcl_ray.results.copies import copy_at, push, shown
     from mcl_ray.results.reading import run_folders, sweep_folders
 
+    if isinstance(path, Uri):
+        path = copy_at(path)
     sweeps = sweep_folders(path)
     alone = [run for run in run_folders(path) if not any(run.is_relative_to(sweep) for sweep in sweeps)]
     if not (sweeps or alone):
-        raise StoreError(f"a report needs a run or a sweep, but {path} holds none yet")
+        raise StoreError(f"a report needs a run or a sweep, but {shown(path)} holds none yet")
     told = [part for folder in sweeps for part in _sweep(folder)] + [_run(folder) for folder in alone]
 
     from mcl_ray.results.report import write_report
@@ -30,8 +34,10 @@ def report(path: Path, /) -> None:
     console = doors.stdout()
     for part in told:
         console.print(part)
-    for file in write_report(path, importances):
-        console.print(f"wrote {file}", soft_wrap=True)
+    files = write_report(path, importances)
+    push(files)
+    for file in files:
+        console.print(f"wrote {shown(file)}", soft_wrap=True)
 
 
 def _sweep(folder: Path) -> list[RenderableType]:

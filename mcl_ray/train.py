@@ -7,6 +7,7 @@ Several workers share it, each with its part of every batch: on Ray with `--work
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +51,7 @@ def train(
     spec = replace(recipes.load(name), parse(RunSpec, overrides))
     worker = launch()
     workers = _check(place, threads, worker)
-    environment = Environment(
-        results=place.results, data=place.data, download=download, device=place.device, threads=threads
-    )
+    environment = place.alone(download=download, threads=threads)
     if dry_run:
         if worker.rank == 0:
             from mcl_ray.plan import print_run_plan
@@ -91,9 +90,9 @@ def _check(place: Place, threads: int | None, worker: Launch) -> tuple[int, int]
 
 def _alone(spec: RunSpec, environment: Environment, _: Launch, *, resume: bool) -> None:
     from mcl_ray.data.source import dataset_for
-    from mcl_ray.results.store import check_writable
+    from mcl_ray.results.store import open_results
 
-    check_writable(environment.results)
+    open_results(environment)
     dataset = dataset_for(spec, environment.data, download=environment.download)
     writer = _resumed(spec, dataset, environment) if resume else _new(spec, environment)
     if writer is not None:
@@ -102,9 +101,9 @@ def _alone(spec: RunSpec, environment: Environment, _: Launch, *, resume: bool) 
 
 def _on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: bool) -> None:
     """As `_alone`, with the loop in workers that Ray starts, and starts again when one dies."""
-    from mcl_ray.results.store import check_writable
+    from mcl_ray.results.store import open_results
 
-    check_writable(environment.results)
+    open_results(environment)
     workers = place.group or (1, 1)
     dataset = _dataset(spec, environment, workers[1])
     folder = _unfinished(spec, dataset, environment) if resume else None
@@ -123,7 +122,7 @@ def _on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: bo
 def _together(spec: RunSpec, environment: Environment, worker: Launch, *, resume: bool) -> None:
     """As `_alone`, with the folder and the console left to the first worker; what one cannot do ends all."""
     from mcl_ray.distributed import from_first, group, together
-    from mcl_ray.results.store import check_writable
+    from mcl_ray.results.store import open_results
     from mcl_ray.training.placement import choose_device
     from mcl_ray.training.run import train_run
 
@@ -135,7 +134,7 @@ def _together(spec: RunSpec, environment: Environment, worker: Launch, *, resume
         return _resumed(spec, dataset, environment) if resume else _new(spec, environment)
 
     with group(worker.rank, worker.world_size, choose_device(environment.device)), own_errors_aloud(worker.rank):
-        from_first(lambda: check_writable(environment.results))
+        from_first(lambda: open_results(environment))
         if environment.download:  # one worker on each machine fetches, for all of it
             together(lambda: _dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None)
         dataset = together(lambda: _dataset(spec, dataclasses.replace(environment, download=False), worker.world_size))
@@ -180,27 +179,32 @@ def _resumed(spec: RunSpec, dataset: Dataset, environment: Environment) -> RunWr
 
 def _unfinished(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path | None:
     """The newest run of this spec, to go on with; None, said aloud, if it is finished."""
+    from mcl_ray.results import copies
     from mcl_ray.results.store import find_run, is_finished
 
+    runs = environment.results / "runs"
+    copies.fetch(runs, only=lambda run: spec.digest in run)
     folder = find_run(environment.results, spec)
     if folder is None:
-        runs = environment.results / "runs"
-        raise StoreError(f"only a run that was begun can be resumed, but {runs} has none of spec {spec.digest}")
+        runs_shown = copies.shown(runs)
+        raise StoreError(f"only a run that was begun can be resumed, but {runs_shown} has none of spec {spec.digest}")
     if is_finished(folder):
-        doors.stdout().print(f"nothing left to do: {folder} is finished", soft_wrap=True)
+        doors.stdout().print(f"nothing left to do: {copies.shown(folder)} is finished", soft_wrap=True)
         return None
     from mcl_ray.training.run import check_resumable
 
+    copies.fetch(folder, checkpoints=True)
     check_resumable(spec, dataset, folder / "checkpoints")
     return folder
 
 
 def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> None:
     from mcl_ray.progress import RunProgress
+    from mcl_ray.results.copies import shown
     from mcl_ray.training.run import train_run
 
     console = doors.stdout()
-    console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {writer.folder}", soft_wrap=True)
+    console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {shown(writer.folder)}", soft_wrap=True)
     with _hint_at_resume(console), RunProgress(spec, console) as progress:
         train_run(spec, dataset, environment, writer, progress.epoch, progress.step)
     _print_summary(writer.folder, console)
@@ -217,13 +221,15 @@ def _hint_at_resume(console: Console) -> Iterator[None]:
 
 
 def _print_summary(folder: Path, console: Console) -> None:
+    from mcl_ray.results.copies import fetch, shown
     from mcl_ray.results.store import read_epochs, read_runs
     from mcl_ray.results.tables import summary
     from mcl_ray.results.text import summary_table
 
+    fetch(folder)
     console.print(summary_table(summary(read_runs(folder), read_epochs(folder))))
-    console.print(f"figures and checkpoints: {folder}", soft_wrap=True)
-    console.print(f"plots: python -m mcl_ray.report {folder}", soft_wrap=True)
+    console.print(f"figures and checkpoints: {shown(folder)}", soft_wrap=True)
+    console.print(f"plots: {shlex.join(['python', '-m', 'mcl_ray.report', shown(folder)])}", soft_wrap=True)
 
 
 if __name__ == "__main__":

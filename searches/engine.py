@@ -6,7 +6,6 @@ asked for the trials that are left. Nothing here schedules anything.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from trainables.cluster import Resources, bundle, connect, fits  # isort: skip -
 from ray import tune
 
 from mcl_ray.environment import Environment
+from mcl_ray.results.copies import ray_storage, remove
 from searches.convert import to_scheduler
 from searches.history import KnownTrial
 from searches.ledger import Ledger
@@ -76,12 +76,13 @@ class Engine:
         retention = Retention(job, self.sweep.keep_checkpoints, self.sweep.run.schedule.epochs, ended)
         progress = SweepProgress(self.sweep, self.console, ended, time_left_s)
         with Mirror(self.sweep, self.folder, known) as mirror, connect(self.address, self.console):
-            check_shared(self.folder, [] if self.sweep.run.data.source == "digits" else [self.environment.data])
+            data = [] if self.sweep.run.data.source == "digits" else [self.environment.data]
+            check_shared(self.environment, self.folder, data)
             tuner = self._tuner(job, study, known, left, time_left_s)
             with progress, listening(ledger, study, mirror, retention, progress, self.listener):
                 tuner.fit()
             ledger.close()
-        shutil.rmtree(self.folder / TUNE_FOLDER, ignore_errors=True)
+        remove([self.folder / TUNE_FOLDER])
         out_of_time = time_left_s is not None and progress.elapsed_s >= time_left_s
         return out_of_time or ledger.num_ended == left
 
@@ -115,7 +116,7 @@ class Engine:
             ),
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
-                storage_path=str(self.folder),
+                **ray_storage(self.folder),
                 callbacks=[Relay()],
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 verbose=0,

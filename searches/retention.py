@@ -6,12 +6,12 @@ Figures and records always stay.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial
 
+from mcl_ray.results.copies import remove
 from searches.history import KnownTrial
 from searches.ledger import failure
 from trainables.configuration import EPOCH, SCORE, TRIAL, TrialJob
@@ -23,6 +23,7 @@ class Retention:
     def __init__(self, job: TrialJob, kept: int | None, epochs: int, ended: Sequence[KnownTrial]) -> None:
         self._job, self._kept, self._epochs = job, kept, epochs
         self._places = {trial.trial_id: _place(trial.score, trial.state == "finished") for trial in ended}
+        self._gone: set[str] = set()
         self._trim()
 
     def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
@@ -37,9 +38,13 @@ class Retention:
         if self._kept is None:
             return
         best_first = sorted(self._places, key=lambda trial_id: (self._places[trial_id], trial_id))
-        for trial_id in best_first[self._kept :]:
-            for repeat in range(self._job.repeats):
-                shutil.rmtree(self._job.folder_of({TRIAL: trial_id}, repeat) / "checkpoints", ignore_errors=True)
+        superfluous = [trial_id for trial_id in best_first[self._kept :] if trial_id not in self._gone]
+        remove(
+            self._job.folder_of({TRIAL: trial_id}, repeat) / "checkpoints"
+            for trial_id in superfluous
+            for repeat in range(self._job.repeats)
+        )
+        self._gone.update(superfluous)
 
 
 def _place(score: float | None, finished: bool) -> tuple[float, bool]:

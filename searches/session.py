@@ -19,12 +19,13 @@ from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.overrides import replace, validate
 from mcl_ray.place import Place
+from mcl_ray.results import copies
 from mcl_ray.results.store import (
     RunWriter,
     SweepWriter,
-    check_writable,
     ensure_writable,
     find_sweep,
+    open_results,
     read_sweeps,
     state_of,
     wait_for_orphans,
@@ -61,7 +62,7 @@ class SweepSession:
             UserError: the data, the results folder or the study's database cannot serve; nothing has been written.
         """
         self.place.check()
-        check_writable(self.environment.results)
+        open_results(self.environment)
         dataset = dataset_for(sweep.run, self.environment.data, download=self.environment.download)
         self._check_batches(sweep, dataset)
         self._warm_trials(sweep)
@@ -100,7 +101,7 @@ class SweepSession:
             StoreError: there is no such sweep, it is finished and asked for no more, or another process runs it.
             SpecError: the change does more than add, or the workers are more than a batch can feed.
         """
-        folder = find_sweep(self.environment.results, sweep_id)
+        folder = self._open(sweep_id)
         (row,) = read_sweeps(folder).to_pylist()
         before = validate(SweepSpec, json.loads(row["spec"]))
         sweep = change(before)
@@ -117,7 +118,7 @@ class SweepSession:
             self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left")
             return
         if row["state"] == "finished" and sweep == before and not left:
-            self.console.print(f"nothing left to do: {folder} is finished", soft_wrap=True)
+            self.console.print(f"nothing left to do: {copies.shown(folder)} is finished", soft_wrap=True)
             return
         self.place.check()
         dataset = dataset_for(sweep.run, self.environment.data, download=self.environment.download)
@@ -128,6 +129,19 @@ class SweepSession:
             if retry:
                 self._take_up_again(folder, failed)
             self._run(sweep, dataset, writer, spent_s=row["wall_time_s"])
+
+    def _open(self, sweep_id: str) -> Path:
+        """The folder of a sweep that is to go on, with its records as the store has them, if there is one."""
+        if self.environment.store is not None:
+            open_results(self.environment)
+        return self._find(sweep_id)
+
+    def _find(self, sweep_id: str) -> Path:
+        results = self.environment.results
+        copies.fetch(results / "sweeps", only=copies.is_of_sweep)
+        folder = find_sweep(results, sweep_id)
+        copies.fetch(folder)
+        return folder
 
     def print_plan(self, sweep: SweepSpec) -> None:
         """Print the resolved search and what it would do."""
@@ -177,7 +191,7 @@ class SweepSession:
         """
         trials: list[KnownTrial] = []
         for earlier in sweep.warm_start:
-            folder = find_sweep(self.environment.results, earlier)
+            folder = self._find(earlier)
             (row,) = read_sweeps(folder).to_pylist()
             before = validate(SweepSpec, json.loads(row["spec"]))
             _check_comparable(sweep, before, folder.name)
@@ -185,7 +199,9 @@ class SweepSession:
         return trials
 
     def _run(self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter, spent_s: float = 0.0) -> None:
-        self.console.print(f"sweep {writer.sweep_id}: {sweep.trials} trials, in {writer.folder}", soft_wrap=True)
+        self.console.print(
+            f"sweep {writer.sweep_id}: {sweep.trials} trials, in {copies.shown(writer.folder)}", soft_wrap=True
+        )
         known = read_trials(writer.folder, sweep)
         left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - spent_s)
         self.console.print("starting Ray (about 10 s)")

@@ -11,6 +11,7 @@ from rich.console import Console
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.environment import Environment
 from mcl_ray.errors import TrainingError
+from mcl_ray.results.copies import fetch, shown
 from mcl_ray.results.reading import BEST_FILE
 from mcl_ray.results.report import write_report
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
@@ -29,6 +30,7 @@ def conclude(
     Raises:
         TrainingError: no trial has a score.
     """
+    fetch(writer.folder)
     rows = _ranking(sweep, writer.folder)
     console.print(ranking_table(rows, sweep.objective, "max", sweep.scoring))
     if sweep.costs:
@@ -37,22 +39,23 @@ def conclude(
     if best is None:
         reasons = {row.reason for row in rows if row.reason}
         raise TrainingError(
-            f"no trial of {writer.folder} has a score for {sweep.objective}: {'; '.join(sorted(reasons))}"
+            f"no trial of {shown(writer.folder)} has a score for {sweep.objective}: {'; '.join(sorted(reasons))}"
         )
     told = [score_on_test(writer.folder / "runs" / run_id, dataset, environment) for run_id in best.run_ids]
     writer.record_best(best.run_ids[0], sweep.best_run(dict(best.searched)))
     console.print(f"best: {', '.join(best.run_ids)}\ntest top-1, read once, for the best alone: {_test_figures(told)}")
     files = write_report(writer.folder, importances)
     console.print(f"best spec: python -m mcl_ray.train {_here(writer.folder / BEST_FILE)}", soft_wrap=True)
-    console.print(f"results:   {_here(writer.folder)} (Parquet)", soft_wrap=True)
+    console.print(f"results:   {_found_at(writer.folder)} (Parquet)", soft_wrap=True)
     for file in files:
-        console.print(f"report:    {_here(file)}", soft_wrap=True)
+        console.print(f"report:    {_found_at(file)}", soft_wrap=True)
 
 
 def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> list[EpochRow]:
     """Score a run's newest checkpoint on the test split and add the figures to its last epoch."""
     from mcl_ray.training.run import score_test_split
 
+    fetch(folder, checkpoints=True)
     (row,) = read_runs(folder).to_pylist()
     spec = RunSpec.model_validate(json.loads(row["spec"]))
     epoch, scores = score_test_split(spec, dataset, environment, folder / "checkpoints")
@@ -86,3 +89,9 @@ def _ranking(sweep: SweepSpec, folder: Path) -> list[Ranked]:
 def _here(path: Path) -> Path:
     """As short as it can be said from the current folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _found_at(path: Path) -> str:
+    """In the store if it is there, else as short as it can be said."""
+    where = shown(path)
+    return str(_here(path)) if where == str(path) else where

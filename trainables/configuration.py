@@ -6,13 +6,14 @@ Where it is trained is `trial.py` (in the trial's own process) and `group.py` (i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from mcl_ray.environment import Environment
 from mcl_ray.errors import MclError, SpecError
+from mcl_ray.results.copies import fetch, make_copy
 from mcl_ray.results.score import Score
 from mcl_ray.results.store import Facts, RunWriter, has_ended, is_run, state_of
 from mcl_ray.spec import RunSpec
@@ -39,6 +40,13 @@ class TrialJob:
     """Columns of a run's record that are reported beside the score."""
     environment: Environment
 
+    def here(self) -> TrialJob:
+        """The same on the machine of this process, whose copy of a store may lie elsewhere."""
+        if self.environment.store is None:
+            return self
+        results = make_copy(self.environment.store)
+        return replace(self, environment=self.environment.here(), sweep=results / "sweeps" / self.sweep.name)
+
     def begin(self, config: Mapping[str, Any], facts: Facts | None) -> Iterator[tuple[RunSpec, RunWriter]]:
         """The runs of a trial, new ones or those that it began before it was lost; whoever takes a writer closes it.
 
@@ -59,8 +67,8 @@ class TrialJob:
             specs = self.runs_of(point_of(config))
         except SpecError:
             specs = [self.run] * self.repeats
-        for repeat, spec in enumerate(specs):
-            if not has_ended(self.folder_of(config, repeat)):
+        for folder, (repeat, spec) in zip(self._folders(config), enumerate(specs), strict=True):
+            if not has_ended(folder):
                 self._writer(config, spec, repeat, None).finish("failed", error)
 
     def record_interruption(self, config: Mapping[str, Any]) -> None:
@@ -88,7 +96,11 @@ class TrialJob:
                 RunWriter.amend(folder).finish("stopped")
 
     def _folders(self, config: Mapping[str, Any]) -> list[Path]:
-        return [self.folder_of(config, repeat) for repeat in range(self.repeats)]
+        """Of all runs of a trial, with their records as they are in a store by now, if there is one."""
+        folders = [self.folder_of(config, repeat) for repeat in range(self.repeats)]
+        for folder in folders:
+            fetch(folder)
+        return folders
 
     def folder_of(self, config: Mapping[str, Any], repeat: int) -> Path:
         """The folder of one run of a trial; its name is unique in the results folder, as the sweep's is."""

@@ -8,7 +8,6 @@ that was started again, maybe with fewer workers, goes on from them. What worker
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import ray.train.torch
 from ray.exceptions import RayActorError
 
 from mcl_ray.errors import MclError, TrainingError, WorkerDiedError
+from mcl_ray.results.copies import ray_storage, remove
 from trainables.worker import MetAlone
 
 # Ray Train reads these where it starts a group. Without the first, the dashboard knows of none. A group hands over one
@@ -72,7 +72,7 @@ class Group:
             ),
             run_config=train.RunConfig(
                 name=name,
-                storage_path=str(folder / RAY_FOLDER),
+                **ray_storage(folder / RAY_FOLDER),
                 callbacks=[_EndsAtOwnErrors()],
                 failure_config=train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),
             ),
@@ -82,7 +82,7 @@ class Group:
         except ray.train.TrainingFailedError as error:
             raise _reason(error) from error
         finally:
-            shutil.rmtree(folder / RAY_FOLDER / name, ignore_errors=True)
+            remove([folder / RAY_FOLDER / name])
 
 
 class _EndsAtOwnErrors(ray.train.UserCallback):

@@ -59,6 +59,7 @@ class GroupTrial(tune.Trainable):
         self._training.join(STOPS_WITHIN_S)
 
     def _train(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:
+        job = job.here()
         turnstile, name = self._turnstile, f"{job.sweep.name}-{config[TRIAL]}"
         try:
             group.train(partial(train_configuration, config, job, partial(_pass, turnstile)), job.sweep, name)

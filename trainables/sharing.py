@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mcl_ray.environment import Environment
 from mcl_ray.errors import DataError, StoreError, UserError
+from mcl_ray.remote import Uri, remote_at
 from mcl_ray.results.files import probe
 from trainables.cluster import alive_nodes
 
@@ -22,29 +25,30 @@ Sight = list[str] | int | None
 """What lies at a path: a folder's names, a file's size, or nothing."""
 
 
-def check_shared(results: Path, data: Sequence[Path]) -> None:
+def check_shared(environment: Environment, results: Path, data: Sequence[Path | Uri]) -> None:
     """Whether workers can be on any node: each must see the results folder, and the same data as is here.
 
     Args:
+        environment: Of the workers; with a store, that is what each node must be able to write.
         results: A folder, made if need be.
-        data: Files and folders that a worker reads.
+        data: Files, folders and objects of stores that a worker reads.
 
     Raises:
-        StoreError: a node does not see the results folder, or cannot write there.
+        StoreError: a node does not see the results folder or the store, or cannot write there.
         DataError: a node sees other data, or none.
         UserError: a node cannot be asked.
     """
     nodes = alive_nodes()
     if len(nodes) == 1:
         return
-    with probe(results) as sign:
+    with nullcontext(environment.store) if environment.store else probe(results) as sign:
         expected = [look(path) for path in data]
         answers = [(node, _ask(node, sign, data)) for node in nodes]
         for node, answer in answers:
             where = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
-            sees_results, sights = _answer(where, answer)
-            if not sees_results:
-                raise StoreError(f"every node must see and may write the results folder, but {where} not {results}")
+            why_not, sights = _answer(where, answer)
+            if why_not is not None:
+                raise StoreError(f"every node must see and may write the results, but {where} cannot: {why_not}")
             for path, here, there in zip(data, expected, sights, strict=True):
                 if here != there:
                     raise DataError(
@@ -53,37 +57,45 @@ def check_shared(results: Path, data: Sequence[Path]) -> None:
                     )
 
 
-def look(path: Path) -> Sight:
+def look(path: Path | Uri) -> Sight:
     """What lies at a path here."""
+    if isinstance(path, Uri):
+        return remote_at(path).size()
     if path.is_dir():
         return sorted(entry.name for entry in path.iterdir())
     return path.stat().st_size if path.exists() else None
 
 
-def _ask(node: dict[str, Any], sign: Path, data: Sequence[Path]) -> Any:
+def _ask(node: dict[str, Any], sign: Path | Uri, data: Sequence[Path | Uri]) -> Any:
     there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     return ray.remote(_report).options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(sign, data)
 
 
-def _report(sign: Path, data: Sequence[Path]) -> tuple[bool, list[Sight]]:
-    """Runs on a node: whether it sees the sign and may write beside it, and what it sees of the data."""
+def _report(sign: Path | Uri, data: Sequence[Path | Uri]) -> tuple[str | None, list[Sight]]:
+    """Runs on a node: why it cannot see the sign or write beside it, and what it sees of the data."""
+    try:
+        if isinstance(sign, Uri):
+            remote_at(sign).check_writable()
+        else:
+            _check_folder(sign)
+        return None, [look(path) for path in data]
+    except StoreError as error:
+        return str(error), []
+
+
+def _check_folder(sign: Path) -> None:
     deadline = time.monotonic() + SEEN_WITHIN_S
-    while not sign.exists() and time.monotonic() < deadline:
+    while not sign.exists():
+        if time.monotonic() >= deadline:
+            raise StoreError(f"it does not see {sign.parent}")
         time.sleep(0.1)
-    return sign.exists() and _can_write(sign.parent), [look(path) for path in data]
+    with probe(sign.parent):
+        pass
 
 
-def _can_write(folder: Path) -> bool:
+def _answer(where: str, answer: Any) -> tuple[str | None, list[Sight]]:
     try:
-        with probe(folder):
-            return True
-    except StoreError:
-        return False
-
-
-def _answer(where: str, answer: Any) -> tuple[bool, list[Sight]]:
-    try:
-        seen: tuple[bool, list[Sight]] = ray.get(answer, timeout=ANSWERS_WITHIN_S)
+        seen: tuple[str | None, list[Sight]] = ray.get(answer, timeout=ANSWERS_WITHIN_S)
     except ray.exceptions.RayError as error:  # it went away, or has not this program
         raise UserError(f"every node must be able to run this program, but {where} is not: {error}") from error
     return seen

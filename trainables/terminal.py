@@ -15,6 +15,7 @@ from rich.console import Console
 from mcl_ray.environment import Environment
 from mcl_ray.errors import MclError, StoreError
 from mcl_ray.progress import RunProgress
+from mcl_ray.results.copies import fetch, shown
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import EpochRow, RunWriter, is_run, read_epochs, read_runs
 from mcl_ray.spec import RunSpec
@@ -60,10 +61,10 @@ def train_on_ray(
     with connect(address, console):
         group = Group(fewest=fewest, most=most, bundle=bundle(resources, environment.device))
         fits(group.bundle, fewest, most)
-        check_shared(environment.results, [] if spec.data.source == "digits" else [environment.data])
+        check_shared(environment, environment.results, [] if spec.data.source == "digits" else [environment.data])
         if folder is None:
             folder = RunWriter.claim(environment.results, spec)
-        console.print(f"run {folder.name}, {group}, in {folder}", soft_wrap=True)
+        console.print(f"run {folder.name}, {group}, in {shown(folder)}", soft_wrap=True)
         train_in_group(spec, environment, group, folder, console)
     return folder
 
@@ -99,6 +100,7 @@ def train_in_group(spec: RunSpec, environment: Environment, group: Group, folder
 def _record(folder: Path, spec: RunSpec, error: BaseException) -> None:
     """Put on record how the run ended, which a worker that was killed could not."""
     state: RunState = "failed" if isinstance(error, MclError) else "interrupted"
+    fetch(folder)
     (row,) = read_runs(folder).to_pylist() if is_run(folder) else [{}]
     if (row.get("state"), row.get("error_type")) == (state, type(error).__name__):
         return
@@ -152,6 +154,7 @@ class _Follower(threading.Thread):
                 self._show()
 
     def _show(self) -> None:
+        fetch(self._folder)
         rows = read_epochs(self._folder).to_pylist() if is_run(self._folder) else []
         new = [row for row in rows if row["attempt"] > self._last_attempt and row["epoch"] > self._shown]
         for epoch in sorted({row["epoch"] for row in new}):

@@ -17,6 +17,7 @@ from ray import tune
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import MclError, TrainingError
+from mcl_ray.remote import Uri
 from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts
 from mcl_ray.training.seeds import in_step
@@ -37,6 +38,7 @@ def train_trial(config: dict[str, Any], job: TrialJob) -> None:
 
 
 def _train(config: dict[str, Any], job: TrialJob) -> None:
+    job = job.here()
     with ExitStack() as stack:
         facts = machine_facts(job.environment)
         begun = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, facts)]
@@ -49,6 +51,6 @@ def _train(config: dict[str, Any], job: TrialJob) -> None:
 
 
 @lru_cache(maxsize=1)
-def _dataset(spec: DataSpec, path: Path) -> Dataset:
+def _dataset(spec: DataSpec, path: Path | Uri) -> Dataset:
     """Read once per process: trials that follow one another share it."""
     return load_dataset(spec, path)

@@ -19,6 +19,7 @@ from mcl_ray.data.source import load_dataset
 from mcl_ray.distributed import from_first, is_first, together
 from mcl_ray.environment import Environment
 from mcl_ray.errors import CheckpointError, MclError, NonFiniteLossError
+from mcl_ray.results.copies import make_copy
 from mcl_ray.results.store import RunWriter
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.loop import Told
@@ -41,7 +42,8 @@ def train_run(spec: RunSpec, environment: Environment, folder: Path) -> None:
     environment = _here(environment)
 
     def begin() -> RunWriter | None:
-        root, run_id = folder.parents[1], folder.name
+        run_id = folder.name
+        root = folder.parents[1] if environment.store is None else make_copy(environment.store)
         return RunWriter.begin(root, run_id, spec, facts=machine_facts(environment)) if is_first() else None
 
     dataset = together(partial(load_dataset, spec.data, environment.data))
@@ -53,6 +55,7 @@ def train_run(spec: RunSpec, environment: Environment, folder: Path) -> None:
 
 def train_configuration(config: dict[str, Any], job: TrialJob, report: Callable[[dict[str, float]], bool]) -> None:
     """Train all runs of a trial, for as long as `report` wants them to go on; it hears of each epoch once."""
+    job = job.here()
     environment = _here(job.environment)
     with ExitStack() as stack:
 

@@ -204,6 +204,16 @@ def is_locked(folder: Path) -> bool:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def unwritten(folder: Path) -> Iterator[bool]:
+    """Whether nobody writes in `folder`; if so, nobody begins to for as long as the context lasts."""
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        yield _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
 def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

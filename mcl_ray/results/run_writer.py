@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mcl_ray.errors import StoreError, WorkerDiedError
-from mcl_ray.results import reading, schema
+from mcl_ray.results import copies, reading, schema
 from mcl_ray.results.facts import Facts
 from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
 from mcl_ray.results.record import RecordWriter
@@ -94,6 +94,7 @@ class RunWriter(RecordWriter):
         """
         folder = root / "runs" / run_id
         ensure_writable(folder)
+        copies.fetch(folder, checkpoints=True)
         lock = FolderLock(folder, wait_s=AMEND_WAIT_S).acquire()
         if reading.is_run(folder):
             return cls._again(folder, lock, facts, may_be_finished=True)
@@ -108,6 +109,7 @@ class RunWriter(RecordWriter):
         try:
             write_atomically(folder / reading.SPEC_FILE, reading.to_yaml(spec.model_dump(mode="json")).encode())
             writer._write_row()
+            writer._pushes.push()
         except BaseException:
             writer.close()
             raise
@@ -120,7 +122,7 @@ class RunWriter(RecordWriter):
         Raises:
             StoreError: there is no run, it is finished, or another process writes it.
         """
-        return cls._again(run_folder, _lock(run_folder, 0.5), facts, may_be_finished=False)
+        return cls._again(run_folder, _lock(run_folder, 0.5, checkpoints=True), facts, may_be_finished=False)
 
     @classmethod
     def amend(cls, run_folder: Path) -> RunWriter:
@@ -132,7 +134,9 @@ class RunWriter(RecordWriter):
         Raises:
             StoreError: there is no run, or another process writes it.
         """
-        return cls._again(run_folder, _lock(run_folder, AMEND_WAIT_S), None, may_be_finished=True, trains=False)
+        return cls._again(
+            run_folder, _lock(run_folder, AMEND_WAIT_S, checkpoints=False), None, may_be_finished=True, trains=False
+        )
 
     @classmethod
     def _again(
@@ -149,6 +153,7 @@ class RunWriter(RecordWriter):
             else:
                 writer.stop_clock()
             writer._write_row()
+            writer._pushes.push()
         except BaseException:
             lock.release()
             raise
@@ -186,12 +191,17 @@ class RunWriter(RecordWriter):
         write_atomically(self.folder / f"epochs-a{self.attempt:04d}.parquet", schema.to_parquet(epochs))
         self._epochs = epochs
         self._write_row(epochs_done=epoch)
+        self._pushes.try_to_push()
 
     def finish(self, state: RunState, error: BaseException | None = None) -> None:
         """Records how the run ended and gives its folder back."""
         told = {"error_type": type(error).__name__, "error": str(error)} if error is not None else {}
         try:
             self._write_row(state=state, **told)
+            if state == "finished":
+                self._pushes.push()
+            if state == "finished" or self._pushes.try_to_push():
+                self._pushes.drop_checkpoints()
         finally:
             self.close()
 
@@ -204,7 +214,8 @@ class RunWriter(RecordWriter):
         self.close()
 
 
-def _lock(run_folder: Path, wait_s: float) -> FolderLock:
+def _lock(run_folder: Path, wait_s: float, *, checkpoints: bool) -> FolderLock:
+    copies.fetch(run_folder, checkpoints=checkpoints)
     if not reading.is_run(run_folder):
         raise StoreError(f"only a run can be resumed, but {run_folder} holds no {reading.RUN_FILE}")
     return FolderLock(run_folder, wait_s=wait_s).acquire()
@@ -214,6 +225,7 @@ def _claim_run(root: Path, spec: RunSpec) -> Path:
     """Names are unique in the whole root, so that the tables of several sweeps can be read as one."""
     whole, stem = reading.results_root(root), f"{spec.recipe}-{spec.digest}"
     with FolderLock(whole, name=CLAIM_LOCK, wait_s=CLAIM_WAIT_S):
+        copies.fetch(root / "runs", only=lambda record: record.rpartition("/")[2].startswith(f"{stem}-"))
         return claim_folder(root / "runs", stem, reading.highest_serial(whole, stem) + 1)
 
 

@@ -1,10 +1,11 @@
 """The results store: the writers of runs and sweeps, and the readers, under one name.
 
-All access to files is in `files.py` and the four modules below, so that other stores can be added in one place.
+All access to files is in `files.py` and the modules below; `copies.py` keeps them in step with a remote store.
 """
 
+from mcl_ray.results.copies import open_results
 from mcl_ray.results.facts import Facts
-from mcl_ray.results.files import check_writable, ensure_writable
+from mcl_ray.results.files import ensure_writable
 from mcl_ray.results.reading import (
     find_run,
     find_sweep,
@@ -26,13 +27,13 @@ __all__ = [
     "Facts",
     "RunWriter",
     "SweepWriter",
-    "check_writable",
     "ensure_writable",
     "find_run",
     "find_sweep",
     "has_ended",
     "is_finished",
     "is_run",
+    "open_results",
     "read_epochs",
     "read_runs",
     "read_spec",

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results import reading, schema
+from mcl_ray.results import copies, reading, schema
 from mcl_ray.results.facts import Facts
 from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
 from mcl_ray.results.record import RecordWriter
@@ -54,6 +54,7 @@ class SweepWriter(RecordWriter):
         content, facts = spec.model_dump(mode="json"), facts or Facts()
         slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "sweep"
         digest = hashlib.sha256(schema.to_json(content).encode()).hexdigest()[:10]
+        copies.fetch(root / "sweeps", only=copies.is_of_sweep)
         folder = claim_folder(root / "sweeps", f"{slug}-{digest}", 1)
         row: dict[str, Any] = {
             "sweep_id": folder.name,
@@ -68,6 +69,7 @@ class SweepWriter(RecordWriter):
         try:
             write_atomically(folder / reading.SWEEP_SPEC_FILE, reading.to_yaml(content).encode())
             writer._write_row()
+            writer._pushes.push()
         except BaseException:
             writer.close()
             raise
@@ -90,6 +92,7 @@ class SweepWriter(RecordWriter):
             writer = cls(sweep_folder, lock, row | {"state": "running"})
             write_atomically(sweep_folder / reading.SWEEP_SPEC_FILE, reading.to_yaml(content).encode())
             writer._write_row(spec=schema.to_json(content), trials_planned=trials_planned)
+            writer._pushes.push()
         except BaseException:
             lock.release()
             raise
@@ -115,6 +118,10 @@ class SweepWriter(RecordWriter):
         """Records how the sweep ended and gives its folder back."""
         try:
             self._write_row(state=state)
+            if state == "finished":
+                self._pushes.push()
+            else:
+                self._pushes.try_to_push()
         finally:
             self.close()
 

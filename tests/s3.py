@@ -1,0 +1,76 @@
+"""A store that speaks S3, served on this machine by a process of its own; and machines that share nothing but it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from pyarrow.fs import FileSelector, FileSystem, FileType
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "of-the-tests",
+    "AWS_SECRET_ACCESS_KEY": "of-the-tests",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_REGION": "us-east-1",
+}
+BUCKET = "results"
+
+# Says its address, and lives until its input ends.
+_SERVES = """
+import logging, sys
+from moto.server import ThreadedMotoServer
+logging.disable()
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(*server.get_host_and_port(), flush=True)
+sys.stdin.read()
+server.stop()
+"""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A server with one bucket."""
+
+    address: str
+
+    def uri(self, prefix: str, bucket: str = BUCKET) -> str:
+        """What a door is given."""
+        return f"s3://{bucket}/{prefix}?endpoint_override={self.address}&scheme=http"
+
+    def objects(self, prefix: str) -> dict[str, bytes]:
+        """Everything below a prefix."""
+        files, root = FileSystem.from_uri(self.uri(prefix))
+        found = files.get_file_info(FileSelector(root, allow_not_found=True, recursive=True))
+        return {
+            info.path.removeprefix(f"{root}/"): files.open_input_stream(info.path).read()
+            for info in found
+            if info.type == FileType.File
+        }
+
+
+@contextmanager
+def serving() -> Iterator[Store]:
+    """A store of one's own, gone in the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVES],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        try:
+            host, port = server.stdout.readline().split()
+            store = Store(f"{host}:{port}")
+            with pytest.MonkeyPatch.context() as variables:
+                for name, value in CREDENTIALS.items():
+                    variables.setenv(name, value)
+                files, _ = FileSystem.from_uri(store.uri("").replace("?", "?allow_bucket_creation=true&"))
+                files.create_dir(BUCKET)
+                yield store
+        finally:
+            server.kill()
