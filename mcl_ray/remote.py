@@ -12,7 +12,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -97,13 +97,15 @@ class Remote:
         return info.size if info.type.name == "File" else None
 
     def read(self, name: str = "") -> bytes:
-        """A whole object."""
-        with self._plain_errors("reading", name), self.filesystem.open_input_stream(self.path(name)) as stream:
+        """A whole object, as it is: pyarrow would unpack what is called .gz."""
+        open_stream = partial(self.filesystem.open_input_stream, self.path(name), compression=None)
+        with self._plain_errors("reading", name), open_stream() as stream:
             return bytes(stream.read())
 
     def write(self, name: str, content: bytes) -> None:
         """Replaces an object at once: whoever reads sees the old one or the new one."""
-        with self._plain_errors("writing", name), self.filesystem.open_output_stream(self.path(name)) as stream:
+        open_stream = partial(self.filesystem.open_output_stream, self.path(name), compression=None)
+        with self._plain_errors("writing", name), open_stream() as stream:
             stream.write(content)
 
     def delete(self, name: str) -> None:
@@ -163,8 +165,8 @@ def _filesystem(uri: Uri) -> tuple[Any, str]:
         raise StoreError(f"a remote store is S3-like, as s3://bucket/prefix, but got {uri}")
     if "@" in parts.netloc:
         raise StoreError(
-            "credentials are not for command lines: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY hold them, or AWS's own "
-            f"files, but the URI of bucket {parts.netloc.rpartition('@')[2]} has some"
+            "credentials are not for command lines: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY hold them, or AWS's "
+            f"own files, but the URI of bucket {parts.netloc.rpartition('@')[2]} has some"
         )
     import pyarrow as pa
     from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.experiment import Trial
 from ray.tune.search.optuna import OptunaSearch
 
+from mcl_ray.results.copies import try_to_push
 from mcl_ray.results.files import write_atomically
 from searches.convert import suggest, to_distributions, to_params, to_sampler
 from searches.history import KnownTrial
@@ -99,6 +100,7 @@ class Study:
         notes = self._storage.get_study_system_attrs(self._study_id)
         content = {"study": {name: notes[name] for name in notes if name.startswith(KEPT_NOTES)}, "trials": beside}
         write_atomically(self._path, json.dumps(content).encode())
+        try_to_push([self._path])
 
     def _recall(self, known: Sequence[KnownTrial], warm: Sequence[KnownTrial]) -> None:
         notes = json.loads(self._path.read_bytes()) if self._path.exists() else {"study": {}, "trials": {}}

@@ -47,10 +47,18 @@ class Store:
         files, root = FileSystem.from_uri(self.uri(prefix))
         found = files.get_file_info(FileSelector(root, allow_not_found=True, recursive=True))
         return {
-            info.path.removeprefix(f"{root}/"): files.open_input_stream(info.path).read()
+            info.path.removeprefix(f"{root}/"): files.open_input_stream(info.path, compression=None).read()
             for info in found
             if info.type == FileType.File
         }
+
+    def put(self, prefix: str, objects: dict[str, bytes]) -> None:
+        """Have these below a prefix, and nothing else."""
+        files, root = FileSystem.from_uri(self.uri(prefix))
+        files.delete_dir_contents(root, missing_dir_ok=True)
+        for name, content in objects.items():
+            with files.open_output_stream(f"{root}/{name}", compression=None) as stream:
+                stream.write(content)
 
 
 @contextmanager

@@ -29,9 +29,10 @@ CHECKPOINTS = "checkpoints"
 AT_ONCE = 16
 """Records that are fetched at a time."""
 _ROWS = {reading.RUN_FILE: "runs", reading.SWEEP_FILE: "sweeps"}
-_RECORD = re.compile(r"(run|sweep|epochs-a\d+)\.parquet|\w+\.yaml")
+_RECORD = re.compile(r"(run|sweep|epochs-a\d+)\.parquet|\w+\.(yaml|json)")
 _ONLY_HERE = re.compile(r"\..*|.*\.tmp|.*\.db-\w+|tune|ray|runs|sweeps")
 """What the copy of a record has for itself, and what is below it and not of it."""
+LATER = "%s; it is sent with what comes next, or when the run or sweep goes on here"
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -112,6 +113,14 @@ def push(files: Iterable[Path]) -> None:
         copy = _copy_of(file)
         if copy is not None:
             copy.remote.write(copy.name(file), read_bytes(file))
+
+
+def try_to_push(files: Iterable[Path]) -> None:
+    """Send files that are sent again with what comes next; that they could not be is said."""
+    try:
+        push(files)
+    except StoreError as error:
+        _log.warning(LATER, error)
 
 
 def remove(folders: Iterable[Path]) -> None:
@@ -243,7 +252,7 @@ class Pushes:
         try:
             self.push()
         except StoreError as error:
-            _log.warning("%s; it is sent with what comes next, or when the run or sweep goes on here", error)
+            _log.warning(LATER, error)
             return False
         return True
 

@@ -113,6 +113,7 @@ class SweepWriter(RecordWriter):
         """Keeps the best run so far, and its spec as a file that can be trained as it is."""
         write_atomically(self.folder / reading.BEST_FILE, reading.to_yaml(spec.model_dump(mode="json")).encode())
         self._write_row(best_run_id=run_id)
+        self._pushes.try_to_push()
 
     def finish(self, state: SweepState) -> None:
         """Records how the sweep ended and gives its folder back."""
