@@ -97,13 +97,20 @@ class Remote:
         return info.size if info.type.name == "File" else None
 
     def read(self, name: str = "") -> bytes:
-        """A whole object, as it is: pyarrow would unpack what is called .gz."""
-        open_stream = partial(self.filesystem.open_input_stream, self.path(name), compression=None)
-        with self._plain_errors("reading", name), open_stream() as stream:
-            return bytes(stream.read())
+        """A whole object, of one version.
+
+        pyarrow asks for the size first and then for so many bytes, between which another version may have come.
+        """
+        for _ in range(ATTEMPTS):
+            with self._plain_errors("reading", name):
+                with self.filesystem.open_input_file(self.path(name)) as file:
+                    content = bytes(file.read_at(file.size(), 0))
+                if len(content) == self.filesystem.get_file_info(self.path(name)).size:
+                    return content
+        raise StoreError(f"a store must hold an object for as long as it is read, but {self.uri.below(name)} changes")
 
     def write(self, name: str, content: bytes) -> None:
-        """Replaces an object at once: whoever reads sees the old one or the new one."""
+        """Replaces an object at once; as it is: pyarrow would pack what is called .gz."""
         open_stream = partial(self.filesystem.open_output_stream, self.path(name), compression=None)
         with self._plain_errors("writing", name), open_stream() as stream:
             stream.write(content)

@@ -20,8 +20,9 @@ import os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
 node = {"num_cpus": 1, "object_store_memory": 100_000_000}
-cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": True})
-nodes = [cluster.head_node] + [cluster.add_node(**node) for _ in range(int(sys.argv[1]) - 1)]
+apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[2:]] or [{}] * int(sys.argv[1])
+cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | {"include_dashboard": True})
+nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
 print("nodes", cluster.address, *raylets, flush=True)
 sys.stdin.read()
@@ -30,10 +31,14 @@ cluster.shutdown()
 
 
 class RayNodes:
-    """So many nodes of one CPU core each; the first is the head."""
+    """So many nodes of one CPU core each; the first is the head.
 
-    def __init__(self, count: int, folder: Path) -> None:
+    `apart`: each has caches of its own below `folder`, as if it was a machine.
+    """
+
+    def __init__(self, count: int, folder: Path, *, apart: bool = False) -> None:
         self._count, self._token = count, folder / "token"
+        self.caches = [folder / f"node{number}" for number in range(count)] if apart else []
         self._token.write_text(TOKEN)
 
     @property
@@ -44,7 +49,7 @@ class RayNodes:
 
     def __enter__(self) -> Self:
         self._keeper = subprocess.Popen(
-            [sys.executable, "-c", _KEEPS, str(self._count)],
+            [sys.executable, "-c", _KEEPS, str(self._count), *map(str, self.caches)],
             env=os.environ | self.variables | {"OMP_NUM_THREADS": "1"},
             cwd=ROOT,
             stdin=subprocess.PIPE,
