@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ def push(files: Iterable[Path]) -> None:
     for file in files:
         copy = _copy_of(file)
         if copy is not None:
-            copy.remote.write(copy.name(file), read_bytes(file))
+            copy.push(file)
 
 
 def try_to_push(files: Iterable[Path]) -> None:
@@ -148,7 +148,7 @@ def _each(act: Callable[[T], None], things: Sequence[T]) -> None:
 def shown(path: Path) -> str:
     """How a person finds it: by its URI where it is in a copy of a store."""
     copy = _copy_of(path)
-    return str(path) if copy is None else copy.remote.uri.below(copy.name(path))
+    return str(path) if copy is None else copy.uri_of(path)
 
 
 def ray_storage(folder: Path) -> dict[str, Any]:
@@ -170,6 +170,14 @@ class _Copy:
         """What a path of the copy is called in the store."""
         relative = path.relative_to(self.folder).as_posix()
         return "" if relative == "." else relative
+
+    def uri_of(self, path: Path) -> str:
+        """Where a path of the copy is in the store."""
+        return self.remote.uri.below(self.name(path))
+
+    def push(self, file: Path) -> None:
+        """Send one file."""
+        self.remote.write(self.name(file), read_bytes(file))
 
     def fetch(self, record: str, there: Mapping[str, int], *, checkpoints: bool) -> None:
         """Bring one record up to date, unless somebody here writes it."""
@@ -212,6 +220,10 @@ class _Copy:
                 write_atomically(file, self.remote.read(name))
 
 
+class OvertakenError(StoreError):
+    """Another process goes on with a run: this one must not."""
+
+
 class Pushes:
     """What of one record's folder is in its store already, as far as its writer knows."""
 
@@ -227,12 +239,14 @@ class Pushes:
 
         Raises:
             StoreError: the store does not answer; the next push makes up for it.
+            OvertakenError: the run was gone on with from another machine.
         """
         if self._copy is None:
             return
         here = _files_of(self._folder)
+        there = self._copy.remote.sizes(self._copy.name(self._folder))
+        self._check_not_overtaken(self._copy, there)
         if self._sent is None:  # a checkpoint's name has its checksum
-            there = self._copy.remote.sizes(self._copy.name(self._folder))
             self._sent = {
                 name: stamp
                 for name, stamp in here.items()
@@ -241,16 +255,34 @@ class Pushes:
             self._seen = set(here)
         for name, stamp in sorted(here.items(), key=lambda item: _rank(item[0])):
             if self._sent.get(name) != stamp:
-                push([self._folder / name])
+                self._copy.push(self._folder / name)
                 self._sent[name] = stamp
         for name in self._seen - here.keys():
             self._copy.remote.delete(self._copy.name(self._folder / name))
         self._seen = set(here)
 
+    def _check_not_overtaken(self, copy: _Copy, there: Collection[str]) -> None:
+        """Locks are of one machine; on another, an attempt that follows this one is what tells."""
+        row = self._folder / reading.RUN_FILE
+        if copy.name(row) not in there:
+            return
+        mine, (theirs, _) = _progress(read_bytes(row), row)[0], _progress(copy.remote.read(copy.name(row)), row)
+        if theirs > mine:
+            raise OvertakenError(
+                f"a run has one writer at a time, but attempt {theirs} of {copy.uri_of(self._folder)} follows this one, "
+                f"{mine}"
+            )
+
     def try_to_push(self) -> bool:
-        """Whether all is sent; if not, that is said, and whoever pushes next makes up for it."""
+        """Whether all is sent; if not, that is said, and whoever pushes next makes up for it.
+
+        Raises:
+            OvertakenError: the run was gone on with from another machine.
+        """
         try:
             self.push()
+        except OvertakenError:
+            raise
         except StoreError as error:
             _log.warning(LATER, error)
             return False

@@ -127,6 +127,20 @@ def test_a_run_goes_on_elsewhere_and_then_here_again(on, objects):
     assert sorted(set(read_epochs(there)["epoch"].to_pylist())) == [1, 2, 3, 4]
 
 
+def test_a_writer_whose_run_goes_on_elsewhere_ends(on, objects):
+    orphan = RunWriter.create(on("a"), spec(epochs=EPOCHS))
+    train(orphan, 1)
+    second = RunWriter.begin(on("b"), orphan.run_id, spec(epochs=EPOCHS))
+    train(second, 2)
+    before = objects()
+    with pytest.raises(StoreError, match=r"attempt 2 of s3://results/.* follows this one, 1"), orphan:
+        train(orphan, 2)
+    assert objects() == before
+    second.finish("finished")
+    copies.fetch(on("a"))
+    assert state_of(orphan.folder) == "finished"
+
+
 def test_whoever_has_no_checkpoints_leaves_them_in_the_store(on, objects):
     writer = RunWriter.create(on("a"), spec(epochs=EPOCHS))
     train(writer, 1, 2)
