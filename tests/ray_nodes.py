@@ -16,12 +16,16 @@ TOKEN = "the-token-of-this-cluster-of-the-tests"
 
 # Says the head's address and the nodes' process ids, and lives until its input ends.
 _KEEPS = """
-import os, sys
+import os, socket, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
 node = {"num_cpus": 1, "object_store_memory": 100_000_000}
 apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[2:]] or [{}] * int(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | {"include_dashboard": True})
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+head = {"include_dashboard": True, "dashboard_port": port}
+cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | head)
 nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
 print("nodes", cluster.address, *raylets, flush=True)

@@ -268,10 +268,8 @@ class Pushes:
             return
         mine, (theirs, _) = _progress(read_bytes(row), row)[0], _progress(copy.remote.read(copy.name(row)), row)
         if theirs > mine:
-            raise OvertakenError(
-                f"a run has one writer at a time, but attempt {theirs} of {copy.uri_of(self._folder)} follows this one, "
-                f"{mine}"
-            )
+            run = copy.uri_of(self._folder)
+            raise OvertakenError(f"a run has one writer at a time, but attempt {theirs} of {run} follows {mine}")
 
     def try_to_push(self) -> bool:
         """Whether all is sent; if not, that is said, and whoever pushes next makes up for it.
