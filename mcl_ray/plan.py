@@ -65,7 +65,9 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
             ClassBalancedSampler(dataset.train.labels, spec.batch, spec.seed).num_batches,
         )
     else:
-        data, classes, shape = f"not at {environment.data}: counts as published", entry.num_classes, entry.image_shape
+        absent = "not fetched from" if isinstance(environment.data, Uri) else "not at"
+        data = f"{absent} {environment.data}: counts as published"
+        classes, shape = entry.num_classes, entry.image_shape
         images = round(entry.num_train * (1 - spec.data.validation_fraction))
         check_batches(np.full(classes, images // classes), spec.batch, workers[1])
         steps = images // spec.batch.size
@@ -88,8 +90,8 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
 
 
 def _is_present(data: Path | Uri) -> bool:
-    """What is in a store, is asked for when it is read."""
-    return isinstance(data, Uri) or cifar.is_present(data)
+    """A dry run fetches nothing from a store."""
+    return not isinstance(data, Uri) and cifar.is_present(data)
 
 
 def print_run_plan(
