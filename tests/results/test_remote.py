@@ -11,7 +11,7 @@ from results_synthetic import SweepSpec, epoch_rows, spec
 from mcl_ray.data.source import load_dataset
 from mcl_ray.environment import Environment, copy_folder
 from mcl_ray.errors import DataError, StoreError
-from mcl_ray.remote import Uri, caches
+from mcl_ray.remote import Remote, Uri, caches
 from mcl_ray.results import copies
 from mcl_ray.results.files import FolderLock
 from mcl_ray.results.store import RunWriter, SweepWriter, open_results, read_epochs, read_runs, read_sweeps, state_of
@@ -105,6 +105,17 @@ def test_every_epoch_is_in_the_store_when_it_is_on_record(on, objects):
         assert max(read_epochs(there)["epoch"].to_pylist()) == epoch
         on("a")
     writer.close()
+
+
+def test_the_row_is_sent_last(on, monkeypatch):
+    writer, sent = RunWriter.create(on("a"), spec(epochs=EPOCHS)), []
+    write = Remote.write
+    monkeypatch.setattr(
+        Remote, "write", lambda remote, name, content: (sent.append(name), write(remote, name, content))
+    )
+    train(writer, 1)
+    writer.close()
+    assert [name.split("/")[2] for name in sent] == ["checkpoints", "epochs-a0001.parquet", "run.parquet"]
 
 
 def test_a_run_goes_on_elsewhere_and_then_here_again(on, objects):
