@@ -109,11 +109,6 @@ def machines(store, tmp_path, monkeypatch):
         ("sweep digits --results {nobody}", "a store must answer, know its bucket and let this process in, but"),
         ("sweep --resume latest --results {nowhere}", "there is no bucket nowhere"),
         ("report {empty}", "a report needs a run or a sweep, but s3://"),
-        ("report {nobody}", "a store must answer, know its bucket and let this process in, but"),
-        (
-            "train digits --results gs://bucket/prefix",
-            "a remote store is S3-like, as s3://bucket/prefix, but got gs://",
-        ),
     ],
 )
 def test_a_store_that_cannot_serve(words, rule, store, tmp_path, monkeypatch):
@@ -146,8 +141,8 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_as_one_that_was_not_ki
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_on_another_machine_from_the_store_alone(machines):
-    with machines.begun("a", "sweep", *SWEEP, "epochs=8") as process:
-        machines.wait_for(2)
+    with machines.begun("a", "sweep", *SWEEP, "epochs=5") as process:
+        machines.wait_for(1)
     assert process.returncode == -signal.SIGKILL
     machines.call("b", "sweep", "--resume", "latest")
     found = machines.look()
@@ -157,7 +152,7 @@ def test_a_killed_sweep_goes_on_on_another_machine_from_the_store_alone(machines
     assert max(run["attempt"] for run in runs) >= 2
     for run in runs:
         curve = [row["epoch"] for row in read_epochs(found).to_pylist() if _is_loss(row, run)]
-        assert curve == list(range(1, 9))
+        assert curve == list(range(1, 6))
     assert sweep["best_run_id"] in {run["run_id"] for run in runs}
 
 
