@@ -126,7 +126,6 @@ def test_a_store_that_cannot_serve(words, rule, store, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_killed_run_goes_on_on_another_machine_and_ends_as_one_that_was_not_killed(machines, tmp_path):
     with machines.begun("a", "train", "digits", *OVERRIDES, "--threads", "1"):
         machines.wait_for(1)
@@ -141,7 +140,6 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_as_one_that_was_not_ki
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_killed_sweep_goes_on_on_another_machine_from_the_store_alone(machines):
     with machines.begun("a", "sweep", *SWEEP, "epochs=5") as process:
         machines.wait_for(1)
@@ -163,7 +161,6 @@ def _is_loss(row, run):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_cluster_whose_nodes_share_no_disk(machines, store, tmp_path):
     with RayNodes(2, tmp_path, apart=True) as nodes:
         ray = ("--address", nodes.address)

@@ -12,7 +12,7 @@ from mcl_ray.results.store import read_epochs, read_runs
 from tests.followed import ROOT, Door, descendants
 from tests.ray_nodes import RayNodes
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 EPOCHS = 6
 RUN = ("digits", f"epochs={EPOCHS}")

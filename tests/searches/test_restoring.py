@@ -13,7 +13,6 @@ from searches.history import read_trials
 from searches.spec import SweepSpec
 from tests.followed import Door
 
-pytestmark = pytest.mark.xdist_group("restoring")
 EPOCHS = 4
 LATEST_MOMENT_S = 4.0
 """After the driver's first word, or after the first new figure."""

@@ -15,7 +15,6 @@ from searches.history import read_trials
 from searches.spec import SweepSpec
 from tests.followed import ROOT, Door, descendants
 
-pytestmark = pytest.mark.xdist_group("ray")
 SMALL = ("epochs=3", "scheduler.kind=none")
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from trainables.gauges import GAUGES
 
-pytestmark = pytest.mark.xdist_group("ray")  # one Ray at a time
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {"run_id": "r-1", "sweep_id": "", "trial_id": "t1", "recipe": "digits"}
 
