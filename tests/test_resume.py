@@ -171,6 +171,7 @@ def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, referen
     assert before.items() <= figures(killed / "results").items()
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
     with begun(tmp_path) as process:
         wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=1)
@@ -186,6 +187,7 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
     assert_ends_alike(tmp_path / "results", reference)
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(killed, reference):
     folder = checkpoints_of(killed / "results")
     file = newest(folder)

@@ -12,26 +12,29 @@ from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweep
 from searches.history import read_trials
 from searches.spec import SweepSpec
 from tests.followed import Door
+from tests.ray_nodes import RayNodes
 
-EPOCHS = 4
-LATEST_MOMENT_S = 4.0
+LATEST_MOMENT_S = 1.5
 """After the driver's first word, or after the first new figure."""
-FIELDS = (f"epochs={EPOCHS}", "scheduler.kind=none", "space.cohort.size=null", "cohort.size=1")
+FIELDS = ("scheduler.kind=none", "space.cohort.size=null", "cohort.size=1")
 
 
-def go_on(results, trials):
+def go_on(results, trials, epochs, nodes=None):
     begun = (results / "sweeps").is_dir()
-    return Door(results, *(("--resume", "latest") if begun else ("digits", f"trials={trials}", *FIELDS)))
+    words = ("--resume", "latest") if begun else ("digits", f"trials={trials}", f"epochs={epochs}", *FIELDS)
+    if nodes is None:
+        return Door(results, *words)
+    return Door(results, *words, "--address", nodes.address, variables=nodes.variables)
 
 
-def kill_at_a_random_moment(results, trials, moments):
+def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
     """Start the sweep or go on with it, and kill the driver; whether it came to its end before that.
 
     Every third time while Ray and the trials start, else while trials train.
     """
-    door = go_on(results, trials)
+    door = go_on(results, trials, epochs, nodes)
     try:
-        door.until("starting Ray|nothing left")
+        door.until("starting Ray|joining Ray|nothing left")
         if moments.random() < 2 / 3:
             before = figures(results)
             while figures(results) == before and door.process.poll() is None:
@@ -60,7 +63,7 @@ def check_went_on(results, before):
         assert after[run_id]["attempt"] == row["attempt"] + tested, f"{run_id} was trained again"
 
 
-def check_whole(results, trials):
+def check_whole(results, trials, epochs):
     """Every trial once, every epoch once, and the database tells the same."""
     (sweep,) = read_sweeps(results).to_pylist()
     assert (sweep["state"], sweep["trials_planned"]) == ("finished", trials)
@@ -68,33 +71,35 @@ def check_whole(results, trials):
     known = read_trials(folder, validate(SweepSpec, json.loads(sweep["spec"])))
     assert [trial.state for trial in known] == ["finished"] * trials
     assert len({json.dumps(trial.point) for trial in known}) == trials, "no configuration twice"
-    assert all([epoch for epoch, _ in trial.curve] == list(range(1, EPOCHS + 1)) for trial in known)
+    assert all([done for done, _ in trial.curve] == list(range(1, epochs + 1)) for trial in known)
     study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
     told = [(kept.user_attrs["trial"], kept.value) for kept in study.trials if kept.state.name == "COMPLETE"]
     assert sorted(told) == [(trial.trial_id, trial.score) for trial in known]
     assert not [kept for kept in study.trials if kept.state.name == "RUNNING"]
 
 
-def survive(results, trials, kills, seed):
+def survive(results, *, trials, epochs, kills, seed, nodes=None):
     moments = random.Random(seed)
-    for _ in range(kills):
-        if kill_at_a_random_moment(results, trials, moments):
-            break
+    for number in range(kills):
+        ended_before = kill_at_a_random_moment(results, trials, epochs, moments, nodes)
+        assert not ended_before, f"the sweep is too short for {kills} kills: it ended before number {number + 1}"
         rows = read_runs(results).to_pylist()
         told = figures(results)
         ended = {row["run_id"]: row for row in rows if row["state"] == "finished"}
-    code, output = go_on(results, trials).end()
+    code, output = go_on(results, trials, epochs, nodes).end()
     assert code == 0, output
     check_went_on(results, ended)
     later = figures(results)
     assert {key: later[key] for key in told} == told, "what was told stays true to the bit"
-    check_whole(results, trials)
+    check_whole(results, trials, epochs)
 
 
 def test_a_sweep_survives_the_death_of_its_driver(tmp_path):
-    survive(tmp_path, trials=4, kills=2, seed=0)
+    survive(tmp_path, trials=4, epochs=4, kills=2, seed=0)
 
 
 @pytest.mark.slow
 def test_a_sweep_survives_many_deaths_at_random_moments(tmp_path):
-    survive(tmp_path, trials=20, kills=30, seed=1)
+    """On a Ray that outlives its drivers, one trial at a time; above, each driver has its own, and two at a time."""
+    with RayNodes(1, tmp_path) as nodes:
+        survive(tmp_path / "results", trials=12, epochs=12, kills=30, seed=1, nodes=nodes)

@@ -31,6 +31,7 @@ def open_door(tmp_path):
         door.close()
 
 
+@pytest.mark.slow
 def test_from_images_to_a_ranking_a_best_spec_and_plots(open_door):
     door = open_door("digits", "trials=4", "epochs=5", "grace_epochs=2", "reduction_factor=2")
     door.until("trial 1/4")
