@@ -6,6 +6,9 @@ A network's builder is a dotted path, so that a name can be checked before torch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Regime = Literal["cifar", "imagenet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,13 +17,15 @@ class NetworkEntry:
 
     builder: str
     """`module:function`; the function takes (num_classes, in_channels) and returns a `models.network.Network`."""
+    regime: Regime = "cifar"
+    """The images it is made for: of about 32 × 32 pixels, or of about 224 × 224."""
     published_name: str | None = None
     """Its name in the published code; None for networks that were not published there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """A data set known by name; the counts are those of the data set as published."""
+    """A data set known by name; the counts are those of the data set as published, ImageNet's for other images."""
 
     num_classes: int
     image_shape: tuple[int, int, int]
@@ -30,7 +35,8 @@ class DatasetEntry:
 
 
 def _network(module: str, name: str, published_name: str | None = None) -> NetworkEntry:
-    return NetworkEntry(builder=f"mcl_ray.models.{module}:{name}", published_name=published_name)
+    regime: Regime = "imagenet" if module == "resnet_imagenet" else "cifar"
+    return NetworkEntry(builder=f"mcl_ray.models.{module}:{name}", regime=regime, published_name=published_name)
 
 
 NETWORKS: dict[str, NetworkEntry] = {
@@ -46,9 +52,26 @@ NETWORKS: dict[str, NetworkEntry] = {
     "hcgnet_a2": _network("hcgnet", "hcgnet_a2", "hcgnet_A2"),
     "shufflenetv2_05x": _network("shufflenetv2", "shufflenetv2_05x", "ShuffleNetV2_05x"),
     "shufflenetv2_1x": _network("shufflenetv2", "shufflenetv2_1x", "ShuffleNetV2_1x"),
+    "resnet18": _network("resnet_imagenet", "resnet18", "resnet18"),
+    "resnet34": _network("resnet_imagenet", "resnet34", "resnet34"),
+    "resnet50": _network("resnet_imagenet", "resnet50"),
+    "resnet101": _network("resnet_imagenet", "resnet101"),
+    "resnet152": _network("resnet_imagenet", "resnet152"),
+    "resnext50_32x4d": _network("resnet_imagenet", "resnext50_32x4d"),
+    "resnext101_32x8d": _network("resnet_imagenet", "resnext101_32x8d"),
+    "resnext101_64x4d": _network("resnet_imagenet", "resnext101_64x4d"),
+    "wide_resnet50_2": _network("resnet_imagenet", "wide_resnet50_2"),
+    "wide_resnet101_2": _network("resnet_imagenet", "wide_resnet101_2"),
 }
 
 DATASETS: dict[str, DatasetEntry] = {
     "cifar": DatasetEntry(num_classes=100, image_shape=(3, 32, 32), num_train=50_000, num_test=10_000),
     "digits": DatasetEntry(num_classes=10, image_shape=(1, 8, 8), num_train=1_437, num_test=360),
+    "folder": DatasetEntry(num_classes=1000, image_shape=(3, 224, 224), num_train=1_281_167, num_test=50_000),
+    "parquet": DatasetEntry(num_classes=1000, image_shape=(3, 224, 224), num_train=1_281_167, num_test=50_000),
 }
+
+
+def published_networks(regime: Regime) -> list[str]:
+    """The networks that the published tables have figures or models of."""
+    return [name for name, entry in NETWORKS.items() if entry.published_name and entry.regime == regime]

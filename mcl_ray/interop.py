@@ -121,7 +121,20 @@ _HCGNET = _Naming(
     ),
 )
 
-_NAMING = {"resnet_cifar": _RESNET, "wrn": _WRN, "shufflenetv2": _SHUFFLENETV2, "hcgnet": _HCGNET}
+_RESNET_IMAGENET = _Naming(
+    stem={"conv": "conv1", "norm": "bn1", "stage1": "layer1", "stage2": "layer2"},
+    independent={"stage3": "layer3", "stage4": "layer4", "classifier": "fc"},
+    shared=({"stage3": "layer3_{i}", "stage4": "layer4_{i}", "classifier": "classifier_{i}"},),
+    inside=(),
+)
+
+_NAMING = {
+    "resnet_cifar": _RESNET,
+    "resnet_imagenet": _RESNET_IMAGENET,
+    "wrn": _WRN,
+    "shufflenetv2": _SHUFFLENETV2,
+    "hcgnet": _HCGNET,
+}
 """By the module that builds the architecture."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mcl_ray import recipes
-from mcl_ray.catalog import NETWORKS
+from mcl_ray.catalog import published_networks
 from mcl_ray.overrides import replace, validate
 from searches.spec import SWEEP_VERSION, SweepSpec
 
@@ -58,7 +58,7 @@ def _cifar_with(network: str) -> Search:
     return search
 
 
-PUBLISHED = [_cifar_with(name) for name, entry in NETWORKS.items() if entry.published_name]
+PUBLISHED = [_cifar_with(name) for name in published_networks("cifar")]
 """One search for each network that was published on CIFAR-100."""
 SEARCHES: dict[str, Search] = {search.__name__: search for search in (cifar, digits, *PUBLISHED)}
 

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcl_ray.catalog import NETWORKS
+from mcl_ray.catalog import NETWORKS, published_networks
 
-CIFAR_NETWORKS = [name for name, entry in NETWORKS.items() if entry.published_name]
-CIFAR_IMAGE = (3, 32, 32)
+CIFAR_NETWORKS, IMAGENET_NETWORKS = published_networks("cifar"), published_networks("imagenet")
+IMAGE_SHAPE = {"cifar": (3, 32, 32), "imagenet": (3, 224, 224)}
+NUM_CLASSES = {"cifar": 100, "imagenet": 1000}
 
 
 class PublishedCase(NamedTuple):
@@ -33,7 +34,7 @@ def _entries(reference_dir: Path) -> dict[str, dict]:
 
 
 def read_case(reference_dir: Path, network: str, num_peers: int) -> PublishedCase:
-    key = f"cifar/{NETWORKS[network].published_name}/x{num_peers}"
+    key = f"{NETWORKS[network].regime}/{NETWORKS[network].published_name}/x{num_peers}"
     entry = _entries(reference_dir)[key]
     with np.load(reference_dir / "model_forwards.npz") as arrays:
         logits, features = (torch.tensor(arrays[f"{key}/{quantity}"]) for quantity in ("logits", "embeddings"))
@@ -58,5 +59,5 @@ def fill(name: str, shape: list[int]) -> Tensor:
     return torch.tensor(r.astype(np.float32))
 
 
-def images() -> Tensor:
-    return torch.tensor(np.random.RandomState(20220222).standard_normal((2, *CIFAR_IMAGE)).astype(np.float32))
+def images(shape: tuple[int, int, int]) -> Tensor:
+    return torch.tensor(np.random.RandomState(20220222).standard_normal((2, *shape)).astype(np.float32))

@@ -82,5 +82,5 @@ def test_activations_start_in_a_sensible_range(name):
 
 
 def test_an_unknown_name_is_told_with_the_nearest():
-    with pytest.raises(SpecError, match="did you mean 'resnet32'"):
-        build_network("resnet31", 10)
+    with pytest.raises(SpecError, match="did you mean 'resnet34'"):
+        build_network("resnet3", 10)

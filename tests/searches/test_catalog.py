@@ -1,6 +1,6 @@
 import pytest
 
-from mcl_ray.catalog import NETWORKS
+from mcl_ray.catalog import published_networks
 from mcl_ray.overrides import replace
 from searches import catalog
 
@@ -16,7 +16,7 @@ def test_a_search_varies_the_four_weights_and_the_cohort_size_and_starts_as_publ
 
 
 def test_every_network_published_on_cifar_has_its_search():
-    published = [name for name, entry in NETWORKS.items() if entry.published_name]
+    published = published_networks("cifar")
     assert len(published) == 10
     for network in published:
         sweep = catalog.load(f"cifar_{network}")
