@@ -40,7 +40,7 @@ def contrastive_terms(grid: ContrastGrid, weights: LossSpec) -> dict[str, Tensor
     elif weights.alpha:
         terms["vcl"] = hard_contrast(*(diagonal(t) for t in (grid.logits, grid.positives, grid.valid))).sum()
     if weights.gamma and has_pairs:
-        terms["soft_vcl"] = soft_vcl(diagonal(grid.logits), weights.temperature)
+        terms["soft_vcl"] = soft_vcl(diagonal(grid.logits)[..., grid.own_slots :], weights.temperature)
     if weights.lam and has_pairs:
         terms["soft_icl"] = soft_icl(grid.logits, weights.temperature)
     return terms
@@ -53,12 +53,15 @@ def hard_contrast(logits: Tensor, positives: Tensor, valid: Tensor) -> Tensor:
     left out of the mean; if there is none with one, the loss is zero.
 
     Shape:
-        logits: [..., B, M]; positives, valid: bool, broadcastable to it; returns [...].
+        logits: [..., B, M]; positives, valid: bool, broadcastable to its first P entries; returns [...].
     """
-    log_denominator = logits.masked_fill(~valid, torch.finfo(logits.dtype).min).logsumexp(-1)
+    masked = logits[..., : positives.shape[-1]]
+    log_denominator = masked.masked_fill(~valid, torch.finfo(logits.dtype).min).logsumexp(-1)
+    if masked.shape != logits.shape:
+        log_denominator = log_denominator.logaddexp(logits[..., positives.shape[-1] :].logsumexp(-1))
     count = positives.sum(-1)
-    anchors = count > 0
-    mean_positive = (logits * positives).sum(-1) / count.clamp(min=1)
+    anchors = (count > 0).expand_as(log_denominator)
+    mean_positive = (masked * positives).sum(-1) / count.clamp(min=1)
     losses = torch.where(anchors, log_denominator - mean_positive, 0.0)
     return losses.sum(-1) / anchors.sum(-1).clamp(min=1)
 

@@ -1,0 +1,66 @@
+"""Products of embeddings with slots gathered from banks.
+
+What was gathered is never kept: each bank is gathered once forward and once more backward, for a few anchors at a time.
+
+N peers, B images, D embedding, n slots of a bank, M slots of an anchor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+GATHERED_BYTES = 2**26
+"""About as much of a bank is gathered at a time."""
+
+
+def gathered_products(embeddings_NBD: Tensor, banks_NnD: Tensor, slots_BM: Tensor) -> Tensor:
+    """Entry [i, j, a, m]: embeddings[i, a] · banks[j, slots[a, m]], differentiable by the embeddings, once.
+
+    Kept for the backward pass are embeddings and indices; the N gathers [B, M, D], or N² for as many pairs, are not.
+
+    Shape:
+        embeddings_NBD: [N, B, D]; banks_NnD: [N, n, D]; slots_BM: [B, M] int64; returns [N, N, B, M], all of the dtype
+        that embeddings and banks promote to.
+    """
+    dtype = torch.promote_types(embeddings_NBD.dtype, banks_NnD.dtype)
+    return cast("Tensor", _GatheredProducts.apply(embeddings_NBD.to(dtype), banks_NnD, slots_BM))
+
+
+class _GatheredProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, embeddings_NBD: Tensor, banks_NnD: Tensor, slots_BM: Tensor) -> Tensor:
+        ctx.save_for_backward(slots_BM)
+        ctx.banks, ctx.dtype = banks_NnD, embeddings_NBD.dtype  # changes in place after the step: not saved by torch
+        num_peers = len(embeddings_NBD)
+        products_BNNM = embeddings_NBD.new_empty(len(slots_BM), num_peers, len(banks_NnD), slots_BM.shape[1])
+        embeddings_BND = embeddings_NBD.transpose(0, 1)
+        for bank, rows, gathered_bMD in _gathers(banks_NnD, slots_BM, ctx.dtype):
+            products_BNNM[rows, :, bank] = embeddings_BND[rows] @ gathered_bMD.mT
+        return products_BNNM.permute(1, 2, 0, 3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_NNBM: Tensor) -> tuple[Tensor, None, None]:
+        (slots_BM,) = ctx.saved_tensors
+        gradient_BNNM = gradient_NNBM.permute(2, 0, 1, 3)
+        num_peers, dim = gradient_NNBM.shape[0], ctx.banks.shape[-1]
+        embeddings_BND = gradient_NNBM.new_zeros(len(slots_BM), num_peers, dim)
+        for bank, rows, gathered_bMD in _gathers(ctx.banks, slots_BM, ctx.dtype):
+            embeddings_BND[rows] += gradient_BNNM[rows, :, bank] @ gathered_bMD
+        return embeddings_BND.transpose(0, 1), None, None
+
+
+def _gathers(banks_NnD: Tensor, slots_BM: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, slice, Tensor]]:
+    """Every bank's slots for a few anchors at a time: bank, anchors, [anchors, M, D]."""
+    num_slots, dim = slots_BM.shape[1], banks_NnD.shape[-1]
+    step = max(1, GATHERED_BYTES // (num_slots * dim * dtype.itemsize))
+    for bank, slots_nD in enumerate(banks_NnD):
+        for start in range(0, len(slots_BM), step):
+            rows = slice(start, start + step)
+            chosen = slots_nD.index_select(0, slots_BM[rows].flatten())
+            yield bank, rows, chosen.view(-1, num_slots, dim).to(dtype)
