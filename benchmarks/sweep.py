@@ -107,13 +107,13 @@ def _train(config: dict[str, Any], folder: Path) -> None:
     spec = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1} | config)
     environment = _environment(folder)
     writer = RunWriter.create(folder, spec, facts=machine_facts(environment))
-    for told in run_epochs(spec, _dataset(spec.data, environment.data), environment, writer):
+    for told in run_epochs(spec, _dataset(spec.data, environment), environment, writer):
         tune.report({"epoch": told.report.epoch})
 
 
 @lru_cache(maxsize=1)
-def _dataset(spec: DataSpec, path: Path) -> Dataset:
-    return load_dataset(spec, path)
+def _dataset(spec: DataSpec, environment: Environment) -> Dataset:
+    return load_dataset(spec, environment)
 
 
 def _environment(folder: Path) -> Environment:

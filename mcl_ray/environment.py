@@ -26,6 +26,8 @@ class Environment:
     """`auto` takes a CUDA device where there is one, else the CPU; otherwise `cpu`, `cuda` or `cuda:1`."""
     threads: int | None = None
     """CPU threads inside one operation; None leaves torch's choice."""
+    readers: int = 1
+    """Processes that read and decode images that are not held in memory; 0 reads in the training process."""
     steps_per_log: int = 50
     """Steps between two readings of the device's meters; nothing synchronises with the device in between."""
     epochs_per_checkpoint: int = 1
@@ -38,6 +40,13 @@ class Environment:
             raise UserError(f"a device is auto, cpu, cuda or one CUDA device as cuda:1, but got {self.device!r}")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads >= 1 must hold, but got {self.threads}")
+        if self.readers < 0:
+            raise UserError(f"readers >= 0 must hold, but got {self.readers}")
+
+    @property
+    def cache(self) -> Path:
+        """What was worked out of images once, and can be thrown away."""
+        return self.results / "cache"
 
     def here(self) -> Environment:
         """The same on the machine of this process, whose copy of the store may lie elsewhere."""

@@ -9,6 +9,7 @@ MclError
 └── TrainingError           a run that started and cannot go on; exit code 1
     ├── NonFiniteLossError  a loss became NaN or infinite: names the step and the term
     ├── OutOfMemoryError    the run does not fit into the device's memory
+    ├── UnreadableImagesError  more images do not decode than the spec allows
     └── WorkerDiedError     the process of a trial went away: killed, out of memory, or its node lost
 """
 
@@ -59,6 +60,20 @@ class NonFiniteLossError(TrainingError):
 
 class OutOfMemoryError(TrainingError):
     """The run does not fit into the device's memory."""
+
+
+class UnreadableImagesError(TrainingError):
+    """More images do not decode than the spec allows."""
+
+    def __init__(self, names: list[str], bound: int) -> None:
+        self.names, self.bound = names, bound
+        super().__init__(
+            f"data.unreadable >= images that do not decode must hold, but got {bound} and {len(names)}: "
+            f"{'; '.join(names[:5])}"
+        )
+
+    def __reduce__(self) -> tuple[type, tuple[list[str], int]]:
+        return type(self), (self.names, self.bound)
 
 
 class WorkerDiedError(TrainingError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from mcl_ray.environment import Environment, copy_folder
@@ -21,6 +21,8 @@ class Place:
     """Folder that holds every run and sweep, or s3://bucket/prefix."""
     data: Uri | Path = Environment.data
     """The data set's archive, or the folder that holds it; either may be s3://bucket/prefix."""
+    readers: int = Environment.readers
+    """Processes, of each process that trains, that decode images of a folder or of Parquet; 0 decodes in itself."""
     device: str = Environment.device
     """auto, cpu, cuda, or one CUDA device as cuda:1, which workers cannot have: Ray deals them out."""
     workers: str | None = None
@@ -54,7 +56,13 @@ class Place:
         store = self.results if isinstance(self.results, Uri) else None
         results = copy_folder(self.results) if isinstance(self.results, Uri) else self.results
         return Environment(
-            results=results, store=store, data=self.data, download=download, device=self.device, threads=threads
+            results=results,
+            store=store,
+            data=self.data,
+            readers=self.readers,
+            download=download,
+            device=self.device,
+            threads=threads,
         )
 
     def check(self) -> None:
@@ -95,13 +103,18 @@ class Place:
                     f"{fewest} workers need {gpus:g} GPUs, but this machine has {torch.cuda.device_count()}"
                 )
 
+    @property
+    def ray(self) -> str:
+        """What is about to be waited for where Ray is needed."""
+        return "starting Ray (about 10 s)" if self.address is None else f"joining Ray at {self.address}"
+
     def options(self) -> list[str]:
         """The words that name this place on a command line, without those that are the default."""
         here = Place(results=Path("results"), data=Path("data"))
         words: list[str] = []
-        for name in ("results", "data", "device", "workers", "cpus_per_worker", "gpus_per_worker", "address"):
-            if (value := getattr(self, name)) != getattr(here, name):
-                words += [f"--{name.replace('_', '-')}", str(value)]
+        for option in (field.name for field in fields(self)):
+            if (value := getattr(self, option)) != getattr(here, option):
+                words += [f"--{option.replace('_', '-')}", str(value)]
         return words
 
 

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from mcl_ray.catalog import DATASETS
 from mcl_ray.data import cifar
-from mcl_ray.data.sampling import ClassBalancedSampler, check_batches
-from mcl_ray.data.source import dataset_for
+from mcl_ray.data.images import list_images
+from mcl_ray.data.sampling import Ints
+from mcl_ray.data.source import check_counts, load_dataset
 from mcl_ray.environment import Environment
 from mcl_ray.recipes import to_yaml
 from mcl_ray.remote import Uri
@@ -38,7 +39,7 @@ class RunPlan:
     disk_bytes: int
     """Of the checkpoints that stay."""
     state_bytes: int
-    """Memory of the weights, gradients and momentum."""
+    """Memory of the weights, gradients, momentum and banks."""
     activation_bytes: int
     """Memory of what a step keeps for its backward pass, on one worker, in float32."""
 
@@ -55,26 +56,15 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
         SpecError: the sampler cannot serve the batches.
         DataError: the data set is there, but damaged or not what its checksum says.
     """
-    entry = DATASETS[spec.data.source]
-    if spec.data.source == "digits" or _is_present(environment.data):
-        dataset = dataset_for(spec, environment.data)
-        check_batches(np.bincount(dataset.train.labels), spec.batch, workers[1])
-        data, images, classes = "as it is here", len(dataset.train), dataset.num_classes
-        shape, steps = (
-            dataset.image_shape,
-            ClassBalancedSampler(dataset.train.labels, spec.batch, spec.seed).num_batches,
-        )
-    else:
-        absent = "not fetched from" if isinstance(environment.data, Uri) else "not at"
-        data = f"{absent} {environment.data}: counts as published"
-        classes, shape = entry.num_classes, entry.image_shape
-        images = round(entry.num_train * (1 - spec.data.validation_fraction))
-        check_batches(np.full(classes, images // classes), spec.batch, workers[1])
-        steps = images // spec.batch.size
+    data, counts, shape = _counts(spec, environment)
+    check_counts(counts, spec, workers[1])
+    images, classes = int(counts.sum()), len(counts)
+    steps = images // spec.batch.size
     from mcl_ray.training.run import cost_of, memory_of  # loads torch, which a bad batch is told without
 
     cost = cost_of(spec, classes, shape)
     memory = memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]))
+    bank_bytes = bank_size(spec, images)
     return RunPlan(
         data=f"{spec.data.source} ({data})",
         train_images=images,
@@ -83,15 +73,39 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
         steps=steps * spec.schedule.epochs,
         parameters=cost.parameters,
         multiply_adds=cost.multiply_adds,
-        disk_bytes=environment.checkpoints_kept * cost.parameters * BYTES_PER_PARAMETER,
-        state_bytes=memory.state,
+        disk_bytes=environment.checkpoints_kept * (cost.parameters * BYTES_PER_PARAMETER + bank_bytes),
+        state_bytes=memory.state + bank_bytes,
         activation_bytes=memory.activations,
     )
 
 
-def _is_present(data: Path | Uri) -> bool:
+def _counts(spec: RunSpec, environment: Environment) -> tuple[str, Ints, tuple[int, int, int]]:
+    """Where the counts come from, the training images of each class, and the shape of an image."""
+    entry, here = DATASETS[spec.data.source], environment.data
+    if spec.data.source == "digits" or (spec.data.source == "cifar" and _holds_cifar(here)):
+        dataset = load_dataset(spec.data, environment)
+        counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+        return "as it is here", counts, dataset.image_shape
+    shape = (3, spec.data.image_size, spec.data.image_size) if spec.data.is_encoded else entry.image_shape
+    if spec.data.is_encoded and not isinstance(here, Uri) and here != Environment.data and here.exists():
+        return "as it is here", list_images(spec.data, here).train_counts(spec.data.validation_fraction), shape
+    absent = "not fetched from" if isinstance(here, Uri) else "not at"
+    images = round(entry.num_train * (1 - spec.data.validation_fraction))
+    counts = np.full(entry.num_classes, images // entry.num_classes)
+    counts[: images - int(counts.sum())] += 1
+    return f"{absent} {here}: counts as published", counts, shape
+
+
+def _holds_cifar(data: Path | Uri) -> bool:
     """A dry run fetches nothing from a store."""
     return not isinstance(data, Uri) and cifar.is_present(data)
+
+
+def bank_size(spec: RunSpec, train_images: int) -> int:
+    """Bytes of what all peers remember of the training images, in float32."""
+    if spec.method != "supervised_bank":
+        return 0
+    return 4 * spec.cohort.size * train_images * spec.cohort.embedding_dim
 
 
 def print_run_plan(
@@ -130,7 +144,8 @@ def memory(plan: RunPlan, runs: int = 1) -> str:
     seeds = f" of {runs} seeds side by side" if runs > 1 else ""
     return (
         f"about {(state + step) / 1e6:,.0f} MB a worker in fp32, beside the framework and the images: "
-        f"{state / 1e6:,.1f} MB of weights, gradients and momentum{seeds}, {step / 1e6:,.0f} MB of a step's activations"
+        f"{state / 1e6:,.1f} MB of weights, gradients, momentum and banks{seeds}, "
+        f"{step / 1e6:,.0f} MB of a step's activations"
     )
 
 

@@ -42,6 +42,37 @@ def cifar_baseline() -> RunSpec:
     return replace(cifar(), {"recipe": "cifar_baseline"} | NO_MUTUAL_LEARNING)
 
 
+def imagenet() -> RunSpec:
+    """Two resnet18 on ImageNet with memory banks, the published 90 epochs. Other networks: networks=resnet34."""
+    return replace(
+        RunSpec(recipe="imagenet"),
+        {
+            "method": "supervised_bank",
+            "data": {"source": "folder", "normalisation": "imagenet"},
+            "batch": {"size": 256, "sampler": "shuffled"},
+            "cohort.networks": "resnet18",
+            "losses.tau": 0.07,
+            "optimizer.weight_decay": 1e-4,
+            "schedule": {"epochs": 90, "kind": "multistep", "milestones": (30, 60)},
+        },
+    )
+
+
+def imagenet_x4() -> RunSpec:
+    """Four resnet18 that share their stem, as published."""
+    return replace(imagenet(), {"recipe": "imagenet_x4", "cohort.size": 4})
+
+
+def imagenet_x4_kd() -> RunSpec:
+    """Four resnet18 with logit distillation by the published rule."""
+    return replace(imagenet_x4(), {"recipe": "imagenet_x4_kd", "losses.logit_distillation": "reference"})
+
+
+def imagenet_baseline() -> RunSpec:
+    """The baseline row: two resnet18 side by side that teach each other nothing."""
+    return replace(imagenet(), {"recipe": "imagenet_baseline"} | NO_MUTUAL_LEARNING)
+
+
 def digits() -> RunSpec:
     """Two resnet8 on scikit-learn's digits: real scans, seconds on a CPU."""
     return replace(
@@ -64,7 +95,19 @@ def digits_baseline() -> RunSpec:
 
 
 RECIPES: dict[str, Recipe] = {
-    recipe.__name__: recipe for recipe in (cifar, cifar_x4, cifar_x4_kd, cifar_baseline, digits, digits_baseline)
+    recipe.__name__: recipe
+    for recipe in (
+        cifar,
+        cifar_x4,
+        cifar_x4_kd,
+        cifar_baseline,
+        imagenet,
+        imagenet_x4,
+        imagenet_x4_kd,
+        imagenet_baseline,
+        digits,
+        digits_baseline,
+    )
 }
 
 

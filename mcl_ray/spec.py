@@ -38,19 +38,42 @@ class Part(BaseModel):
 class DataSpec(Part):
     """Which images, and how they are split."""
 
-    source: Literal["cifar", "digits"] = "cifar"
-    """Data set: `cifar` is anything in the python layout of CIFAR-100, `digits` ships with scikit-learn."""
+    source: Literal["cifar", "digits", "folder", "parquet"] = "cifar"
+    """Data set: `cifar` is anything in the python layout of CIFAR-100, `digits` ships with scikit-learn, `folder` has
+    images as train/<class>/* and val/<class>/* (the layout of ImageNet), `parquet` has encoded images with labels."""
     checksum: Annotated[str, Field(pattern=r"^(official|off|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")] = "official"
     """What a `cifar` archive must hash to: `official` (CIFAR-100 as published), `md5:…`, `sha256:…`, or `off`."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of every class's training images held out for validation (0: none, train on all)."""
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
+    """Side, in pixels, to which images of a `folder` or of `parquet` are cropped."""
+    normalisation: Literal["measured", "imagenet"] = "measured"
+    """Mean and standard deviation of each channel: of the training images themselves (of 1,000 of them, for a `folder`
+    and `parquet`), or those of ImageNet."""
+    unreadable: Annotated[int, Field(ge=0)] = 10
+    """How many images of a `folder` or of `parquet` may turn out not to decode before the run ends; each is named."""
+    untested_classes: Annotated[int, Field(ge=0)] = 0
+    """How many classes of a `folder` or of `parquet` may have no image for test."""
+    image_column: str = "image"
+    """Column of `parquet` with the encoded images."""
+    label_column: str = "label"
+    """Column of `parquet` with the classes, as numbers or names."""
+    split_column: str = "split"
+    """Column of `parquet` that says train, or val, validation or test; without it, the files' names begin so."""
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether images are decoded as they are wanted, rather than held in memory."""
+        return self.source in ("folder", "parquet")
 
 
 class AugmentationSpec(Part):
-    """What happens to a training image, for a whole batch at once on the training device."""
+    """What happens to a training image: in memory for a whole batch at once on the device, else as it is decoded."""
 
     crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
-    """Random crop of the image's own size after this zero padding, in pixels."""
+    """Random crop of the image's own size after this zero padding, in pixels; of images in memory."""
+    min_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """Least share of an image that a random resized crop shows; of images that are decoded."""
     flip: bool = True
     """Mirror every second image, left to right."""
 
@@ -62,13 +85,14 @@ class BatchSpec(Part):
     """Images in a batch, over all workers."""
     per_class: Annotated[int, Field(ge=2)] = 2
     """Images of each class in a batch; `size / per_class` classes are drawn."""
-    sampler: Literal["reference", "balanced"] = "balanced"
+    sampler: Literal["reference", "balanced", "shuffled"] = "balanced"
     """`reference` draws classes afresh for every batch (an epoch sees about 63 % of the images); `balanced` covers
-    every image about once an epoch, as far as whole classes in every batch allow."""
+    every image about once an epoch, as far as whole classes in every batch allow; `shuffled` knows no classes (and no
+    per_class) and covers every image once, but for those that fill no whole batch."""
 
     @model_validator(mode="after")
     def _whole_classes(self) -> BatchSpec:
-        if self.size % self.per_class:
+        if self.sampler != "shuffled" and self.size % self.per_class:
             raise ValueError(
                 f"batch.size % batch.per_class == 0 must hold, but got size={self.size}, per_class={self.per_class}"
             )
@@ -134,8 +158,20 @@ class LossSpec(Part):
     logit_distillation: Literal["off", "all", "reference"] = "off"
     """Distillation from the mean of the peers' logits: `all` peers learn, or those of the published code."""
     contrast: Literal["global", "local"] = "global"
-    """Whose images the contrast set holds where several workers share a batch: those of all (`global`, the same
-    whatever the number of workers), or each worker's own part of it (`local`, which exchanges no embeddings)."""
+    """Whose images the contrast set of method `supervised` holds where several workers share a batch: those of all
+    (`global`, the same whatever the number of workers), or each worker's own part of it (`local`, which exchanges no
+    embeddings)."""
+
+
+class BankSpec(Part):
+    """What the method `supervised_bank` remembers of every training image, and contrasts with."""
+
+    negatives: Count = 8192
+    """Images of other classes that each image is contrasted with, K."""
+    positives: Count = 1
+    """Other images of its class that each image is to be close to, P."""
+    memory_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of what is remembered of an image that stays when it is seen again."""
 
 
 class OptimizerSpec(Part):
@@ -211,15 +247,26 @@ class RunSpec(Part):
     """The recipe this run derives from; reports use it to find the published figure."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the weights, the batches and the augmentation."""
+    method: Literal["supervised", "supervised_bank"] = "supervised"
+    """Where the contrast set comes from: the batch, or a memory bank of all training images."""
     data: DataSpec = DataSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     batch: BatchSpec = BatchSpec()
     cohort: CohortSpec = CohortSpec()
     losses: LossSpec = LossSpec()
+    bank: BankSpec = BankSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     compute: ComputeSpec = ComputeSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+
+    @model_validator(mode="after")
+    def _bank_has_a_use(self) -> RunSpec:
+        if self.method == "supervised_bank" and self.losses.contrast == "local":
+            raise ValueError(
+                "losses.contrast=local is of a contrast set within the batch, but got method=supervised_bank"
+            )
+        return self
 
     @property
     def digest(self) -> str:

@@ -93,7 +93,7 @@ def _alone(spec: RunSpec, environment: Environment, _: Launch, *, resume: bool) 
     from mcl_ray.results.store import open_results
 
     open_results(environment)
-    dataset = dataset_for(spec, environment.data, download=environment.download)
+    dataset = dataset_for(spec, environment)
     writer = _resumed(spec, dataset, environment) if resume else _new(spec, environment)
     if writer is not None:
         _train(spec, dataset, environment, writer)
@@ -113,7 +113,7 @@ def _on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: bo
     from trainables.terminal import train_on_ray
 
     console, resources = doors.stdout(), Resources(cpus=place.cpus_per_worker, gpus=place.gpus_per_worker)
-    console.print("starting Ray (about 10 s)" if place.address is None else f"joining Ray at {place.address}")
+    console.print(place.ray)
     with _hint_at_resume(console):
         folder = train_on_ray(spec, environment, workers, resources, place.address, folder, console)
     _print_summary(folder, console)
@@ -154,7 +154,7 @@ def _dataset(spec: RunSpec, environment: Environment, num_workers: int) -> Datas
     from mcl_ray.data.sampling import check_batches
     from mcl_ray.data.source import dataset_for
 
-    dataset = dataset_for(spec, environment.data, download=environment.download)
+    dataset = dataset_for(spec, environment)
     check_batches(np.bincount(dataset.train.labels), spec.batch, num_workers)
     return dataset
 

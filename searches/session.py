@@ -13,8 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.data.sampling import check_batches
-from mcl_ray.data.source import dataset_for
+from mcl_ray.data.source import check_counts, dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.overrides import replace, validate
@@ -63,7 +62,7 @@ class SweepSession:
         """
         self.place.check()
         open_results(self.environment)
-        dataset = dataset_for(sweep.run, self.environment.data, download=self.environment.download)
+        dataset = dataset_for(sweep.run, self.environment)
         self._check_batches(sweep, dataset)
         self._warm_trials(sweep)
         self._check_study(sweep)
@@ -121,7 +120,7 @@ class SweepSession:
             self.console.print(f"nothing left to do: {copies.shown(folder)} is finished", soft_wrap=True)
             return
         self.place.check()
-        dataset = dataset_for(sweep.run, self.environment.data, download=self.environment.download)
+        dataset = dataset_for(sweep.run, self.environment)
         self._check_batches(sweep, dataset)
         self._check_study(sweep)
         with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
@@ -157,14 +156,14 @@ class SweepSession:
         """
         counts = np.bincount(dataset.train.labels)
         _, most = self.place.group or (1, 1)
-        batches = [sweep.run.batch] + [
-            replace(sweep.run, {path: value}).batch
+        runs = [sweep.run] + [
+            replace(sweep.run, {path: value})
             for path, dimension in sweep.space.items()
-            if path.startswith("batch.") and not dimension.when
+            if path.startswith(("batch.", "bank.")) and not dimension.when
             for value in dimension.ends()
         ]
-        for batch in batches:
-            check_batches(counts, batch, most)
+        for run in runs:
+            check_counts(counts, run, most)
 
     def _check_study(self, sweep: SweepSpec) -> None:
         """A database of one's own must answer before anything is written."""
@@ -204,7 +203,7 @@ class SweepSession:
         )
         known = read_trials(writer.folder, sweep)
         left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - spent_s)
-        self.console.print("starting Ray (about 10 s)")
+        self.console.print(self.place.ray)
         from searches.engine import Engine
         from searches.verdict import conclude
         from trainables.cluster import Resources

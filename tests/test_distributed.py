@@ -23,9 +23,10 @@ from mcl_ray.overrides import parse, replace
 from mcl_ray.results.store import RunWriter, find_run, read_runs
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.evaluate import evaluate
+from mcl_ray.training.feeds import build_augment
 from mcl_ray.training.images import DeviceImages
 from mcl_ray.training.meters import StepMeter
-from mcl_ray.training.placement import build_augment, place_cohort, shared_by_workers
+from mcl_ray.training.placement import place_cohort, shared_by_workers
 from mcl_ray.training.run import run_epochs, score_test_split
 from tests.workers import some_workers
 
@@ -131,6 +132,7 @@ def test_two_halves_of_a_batch_are_the_batch(pair, fields, dtype, tolerance):
         assert_close(found, alone, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [PUBLISHED, SHARED_STEM])
 def test_unequal_parts_of_a_batch_are_the_batch(trio, fields):
     """Eight classes among three workers."""
@@ -139,6 +141,7 @@ def test_unequal_parts_of_a_batch_are_the_batch(trio, fields):
         assert_close(found, alone, 1e-6)
 
 
+@pytest.mark.slow
 def test_local_contrast_and_statistics_are_each_workers_own(pair):
     spec = a_spec(**{"losses.contrast": "local", "compute.batch_statistics": "local", "cohort.networks": ("resnet8",)})
     both = pair.run(one_step, spec)
@@ -245,7 +248,7 @@ def train(root: Path, *overrides: str, epochs_told: int = 2) -> list[object]:
     if distributed.is_first():
         folder = find_run(root, spec) if root.is_dir() else None
         writer = RunWriter.resume(folder) if folder else RunWriter.create(root, spec)
-    run, told = run_epochs(spec, dataset_for(spec, ANYWHERE.data), ANYWHERE, writer), []
+    run, told = run_epochs(spec, dataset_for(spec, ANYWHERE), ANYWHERE, writer), []
     try:
         for epoch in islice(run, epochs_told):
             told.append((epoch.report.epoch, figures(epoch.report.rows)))  # noqa: PERF401 -- as far as it comes
@@ -316,7 +319,7 @@ def test_the_scores_on_record_are_those_of_the_checkpoint(pair, tmp_path):
     assert first == second
     (folder,) = (tmp_path / "runs").iterdir()
     spec = digits(*local)
-    _, rows = score_test_split(spec, dataset_for(spec, ANYWHERE.data), ANYWHERE, folder / "checkpoints")
+    _, rows = score_test_split(spec, dataset_for(spec, ANYWHERE), ANYWHERE, folder / "checkpoints")
     assert len(rows) == 10
     assert figures(rows).items() <= first[-1][1].items()
 

@@ -313,6 +313,7 @@ def test_a_run_is_told_line_by_line_where_nobody_watches(finished):
     assert "ray" not in seen.modules
 
 
+@pytest.mark.slow
 def test_a_second_run_gets_its_own_folder_and_a_finished_one_has_nothing_left(finished):
     folder, _ = finished
     before = snapshot(folder)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, closing
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
+from mcl_ray.environment import Environment
 from mcl_ray.errors import MclError, TrainingError
-from mcl_ray.remote import Uri
 from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts
 from mcl_ray.training.seeds import in_step
@@ -43,7 +42,7 @@ def _train(config: dict[str, Any], job: TrialJob) -> None:
         facts = machine_facts(job.environment)
         begun = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, facts)]
         labels, environment = (job.sweep.name, config[TRIAL]), job.environment
-        data = {spec.data: _dataset(spec.data, environment.data) for spec, _ in begun}
+        data = {spec.data: _dataset(spec.data, environment) for spec, _ in begun}
         runs = [run_with_gauges(spec, data[spec.data], environment, writer, *labels) for spec, writer in begun]
         # An early stop is a SystemExit out of the report: it closes the runs, which record that they were stopped.
         for told in stack.enter_context(closing(in_step(runs))):
@@ -51,6 +50,6 @@ def _train(config: dict[str, Any], job: TrialJob) -> None:
 
 
 @lru_cache(maxsize=1)
-def _dataset(spec: DataSpec, path: Path | Uri) -> Dataset:
+def _dataset(spec: DataSpec, environment: Environment) -> Dataset:
     """Read once per process: trials that follow one another share it."""
-    return load_dataset(spec, path)
+    return load_dataset(spec, environment)

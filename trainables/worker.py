@@ -46,7 +46,7 @@ def train_run(spec: RunSpec, environment: Environment, folder: Path) -> None:
         root = folder.parents[1] if environment.store is None else make_copy(environment.store)
         return RunWriter.begin(root, run_id, spec, facts=machine_facts(environment)) if is_first() else None
 
-    dataset = together(partial(load_dataset, spec.data, environment.data))
+    dataset = together(partial(load_dataset, spec.data, environment))
     writer = together(begin)
     with closing(run_with_gauges(spec, dataset, environment, writer)) as run:
         for told in run:
@@ -68,7 +68,7 @@ def train_configuration(config: dict[str, Any], job: TrialJob, report: Callable[
 
         begun = together(begin)
         labels = (job.sweep.name, config[TRIAL])
-        data = {spec.data: together(partial(load_dataset, spec.data, environment.data)) for spec, _ in begun}
+        data = {spec.data: together(partial(load_dataset, spec.data, environment)) for spec, _ in begun}
         runs = [_shared(run_with_gauges(spec, data[spec.data], environment, writer, *labels)) for spec, writer in begun]
         writers = [writer for _, writer in begun if writer is not None]
         for told in stack.enter_context(closing(in_step(runs))):

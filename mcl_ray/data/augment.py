@@ -95,7 +95,10 @@ class Augment:
         return padded.gather(2, positions[:, None].expand(-1, channels, -1)).view(images.shape)
 
 
-def epoch_generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
-    """The generator of one epoch's augmentation: the same on every rank, which draws for all and uses its part."""
-    state = np.random.SeedSequence(seed, spawn_key=(epoch, STREAM)).generate_state(1, np.uint64)
+def epoch_generator(seed: int, epoch: int, device: torch.device, stream: int = STREAM) -> torch.Generator:
+    """The generator of one epoch's augmentation: the same on every rank, which draws for all and uses its part.
+
+    What else an epoch draws on the device has a stream of its own.
+    """
+    state = np.random.SeedSequence(seed, spawn_key=(epoch, stream)).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0]))

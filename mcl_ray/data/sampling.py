@@ -1,6 +1,7 @@
 """Class-balanced batches as arithmetic on indices: which images of the training set come together in an epoch.
 
-Images are not touched here, and torch is not loaded; a batch is a row of indices, its classes side by side.
+Shuffled batches, which know no classes, are here too. Images are not touched, and torch is not loaded; a batch is a row
+of indices, its classes side by side.
 """
 
 # B batches, K classes a batch, C classes, m images per class
@@ -131,6 +132,57 @@ class ClassBalancedSampler:
         return groups_C
 
 
+class ShuffledSampler:
+    """Batches of images in random order, each image once an epoch, reproducible from (seed, epoch).
+
+    What is left when no whole batch can be filled waits for another epoch.
+
+    Args:
+        labels: Class of each training image, [n].
+        spec: Size of the batches.
+        seed: The run's seed.
+
+    Raises:
+        SpecError: There are fewer images than a batch has.
+    """
+
+    def __init__(self, labels: Ints, spec: BatchSpec, seed: int) -> None:
+        self._counts_C = np.bincount(labels)
+        check_batches(self._counts_C, spec)
+        self._spec, self._seed, self._num_images = spec, seed, len(labels)
+        self.num_batches = len(labels) // spec.size
+
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1) -> Ints:
+        """The batches of one epoch, as `ClassBalancedSampler.epoch` gives them."""
+        shares = self.shares(world_size)
+        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch,)))
+        whole = rng.permutation(self._num_images)[: self.num_batches * self._spec.size]
+        start = sum(shares[:rank])
+        return np.ascontiguousarray(whole.reshape(self.num_batches, -1)[:, start : start + shares[rank]])
+
+    def shares(self, world_size: int) -> tuple[int, ...]:
+        """Images of each batch that each rank takes, as evenly as they can be dealt out.
+
+        Raises:
+            SpecError: there are more ranks than images in a batch.
+        """
+        check_batches(self._counts_C, self._spec, world_size)
+        each, more = divmod(self._spec.size, world_size)
+        return tuple(each + (rank < more) for rank in range(world_size))
+
+
+Sampler = ClassBalancedSampler | ShuffledSampler
+
+
+def build_sampler(labels: Ints, spec: BatchSpec, seed: int) -> Sampler:
+    """The sampler of a spec.
+
+    Raises:
+        SpecError: No such batch can be made of these images.
+    """
+    return (ShuffledSampler if spec.sampler == "shuffled" else ClassBalancedSampler)(labels, spec, seed)
+
+
 def check_batches(class_counts: Sequence[int] | Ints, spec: BatchSpec, world_size: int = 1) -> None:
     """Check, before anything slow, that batches as `spec` wants them can be made.
 
@@ -147,6 +199,10 @@ def check_batches(class_counts: Sequence[int] | Ints, spec: BatchSpec, world_siz
     size, per_class = spec.size, spec.per_class
     if size > num_images:
         rule, values = "batch.size <= training images", f"size={size}, images={num_images}"
+    elif spec.sampler == "shuffled":
+        if size >= world_size:
+            return
+        raise SpecError(f"workers <= batch.size must hold, but got size={size}, workers={world_size}.")
     elif size % per_class:
         rule, values = "batch.size % batch.per_class == 0", f"size={size}, per_class={per_class}"
     elif size > per_class * num_classes:

@@ -6,7 +6,7 @@ N peers, B images, C classes, D embedding.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,9 +46,41 @@ class StepLosses(NamedTuple):
     """[N, B, C], detached."""
 
 
-def supervised_losses(
-    cohort: Callable[[Tensor], CohortOutput], batch: Batch, weights: LossSpec, *, bf16: bool = False
-) -> StepLosses:
+Peers = Callable[[Tensor], CohortOutput]
+"""A cohort, or what trains it together with other workers: images [B, C, H, W] → what training needs of every peer."""
+
+
+class Supervised:
+    """The method as the loop drives it: nothing is remembered from step to step.
+
+    Args:
+        peers: the cohort, or what trains it together with other workers.
+        weights: of the losses.
+        bf16: whether the networks run under autocast.
+    """
+
+    def __init__(self, peers: Peers, weights: LossSpec, *, bf16: bool) -> None:
+        self.peers, self.weights, self.bf16 = peers, weights, bf16
+
+    def begin(self, seed: int, epoch: int) -> None:
+        """Be told which epoch the next batches are of."""
+
+    def losses(self, batch: Batch) -> StepLosses:
+        """What a step is to make smaller."""
+        return supervised_losses(self.peers, batch, self.weights, bf16=self.bf16)
+
+    def remember(self) -> None:
+        """Be told that the optimiser has made the step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming needs, beside the cohort."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+
+
+def supervised_losses(cohort: Peers, batch: Batch, weights: LossSpec, *, bf16: bool = False) -> StepLosses:
     """Σ cross-entropy + logit distillation + alpha·VCL + beta·ICL + gamma·Soft-VCL + lam·Soft-ICL.
 
     With `bf16` the networks run under autocast; every loss is computed in float32.
@@ -56,16 +88,21 @@ def supervised_losses(
     `batch` is this worker's part. The losses' means over all workers are the losses of the whole batch; with
     weights.contrast = "local", each worker's images are a contrast set of their own.
     """
-    with torch.autocast(batch.images.device.type, dtype=torch.bfloat16, enabled=bf16):
-        output = cohort(batch.images)
-    logits = output.logits.float()
-    terms = {"cross_entropy": batch.shares.weight * _cross_entropy(logits, batch.labels)}
+    output = outputs(cohort, batch.images, bf16=bf16)
+    terms = {"cross_entropy": cross_entropy(output.logits, batch)}
     if weights.logit_distillation != "off":
-        distilled = logit_distillation(logits, weights.temperature, weights.logit_distillation)
+        distilled = logit_distillation(output.logits, weights.temperature, weights.logit_distillation)
         terms["logit_distillation"] = batch.shares.weight * distilled
-    if teaches_heads(weights, len(logits)):
+    if teaches_heads(weights, len(output.logits)):
         terms |= _contrast(output.embeddings, batch, weights)
-    return StepLosses(weighted_sum(terms, weights), terms, logits.detach())
+    return StepLosses(weighted_sum(terms, weights), terms, output.logits.detach())
+
+
+def outputs(cohort: Peers, images: Tensor, *, bf16: bool) -> CohortOutput:
+    """What the cohort makes of images, in float32, whatever the networks computed in."""
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
+        output = cohort(images)
+    return CohortOutput(output.logits.float(), output.embeddings)
 
 
 def _contrast(embeddings_NBD: Tensor, batch: Batch, weights: LossSpec) -> dict[str, Tensor]:
@@ -91,8 +128,8 @@ def weighted_sum(terms: dict[str, Tensor], weights: LossSpec) -> Tensor:
     return torch.stack([scale.get(name, 1.0) * value for name, value in terms.items()]).sum()
 
 
-def _cross_entropy(logits_NBC: Tensor, labels_B: Tensor) -> Tensor:
-    """Σ over peers of the mean cross-entropy."""
+def cross_entropy(logits_NBC: Tensor, batch: Batch) -> Tensor:
+    """Σ over peers of the mean cross-entropy, this worker's part of the whole batch's."""
     num_peers, batch_size, _ = logits_NBC.shape
-    summed: Tensor = F.cross_entropy(logits_NBC.flatten(0, 1), labels_B.repeat(num_peers), reduction="sum")
-    return summed / batch_size
+    summed: Tensor = F.cross_entropy(logits_NBC.flatten(0, 1), batch.labels.repeat(num_peers), reduction="sum")
+    return batch.shares.weight * (summed / batch_size)

@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from mcl_ray.errors import CheckpointError
 from mcl_ray.results.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"epoch-(\d{4,})-([0-9a-f]{16})\.pt")
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class Checkpoint:
     cohort: dict[str, Any]
     """Networks and heads, by name."""
     optimizer: dict[str, Any]
+    method: dict[str, Any] = field(default_factory=dict)
+    """What the method remembers beside the cohort, its memory banks; format 1 knew of no such method."""
     rows: list[tuple[Any, ...]]
     """The epoch's figures, reported once more on resuming: that report may have been lost."""
     format: int = FORMAT
@@ -52,7 +54,7 @@ class CheckpointFolder:
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint durably and return its path; the ones before stay until it is complete."""
         buffer = io.BytesIO()
-        torch.save(asdict(checkpoint), buffer)
+        torch.save({part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}, buffer)
         content = buffer.getvalue()
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / f"epoch-{checkpoint.epoch:04d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"

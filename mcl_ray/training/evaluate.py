@@ -7,14 +7,14 @@ from torch import Tensor
 
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
-from mcl_ray.training.images import DeviceImages
+from mcl_ray.training.images import Feed
 
 Scores = dict[tuple[str, str], float]
 """(metric, member) → percent."""
 
 
 @torch.inference_mode()
-def evaluate(cohort: Cohort, images: DeviceImages, batch_size: int, *, bf16: bool = False) -> Scores:
+def evaluate(cohort: Cohort, images: Feed, batch_size: int, *, bf16: bool = False) -> Scores:
     """Top-1 and top-5 in percent of `peer0`… , `mean`, `best` (the peer with the highest top-1) and `ensemble`.
 
     The ensemble is the mean of the peers' logits. With fewer than five classes, top-5 counts them all. Several workers
@@ -22,14 +22,17 @@ def evaluate(cohort: Cohort, images: DeviceImages, batch_size: int, *, bf16: boo
     has to call this, and gets them all.
     """
     cohort.eval()
-    correct = torch.zeros(cohort.num_peers + 1, 2, device=images.labels.device)
-    for start in range(distributed.rank() * batch_size, len(images), distributed.world_size() * batch_size):
-        batch = slice(start, start + batch_size)
-        with torch.autocast(images.labels.device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits_NBC = cohort.logits(images.normalised(batch)).float()
+    device, seen = images.labels.device, 0
+    correct = torch.zeros(cohort.num_peers + 1, 2, device=device)
+    starts = range(distributed.rank() * batch_size, len(images), distributed.world_size() * batch_size)
+    for fed in images.scoring([slice(start, start + batch_size) for start in starts]):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits_NBC = cohort.logits(fed.images).float()
         voters = torch.cat([logits_NBC, logits_NBC.mean(0, keepdim=True)])
-        correct += count_correct(voters, images.labels[batch])
-    percent = (100 * distributed.summed(correct) / len(images)).tolist()
+        correct += count_correct(voters, images.labels[fed.indices])
+        seen += len(fed.indices)
+    whole = distributed.summed(torch.tensor(seen, dtype=torch.float64, device=device))
+    percent = (100 * distributed.summed(correct) / whole.clamp(min=1).float()).tolist()
     cohort.train()
     return _by_member(percent)
 

@@ -1,13 +1,46 @@
-"""A split of a data set on the training device, augmented or normalised for a whole batch at once."""
+"""The images of a split as batches on the training device. What lies in memory is here, what is read is `stream`.
+
+B images of this worker, C channels, H × W pixels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from mcl_ray.data.augment import Augment
+from mcl_ray.data.augment import Augment, epoch_generator
 from mcl_ray.data.dataset import ImageSet
 from mcl_ray.distributed import Shares
+
+
+class Fed(NamedTuple):
+    """One batch."""
+
+    images: Tensor
+    """[B, C, H, W] float32, normalised."""
+    indices: Tensor
+    """[B] int64, which images of the split they are."""
+
+
+class Feed(Protocol):
+    """One split."""
+
+    labels: Tensor
+    """[n] int64, on the device."""
+
+    def __len__(self) -> int:
+        """Number of images, n."""
+
+    def training(self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: Shares) -> Iterator[Fed]:
+        """This worker's part of each of S batches, augmented; the same images for the same seed and epoch."""
+
+    def scoring(self, batches: Sequence[slice]) -> Iterator[Fed]:
+        """Whole images as they are scored."""
 
 
 class DeviceImages:
@@ -22,6 +55,17 @@ class DeviceImages:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def training(self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: Shares) -> Iterator[Fed]:
+        """Each batch augmented at once; all draws of an epoch come from one generator."""
+        generator = epoch_generator(seed, epoch, self.labels.device)
+        for indices in torch.from_numpy(indices_SB).to(self.labels.device):
+            yield Fed(self.augmented(indices, generator, shares), indices)
+
+    def scoring(self, batches: Sequence[slice]) -> Iterator[Fed]:
+        """Each batch as it is."""
+        for batch in batches:
+            yield Fed(self.normalised(batch), torch.arange(*batch.indices(len(self)), device=self.labels.device))
 
     def augmented(self, indices_B: Tensor, generator: torch.Generator, shares: Shares) -> Tensor:
         """This worker's images, randomly cropped, flipped and normalised: [B, channels, height, width] float32."""

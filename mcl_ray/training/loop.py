@@ -16,20 +16,19 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from mcl_ray.data.augment import epoch_generator
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.data.sampling import ClassBalancedSampler
+from mcl_ray.data.sampling import build_sampler
 from mcl_ray.distributed import Shares, broadcast_buffers, from_first, is_first, rank, world_size
 from mcl_ray.environment import Environment
-from mcl_ray.methods.supervised import Batch, supervised_losses
+from mcl_ray.methods.supervised import Batch
 from mcl_ray.results.store import EpochRow
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
 from mcl_ray.training.evaluate import evaluate
-from mcl_ray.training.images import DeviceImages
+from mcl_ray.training.feeds import build_feeds
 from mcl_ray.training.meters import StepMeter
 from mcl_ray.training.optim import build_optimizer, learning_rate, set_learning_rate
-from mcl_ray.training.placement import build_augment, choose_device, describe, place_cohort, shared_by_workers
+from mcl_ray.training.placement import build_method, choose_device, describe, place_cohort, shared_by_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,24 +101,22 @@ def epochs(
         started = time.perf_counter()
         rate = learning_rate(spec.optimizer.lr, spec.schedule, epoch)
         set_learning_rate(run.optimizer, rate)
-        generator = epoch_generator(spec.seed, epoch, run.device)
-        batches = torch.from_numpy(run.sampler.epoch(epoch, rank(), world_size())).to(run.device)
-        meter = StepMeter(environment.steps_per_log, run.device)
+        run.method.begin(spec.seed, epoch)
+        steps, meter = run.sampler.num_batches, StepMeter(environment.steps_per_log, run.device)
 
-        for step, indices in enumerate(batches, start=1):
-            images = run.train.augmented(indices, generator, run.shares)
-            batch = Batch(images, run.train.labels[indices], indices, run.shares)
-            losses = supervised_losses(run.peers, batch, spec.losses, bf16=run.bf16)
+        for step, batch in enumerate(run.batches(epoch), start=1):
+            losses = run.method.losses(batch)
             run.optimizer.zero_grad(set_to_none=True)
             losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             run.optimizer.step()
+            run.method.remember()
 
-            if meter.record(losses.terms | {"loss": losses.total}) or step == len(batches):
+            if meter.record(losses.terms | {"loss": losses.total}) or step == steps:
                 meter.read(epoch + 1)
-                heartbeat(epoch=epoch + 1, step=step, steps=len(batches), losses=meter.means())
+                heartbeat(epoch=epoch + 1, step=step, steps=steps, losses=meter.means())
 
         seconds = time.perf_counter() - started
-        speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": len(batches) * run.shares.whole / seconds}
+        speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": steps * run.shares.whole / seconds}
         rows = [EpochRow("cohort", "train", name, value) for name, value in (meter.means() | speed).items()]
         finished = EpochReport(epoch=epoch + 1, rows=rows + run.scores(epoch + 1))
         yield Told(finished, run.save(finished))
@@ -135,16 +132,12 @@ class _Run:
         self.bf16 = spec.compute.precision == "bf16"
         torch.manual_seed(spec.seed)
         self.cohort = place_cohort(spec, dataset, self.device)
-        self.peers = shared_by_workers(self.cohort, self.device)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
-        augment = build_augment(spec, dataset)
-        self.train = DeviceImages(dataset.train, augment, self.device)
-        self.held_out = {
-            split: DeviceImages(images, augment, self.device)
-            for split, images in (("validation", dataset.validation), ("test", dataset.test))
-            if images is not None
-        }
-        self.sampler = ClassBalancedSampler(dataset.train.labels, spec.batch, spec.seed)
+        self.method = build_method(spec, dataset, shared_by_workers(self.cohort, self.device), self.device)
+        feeds = build_feeds(spec, dataset, environment, self.device)
+        self.train = feeds.pop("train")
+        self.held_out = feeds
+        self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
         self.shares = Shares(self.sampler.shares(world_size()))
         self.checkpoints = CheckpointFolder(folder, environment.checkpoints_kept) if folder is not None else None
         self.architecture = describe(spec, dataset)
@@ -158,8 +151,15 @@ class _Run:
         check_belongs(checkpoint, file, digest=self.spec.digest, architecture=self.architecture)
         self.cohort.load_state_dict(checkpoint.cohort)
         self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.method.load_state_dict(checkpoint.method)
         told = EpochReport(epoch=checkpoint.epoch, rows=[EpochRow(*row) for row in checkpoint.rows])
         return Told(told, file if self.checkpoints is not None else None)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """This worker's part of the batches of an epoch, counted from 0."""
+        indices = self.sampler.epoch(epoch, rank(), world_size())
+        for fed in self.train.training(indices, self.spec.seed, epoch, self.shares):
+            yield Batch(fed.images, self.train.labels[fed.indices], fed.indices, self.shares)
 
     def scores(self, epoch: int) -> list[EpochRow]:
         """Score the splits that are due after `epoch`: validation always, test as the spec says."""
@@ -187,6 +187,7 @@ class _Run:
                 architecture=self.architecture,
                 cohort=self.cohort.state_dict(),
                 optimizer=self.optimizer.state_dict(),
+                method=self.method.state_dict(),
                 rows=[tuple(row) for row in finished.rows],
             )
         )

@@ -1,18 +1,17 @@
-"""A spec's parts on the device where they train: the device itself, the cohort on it, the augmentation."""
+"""A spec's parts on the device where they train: the device itself, the cohort on it, its method."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from mcl_ray import distributed
-from mcl_ray.cohort import Cohort, CohortOutput, build_cohort
-from mcl_ray.data.augment import Augment
+from mcl_ray.cohort import Cohort, build_cohort
+from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
-from mcl_ray.methods.supervised import teaches_heads
+from mcl_ray.methods.supervised import Peers, Supervised, teaches_heads
+from mcl_ray.methods.supervised_bank import SupervisedBank
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.batch_norm import synchronise_batch_norm
 
@@ -36,7 +35,7 @@ def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device) -> Cohor
 
     Heads that no loss reaches are frozen: nothing would ever change them, and workers would wait for their gradients.
     """
-    channels = dataset.train.images.shape[1]
+    channels = dataset.image_shape[0]
     cohort = build_cohort(spec.cohort, len(dataset.class_names), channels).to(device)
     cohort.heads.requires_grad_(teaches_heads(spec.losses, cohort.num_peers))
     if distributed.world_size() > 1 and spec.compute.batch_statistics == "synchronised":
@@ -45,7 +44,7 @@ def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device) -> Cohor
     return cohort.to(memory_format=layout)
 
 
-def shared_by_workers(cohort: Cohort, device: torch.device) -> Callable[[torch.Tensor], CohortOutput]:
+def shared_by_workers(cohort: Cohort, device: torch.device) -> Peers:
     """The cohort as the workers train it together, starting from the first one's: gradients are averaged over them.
 
     Running statistics of batch normalisation differ from worker to worker until `distributed.broadcast_buffers`.
@@ -59,14 +58,24 @@ def shared_by_workers(cohort: Cohort, device: torch.device) -> Callable[[torch.T
     return shared
 
 
-def build_augment(spec: RunSpec, dataset: Dataset) -> Augment:
-    """The augmentation of a spec with the data set's own normalisation."""
-    return Augment(
-        mean=dataset.mean,
-        std=dataset.std,
-        crop_padding=spec.augmentation.crop_padding,
-        flip=spec.augmentation.flip,
-        channels_last=spec.compute.channels_last,
+def build_method(spec: RunSpec, dataset: Dataset, peers: Peers, device: torch.device) -> Supervised:
+    """The method of a spec, with what it remembers as it is before the first step."""
+    bf16 = spec.compute.precision == "bf16"
+    if spec.method == "supervised":
+        return Supervised(peers, spec.losses, bf16=bf16)
+    labels = torch.from_numpy(dataset.train.labels).to(device)
+    return SupervisedBank(
+        peers,
+        spec.losses,
+        bf16=bf16,
+        bank=MemoryBank(
+            spec.cohort.size,
+            len(labels),
+            spec.cohort.embedding_dim,
+            momentum=spec.bank.memory_momentum,
+            generator=torch.Generator(device).manual_seed(spec.seed),
+        ),
+        draw=ContrastDraw(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
     )
 
 
@@ -74,6 +83,6 @@ def describe(spec: RunSpec, dataset: Dataset) -> str:
     """The architecture in words: what a checkpoint's tensors belong to."""
     networks = " + ".join(spec.cohort.peers)
     stem = "one stem" if spec.cohort.shares_stem else "own stems"
-    shape = "×".join(map(str, dataset.train.images.shape[1:]))
+    shape = "×".join(map(str, dataset.image_shape))
     classes = len(dataset.class_names)
     return f"{networks} ({stem}, embedding {spec.cohort.embedding_dim}) on {shape} images of {classes} classes"

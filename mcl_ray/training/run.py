@@ -22,9 +22,9 @@ from mcl_ray.results.store import EpochRow, Facts, RunWriter
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.evaluate import evaluate
-from mcl_ray.training.images import DeviceImages
+from mcl_ray.training.feeds import build_feeds
 from mcl_ray.training.loop import Heartbeat, Report, Told, epochs, silent
-from mcl_ray.training.placement import build_augment, choose_device, describe, place_cohort
+from mcl_ray.training.placement import choose_device, describe, place_cohort
 
 OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed")
 """How the CPU's allocator, CUDA and its libraries say it in a plain RuntimeError."""
@@ -211,6 +211,6 @@ def score_test_split(
     device = choose_device(environment.device)
     cohort = place_cohort(spec, dataset, device)
     cohort.load_state_dict(checkpoint.cohort)
-    images = DeviceImages(dataset.test, build_augment(spec, dataset), device)
-    scores = evaluate(cohort, images, spec.evaluation.batch_size, bf16=spec.compute.precision == "bf16")
+    feeds = build_feeds(spec, dataset, environment, device)
+    scores = evaluate(cohort, feeds["test"], spec.evaluation.batch_size, bf16=spec.compute.precision == "bf16")
     return checkpoint.epoch, [EpochRow(member, "test", metric, value) for (metric, member), value in scores.items()]

@@ -7,29 +7,30 @@ import pytest
 
 from mcl_ray.data import source
 from mcl_ray.data.source import load_dataset
-from mcl_ray.errors import DataError
+from mcl_ray.environment import Environment
+from mcl_ray.errors import DataError, SpecError
 from mcl_ray.spec import DataSpec
 from tests.data.conftest import WriteArchive
 
 
 def test_digits_with_a_validation_split(tmp_path: Path) -> None:
     spec = DataSpec(source="digits", validation_fraction=0.1)
-    first, again = load_dataset(spec, tmp_path), load_dataset(spec, tmp_path)
+    first, again = load_dataset(spec, Environment(data=tmp_path)), load_dataset(spec, Environment(data=tmp_path))
     assert first.validation is not None
     assert again.validation is not None
     assert len(first.train) + len(first.validation) == 1437
     assert 0.09 < len(first.validation) / 1437 < 0.11
     np.testing.assert_array_equal(first.validation.images, again.validation.images)
-    assert load_dataset(DataSpec(source="digits"), tmp_path).validation is None
+    assert load_dataset(DataSpec(source="digits"), Environment(data=tmp_path)).validation is None
 
 
 def test_cifar_takes_its_checksum_from_the_spec(write_archive: WriteArchive) -> None:
     folder = write_archive().parent
-    dataset = load_dataset(DataSpec(checksum="off", validation_fraction=0.25), folder)
+    dataset = load_dataset(DataSpec(checksum="off", validation_fraction=0.25), Environment(data=folder))
     assert dataset.validation is not None
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (9, 3, 6)
     with pytest.raises(DataError, match="must have the checksum"):
-        load_dataset(DataSpec(), folder)
+        load_dataset(DataSpec(), Environment(data=folder))
 
 
 def test_download_only_where_nothing_is(
@@ -43,7 +44,12 @@ def test_download_only_where_nothing_is(
 
     monkeypatch.setattr(source, "download_cifar", fetch)
     with pytest.raises(DataError, match="--download"):
-        load_dataset(DataSpec(checksum="off"), tmp_path)
+        load_dataset(DataSpec(checksum="off"), Environment(data=tmp_path))
     for _ in range(2):
-        load_dataset(DataSpec(checksum="off"), tmp_path, download=True)
+        load_dataset(DataSpec(checksum="off"), Environment(data=tmp_path, download=True))
     assert fetched == [tmp_path]
+
+
+def test_imagenet_s_statistics_are_of_three_channels():
+    with pytest.raises(SpecError, match="is of three channels, but images of data.source=digits have 1"):
+        load_dataset(DataSpec(source="digits", normalisation="imagenet"), Environment())

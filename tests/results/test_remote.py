@@ -279,21 +279,21 @@ def test_data_are_fetched_once_and_verified_at_each_use(named, store, uri, on, t
     store.put(tmp_path.name, {"cifar-100-python.tar.gz": archive})
     data = Uri(uri.below(named))
     right = DataSpec(source="cifar", checksum=f"sha256:{hashlib.sha256(archive).hexdigest()}")
-    assert len(load_dataset(right, data).train) == 12
+    assert len(load_dataset(right, Environment(data=data)).train) == 12
     (copy,) = caches("data").rglob("*.tar.gz")
     before = copy.stat().st_mtime_ns
-    assert len(load_dataset(right, data).train) == 12
+    assert len(load_dataset(right, Environment(data=data)).train) == 12
     assert copy.stat().st_mtime_ns == before
     with pytest.raises(DataError, match="must have the checksum"):
-        load_dataset(DataSpec(source="cifar", checksum=f"sha256:{'0' * 64}"), data)
+        load_dataset(DataSpec(source="cifar", checksum=f"sha256:{'0' * 64}"), Environment(data=data))
     store.put(tmp_path.name, {"cifar-100-python.tar.gz": archive[:-1]})
     with pytest.raises(DataError, match="must have the checksum"):
-        load_dataset(right, data)
+        load_dataset(right, Environment(data=data))
     store.put(tmp_path.name, {})
     with pytest.raises(DataError, match="data in a store is an archive"):
-        load_dataset(right, data)
+        load_dataset(right, Environment(data=data))
     with pytest.raises(DataError, match="--download fetches into a folder"):
-        load_dataset(right, data, download=True)
+        load_dataset(right, Environment(data=data, download=True))
 
 
 def _pickled(value):

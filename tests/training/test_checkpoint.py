@@ -77,11 +77,21 @@ def test_a_hostile_pickle_is_not_run(tmp_path):
 
 def test_a_newer_format_is_refused(tmp_path):
     buffer = io.BytesIO()
-    torch.save(dataclasses.asdict(checkpoint(1)) | {"format": 2}, buffer)
+    torch.save(dataclasses.asdict(checkpoint(1)) | {"format": 3}, buffer)
     file = tmp_path / f"epoch-0001-{hashlib.sha256(buffer.getvalue()).hexdigest()[:16]}.pt"
     file.write_bytes(buffer.getvalue())
-    with pytest.raises(CheckpointError, match="formats up to 1 can be read, but .* has format 2"):
+    with pytest.raises(CheckpointError, match="formats up to 2 can be read, but .* has format 3"):
         read_checkpoint(file)
+
+
+def test_an_older_format_is_read(tmp_path):
+    """Format 1 knew of no method that remembers."""
+    content = {name: value for name, value in dataclasses.asdict(checkpoint(1)).items() if name != "method"}
+    buffer = io.BytesIO()
+    torch.save(content | {"format": 1}, buffer)
+    file = tmp_path / f"epoch-0001-{hashlib.sha256(buffer.getvalue()).hexdigest()[:16]}.pt"
+    file.write_bytes(buffer.getvalue())
+    assert read_checkpoint(file).method == {}
 
 
 @pytest.mark.parametrize(

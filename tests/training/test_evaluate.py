@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mcl_ray.training.evaluate import count_correct, evaluate
+from mcl_ray.training.images import Fed
 
 
 def test_hits_are_counted_as_a_loop_counts_them():
@@ -32,14 +33,17 @@ class FixedCohort(torch.nn.Module):
 
 
 class FixedImages:
-    def __init__(self, labels):
-        self.labels = labels
+    def __init__(self, labels, unreadable=-1):
+        self.labels, self.unreadable = labels, unreadable
 
     def __len__(self):
         return len(self.labels)
 
-    def normalised(self, batch):
-        return torch.arange(len(self.labels))[batch]
+    def scoring(self, batches):
+        for batch in batches:
+            rows = torch.arange(len(self.labels))[batch]
+            rows = rows[rows != self.unreadable]
+            yield Fed(rows, rows)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -50,3 +54,9 @@ def test_members_and_batches_do_not_change_the_figures(batch_size):
     top1 = {member: value for (metric, member), value in scores.items() if metric == "top1"}
     assert top1 == {"peer0": 75.0, "peer1": 50.0, "mean": 62.5, "best": 75.0, "ensemble": 75.0}
     assert cohort.training
+
+
+def test_an_image_that_is_left_out_is_neither_right_nor_wrong():
+    logits = torch.tensor([[[3.0, 0], [3, 0], [3, 0]], [[3, 0], [0, 3], [3, 0]]])
+    scores = evaluate(FixedCohort(logits), FixedImages(torch.tensor([0, 0, 1]), unreadable=2), 2)
+    assert (scores["top1", "peer0"], scores["top1", "peer1"]) == (100.0, 50.0)

@@ -28,7 +28,7 @@ def small(*overrides):
 
 def train(spec, environment, root, report=None):
     writer = RunWriter.create(root, spec)
-    train_run(spec, dataset_for(spec, environment.data), environment, writer, report)
+    train_run(spec, dataset_for(spec, environment), environment, writer, report)
     return writer
 
 
@@ -64,7 +64,7 @@ def test_what_a_report_raises_is_how_the_run_ended(tmp_path, one_thread, error, 
 @pytest.mark.parametrize(("epochs_told", "state"), [(1, "stopped"), (2, "finished")])
 def test_a_run_is_on_record_before_each_epoch_is_told_and_stopped_by_closing(tmp_path, one_thread, epochs_told, state):
     writer = RunWriter.create(tmp_path, small())
-    run = run_epochs(small(), dataset_for(small(), one_thread.data), one_thread, writer)
+    run = run_epochs(small(), dataset_for(small(), one_thread), one_thread, writer)
     for epoch in range(1, epochs_told + 1):
         told = next(run)
         assert (told.report.epoch, recorded(tmp_path)[2]) == (epoch, epoch)
@@ -84,7 +84,7 @@ def test_runs_trained_in_turn_are_those_trained_alone_to_the_bit(tmp_path, one_t
     for spec in specs:
         train(spec, one_thread, tmp_path / "alone" / str(spec.seed))
     writers = [RunWriter.create(tmp_path / "in turn" / str(spec.seed), spec) for spec in specs]
-    dataset = dataset_for(specs[0], one_thread.data)
+    dataset = dataset_for(specs[0], one_thread)
     runs = [run_epochs(spec, dataset, one_thread, w) for spec, w in zip(specs, writers, strict=True)]
     for _ in range(2):
         for run in runs:
@@ -117,7 +117,7 @@ def test_when_the_test_images_are_read(tmp_path, one_thread):
 def test_the_score_of_a_checkpoint_is_the_score_at_its_epoch(tmp_path, one_thread):
     spec = small("test=at_end")
     writer = train(spec, one_thread, tmp_path)
-    epoch, scores = score_test_split(spec, dataset_for(spec, one_thread.data), one_thread, writer.checkpoints)
+    epoch, scores = score_test_split(spec, dataset_for(spec, one_thread), one_thread, writer.checkpoints)
     rows = [row for row in read_epochs(tmp_path).to_pylist() if row["split"] == "test"]
     assert epoch == 2
     assert {(s.metric, s.member): s.value for s in scores} == {(r["metric"], r["member"]): r["value"] for r in rows}
@@ -155,7 +155,7 @@ def test_digits_learns(tmp_path, one_thread):
 
 def test_time_of_others_does_not_count_and_tensorboard_gets_every_epoch(tmp_path, one_thread):
     writer = RunWriter.create(tmp_path, small())
-    run = run_epochs(small(), dataset_for(small(), one_thread.data), one_thread, writer)
+    run = run_epochs(small(), dataset_for(small(), one_thread), one_thread, writer)
     next(run)
     time.sleep(1.5)
     list(run)

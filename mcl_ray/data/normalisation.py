@@ -1,0 +1,48 @@
+"""Mean and standard deviation of encoded images, measured on some of them. Of images in memory, `dataset` has them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mcl_ray.data.dataset import ChannelStatistics, Statistics
+from mcl_ray.data.encoded import EncodedSet
+from mcl_ray.data.shelf import Shelf
+from mcl_ray.errors import DataError
+
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+MEASURED_IMAGES = 1000
+"""Training images that are looked at, evenly spaced."""
+
+
+def measured(train: EncodedSet, shelf: Shelf) -> Statistics:
+    """Those of the training images, whole, as they were measured when the source was first used.
+
+    Raises:
+        DataError: none of the images decodes, or a channel does not vary.
+    """
+    file = shelf.file(f"statistics-{len(train)}.json", lambda file: _write(file, _measure(train)))
+    mean, std = json.loads(file.read_text())
+    return tuple(mean), tuple(std)
+
+
+def _write(file: Path, statistics: Statistics) -> None:
+    file.write_text(json.dumps(statistics))
+
+
+def _measure(train: EncodedSet) -> Statistics:
+    sums = ChannelStatistics(3)
+    for index in np.unique(np.linspace(0, len(train) - 1, MEASURED_IMAGES).astype(int)):
+        try:
+            with Image.open(io.BytesIO(train.read(index))) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue  # training names those that do not decode
+        sums.add(pixels.transpose(2, 0, 1)[None])
+    if not sums.count:
+        raise DataError(f"training images must decode, but none of {len(train)} does, as {train.name(0)}")
+    return sums.result()

@@ -1,0 +1,37 @@
+"""From a data set's splits to what feeds them to the loop: all at once on the device, or as they are read."""
+
+from __future__ import annotations
+
+import torch
+
+from mcl_ray.data.augment import Augment
+from mcl_ray.data.dataset import Dataset, ImageSet
+from mcl_ray.data.encoded import EncodedSet
+from mcl_ray.environment import Environment
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.images import DeviceImages, Feed
+
+
+def build_feeds(spec: RunSpec, dataset: Dataset, environment: Environment, device: torch.device) -> dict[str, Feed]:
+    """A feed for each split that there is, by name."""
+    augment, splits = build_augment(spec, dataset), dataset.splits
+    in_memory = {name: split for name, split in splits.items() if isinstance(split, ImageSet)}
+    if in_memory:
+        return {name: DeviceImages(split, augment, device) for name, split in in_memory.items()}
+    from mcl_ray.training.stream import Readers, StreamedImages  # loads torchvision
+
+    encoded = {name: split for name, split in splits.items() if isinstance(split, EncodedSet)}
+    pin = device.type == "cuda"
+    readers = Readers(encoded, spec.augmentation, count=environment.readers, pin=pin, unreadable=spec.data.unreadable)
+    return {name: StreamedImages(name, split, readers, augment, device) for name, split in encoded.items()}
+
+
+def build_augment(spec: RunSpec, dataset: Dataset) -> Augment:
+    """The augmentation of a spec with the data set's own normalisation."""
+    return Augment(
+        mean=dataset.mean,
+        std=dataset.std,
+        crop_padding=spec.augmentation.crop_padding,
+        flip=spec.augmentation.flip,
+        channels_last=spec.compute.channels_last,
+    )

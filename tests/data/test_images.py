@@ -1,0 +1,187 @@
+"""Folders and Parquet files of encoded images: what is found, what is kept, what is refused."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mcl_ray.data.images import list_images
+from mcl_ray.data.source import dataset_for, load_dataset
+from mcl_ray.environment import Environment
+from mcl_ray.errors import DataError, SpecError
+from mcl_ray.overrides import replace
+from mcl_ray.recipes import imagenet
+from mcl_ray.spec import DataSpec
+from tests.pictures import COLOURS, picture, write_folder, write_parquet
+
+FOLDER, PARQUET = DataSpec(source="folder", image_size=16), DataSpec(source="parquet", image_size=16)
+
+
+@pytest.fixture(params=["folder", "parquet", "parquets"])
+def source(request, tmp_path):
+    if request.param == "folder":
+        return FOLDER, write_folder(tmp_path / "pictures")
+    if request.param == "parquet":
+        return PARQUET, write_parquet(tmp_path / "pictures.parquet")
+    write_parquet(tmp_path / "many/train-0.parquet", train=5, val=0, split=None)
+    write_parquet(tmp_path / "many/train-1.parquet", train=3, val=0, split=None)
+    write_parquet(tmp_path / "many/validation-0.parquet", train=0, val=4, split=None)
+    return PARQUET, tmp_path / "many"
+
+
+def environment(tmp_path, data):
+    return Environment(data=data, results=tmp_path / "results")
+
+
+def test_every_image_is_found_with_its_class(source, tmp_path):
+    spec, data = source
+    dataset = load_dataset(spec, environment(tmp_path, data))
+    assert dataset.class_names == tuple(COLOURS)
+    assert dataset.image_shape == (3, 16, 16)
+    assert np.bincount(dataset.train.labels).tolist() == [8, 8, 8]
+    assert np.bincount(dataset.test.labels).tolist() == [4, 4, 4]
+    for split, first in ((dataset.train, 0), (dataset.test, 100)):
+        for name in COLOURS:
+            of_class = [split.read(i) for i in np.flatnonzero(split.labels == dataset.class_names.index(name))]
+            kinds = ("PNG", "JPEG") if spec.source == "folder" else ("PNG", "PNG")
+            written = [picture(name, first + n, kind=kinds[n % 2]) for n in range(len(of_class))]
+            assert set(of_class) <= set(written) | {picture(name, n) for n in range(8)}
+    listing = list_images(spec, data)
+    assert listing.class_names == dataset.class_names
+    assert np.array_equal(listing.labels[listing.rows(train=True)], dataset.train.labels)
+
+
+def test_statistics_are_those_of_the_training_images_and_kept(source, tmp_path):
+    spec, data = source
+    here = environment(tmp_path, data)
+    dataset = load_dataset(spec, here)
+    mean = np.mean(list(COLOURS.values()), axis=0) / 255
+    assert dataset.mean == pytest.approx(mean, abs=0.01)
+    assert 0.1 < min(dataset.std) <= max(dataset.std) < 0.4
+    (kept,) = here.cache.glob("*/statistics-24.json")
+    kept.write_text(json.dumps([[0.1, 0.2, 0.3], [1, 1, 1]]))
+    assert load_dataset(spec, here).mean == (0.1, 0.2, 0.3)
+    published = replace(spec, {"normalisation": "imagenet"})
+    assert load_dataset(published, here).mean == (0.485, 0.456, 0.406)
+
+
+def test_what_is_kept_is_made_anew_when_the_source_has_changed(source, tmp_path):
+    spec, data = source
+    here = environment(tmp_path, data)
+    load_dataset(spec, here)
+    (before,) = here.cache.iterdir()
+    if spec.source == "folder":
+        (data / "train/red/new.png").write_bytes(picture("red", 50))
+    elif data.is_file():
+        write_parquet(data, train=9)
+    else:
+        write_parquet(data / "train-2.parquet", train=1, val=0, split=None)
+    assert len(load_dataset(spec, here).train) == (25 if spec.source == "folder" else 27)
+    (after,) = here.cache.iterdir()
+    assert after != before
+
+
+def test_what_is_kept_is_used(tmp_path):
+    root, here = write_folder(tmp_path / "pictures"), environment(tmp_path, tmp_path / "pictures")
+    load_dataset(FOLDER, here)
+    folder = root / "train/red"
+    times = folder.stat()
+    (folder / "0.png").unlink()
+    os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nobody had been there
+    assert len(load_dataset(FOLDER, here).train) == 24
+
+
+def test_a_validation_split_is_held_out_of_the_training_images(source, tmp_path):
+    spec, data = source
+    dataset = load_dataset(replace(spec, {"validation_fraction": 0.25}), environment(tmp_path, data))
+    assert np.bincount(dataset.validation.labels).tolist() == [2, 2, 2]
+    assert set(dataset.train.rows).isdisjoint(dataset.validation.rows)
+    assert len(dataset.train) == 18
+
+
+def test_images_in_a_struct_as_the_hub_has_them(tmp_path):
+    plain = write_parquet(tmp_path / "plain.parquet")
+    table = pq.read_table(plain, use_threads=False)
+    rows = [{"bytes": image.as_py(), "path": "x.png"} for image in table["image"]]
+    pq.write_table(table.set_column(0, "image", pa.array(rows)), tmp_path / "hub.parquet")
+    here = environment(tmp_path, tmp_path / "hub.parquet")
+    dataset = load_dataset(PARQUET, here)
+    assert dataset.train.read(0) == table["image"][0].as_py()
+
+
+def broken_folder(tmp_path, how):
+    root = write_folder(tmp_path / "pictures")
+    how(root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("how", "rule"),
+    [
+        (lambda root: shutil.rmtree(root / "val"), r"has train/<class>/\* and val/<class>/\*, but .* has no val/"),
+        (lambda root: shutil.rmtree(root / "val/red"), "classes without images in val <= data.untested_classes .* 1"),
+        (lambda root: shutil.rmtree(root / "train/red"), "every class has images in train, but .* none of red"),
+        (lambda root: [f.unlink() for f in (root / "train/blue").iterdir()], "has images in train, .* none of blue"),
+        (lambda root: [shutil.rmtree(root / s / c) for s in ("train", "val") for c in ("red", "blue")], "has 1"),
+        (shutil.rmtree, "--data names the images of data.source=folder, but there is nothing at"),
+    ],
+)
+def test_a_folder_that_is_not_laid_out_so_is_refused(how, rule, tmp_path):
+    root = broken_folder(tmp_path, how)
+    with pytest.raises(DataError, match=rule):
+        load_dataset(FOLDER, environment(tmp_path, root))
+    with pytest.raises(DataError, match=rule):
+        list_images(FOLDER, root)
+
+
+def test_untested_classes_are_allowed_when_asked_for(tmp_path):
+    root = broken_folder(tmp_path, lambda root: shutil.rmtree(root / "val/red"))
+    dataset = load_dataset(replace(FOLDER, {"untested_classes": 1}), environment(tmp_path, root))
+    assert np.bincount(dataset.test.labels, minlength=3).tolist() == [4, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rule"),
+    [
+        ({"image": None}, "must have the columns image and label .* but has label, split"),
+        ({"label": None}, "must have the columns image and label .* but has image, split"),
+        ({"split": None}, "a split is told by a column 'split' .* has neither"),
+        ({"split": ["train"] * 24 + ["dev"] * 12}, "a split is train, val, validation or test, but .* has dev"),
+        ({"label": [None] * 36}, "every image has a label, but 36 rows have none"),
+        ({"label": [0.5] * 36}, "labels are whole numbers or names, but the column has double"),
+        ({"label": [7] * 36}, "images are of two classes or more, but .* has 1"),
+        ({"image": ["a"] * 36}, "must hold encoded images, but holds string"),
+    ],
+)
+def test_parquet_that_is_not_laid_out_so_is_refused(columns, rule, tmp_path):
+    file = write_parquet(tmp_path / "pictures.parquet", **columns)
+    with pytest.raises(DataError, match=rule):
+        load_dataset(PARQUET, environment(tmp_path, file))
+
+
+def test_what_is_no_parquet_is_refused(tmp_path):
+    for name, rule in (("notes.txt", "must be a Parquet file"), ("empty", "a folder of \\*.parquet")):
+        (tmp_path / name).mkdir() if name == "empty" else (tmp_path / name).write_text("no")
+        with pytest.raises(DataError, match=rule):
+            load_dataset(PARQUET, environment(tmp_path, tmp_path / name))
+
+
+def test_a_bank_needs_as_many_images_as_it_contrasts_with(tmp_path):
+    here = environment(tmp_path, write_folder(tmp_path / "pictures"))
+    spec = replace(imagenet(), {"data.image_size": 16, "batch.size": 8})
+    with pytest.raises(SpecError, match=r"bank.negatives <= training images .* got negatives=8192, images=16"):
+        dataset_for(spec, here)
+    assert not here.results.exists(), "nothing is kept of what is refused"
+    dataset_for(replace(spec, {"bank.negatives": 16}), here)
+    with pytest.raises(SpecError, match=r"batch.size <= training images must hold, but got size=256, images=24"):
+        dataset_for(replace(spec, {"bank.negatives": 16, "batch.size": 256}), here)
+
+
+def test_the_emoji_are_found(data_dir, tmp_path):
+    spec = DataSpec(source="parquet", label_column="coarse_label", image_size=64, untested_classes=1)
+    dataset = load_dataset(spec, environment(tmp_path, data_dir / "emoji.parquet"))
+    assert (len(dataset.train), len(dataset.test), dataset.num_classes) == (6308, 1188, 10)

@@ -1,0 +1,143 @@
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from mcl_ray import distributed, recipes
+from mcl_ray.data.sampling import build_sampler
+from mcl_ray.data.source import dataset_for
+from mcl_ray.environment import Environment
+from mcl_ray.losses.distill import logit_distillation
+from mcl_ray.methods.supervised import Batch
+from mcl_ray.overrides import parse, replace
+from mcl_ray.results.store import RunWriter, read_epochs
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.checkpoint import CheckpointFolder
+from mcl_ray.training.feeds import build_feeds
+from mcl_ray.training.optim import build_optimizer
+from mcl_ray.training.placement import build_method, place_cohort, shared_by_workers
+from mcl_ray.training.run import run_epochs, train_run
+from tests.pictures import write_folder
+from tests.workers import some_workers
+
+SMALL = ("networks=resnet8", "image_size=16", "batch.size=6", "negatives=12", "lr=0.02")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "pictures")
+
+
+def spec_of(*overrides, epochs=4):
+    schedule = (f"epochs={epochs}", f"milestones=[{epochs - 1}]")
+    return replace(recipes.imagenet(), parse(RunSpec, [*SMALL, *schedule, *overrides]))
+
+
+def train(spec, folder, results, epochs=None):
+    here = Environment(data=folder, results=results, readers=0, threads=1)
+    dataset, writer = dataset_for(spec, here), RunWriter.begin(results, "r", spec)
+    if epochs is None:
+        train_run(spec, dataset, here, writer)
+    else:
+        run = run_epochs(spec, dataset, here, writer)
+        for _ in range(epochs):
+            next(run)
+        with pytest.raises(KeyboardInterrupt):
+            run.throw(KeyboardInterrupt())
+    return writer
+
+
+def figures(results):
+    rows = read_epochs(results).to_pylist()
+    kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s")]
+    return {(row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
+
+
+def slots(writer):
+    checkpoint, _ = CheckpointFolder(writer.checkpoints).latest()
+    return checkpoint.method["slots"]
+
+
+def test_it_learns_the_colours_and_remembers_unit_vectors(folder, tmp_path):
+    writer = train(spec_of(epochs=8), folder, tmp_path / "one")
+    told = figures(tmp_path / "one")
+    assert told[8, "test", "top1", "mean"] > 90
+    assert {"vcl", "icl", "soft_vcl", "soft_icl"} <= {metric for _, _, metric, _ in told}
+    bank = slots(writer)
+    assert bank.shape == (2, 24, 128)
+    torch.testing.assert_close(bank.norm(dim=-1), torch.ones(2, 24))
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(folder, tmp_path):
+    whole = train(spec_of(), folder, tmp_path / "whole")
+    train(spec_of(), folder, tmp_path / "parts", epochs=2)
+    parts = train(spec_of(), folder, tmp_path / "parts")
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    assert torch.equal(slots(parts), slots(whole))
+
+
+def test_the_bank_is_part_of_what_is_learned(folder, tmp_path):
+    """What a fresh bank in place of the remembered one would do: other figures."""
+    train(spec_of(), folder, tmp_path / "whole")
+    writer = train(spec_of(), folder, tmp_path / "parts", epochs=2)
+    (newest, *_) = sorted(writer.checkpoints.glob("epoch-0002-*"))
+    checkpoint, _ = CheckpointFolder(writer.checkpoints).latest()
+    checkpoint.method["slots"].normal_()
+    newest.unlink()
+    CheckpointFolder(writer.checkpoints).save(checkpoint)
+    train(spec_of(), folder, tmp_path / "parts")
+    assert figures(tmp_path / "parts") != figures(tmp_path / "whole")
+
+
+def test_without_weights_nothing_is_drawn_or_remembered(folder, tmp_path):
+    baseline = spec_of("alpha=0", "beta=0", "gamma=0", "lam=0")
+    one, other = (train(baseline, folder, tmp_path / name, epochs=epochs) for name, epochs in (("a", 1), ("b", 3)))
+    assert torch.equal(slots(one), slots(other))
+
+
+def remembered(spec: RunSpec, folder: Path) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The banks after three steps, and the last step's losses as means over the workers."""
+    here, device = Environment(data=folder, results=folder.parent / "results", readers=0), torch.device("cpu")
+    dataset = dataset_for(spec, here)
+    torch.manual_seed(spec.seed)
+    cohort = place_cohort(spec, dataset, device)
+    method = build_method(spec, dataset, shared_by_workers(cohort, device), device)
+    optimizer, feed = build_optimizer(cohort, spec.optimizer), build_feeds(spec, dataset, here, device)["train"]
+    sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
+    rank, world_size = distributed.rank(), distributed.world_size()
+    shares = distributed.Shares(sampler.shares(world_size))
+    method.begin(spec.seed, 0)
+    for fed in islice(feed.training(sampler.epoch(0, rank, world_size), spec.seed, 0, shares), 3):
+        losses = method.losses(Batch(fed.images, feed.labels[fed.indices], fed.indices, shares))
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+        method.remember()
+    means = {name: distributed.mean_(value.detach().clone()) for name, value in losses.terms.items()}
+    return method.state_dict()["slots"], means
+
+
+@pytest.mark.slow
+def test_workers_remember_the_same_and_together_learn_as_one(folder, tmp_path):
+    """Six images of each batch, 2, 2, 1 and 1 to each."""
+    spec = spec_of("batch_statistics=synchronised", "cohort.size=3", "logit_distillation=reference")
+    bank, losses = remembered(spec, folder)
+    with some_workers(tmp_path, 4) as group:
+        parts = group.run(remembered, spec, folder)
+    for part_bank, part_losses in parts:
+        assert torch.equal(part_bank, parts[0][0])
+        torch.testing.assert_close(part_bank, bank, rtol=0, atol=1e-3)
+        for name, value in losses.items():
+            torch.testing.assert_close(part_losses[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_published_distillation_of_imagenet_teaches_the_last_peer_and_the_mean():
+    logits = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    value = logit_distillation(logits, 3.0, "last")
+    teacher = (logits.mean(0) / 3).softmax(-1)
+    want = 9 / 5 * (teacher * (teacher.log() - (logits[-1] / 3).log_softmax(-1))).sum()
+    torch.testing.assert_close(value, want)
+    got, wanted = (torch.autograd.grad(v, logits, retain_graph=True)[0] for v in (value, want))
+    torch.testing.assert_close(got, wanted)
+    assert got[0].abs().sum() > 0, "the others learn through the teacher"

@@ -1,0 +1,138 @@
+"""Images that are read as they are wanted: the same whoever reads them, and none lost but those that do not decode."""
+
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mcl_ray.data.source import load_dataset
+from mcl_ray.data.views import decode
+from mcl_ray.distributed import ALONE, Shares
+from mcl_ray.environment import Environment
+from mcl_ray.errors import UnreadableImagesError
+from mcl_ray.overrides import replace
+from mcl_ray.recipes import imagenet
+from mcl_ray.training.feeds import build_feeds
+from tests.pictures import picture, write_folder
+
+CPU = torch.device("cpu")
+INDICES = np.array([[0, 9, 17, 3], [22, 5, 1, 12], [6, 6, 20, 14]])
+
+
+def feeds_of(root, results, readers=0, **fields):
+    fields = {"data.image_size": 16, "batch.size": 4, "bank.negatives": 8} | fields
+    spec, here = replace(imagenet(), fields), Environment(data=root, results=results, readers=readers)
+    dataset = load_dataset(spec.data, here)
+    return build_feeds(spec, dataset, here, CPU), dataset
+
+
+def drawn(feeds, epoch=0, seed=0, indices=INDICES, shares=ALONE):
+    return list(feeds["train"].training(indices, seed, epoch, shares))
+
+
+def same(first, second):
+    assert len(first) == len(second)
+    return all(
+        torch.equal(a.images, b.images) and torch.equal(a.indices, b.indices)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_views_come_of_seed_and_epoch_alone_however_many_readers_there_are(tmp_path):
+    root = write_folder(tmp_path / "pictures")
+    here, _ = feeds_of(root, tmp_path)
+    views = drawn(here)
+    assert [fed.indices.tolist() for fed in views] == INDICES.tolist()
+    assert views[0].images.shape == (4, 3, 16, 16)
+    assert same(views, drawn(here))
+    assert not same(views, drawn(here, epoch=1))
+    assert not same(views, drawn(here, seed=1))
+    assert not torch.equal(views[2].images[0], views[2].images[1]), "the same image twice is two views"
+    elsewhere, _ = feeds_of(root, tmp_path, readers=2)
+    assert same(views, drawn(elsewhere))
+    assert same(views, drawn(elsewhere)), "the readers serve a second epoch"
+
+
+def test_reading_leaves_the_generator_of_the_weights_alone(tmp_path):
+    feeds, _ = feeds_of(write_folder(tmp_path / "pictures"), tmp_path)
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    drawn(feeds)
+    assert torch.equal(torch.rand(3), want)
+
+
+def test_each_worker_reads_its_part_of_the_same_views(tmp_path, monkeypatch):
+    from mcl_ray import distributed
+
+    feeds, _ = feeds_of(write_folder(tmp_path / "pictures"), tmp_path)
+    whole, parts = drawn(feeds), []
+    for rank, part in enumerate((INDICES[:, :3], INDICES[:, 3:])):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(drawn(feeds, indices=part, shares=Shares((3, 1))))
+    for fed, first, second in zip(whole, *parts, strict=True):
+        assert torch.equal(fed.images, torch.cat([first.images, second.images]))
+
+
+def test_images_are_scored_whole_and_in_order(tmp_path):
+    feeds, dataset = feeds_of(write_folder(tmp_path / "pictures", side=48), tmp_path)
+    fed = list(feeds["test"].scoring([slice(0, 5), slice(5, 12)]))
+    assert torch.cat([one.indices for one in fed]).tolist() == list(range(12))
+    pixels = decode(dataset.test.read(0)).float() / 255
+    got = fed[0].images[0] * torch.tensor(dataset.std)[:, None, None] + torch.tensor(dataset.mean)[:, None, None]
+    torch.testing.assert_close(got.mean((1, 2)), pixels[:, 6:-6, 6:-6].mean((1, 2)), atol=0.02, rtol=0)
+
+
+def test_an_image_that_does_not_decode_is_named_and_another_of_its_class_comes_in_its_place(tmp_path, caplog):
+    root = write_folder(tmp_path / "pictures")
+    feeds, dataset = feeds_of(root, tmp_path, **{"data.normalisation": "imagenet"})
+    broken = dataset.train.name(9)
+    Path(broken).write_bytes(picture("green", 1)[:40])
+    with caplog.at_level(logging.WARNING):
+        views = [*drawn(feeds), *drawn(feeds, epoch=1)]
+    assert [fed.indices.tolist() for fed in views[:3]] == [[0, 10, 17, 3], *INDICES[1:].tolist()]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert broken in told
+
+
+def test_of_the_images_that_are_scored_one_that_does_not_decode_is_left_out(tmp_path):
+    root = write_folder(tmp_path / "pictures")
+    feeds, dataset = feeds_of(root, tmp_path)
+    Path(dataset.test.name(2)).write_bytes(b"")
+    (fed,) = feeds["test"].scoring([slice(0, 4)])
+    assert fed.indices.tolist() == [0, 1, 3]
+    assert len(fed.images) == 3
+
+
+@pytest.mark.parametrize("readers", [0, 1])
+def test_more_of_them_than_the_bound_end_the_run_with_their_names(tmp_path, readers):
+    root = write_folder(tmp_path / "pictures")
+    feeds, dataset = feeds_of(root, tmp_path, readers, **{"data.unreadable": 1, "data.normalisation": "imagenet"})
+    names = [dataset.train.name(index) for index in (0, 9)]
+    for name in names:
+        Path(name).write_bytes(b"not an image")
+    with pytest.raises(UnreadableImagesError, match=r"data.unreadable >= images .* got 1 and 2") as raised:
+        drawn(feeds)
+    assert all(name in str(raised.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+        *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
+        *(("TIFF", mode) for mode in ("1", "CMYK")),
+        ("WEBP", "RGBA"),
+        ("BMP", "P"),
+        ("GIF", "P"),
+    ],
+)
+def test_whatever_pillow_reads_becomes_red_green_and_blue(kind, mode):
+    content = io.BytesIO()
+    Image.new(mode, (6, 5), 1).save(content, kind)
+    decoded = decode(content.getvalue())
+    assert (decoded.shape, decoded.dtype) == ((3, 5, 6), torch.uint8)
