@@ -82,7 +82,7 @@ def soft_vcl(logits_NBM: Tensor, temperature: float) -> Tensor:
         q = log_q.exp()
         apart = num_peers * (q - q.mean(0))
         value = temperature**2 / num_anchors * (apart * (log_q - log_q.mean(0))).sum()
-    return _with_gradient(value, logits_NBM, temperature / num_anchors * apart)
+    return with_gradient(value, logits_NBM, temperature / num_anchors * apart)
 
 
 def soft_icl(logits_NNBM: Tensor, temperature: float) -> Tensor:
@@ -101,7 +101,7 @@ def soft_icl(logits_NNBM: Tensor, temperature: float) -> Tensor:
         p = log_p.exp()
         apart = p - p.transpose(0, 1)
         value = temperature**2 / num_anchors / 2 * (apart * (log_p - log_p.transpose(0, 1))).sum()
-    return _with_gradient(value, logits_NNBM, temperature / num_anchors * apart)
+    return with_gradient(value, logits_NNBM, temperature / num_anchors * apart)
 
 
 def diagonal(tensor: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def diagonal(tensor: Tensor) -> Tensor:
     return tensor.diagonal(dim1=0, dim2=1).movedim(-1, 0)
 
 
-def _with_gradient(value: Tensor, wrt: Tensor, gradient: Tensor) -> Tensor:
+def with_gradient(value: Tensor, wrt: Tensor, gradient: Tensor) -> Tensor:
     """`value`, differentiable by `wrt` with this gradient. The teachers are detached, so it is not autograd's own."""
     linear = (gradient * wrt).sum()
     return value + (linear - linear.detach())
