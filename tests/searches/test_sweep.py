@@ -89,16 +89,30 @@ def test_a_failing_trial_is_recorded_and_the_sweep_goes_on(open_door):
     )
 
 
+def kill_in_the_middle_of_a_run(door):
+    """Kill the process of a trial that has told of two epochs and of which more are to come; its run's id.
+
+    It is held still while its record is read, so that it is in the middle when it dies.
+    """
+    while door.process.poll() is None:
+        actors = descendants(door.process.pid, "ImplicitFunc.train")
+        for pid in actors:
+            os.kill(pid, signal.SIGSTOP)
+        runs = read_runs(door.folder).to_pylist()
+        inside = [run["run_id"] for run in runs if run["state"] == "running" and 2 <= run["epochs_done"] <= 6]
+        for pid in actors:
+            os.kill(pid, signal.SIGKILL if inside else signal.SIGCONT)
+        if inside:
+            return inside[0]
+        time.sleep(0.1)
+    raise AssertionError(f"no trial was seen in its middle:\n{door.end()[1]}")
+
+
 @pytest.mark.slow
 def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(open_door):
     door = open_door("digits", "trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null")
     door.until(".*trials at once")
-    while not (begun := [row for row in read_runs(door.folder).to_pylist() if row["epochs_done"] >= 2]):
-        assert door.process.poll() is None, door.end()
-        time.sleep(0.1)
-    victim = begun[0]["run_id"]
-    for pid in descendants(door.process.pid, "ImplicitFunc.train"):
-        os.kill(pid, signal.SIGKILL)
+    victim = kill_in_the_middle_of_a_run(door)
     code, output = door.end()
     assert code == 0, output
     runs = {run["run_id"]: run for run in read_runs(door.folder).to_pylist()}
