@@ -21,7 +21,8 @@ from mcl_ray.cohort import build_cohort
 from mcl_ray.data.augment import Augment, epoch_generator
 from mcl_ray.data.dataset import ImageSet
 from mcl_ray.distributed import Shares
-from mcl_ray.methods.supervised import Batch, supervised_losses
+from mcl_ray.methods.method import Batch
+from mcl_ray.methods.supervised import supervised_losses
 from mcl_ray.results.store import Facts
 from mcl_ray.spec import CohortSpec, LossSpec
 from mcl_ray.training.images import DeviceImages

@@ -20,6 +20,8 @@ class Environment:
     """Remote store that has every run and sweep, for machines that share no disk."""
     data: Path | Uri = Path("data")
     """An archive, or the folder that holds it."""
+    backbone: Path | None = None
+    """Checkpoint that linear classification takes its networks from."""
     download: bool = False
     """Fetch the data set where it is missing and can be fetched."""
     device: str = "auto"

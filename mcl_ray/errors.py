@@ -9,6 +9,7 @@ MclError
 └── TrainingError           a run that started and cannot go on; exit code 1
     ├── NonFiniteLossError  a loss became NaN or infinite: names the step and the term
     ├── OutOfMemoryError    the run does not fit into the device's memory
+    ├── BackboneChangedError  what linear classification freezes did not stay as it was
     ├── UnreadableImagesError  more images do not decode than the spec allows
     └── WorkerDiedError     the process of a trial went away: killed, out of memory, or its node lost
 """
@@ -60,6 +61,10 @@ class NonFiniteLossError(TrainingError):
 
 class OutOfMemoryError(TrainingError):
     """The run does not fit into the device's memory."""
+
+
+class BackboneChangedError(TrainingError):
+    """What linear classification freezes did not stay as it was."""
 
 
 class UnreadableImagesError(TrainingError):

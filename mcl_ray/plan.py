@@ -39,7 +39,7 @@ class RunPlan:
     disk_bytes: int
     """Of the checkpoints that stay."""
     state_bytes: int
-    """Memory of the weights, gradients, momentum and banks."""
+    """Memory of the weights, gradients, momentum, and what the method remembers."""
     activation_bytes: int
     """Memory of what a step keeps for its backward pass, on one worker, in float32."""
 
@@ -60,11 +60,11 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
     check_counts(counts, spec, workers[1])
     images, classes = int(counts.sum()), len(counts)
     steps = images // spec.batch.size
-    from mcl_ray.training.run import cost_of, memory_of  # loads torch, which a bad batch is told without
+    from mcl_ray.training import costs  # loads torch, which a bad batch is told without
 
-    cost = cost_of(spec, classes, shape)
-    memory = memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]))
-    bank_bytes = bank_size(spec, images)
+    cost = costs.cost_of(spec, classes, shape)
+    memory = costs.memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]), images)
+    remembered = costs.remembered_bytes(spec, cost.parameters, images)
     return RunPlan(
         data=f"{spec.data.source} ({data})",
         train_images=images,
@@ -73,8 +73,8 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
         steps=steps * spec.schedule.epochs,
         parameters=cost.parameters,
         multiply_adds=cost.multiply_adds,
-        disk_bytes=environment.checkpoints_kept * (cost.parameters * BYTES_PER_PARAMETER + bank_bytes),
-        state_bytes=memory.state + bank_bytes,
+        disk_bytes=environment.checkpoints_kept * (cost.parameters * BYTES_PER_PARAMETER + remembered),
+        state_bytes=memory.state,
         activation_bytes=memory.activations,
     )
 
@@ -99,13 +99,6 @@ def _counts(spec: RunSpec, environment: Environment) -> tuple[str, Ints, tuple[i
 def _holds_cifar(data: Path | Uri) -> bool:
     """A dry run fetches nothing from a store."""
     return not isinstance(data, Uri) and cifar.is_present(data)
-
-
-def bank_size(spec: RunSpec, train_images: int) -> int:
-    """Bytes of what all peers remember of the training images, in float32."""
-    if spec.method != "supervised_bank":
-        return 0
-    return 4 * spec.cohort.size * train_images * spec.cohort.embedding_dim
 
 
 def print_run_plan(
@@ -144,7 +137,7 @@ def memory(plan: RunPlan, runs: int = 1) -> str:
     seeds = f" of {runs} seeds side by side" if runs > 1 else ""
     return (
         f"about {(state + step) / 1e6:,.0f} MB a worker in fp32, beside the framework and the images: "
-        f"{state / 1e6:,.1f} MB of weights, gradients, momentum and banks{seeds}, "
+        f"{state / 1e6:,.1f} MB of weights, gradients, momentum, banks and queues{seeds}, "
         f"{step / 1e6:,.0f} MB of a step's activations"
     )
 

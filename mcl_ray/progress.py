@@ -51,10 +51,11 @@ class RunProgress:
         figures = {(row.split, row.metric, row.member): row.value for row in epoch.rows}
         speed, loss = (figures["train", name, "cohort"] for name in ("images_per_s", "loss"))
         scores = [
-            f"{split} top-1 mean {figures[split, 'top1', 'mean']:.2f} best {figures[split, 'top1', 'best']:.2f} "
-            f"ensemble {figures[split, 'top1', 'ensemble']:.2f} %"
+            f"{split} {told} mean {figures[split, metric, 'mean']:.2f} best {figures[split, metric, 'best']:.2f} "
+            f"ensemble {figures[split, metric, 'ensemble']:.2f} %"
             for split in ("validation", "test")
-            if (split, "top1", "mean") in figures
+            for metric, told in (("top1", "top-1"), ("knn_top1", "kNN top-1"))
+            if (split, metric, "mean") in figures
         ]
         line = [f"epoch {epoch.epoch}/{self._epochs}", f"loss {loss:.4f}", *scores, f"{speed:.0f} images/s"]
         self._console.print("  ".join(line))

@@ -73,6 +73,57 @@ def imagenet_baseline() -> RunSpec:
     return replace(imagenet(), {"recipe": "imagenet_baseline"} | NO_MUTUAL_LEARNING)
 
 
+def moco() -> RunSpec:
+    """Two resnet18 that learn from each other without labels, the published 200 epochs of ImageNet (MoCo v1)."""
+    return replace(
+        RunSpec(recipe="moco"),
+        {
+            "method": "moco",
+            "data": {"source": "folder", "normalisation": "imagenet"},
+            "augmentation": {"views": "moco_v1", "min_area": 0.2},
+            "batch": {"size": 256, "sampler": "shuffled"},
+            "cohort": {"networks": "resnet18", "sharing": "none", "head": "linear"},
+            "losses": {"alpha": 1.0, "beta": 1.0, "gamma": 1.0, "lam": 1.0, "tau": 0.07},
+            "optimizer": {"lr": 0.03, "nesterov": False, "weight_decay": 1e-4},
+            "schedule": {"epochs": 200, "kind": "multistep", "milestones": (120, 160)},
+        },
+    )
+
+
+def moco_v2() -> RunSpec:
+    """The same with what MoCo's second version changed: blur, a hidden layer in the heads, a cosine schedule."""
+    return replace(
+        moco(),
+        {
+            "recipe": "moco_v2",
+            "augmentation.views": "moco_v2",
+            "cohort.head": "mlp",
+            "schedule": {"epochs": 200, "kind": "cosine"},
+        },
+    )
+
+
+def moco_baseline() -> RunSpec:
+    """The baseline row: two resnet18 side by side, each with its own queue, that teach each other nothing."""
+    return replace(moco(), {"recipe": "moco_baseline"} | NO_MUTUAL_LEARNING | {"losses.alpha": 1.0})
+
+
+def lincls() -> RunSpec:
+    """Linear classification of the frozen features that --from names, the published 100 epochs of ImageNet."""
+    return replace(
+        RunSpec(recipe="lincls"),
+        {
+            "method": "linear",
+            "data": {"source": "folder", "normalisation": "imagenet"},
+            "batch": {"size": 256, "sampler": "shuffled"},
+            "cohort": {"networks": "resnet18", "sharing": "none"},
+            "optimizer": {"lr": 30.0, "nesterov": False, "weight_decay": 0.0},
+            "schedule": {"epochs": 100, "kind": "multistep", "milestones": (60, 80)},
+        }
+        | NO_MUTUAL_LEARNING,
+    )
+
+
 def digits() -> RunSpec:
     """Two resnet8 on scikit-learn's digits: real scans, seconds on a CPU."""
     return replace(
@@ -105,6 +156,10 @@ RECIPES: dict[str, Recipe] = {
         imagenet_x4,
         imagenet_x4_kd,
         imagenet_baseline,
+        moco,
+        moco_v2,
+        moco_baseline,
+        lincls,
         digits,
         digits_baseline,
     )

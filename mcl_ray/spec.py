@@ -18,7 +18,9 @@ from mcl_ray.errors import unknown
 SPEC_VERSION = 1
 MAX_PEERS = 16
 
+Method = Literal["supervised", "supervised_bank", "moco", "linear"]
 Sharing = Literal["none", "stem", "reference"]
+Head = Literal["mcl", "linear", "mlp"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -76,6 +78,9 @@ class AugmentationSpec(Part):
     """Least share of an image that a random resized crop shows; of images that are decoded."""
     flip: bool = True
     """Mirror every second image, left to right."""
+    views: Literal["crop", "moco_v1", "moco_v2"] = "crop"
+    """What else happens to images that are decoded: nothing (`crop`), or changes of colour as MoCo's first version had
+    them, or its second, which blurs too."""
 
 
 class BatchSpec(Part):
@@ -110,6 +115,9 @@ class CohortSpec(Part):
     """Which stages peers share: `none`, `stem` (the first stage), `reference` (none at N ≤ 2, the stem otherwise)."""
     embedding_dim: Count = 128
     """Width D of the embeddings that are contrasted."""
+    head: Head = "mcl"
+    """What makes embeddings of features: `mcl` has a hidden layer as wide as the embeddings, `mlp` one as wide as the
+    features (MoCo's second version), `linear` none (its first)."""
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -174,6 +182,26 @@ class BankSpec(Part):
     """Share of what is remembered of an image that stays when it is seen again."""
 
 
+class QueueSpec(Part):
+    """What the method `moco` contrasts with, and how its key encoders follow the trained ones."""
+
+    keys: Count = 65_536
+    """Keys of earlier batches that each image is contrasted with, K."""
+    key_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Share of a key encoder's weights that stays at every step."""
+
+
+class LinearSpec(Part):
+    """What the method `linear` classifies by."""
+
+    backbone: Annotated[str, Field(pattern=r"^(random|sha256:[0-9a-f]{64})$")] | None = None
+    """The checkpoint that the features are of, by its checksum, which `train --from` fills in; or `random`: of networks
+    that nobody trained."""
+    features: Literal["each", "mean"] | Annotated[int, Field(ge=0, lt=MAX_PEERS)] = "each"
+    """Whose features are classified: `each` peer's by a classifier of its own, the `mean` of all peers', or those of
+    one peer, by its number."""
+
+
 class OptimizerSpec(Part):
     """Stochastic gradient descent."""
 
@@ -236,6 +264,10 @@ class EvaluationSpec(Part):
     """When the test images are read. The published figures are the best over epochs; a search never looks."""
     batch_size: Count = 500
     """Images scored at once."""
+    neighbours: Count = 200
+    """Training images that vote on the class of an image where the method `moco` is scored, k."""
+    neighbour_images: Count = 50_000
+    """Training images that those are found among, drawn once if there are more."""
 
 
 class RunSpec(Part):
@@ -247,24 +279,96 @@ class RunSpec(Part):
     """The recipe this run derives from; reports use it to find the published figure."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the weights, the batches and the augmentation."""
-    method: Literal["supervised", "supervised_bank"] = "supervised"
-    """Where the contrast set comes from: the batch, or a memory bank of all training images."""
+    method: Method = "supervised"
+    """Where the contrast set comes from: the batch (`supervised`), a memory bank of all training images
+    (`supervised_bank`), or a queue of earlier batches, without labels (`moco`). `linear` contrasts nothing: it trains
+    classifiers on frozen features."""
     data: DataSpec = DataSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     batch: BatchSpec = BatchSpec()
     cohort: CohortSpec = CohortSpec()
     losses: LossSpec = LossSpec()
     bank: BankSpec = BankSpec()
+    queue: QueueSpec = QueueSpec()
+    linear: LinearSpec = LinearSpec()
+    pretraining: RunSpec | None = None
+    """The run that the networks of `linear` are of, which `train --from` fills in where it is known."""
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     compute: ComputeSpec = ComputeSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
 
+    @property
+    def num_views(self) -> int:
+        """Views of each training image in a batch."""
+        return 2 if self.method == "moco" else 1
+
+    @property
+    def wants_labels(self) -> bool:
+        """Whether the cohort classifies."""
+        return self.method != "moco"
+
     @model_validator(mode="after")
-    def _bank_has_a_use(self) -> RunSpec:
-        if self.method == "supervised_bank" and self.losses.contrast == "local":
+    def _contrast_set_is_the_methods(self) -> RunSpec:
+        if self.method != "supervised" and self.losses.contrast == "local":
             raise ValueError(
-                "losses.contrast=local is of a contrast set within the batch, but got method=supervised_bank"
+                f"losses.contrast=local is of a contrast set within the batch, but got method={self.method}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _views_are_decoded(self) -> RunSpec:
+        if not self.data.is_encoded and self.augmentation.views != "crop":
+            raise ValueError(
+                f"augmentation.views={self.augmentation.views} is of images that are decoded (data.source=folder or "
+                f"parquet), but got data.source={self.data.source}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _moco_can_learn(self) -> RunSpec:
+        if self.method != "moco":
+            return self
+        weights, alone = self.losses, self.cohort.size == 1
+        if not self.data.is_encoded:
+            raise ValueError(
+                f"method=moco draws its views from images that are decoded (data.source=folder or parquet), but got "
+                f"data.source={self.data.source}"
+            )
+        if weights.logit_distillation != "off":
+            raise ValueError(
+                f"method=moco has no logits to distil: logit_distillation=off must hold, but got "
+                f"{weights.logit_distillation}"
+            )
+        if not (weights.alpha or (not alone and (weights.beta or weights.gamma or weights.lam))):
+            raise ValueError(
+                f"without labels only the contrastive terms teach: one weight > 0 must hold (alpha, for one peer), but "
+                f"got alpha={weights.alpha}, beta={weights.beta}, gamma={weights.gamma}, lam={weights.lam} and "
+                f"cohort.size={self.cohort.size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _linear_only_classifies(self) -> RunSpec:
+        weights, chosen = self.losses, self.linear.features
+        if self.method != "linear":
+            if self.linear.backbone or self.pretraining:
+                raise ValueError(f"linear.backbone and pretraining are of method=linear, but got method={self.method}")
+            return self
+        if any((weights.alpha, weights.beta, weights.gamma, weights.lam)) or weights.logit_distillation != "off":
+            raise ValueError(
+                f"method=linear trains classifiers alone: weights of 0 and logit_distillation=off must hold, but got "
+                f"alpha={weights.alpha}, beta={weights.beta}, gamma={weights.gamma}, lam={weights.lam}, "
+                f"logit_distillation={weights.logit_distillation}"
+            )
+        if isinstance(chosen, int) and chosen >= self.cohort.size:
+            raise ValueError(
+                f"linear.features < cohort.size must hold, but got features={chosen}, size={self.cohort.size}"
+            )
+        if chosen == "mean" and len(set(self.cohort.peers)) > 1:
+            raise ValueError(
+                f"the mean is of features of one width: linear.features=mean needs peers that are alike, but got "
+                f"{', '.join(self.cohort.peers)}"
             )
         return self
 

@@ -35,10 +35,11 @@ class SweepSpec(Part):
     of several networks sets cohort.size to their number, unless the configuration has one, which must agree."""
     trials: Annotated[Count, Field(default=None)]
     """Configurations tried; null: 100, or all points of a grid."""
-    objective: Annotated[str, Field(pattern=r"^validation/(top1|top5)/(mean|best|ensemble|peer\d+)$")] = (
+    objective: Annotated[str, Field(pattern=r"^validation/(knn_)?(top1|top5)/(mean|best|ensemble|peer\d+)$")] = (
         "validation/top1/mean"
     )
-    """What is maximised, as split/metric/member; never on the test split."""
+    """What is maximised, as split/metric/member; never on the test split. Of `moco`, the metric is knn_top1 or
+    knn_top5."""
     costs: tuple[Cost, ...] = ()
     """What is minimised beside it, of the whole cohort: `parameters`, `multiply_adds` (per image, forward),
     `wall_time_s` (of training). The search then looks for the front between them, and no trial ends early."""
@@ -73,6 +74,17 @@ class SweepSpec(Part):
                 "a search scores on held-out training images: run.data.validation_fraction > 0 must hold, but got 0.0"
             )
         return replace(run, {"evaluation.test": "never"})
+
+    @model_validator(mode="after")
+    def _objective_is_what_the_method_is_scored_by(self) -> SweepSpec:
+        if self.run.method == "linear":
+            raise ValueError("a search trains networks, but got run.method=linear, which freezes them")
+        if ("/knn_" in self.objective) == self.run.wants_labels:
+            raise ValueError(
+                f"nearest neighbours (knn_top1, knn_top5) score method=moco, and it alone, but got "
+                f"objective={self.objective} and run.method={self.run.method}"
+            )
+        return self
 
     @field_validator("costs", "warm_start")
     @classmethod

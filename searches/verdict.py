@@ -14,6 +14,7 @@ from mcl_ray.errors import TrainingError
 from mcl_ray.results.copies import fetch, shown
 from mcl_ray.results.reading import BEST_FILE
 from mcl_ray.results.report import write_report
+from mcl_ray.results.series import ACCURACIES
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
 from mcl_ray.results.tables import Ranked, ranking
 from mcl_ray.results.text import front_table, ranking_table
@@ -72,10 +73,11 @@ def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> l
 
 def _test_figures(told: list[list[EpochRow]]) -> str:
     """Each member's top-1, over seeds where there are several."""
-    members = [row.member for row in told[0] if row.metric == "top1"]
+    metric = next(metric for metric in ACCURACIES if metric in {row.metric for row in told[0]})
+    members = [row.member for row in told[0] if row.metric == metric]
     figures = []
     for member in members:
-        values = [row.value for rows in told for row in rows if (row.metric, row.member) == ("top1", member)]
+        values = [row.value for rows in told for row in rows if (row.metric, row.member) == (metric, member)]
         spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
         figures.append(f"{member} {fmean(values):.2f}{spread} %")
     return "  ".join(figures) + (f"  (n = {len(told)})" if len(told) > 1 else "")

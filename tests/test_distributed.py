@@ -18,7 +18,8 @@ from mcl_ray.data.source import dataset_for
 from mcl_ray.distributed import ALONE, Shares
 from mcl_ray.environment import Environment
 from mcl_ray.errors import DataError, MclError, NonFiniteLossError, StoreError
-from mcl_ray.methods.supervised import Batch, supervised_losses
+from mcl_ray.methods.method import Batch
+from mcl_ray.methods.supervised import supervised_losses
 from mcl_ray.overrides import parse, replace
 from mcl_ray.results.store import RunWriter, find_run, read_runs
 from mcl_ray.spec import RunSpec
@@ -180,7 +181,9 @@ def scores(batch_size: int):
         for buffer in cohort.buffers():
             buffer += 1
     distributed.broadcast_buffers(cohort)
-    return evaluate(cohort, DeviceImages(dataset.test, build_augment(spec, dataset), CPU), batch_size)
+    images = DeviceImages(dataset.test, build_augment(spec, dataset), CPU)
+    with torch.inference_mode():
+        return evaluate(cohort.eval().logits, images, batch_size, cohort.num_peers)
 
 
 @pytest.mark.parametrize("batch_size", [7, 100])

@@ -61,7 +61,10 @@ def train_on_ray(
     with connect(address, console):
         group = Group(fewest=fewest, most=most, bundle=bundle(resources, environment.device))
         fits(group.bundle, fewest, most)
-        check_shared(environment, environment.results, [] if spec.data.source == "digits" else [environment.data])
+        files = [environment.backbone] if environment.backbone else []
+        check_shared(
+            environment, environment.results, [*files, *([] if spec.data.source == "digits" else [environment.data])]
+        )
         if folder is None:
             folder = RunWriter.claim(environment.results, spec)
         console.print(f"run {folder.name}, {group}, in {shown(folder)}", soft_wrap=True)

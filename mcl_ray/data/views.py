@@ -44,7 +44,7 @@ class Views(NamedTuple):
     """A batch that was read."""
 
     images: Tensor
-    """[B, C, S, S] uint8."""
+    """[B, C, S, S] uint8; of several training views of each image, all first ones, then all second ones."""
     indices: Tensor
     """[B] int64, which images they are: not always those that were wanted."""
     unreadable: list[str]
@@ -54,10 +54,9 @@ class Views(NamedTuple):
 class Reader(torch.utils.data.Dataset[Views]):
     """Decodes and augments whole batches; lives in as many processes as there are readers."""
 
-    def __init__(self, splits: dict[str, EncodedSet], augmentation: AugmentationSpec) -> None:
+    def __init__(self, splits: dict[str, EncodedSet], augmentation: AugmentationSpec, num_views: int = 1) -> None:
         self._splits, side = splits, next(iter(splits.values())).side
-        crop = v2.RandomResizedCrop(side, scale=(augmentation.min_area, 1.0), antialias=True)
-        self._train = v2.Compose([crop, v2.RandomHorizontalFlip()] if augmentation.flip else [crop])
+        self._num_views, self._train = num_views, training_view(augmentation, side)
         resize = v2.Resize(round(EVALUATION_RESIZE * side), antialias=True)
         self._score = v2.Compose([resize, v2.CenterCrop(side)])
 
@@ -67,8 +66,8 @@ class Reader(torch.utils.data.Dataset[Views]):
         In the place of a training image that does not decode comes the next one of its class that does; of the images
         that are scored it is left out.
         """
-        images, indices = list[Tensor](), list[int]()
-        unreadable: dict[str, None] = {}
+        views: list[list[Tensor]] = [[] for _ in range(1 if request.chances is None else self._num_views)]
+        indices, unreadable = list[int](), dict[str, None]()
         with torch.random.fork_rng(devices=[]):
             for place, index in enumerate(request.indices):
                 decoded = self._decoded(request, index, unreadable)
@@ -77,10 +76,11 @@ class Reader(torch.utils.data.Dataset[Views]):
                 image, found = decoded
                 if request.chances is not None:
                     torch.manual_seed(_state(*request.chances, place))
-                images.append((self._score if request.chances is None else self._train)(image))
+                for images in views:
+                    images.append((self._score if request.chances is None else self._train)(image))
                 indices.append(found)
-        side = self._splits[request.split].image_shape
-        stacked = torch.stack(images) if images else torch.empty(0, *side, dtype=torch.uint8)
+        shape = self._splits[request.split].image_shape
+        stacked = torch.stack([image for images in views for image in images]) if indices else _no_images(shape)
         return Views(stacked, torch.tensor(indices, dtype=torch.int64), list(unreadable))
 
     def _decoded(self, request: Request, index: int, unreadable: dict[str, None]) -> tuple[Tensor, int] | None:
@@ -91,6 +91,28 @@ class Reader(torch.utils.data.Dataset[Views]):
             except UNREADABLE:
                 unreadable[split.name(candidate)] = None
         return None
+
+
+def training_view(augmentation: AugmentationSpec, side: int) -> v2.Transform:
+    """What makes a training view of an image uint8 [3, H, W]: [3, S, S].
+
+    MoCo's views are those of its code: v1 (He et al., CVPR 2020, arXiv 1911.05722) and v2 (Chen et al., 2020, arXiv
+    2003.04297). Its blur weighs all pixels; here the kernel is a tenth of the side wide, as in SimCLR (Chen et al.,
+    ICML 2020, arXiv 2002.05709).
+    """
+    crop = v2.RandomResizedCrop(side, scale=(augmentation.min_area, 1.0), antialias=True)
+    grey, steps = v2.RandomGrayscale(0.2), list[v2.Transform]()
+    if augmentation.views == "moco_v1":
+        steps = [grey, v2.ColorJitter(0.4, 0.4, 0.4, 0.4)]
+    elif augmentation.views == "moco_v2":
+        blur = v2.GaussianBlur(2 * (side // 20) + 1, (0.1, 2.0))
+        steps = [v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), grey, v2.RandomApply([blur], 0.5)]
+    flip = [v2.RandomHorizontalFlip()] if augmentation.flip else []
+    return v2.Compose([crop, *steps, *flip])
+
+
+def _no_images(shape: tuple[int, int, int]) -> Tensor:
+    return torch.empty(0, *shape, dtype=torch.uint8)
 
 
 def decode(content: bytes) -> Tensor:

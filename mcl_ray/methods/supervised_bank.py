@@ -15,11 +15,11 @@ from mcl_ray.data.augment import epoch_generator
 from mcl_ray.distributed import gather
 from mcl_ray.losses.distill import Learners, logit_distillation
 from mcl_ray.losses.terms import contrastive_terms
-from mcl_ray.methods.supervised import (
+from mcl_ray.methods.method import (
     Batch,
+    Method,
     Peers,
     StepLosses,
-    Supervised,
     cross_entropy,
     outputs,
     teaches_heads,
@@ -31,7 +31,7 @@ DRAW_STREAM = 2
 """Keeps the draws of slots apart from those of batches and of augmentation, which come from the same (seed, epoch)."""
 
 
-class SupervisedBank(Supervised):
+class SupervisedBank(Method):
     """Peers contrast each image with what they remember of the others, then remember it anew.
 
     Args:
@@ -70,7 +70,7 @@ class SupervisedBank(Supervised):
             terms |= {name: weight * term for name, term in contrast.items()}
             embeddings = gather(output.embeddings.detach(), batch.shares, dim=1)
             self._seen = embeddings, gather(batch.image_ids, batch.shares)
-        return StepLosses(weighted_sum(terms, weights), terms, output.logits.detach())
+        return StepLosses(weighted_sum(terms, weights), terms)
 
     def remember(self) -> None:
         """Renew the slots of the batch that the optimiser has just learned from."""

@@ -61,9 +61,9 @@ def multiply_adds(
 
 
 def training_bytes(model: nn.Module) -> int:
-    """Bytes of what SGD keeps of a model: float32 weights, gradients and momentum, and buffers."""
+    """Bytes of what SGD keeps of a model: float32 weights, gradients and momentum of those that learn, and buffers."""
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
-    return 3 * 4 * parameter_count(model) + buffers
+    return sum(4 * (3 if weight.requires_grad else 1) * weight.numel() for weight in model.parameters()) + buffers
 
 
 def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> int:

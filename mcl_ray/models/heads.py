@@ -6,22 +6,31 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from mcl_ray.spec import Head
+
 # B images, F features, D embedding
 
 
 class EmbeddingHead(nn.Module):
     """Linear, ReLU, Linear, L2 normalisation (Yang et al., AAAI 2022, arXiv 2104.12565, section 3).
 
+    Args:
+        feature_dim: F.
+        embedding_dim: D.
+        kind: `mcl` has a hidden layer of width D. MoCo's heads are `mlp`, whose hidden layer has the width F of the
+            features (v2: Chen et al., 2020, arXiv 2003.04297), and `linear`, which has none (v1).
+
     Shape:
         features [B, F]; embeddings [B, D] of unit length, in float32 whatever the precision of the features, for the
         losses exponentiate what comes of them.
     """
 
-    def __init__(self, feature_dim: int, embedding_dim: int) -> None:
+    def __init__(self, feature_dim: int, embedding_dim: int, kind: Head = "mcl") -> None:
         super().__init__()
-        self.hidden = nn.Linear(feature_dim, embedding_dim)
-        self.relu = nn.ReLU(inplace=True)
-        self.output = nn.Linear(embedding_dim, embedding_dim)
+        width = feature_dim if kind == "mlp" else embedding_dim
+        self.hidden = nn.Identity() if kind == "linear" else nn.Linear(feature_dim, width)
+        self.relu = nn.Identity() if kind == "linear" else nn.ReLU(inplace=True)
+        self.output = nn.Linear(feature_dim if kind == "linear" else width, embedding_dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return one unit vector per image."""

@@ -31,7 +31,9 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str], title: str = "") -
     deviation: of the mean of peers and of the ensemble, and of the losses.
     """
     own = series.of_runs(epochs, run_ids)
-    splits = [split for split in series.scored_splits(own) if _curve(own, Objective(split, "top1", "mean"))]
+    splits = [
+        split for split in series.scored_splits(own) if _curve(own, Objective(split, series.accuracy(own), "mean"))
+    ]
     told = seeds_told(len(run_ids))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.0, 3.5 * (len(splits) + 1)), layout="constrained")
@@ -76,11 +78,11 @@ def _draw_band(panel: Axes, curve: Sequence[Spread], colour: Any) -> None:
 
 
 def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
-    names = [name for name in series.members(own, split) if name != "best"]
+    names, metric = [name for name in series.members(own, split) if name != "best"], series.accuracy(own)
     peers = [name for name in names if name.startswith("peer")]
     for rank, name in enumerate(names):
         style: dict[str, Any]
-        curve = _curve(own, Objective(split, "top1", name))
+        curve = _curve(own, Objective(split, metric, name))
         if name in peers:
             style = {
                 "color": palette(rank / max(1, len(peers) - 1)),
@@ -98,7 +100,7 @@ def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
         _draw(panel, curve, rank, label=MEMBER_LABELS.get(name, name), **style)
         if name not in peers:
             _draw_band(panel, curve, GREY if name == "mean" else BLACK)
-    panel.set_ylabel(f"{METRIC_LABELS['top1']},\n{split} (%)")
+    panel.set_ylabel(f"{METRIC_LABELS[metric]},\n{split} (%)")
     _legend_beside(panel, len(names))
 
 

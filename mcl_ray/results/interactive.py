@@ -53,12 +53,13 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
     Of several runs, the lines are means and the bands ± their standard deviation, as in `curves.py`.
     """
     own = series.of_runs(epochs, run_ids)
-    splits = [split for split in series.scored_splits(own) if _curve(own, Objective(split, "top1", "mean"))]
+    metric = series.accuracy(own)
+    splits = [split for split in series.scored_splits(own) if _curve(own, Objective(split, metric, "mean"))]
     rows = len(splits) + 1
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for row, split in enumerate(splits, start=1):
         _add_accuracies(figure, own, split, row)
-        figure.update_yaxes(title_text=f"{METRIC_LABELS['top1']}, {split} (%)", row=row, col=1)
+        figure.update_yaxes(title_text=f"{METRIC_LABELS[metric]}, {split} (%)", row=row, col=1)
     losses = {term: _curve(own, Objective("train", term, "cohort")) for term in LOSS_LABELS}
     losses = {term: curve for term, curve in losses.items() if curve}
     for rank, (term, curve) in enumerate(losses.items()):
@@ -88,7 +89,7 @@ def _add_accuracies(figure: go.Figure, own: pa.Table, split: str, row: int) -> N
                 "dash": "dash" if name == "ensemble" else "solid",
             }
             style["width"] = 2.5 if name == "ensemble" else 6
-        curve = _curve(own, Objective(split, "top1", name))
+        curve = _curve(own, Objective(split, series.accuracy(own), name))
         label = MEMBER_LABELS.get(name, name)
         _add_curve(figure, curve, rank, label, style, row, f"top-1, {split}", has_band=not is_peer)
 

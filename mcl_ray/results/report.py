@@ -50,8 +50,7 @@ def _report_run(folder: Path) -> list[Path]:
     cells = [_score_cells(score) for score in summary.scores]
     facts = {"recipe": run["recipe"], "state": run["state"], "seed": str(run["seed"])}
     facts |= {"epochs": f"{run['epochs_done']} of {run['epochs_planned']}", "attempts": str(run["attempt"])}
-    headers = ["member", "split", "epoch", "top-1 (%)", "top-5 (%)"]
-    sections = [Section(title="Accuracy at the last epoch", note=_RUN_NOTE, headers=headers, cells=cells)]
+    sections = [Section(title="Accuracy at the last epoch", note=_RUN_NOTE, headers=summary.headers, cells=cells)]
     figures: dict[str, Figure] = {}
     if epochs.num_rows:
         figures["learning_curves"] = plots.learning_curves(epochs, [run_id])

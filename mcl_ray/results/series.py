@@ -16,8 +16,15 @@ import pyarrow.compute as pc
 
 from mcl_ray.errors import SpecError
 
-PERCENT = ("top1", "top5")
-METRIC_LABELS = {"top1": "Top-1 accuracy", "top5": "Top-5 accuracy"}
+ACCURACIES = {"top1": "top5", "knn_top1": "knn_top5"}
+"""How peers are scored, by their classifiers or by nearest neighbours: within the first guess, and the first five."""
+PERCENT = (*ACCURACIES, *ACCURACIES.values())
+METRIC_LABELS = {
+    "top1": "Top-1 accuracy",
+    "top5": "Top-5 accuracy",
+    "knn_top1": "Top-1 kNN accuracy",
+    "knn_top5": "Top-5 kNN accuracy",
+}
 MEMBER_LABELS = {"mean": "mean of peers", "best": "best peer", "ensemble": "ensemble", "cohort": "cohort"}
 LOSS_LABELS = {
     "loss": "Total",
@@ -156,6 +163,12 @@ def members(epochs: pa.Table, split: str) -> list[str]:
     last = [name for name in ("mean", "best", "ensemble") if name in found]
     peers = [name for name in found if name.startswith("peer") and name[4:].isdecimal()]
     return [*sorted(peers, key=lambda name: int(name[4:])), *last]
+
+
+def accuracy(epochs: pa.Table) -> str:
+    """How the peers in these rows were scored, a key of `ACCURACIES`; `top1` if they never were."""
+    found = set(epochs["metric"].unique().to_pylist())
+    return next((metric for metric in ACCURACIES if metric in found), "top1")
 
 
 def scored_splits(epochs: pa.Table) -> list[str]:

@@ -195,6 +195,8 @@ class MemberScore:
     epoch: int
     top1: float
     top5: float | None
+    metric: str = "top1"
+    """How it was scored, a key of `series.ACCURACIES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +209,13 @@ class RunSummary:
     best_peer_best_epoch: Point | None
     """The best peer's test top-1 at its best epoch, and that epoch."""
     published: PublishedFigure | None
+
+    @property
+    def headers(self) -> list[str]:
+        """Of the columns that `scores` fill."""
+        kinds = {"kNN " if score.metric.startswith("knn") else "" for score in self.scores} or {""}
+        accuracies = [f"{' / '.join(sorted(kinds))}top-{k} (%)" for k in (1, 5)]
+        return ["member", "split", "epoch", *accuracies]
 
     @property
     def difference(self) -> float | None:
@@ -242,11 +251,13 @@ def summary(runs: pa.Table, epochs: pa.Table, run_id: str | None = None) -> RunS
 
 
 def _member_score(epochs: pa.Table, run_id: str, split: str, member: str) -> MemberScore | None:
+    metric = series.accuracy(epochs)
     top1, top5 = (
-        series.points(epochs, Objective(split, metric, member)).get(run_id, []) for metric in ("top1", "top5")
+        series.points(epochs, Objective(split, name, member)).get(run_id, [])
+        for name in (metric, series.ACCURACIES[metric])
     )
     if not top1:
         return None
     last = top1[-1]
     beside = next((point.value for point in top5 if point.epoch == last.epoch), None)
-    return MemberScore(member=member, split=split, epoch=last.epoch, top1=last.value, top5=beside)
+    return MemberScore(member=member, split=split, epoch=last.epoch, top1=last.value, top5=beside, metric=metric)

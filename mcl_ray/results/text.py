@@ -177,7 +177,7 @@ def summary_table(summary: RunSummary) -> Group:
     table = Table(
         title=Text(f"{run['run_id']}: {run['state']}, {run['epochs_done']} of {run['epochs_planned']} epochs")
     )
-    for header in ("member", "split", "epoch", "top-1 (%)", "top-5 (%)"):
+    for header in summary.headers:
         table.add_column(header, justify="left" if header in ("member", "split") else "right")
     for score in summary.scores:
         top5 = "–" if score.top5 is None else f"{score.top5:.2f}"
@@ -186,9 +186,33 @@ def summary_table(summary: RunSummary) -> Group:
     return Group(table, *(Text(f"{name}: {told}") for name, told in run_facts(summary).items()))
 
 
+def stages_table(stages: Sequence[RunSummary]) -> Group:
+    """Runs that build on each other in one table: each member's top-1 in each of them, at the last epoch."""
+    members = dict.fromkeys(score.member for stage in stages for score in stage.scores)
+    table = Table(title=Text(" + ".join(stage.run["run_id"] for stage in stages)))
+    table.add_column("member")
+    columns = []
+    for stage in stages:
+        for split in dict.fromkeys(score.split for score in stage.scores):
+            table.add_column(f"{stage.run['recipe']}, {split}, {stage.headers[-2]}", justify="right")
+            columns.append({score.member: f"{score.top1:.2f}" for score in stage.scores if score.split == split})
+    for member in members:
+        table.add_row(MEMBER_LABELS.get(member, member), *(column.get(member, "–") for column in columns))
+    facts = [(stage.run["recipe"], name, told) for stage in stages for name, told in _published_facts(stage).items()]
+    return Group(table, *(Text(f"{recipe}: {name}: {told}") for recipe, name, told in facts))
+
+
 def run_facts(summary: RunSummary) -> dict[str, str]:
     """What is said about a run besides its accuracies, by name."""
-    run, facts = summary.run, {}
+    run, facts = summary.run, _published_facts(summary)
+    if run["error_type"]:
+        facts["error"] = f"{run['error_type']}: {run['error']}"
+    return facts | origin(run)
+
+
+def _published_facts(summary: RunSummary) -> dict[str, str]:
+    """The published tables' figure, and theirs beside it."""
+    facts = {}
     if summary.best_peer_best_epoch is not None:
         peak = summary.best_peer_best_epoch
         facts["best_peer_best_epoch"] = f"{peak.value:.2f} % (test top-1, epoch {peak.epoch}, n=1 run)"
@@ -198,9 +222,7 @@ def run_facts(summary: RunSummary) -> dict[str, str]:
         facts["difference"] = f"{summary.difference:+.2f} percentage points"
         if summary.published.deviations:
             facts["not the published setting"] = ", ".join(summary.published.deviations)
-    if run["error_type"]:
-        facts["error"] = f"{run['error_type']}: {run['error']}"
-    return facts | origin(run)
+    return facts
 
 
 def origin(row: Mapping[str, Any]) -> dict[str, str]:

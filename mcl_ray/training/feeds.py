@@ -21,8 +21,14 @@ def build_feeds(spec: RunSpec, dataset: Dataset, environment: Environment, devic
     from mcl_ray.training.stream import Readers, StreamedImages  # loads torchvision
 
     encoded = {name: split for name, split in splits.items() if isinstance(split, EncodedSet)}
-    pin = device.type == "cuda"
-    readers = Readers(encoded, spec.augmentation, count=environment.readers, pin=pin, unreadable=spec.data.unreadable)
+    readers = Readers(
+        encoded,
+        spec.augmentation,
+        count=environment.readers,
+        pin=device.type == "cuda",
+        unreadable=spec.data.unreadable,
+        num_views=spec.num_views,
+    )
     return {name: StreamedImages(name, split, readers, augment, device) for name, split in encoded.items()}
 
 

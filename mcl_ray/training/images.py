@@ -22,7 +22,7 @@ class Fed(NamedTuple):
     """One batch."""
 
     images: Tensor
-    """[B, C, H, W] float32, normalised."""
+    """[B, C, H, W] float32, normalised; of two training views of each image, [2B, …], the second after the first."""
     indices: Tensor
     """[B] int64, which images of the split they are."""
 

@@ -20,15 +20,15 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.distributed import Shares, broadcast_buffers, from_first, is_first, rank, world_size
 from mcl_ray.environment import Environment
-from mcl_ray.methods.supervised import Batch
+from mcl_ray.methods.method import Batch
 from mcl_ray.results.store import EpochRow
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
-from mcl_ray.training.evaluate import evaluate
+from mcl_ray.training.evaluate import score
 from mcl_ray.training.feeds import build_feeds
 from mcl_ray.training.meters import StepMeter
 from mcl_ray.training.optim import build_optimizer, learning_rate, set_learning_rate
-from mcl_ray.training.placement import build_method, choose_device, describe, place_cohort, shared_by_workers
+from mcl_ray.training.placement import build_method, choose_device, describe, place_cohort
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,7 @@ def epochs(
             if meter.record(losses.terms | {"loss": losses.total}) or step == steps:
                 meter.read(epoch + 1)
                 heartbeat(epoch=epoch + 1, step=step, steps=steps, losses=meter.means())
+        run.method.end()
 
         seconds = time.perf_counter() - started
         speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": steps * run.shares.whole / seconds}
@@ -131,12 +132,13 @@ class _Run:
         self.device = choose_device(environment.device)
         self.bf16 = spec.compute.precision == "bf16"
         torch.manual_seed(spec.seed)
-        self.cohort = place_cohort(spec, dataset, self.device)
+        self.cohort = place_cohort(spec, dataset, self.device, environment.backbone)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
-        self.method = build_method(spec, dataset, shared_by_workers(self.cohort, self.device), self.device)
+        self.method = build_method(spec, dataset, self.cohort, self.device)
         feeds = build_feeds(spec, dataset, environment, self.device)
         self.train = feeds.pop("train")
         self.held_out = feeds
+        self.num_classes = dataset.num_classes
         self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
         self.shares = Shares(self.sampler.shares(world_size()))
         self.checkpoints = CheckpointFolder(folder, environment.checkpoints_kept) if folder is not None else None
@@ -166,12 +168,8 @@ class _Run:
         broadcast_buffers(self.cohort)
         when, last = self.spec.evaluation.test, epoch == self.spec.schedule.epochs
         test_is_due = when == "every_epoch" or (when == "at_end" and last)
-        rows: list[EpochRow] = []
-        for split, images in self.held_out.items():
-            if split == "validation" or test_is_due:
-                scores = evaluate(self.cohort, images, self.spec.evaluation.batch_size, bf16=self.bf16)
-                rows += [EpochRow(member, split, metric, value) for (metric, member), value in scores.items()]
-        return rows
+        due = {split: images for split, images in self.held_out.items() if split == "validation" or test_is_due}
+        return score(self.spec, self.cohort, self.train, due, self.num_classes)
 
     def save(self, finished: EpochReport) -> Path | None:
         """Write a checkpoint if one is due, and if it is for this worker to write."""

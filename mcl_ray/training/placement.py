@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort, build_cohort
 from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
+from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
-from mcl_ray.methods.supervised import Peers, Supervised, teaches_heads
+from mcl_ray.frozen import FrozenCohort, build_backbone, frozen
+from mcl_ray.methods.linear import Linear
+from mcl_ray.methods.method import Method, Peers, teaches_heads
+from mcl_ray.methods.moco import Moco
+from mcl_ray.methods.supervised import Supervised
 from mcl_ray.methods.supervised_bank import SupervisedBank
 from mcl_ray.spec import RunSpec
+from mcl_ray.training.backbone import load_backbone
 from mcl_ray.training.batch_norm import synchronise_batch_norm
 
 
@@ -30,18 +39,39 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device) -> Cohort:
+def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device, backbone: Path | None = None) -> Cohort:
     """A fresh cohort for a data set, on its device and in the spec's memory layout.
 
-    Heads that no loss reaches are frozen: nothing would ever change them, and workers would wait for their gradients.
+    Args:
+        spec: Of the run.
+        dataset: Its images.
+        device: Where it is to be.
+        backbone: The checkpoint whose networks it freezes, if it does.
+
+    Raises:
+        CheckpointError: what linear classification is to freeze cannot be read, or is other than the spec says.
     """
-    channels = dataset.image_shape[0]
-    cohort = build_cohort(spec.cohort, len(dataset.class_names), channels).to(device)
-    cohort.heads.requires_grad_(teaches_heads(spec.losses, cohort.num_peers))
+    cohort = cohort_of(spec, dataset.num_classes, dataset.image_shape[0], backbone).to(device)
     if distributed.world_size() > 1 and spec.compute.batch_statistics == "synchronised":
         synchronise_batch_norm(cohort, device)
     layout = torch.channels_last if spec.compute.channels_last else torch.contiguous_format
     return cohort.to(memory_format=layout)
+
+
+def cohort_of(spec: RunSpec, num_classes: int, in_channels: int, backbone: Path | None = None) -> Cohort:
+    """The cohort that a spec's method trains, with fresh weights, but for those of a frozen `backbone`, if given.
+
+    Heads that no loss reaches are frozen: nothing would ever change them, and workers would wait for their gradients.
+    """
+    if spec.method == "linear":
+        networks = build_backbone(spec.cohort, in_channels)
+        if backbone is not None:
+            assert spec.linear.backbone is not None, "the door has filled it in"
+            load_backbone(networks, backbone, spec.linear.backbone)
+        return frozen(networks, spec.linear.features, num_classes)
+    cohort = build_cohort(spec.cohort, num_classes if spec.wants_labels else 0, in_channels)
+    cohort.heads.requires_grad_(teaches_heads(spec.losses, cohort.num_peers))
+    return cohort
 
 
 def shared_by_workers(cohort: Cohort, device: torch.device) -> Peers:
@@ -58,23 +88,33 @@ def shared_by_workers(cohort: Cohort, device: torch.device) -> Peers:
     return shared
 
 
-def build_method(spec: RunSpec, dataset: Dataset, peers: Peers, device: torch.device) -> Supervised:
+def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.device) -> Method:
     """The method of a spec, with what it remembers as it is before the first step."""
-    bf16 = spec.compute.precision == "bf16"
+    peers, bf16 = shared_by_workers(cohort, device), spec.compute.precision == "bf16"
     if spec.method == "supervised":
         return Supervised(peers, spec.losses, bf16=bf16)
+    if isinstance(cohort, FrozenCohort):
+        return Linear(peers, spec.losses, bf16=bf16, cohort=cohort)
+    generator = torch.Generator(device).manual_seed(spec.seed)
+    size, width = spec.cohort.size, spec.cohort.embedding_dim
+    if spec.method == "moco":
+        return Moco(
+            peers,
+            spec.losses,
+            bf16=bf16,
+            cohort=cohort,
+            keys=copy.deepcopy(cohort).requires_grad_(False),
+            queue=KeyQueue(size, spec.queue.keys, width, generator=generator),
+            key_momentum=spec.queue.key_momentum,
+            shuffles=distributed.world_size() > 1 and spec.compute.batch_statistics == "local",
+        )
     labels = torch.from_numpy(dataset.train.labels).to(device)
+    momentum = spec.bank.memory_momentum
     return SupervisedBank(
         peers,
         spec.losses,
         bf16=bf16,
-        bank=MemoryBank(
-            spec.cohort.size,
-            len(labels),
-            spec.cohort.embedding_dim,
-            momentum=spec.bank.memory_momentum,
-            generator=torch.Generator(device).manual_seed(spec.seed),
-        ),
+        bank=MemoryBank(size, len(labels), width, momentum=momentum, generator=generator),
         draw=ContrastDraw(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
     )
 
@@ -83,6 +123,11 @@ def describe(spec: RunSpec, dataset: Dataset) -> str:
     """The architecture in words: what a checkpoint's tensors belong to."""
     networks = " + ".join(spec.cohort.peers)
     stem = "one stem" if spec.cohort.shares_stem else "own stems"
+    head = "" if spec.cohort.head == "mcl" else f", {spec.cohort.head} heads"
     shape = "×".join(map(str, dataset.image_shape))
-    classes = len(dataset.class_names)
-    return f"{networks} ({stem}, embedding {spec.cohort.embedding_dim}) on {shape} images of {classes} classes"
+    if spec.method == "linear":
+        chosen = spec.linear.features
+        whose = f"peer {chosen}" if isinstance(chosen, int) else chosen
+        return f"linear classifiers ({whose}) of {dataset.num_classes} classes on {networks} ({stem}) of {shape} images"
+    classes = f"images of {dataset.num_classes} classes" if spec.wants_labels else "images without classes"
+    return f"{networks} ({stem}, embedding {spec.cohort.embedding_dim}{head}) on {shape} {classes}"

@@ -7,21 +7,19 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
-from mcl_ray.cohort import build_cohort
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import world_size
 from mcl_ray.environment import Environment
 from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
-from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, training_bytes
 from mcl_ray.results.events import EventFile
 from mcl_ray.results.store import EpochRow, Facts, RunWriter
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
-from mcl_ray.training.evaluate import evaluate
+from mcl_ray.training.costs import cost_of
+from mcl_ray.training.evaluate import score
 from mcl_ray.training.feeds import build_feeds
 from mcl_ray.training.loop import Heartbeat, Report, Told, epochs, silent
 from mcl_ray.training.placement import choose_device, describe, place_cohort
@@ -121,37 +119,6 @@ def has_fast_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-class Cost(NamedTuple):
-    """What a cohort costs, heads included."""
-
-    parameters: int
-    multiply_adds: int
-    """Of one image, one forward pass through all peers."""
-
-
-class Memory(NamedTuple):
-    """What a run holds while it trains, in bytes; the framework's own needs come on top."""
-
-    state: int
-    """Weights, gradients and momentum of the cohort."""
-    activations: int
-    """What a step keeps from forward to backward, in float32."""
-
-
-def memory_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int], batch_size: int) -> Memory:
-    """The memory that a spec's cohort takes for so many images a step, from shapes alone."""
-    with torch.device("meta"):
-        cohort = build_cohort(spec.cohort, num_classes, image_shape[0])
-    return Memory(training_bytes(cohort), activation_bytes(cohort, image_shape, batch_size))
-
-
-def cost_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) -> Cost:
-    """The cost of a spec's cohort, from shapes alone."""
-    with torch.device("meta"):
-        cohort = build_cohort(spec.cohort, num_classes, image_shape[0])
-    return Cost(parameter_count(cohort), multiply_adds(cohort, image_shape))
-
-
 def machine_facts(environment: Environment) -> Facts:
     """The machine a run finds itself on, the GPU's name where it trains on one; how many workers share it."""
     facts = Facts()
@@ -209,8 +176,8 @@ def score_test_split(
     checkpoint, file = found
     check_belongs(checkpoint, file, digest=spec.digest, architecture=describe(spec, dataset))
     device = choose_device(environment.device)
-    cohort = place_cohort(spec, dataset, device)
+    cohort = place_cohort(spec, dataset, device, environment.backbone)
     cohort.load_state_dict(checkpoint.cohort)
     feeds = build_feeds(spec, dataset, environment, device)
-    scores = evaluate(cohort, feeds["test"], spec.evaluation.batch_size, bf16=spec.compute.precision == "bf16")
-    return checkpoint.epoch, [EpochRow(member, "test", metric, value) for (metric, member), value in scores.items()]
+    splits = {"test": feeds["test"]}
+    return checkpoint.epoch, score(spec, cohort, feeds["train"], splits, dataset.num_classes)

@@ -34,17 +34,25 @@ class Readers:
         augmentation: what happens to training images.
         count: of processes; 0 reads in this one, while the device waits.
         pin: whether batches are put where a GPU can fetch them by itself.
+        num_views: of each training image.
         unreadable: how many images may turn out not to decode.
     """
 
     def __init__(
-        self, splits: dict[str, EncodedSet], augmentation: AugmentationSpec, *, count: int, pin: bool, unreadable: int
+        self,
+        splits: dict[str, EncodedSet],
+        augmentation: AugmentationSpec,
+        *,
+        count: int,
+        pin: bool,
+        unreadable: int,
+        num_views: int = 1,
     ) -> None:
         self._wanted: list[Request] = []
         self._unreadable: set[str] = set()
         self._bound = unreadable
         self._loader = DataLoader(
-            Reader(splits, augmentation),
+            Reader(splits, augmentation, num_views),
             sampler=_Requests(self._wanted),
             generator=torch.Generator(),  # else each epoch would draw from the one of the weights
             batch_size=None,

@@ -9,14 +9,14 @@ from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.losses.distill import logit_distillation
-from mcl_ray.methods.supervised import Batch
+from mcl_ray.methods.method import Batch
 from mcl_ray.overrides import parse, replace
 from mcl_ray.results.store import RunWriter, read_epochs
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.feeds import build_feeds
 from mcl_ray.training.optim import build_optimizer
-from mcl_ray.training.placement import build_method, place_cohort, shared_by_workers
+from mcl_ray.training.placement import build_method, place_cohort
 from mcl_ray.training.run import run_epochs, train_run
 from tests.pictures import write_folder
 from tests.workers import some_workers
@@ -102,7 +102,7 @@ def remembered(spec: RunSpec, folder: Path) -> tuple[torch.Tensor, dict[str, tor
     dataset = dataset_for(spec, here)
     torch.manual_seed(spec.seed)
     cohort = place_cohort(spec, dataset, device)
-    method = build_method(spec, dataset, shared_by_workers(cohort, device), device)
+    method = build_method(spec, dataset, cohort, device)
     optimizer, feed = build_optimizer(cohort, spec.optimizer), build_feeds(spec, dataset, here, device)["train"]
     sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
     rank, world_size = distributed.rank(), distributed.world_size()

@@ -1,0 +1,191 @@
+"""One run as a front door drives it: alone, together with the other workers of torchrun, or on Ray.
+
+What is to be trained is settled before; every way returns the folder of a run that is finished.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from mcl_ray import doors
+from mcl_ray.environment import Environment
+from mcl_ray.errors import StoreError
+from mcl_ray.launch import Launch, own_errors_aloud
+from mcl_ray.place import Place
+from mcl_ray.spec import RunSpec
+
+if TYPE_CHECKING:
+    from mcl_ray.data.dataset import Dataset
+    from mcl_ray.results.store import RunWriter
+
+
+def alone(spec: RunSpec, environment: Environment, *, resume: bool) -> Path:
+    """Train in this process."""
+    from mcl_ray.data.source import dataset_for
+    from mcl_ray.results.store import open_results
+
+    open_results(environment)
+    dataset = dataset_for(spec, environment)
+    opened = _resumed(spec, dataset, environment) if resume else _new(spec, environment)
+    return opened if isinstance(opened, Path) else _train(spec, dataset, environment, opened)
+
+
+def on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: bool) -> Path:
+    """As `alone`, with the loop in workers that Ray starts, and starts again when one dies."""
+    from mcl_ray.results.store import open_results
+
+    open_results(environment)
+    workers = place.group or (1, 1)
+    dataset = _dataset(spec, environment, workers[1])
+    folder = _begun(spec, dataset, environment) if resume else None
+    if folder is not None and _is_done(folder):
+        return folder
+    from trainables.cluster import Resources
+    from trainables.terminal import train_on_ray
+
+    console, resources = doors.stdout(), Resources(cpus=place.cpus_per_worker, gpus=place.gpus_per_worker)
+    console.print(place.ray)
+    with _hint_at_resume(console):
+        folder = train_on_ray(spec, environment, workers, resources, place.address, folder, console)
+    _print_summary(folder, console)
+    return folder
+
+
+def together(spec: RunSpec, environment: Environment, worker: Launch, *, resume: bool) -> Path:
+    """As `alone`, with the folder and the console left to the first worker; what one cannot do ends all."""
+    from mcl_ray.distributed import from_first, group
+    from mcl_ray.distributed import together as by_all
+    from mcl_ray.results.store import open_results
+    from mcl_ray.training.placement import choose_device
+    from mcl_ray.training.run import train_run
+
+    environment = dataclasses.replace(environment, device=worker.device(environment.device))
+
+    def opened() -> RunWriter | Path | None:
+        if worker.rank > 0:
+            return None
+        return _resumed(spec, dataset, environment) if resume else _new(spec, environment)
+
+    with group(worker.rank, worker.world_size, choose_device(environment.device)), own_errors_aloud(worker.rank):
+        from_first(lambda: open_results(environment))
+        if environment.download:  # one worker on each machine fetches, for all of it
+            by_all(lambda: _dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None)
+        dataset = by_all(lambda: _dataset(spec, dataclasses.replace(environment, download=False), worker.world_size))
+        writer = by_all(opened)
+        done = from_first(lambda: writer if isinstance(writer, Path) else None)
+        if done is not None:
+            return done
+        if writer is None:
+            train_run(spec, dataset, environment, None)
+        else:
+            assert not isinstance(writer, Path), "it would be done"
+            _train(spec, dataset, environment, writer)
+        return from_first(lambda: _folder(writer))
+
+
+def _folder(writer: RunWriter | Path | None) -> Path:
+    assert writer is not None, "the first worker has one"
+    return writer if isinstance(writer, Path) else writer.folder
+
+
+def _dataset(spec: RunSpec, environment: Environment, num_workers: int) -> Dataset:
+    """The data set, known to serve the batches of so many workers."""
+    import numpy as np
+
+    from mcl_ray.data.sampling import check_batches
+    from mcl_ray.data.source import dataset_for
+
+    dataset = dataset_for(spec, environment)
+    check_batches(np.bincount(dataset.train.labels), spec.batch, num_workers)
+    return dataset
+
+
+def _new(spec: RunSpec, environment: Environment) -> RunWriter:
+    from mcl_ray.results.store import RunWriter
+    from mcl_ray.training.run import machine_facts
+
+    return RunWriter.create(environment.results, spec, facts=machine_facts(environment))
+
+
+def _resumed(spec: RunSpec, dataset: Dataset, environment: Environment) -> RunWriter | Path:
+    """The newest run of this spec, gone on with; its folder, if it is finished."""
+    from mcl_ray.results.store import RunWriter
+
+    folder = _begun(spec, dataset, environment)
+    if _is_done(folder):
+        return folder
+    from mcl_ray.training.run import machine_facts
+
+    return RunWriter.resume(folder, facts=machine_facts(environment))
+
+
+def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
+    """The newest run of this spec, known to be able to go on."""
+    from mcl_ray.results import copies
+    from mcl_ray.results.store import find_run, is_finished
+
+    runs = environment.results / "runs"
+    copies.fetch(runs, only=lambda run: spec.digest in run)
+    folder = find_run(environment.results, spec)
+    if folder is None:
+        runs_shown = copies.shown(runs)
+        raise StoreError(f"only a run that was begun can be resumed, but {runs_shown} has none of spec {spec.digest}")
+    if not is_finished(folder):
+        from mcl_ray.training.run import check_resumable
+
+        copies.fetch(folder, checkpoints=True)
+        check_resumable(spec, dataset, folder / "checkpoints")
+    return folder
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether a run is finished, which is said aloud."""
+    from mcl_ray.results.copies import shown
+    from mcl_ray.results.store import is_finished
+
+    if is_finished(folder):
+        doors.stdout().print(f"nothing left to do: {shown(folder)} is finished", soft_wrap=True)
+        return True
+    return False
+
+
+def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> Path:
+    from mcl_ray.progress import RunProgress
+    from mcl_ray.results.copies import shown
+    from mcl_ray.training.run import train_run
+
+    console = doors.stdout()
+    console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {shown(writer.folder)}", soft_wrap=True)
+    with _hint_at_resume(console), RunProgress(spec, console) as progress:
+        train_run(spec, dataset, environment, writer, progress.epoch, progress.step)
+    _print_summary(writer.folder, console)
+    return writer.folder
+
+
+@contextmanager
+def _hint_at_resume(console: Console) -> Iterator[None]:
+    """Say, after Ctrl-C, that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command with --resume goes on from the last finished epoch")
+        raise
+
+
+def _print_summary(folder: Path, console: Console) -> None:
+    from mcl_ray.results.copies import fetch, shown
+    from mcl_ray.results.store import read_epochs, read_runs
+    from mcl_ray.results.tables import summary
+    from mcl_ray.results.text import summary_table
+
+    fetch(folder)
+    console.print(summary_table(summary(read_runs(folder), read_epochs(folder))))
+    console.print(f"figures and checkpoints: {shown(folder)}", soft_wrap=True)
+    console.print(f"plots: {shlex.join(['python', '-m', 'mcl_ray.report', shown(folder)])}", soft_wrap=True)

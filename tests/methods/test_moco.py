@@ -1,0 +1,249 @@
+"""Self-supervised runs: views, keys, queues, and what several workers make of them."""
+
+import copy
+import math
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from mcl_ray import distributed, recipes
+from mcl_ray.data.sampling import build_sampler
+from mcl_ray.data.source import dataset_for
+from mcl_ray.environment import Environment
+from mcl_ray.errors import SpecError
+from mcl_ray.methods.method import Batch
+from mcl_ray.overrides import parse, replace
+from mcl_ray.results.store import RunWriter, read_epochs
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.checkpoint import CheckpointFolder
+from mcl_ray.training.feeds import build_feeds
+from mcl_ray.training.optim import build_optimizer
+from mcl_ray.training.placement import build_method, place_cohort
+from mcl_ray.training.run import run_epochs, train_run
+from tests.pictures import write_folder
+from tests.workers import some_workers
+
+SMALL = ("networks=resnet8", "image_size=16", "batch.size=6", "lr=0.02", "neighbours=5")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "pictures")
+
+
+def spec_of(*overrides, epochs=4, recipe=recipes.moco):
+    schedule = (f"epochs={epochs}", "schedule.kind=cosine", "milestones=[]")
+    queue = () if any("queue.keys" in override for override in overrides) else ("queue.keys=20",)
+    return replace(recipe(), parse(RunSpec, [*SMALL, *schedule, *queue, *overrides]))
+
+
+def train(spec, folder, results, epochs=None):
+    here = Environment(data=folder, results=results, readers=0, threads=1)
+    dataset, writer = dataset_for(spec, here), RunWriter.begin(results, "r", spec)
+    if epochs is None:
+        train_run(spec, dataset, here, writer)
+    else:
+        run = run_epochs(spec, dataset, here, writer)
+        for _ in range(epochs):
+            next(run)
+        with pytest.raises(KeyboardInterrupt):
+            run.throw(KeyboardInterrupt())
+    return writer
+
+
+def figures(results):
+    rows = read_epochs(results).to_pylist()
+    kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s")]
+    return {(row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
+
+
+def remembered(writer):
+    checkpoint, _ = CheckpointFolder(writer.checkpoints).latest()
+    return checkpoint
+
+
+class Parts:
+    """What a run is made of, with its batches."""
+
+    def __init__(self, spec: RunSpec, folder: Path) -> None:
+        here = Environment(data=folder, results=folder.parent / "results", readers=0)
+        self.spec, dataset = spec, dataset_for(spec, here)
+        torch.manual_seed(spec.seed)
+        self.cohort = place_cohort(spec, dataset, CPU)
+        self.method = build_method(spec, dataset, self.cohort, CPU)
+        self.optimizer = build_optimizer(self.cohort, spec.optimizer)
+        self.feed = build_feeds(spec, dataset, here, CPU)["train"]
+        self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
+        self.method.begin(spec.seed, 0)
+
+    def batches(self, count):
+        rank, world_size = distributed.rank(), distributed.world_size()
+        shares, indices = distributed.Shares(self.sampler.shares(world_size)), self.sampler.epoch(0, rank, world_size)
+        for fed in islice(self.feed.training(indices, self.spec.seed, 0, shares), count):
+            yield Batch(fed.images, self.feed.labels[fed.indices], fed.indices, shares)
+
+    def step(self, batch):
+        losses = self.method.losses(batch)
+        self.optimizer.zero_grad()
+        losses.total.backward()
+        self.optimizer.step()
+        self.method.remember()
+        return {name: distributed.mean_(value.detach().clone()) for name, value in losses.terms.items()}
+
+
+@pytest.mark.parametrize("recipe", [recipes.moco, recipes.moco_v2])
+def test_a_batch_has_two_views_of_each_image(folder, recipe):
+    parts = Parts(spec_of(recipe=recipe), folder)
+    (batch,) = parts.batches(1)
+    assert batch.images.shape == (12, 3, 16, 16)
+    first, second = batch.images.chunk(2)
+    assert not any(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_both_views_are_of_one_image(folder):
+    """Without jitter, images of another class have another colour."""
+    (batch,) = Parts(spec_of("views=crop"), folder).batches(1)
+    first, second = batch.images.mean((2, 3)).chunk(2)
+    apart = torch.cdist(first, second)
+    others = batch.labels[:, None] != batch.labels
+    assert bool((apart.diagonal() < apart.where(others, torch.inf).amin(1)).all())
+
+
+def test_keys_follow_before_they_are_made_and_enter_after_the_step(folder):
+    """The first step, spelled out peer by peer, pair by pair."""
+    spec = spec_of("key_momentum=0.7")
+    parts = Parts(spec, folder)
+    encoders, queue = copy.deepcopy(parts.cohort), parts.method.queue.keys.clone()
+    for parameter in parts.cohort.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    for lagging, leading in zip(encoders.parameters(), parts.cohort.parameters(), strict=True):
+        lagging.data = 0.7 * lagging.data + 0.3 * leading.data
+    (batch,) = parts.batches(1)
+    query_images, key_images = batch.images[:6], batch.images[6:]
+    with torch.no_grad():
+        keys, queries = encoders(key_images).embeddings, copy.deepcopy(parts.cohort)(query_images).embeddings
+    vcl = icl = 0.0
+    for i in range(2):
+        for j in range(2):
+            for a in range(6):
+                logits = [float(queries[i, a] @ key) / spec.losses.tau for key in [keys[j, a], *queue[j]]]
+                loss = math.log(sum(math.exp(value) for value in logits)) - logits[0]
+                vcl, icl = (vcl + loss / 6, icl) if i == j else (vcl, icl + loss / 6)
+    losses = parts.step(batch)
+    assert float(losses["vcl"]) == pytest.approx(vcl, rel=1e-5)
+    assert float(losses["icl"]) == pytest.approx(icl, rel=1e-5)
+    torch.testing.assert_close(parts.method.queue.keys[:, :6], keys)
+    assert torch.equal(parts.method.queue.keys[:, 6:], queue[:, 6:])
+    assert parts.method.queue.pointer == 6
+
+
+def test_no_gradient_reaches_the_key_encoders(folder):
+    parts = Parts(spec_of(), folder)
+    (batch,) = parts.batches(1)
+    parts.step(batch)
+    assert all(parameter.grad is None for parameter in parts.method.keys.parameters())
+    assert all(parameter.grad is not None for parameter in parts.cohort.parameters())
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(folder, tmp_path):
+    whole = train(spec_of(), folder, tmp_path / "whole")
+    train(spec_of(), folder, tmp_path / "parts", epochs=2)
+    parts = train(spec_of(), folder, tmp_path / "parts")
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    one, other = remembered(parts).method, remembered(whole).method
+    assert torch.equal(one["keys"], other["keys"])
+    assert one["pointer"] == other["pointer"]
+    assert all(torch.equal(one["encoders"][name], tensor) for name, tensor in other["encoders"].items())
+
+
+@pytest.mark.parametrize("what", ["keys", "encoders"])
+def test_queues_and_key_encoders_are_part_of_what_is_learned(folder, tmp_path, what):
+    train(spec_of(), folder, tmp_path / "whole")
+    writer = train(spec_of(), folder, tmp_path / "parts", epochs=2)
+    (newest, *_) = sorted(writer.checkpoints.glob("epoch-0002-*"))
+    checkpoint = remembered(writer)
+    tensor = checkpoint.method[what]
+    (tensor if what == "keys" else tensor["stems.0.conv.weight"]).normal_()
+    newest.unlink()
+    CheckpointFolder(writer.checkpoints).save(checkpoint)
+    train(spec_of(), folder, tmp_path / "parts")
+    assert figures(tmp_path / "parts") != figures(tmp_path / "whole")
+
+
+def test_it_is_scored_by_nearest_neighbours_and_has_no_classifiers(folder, tmp_path):
+    writer = train(spec_of(epochs=2), folder, tmp_path / "one")
+    told = figures(tmp_path / "one")
+    assert told[2, "test", "knn_top1", "mean"] > 60, "colours are seen by any network"
+    assert (2, "test", "top1", "mean") not in told
+    assert {"vcl", "icl", "soft_vcl", "soft_icl"} <= {metric for _, _, metric, _ in told}
+    assert "cross_entropy" not in {metric for _, _, metric, _ in told}
+    assert not [name for name in remembered(writer).cohort if name.startswith("classifiers")]
+
+
+def test_the_published_baseline_has_only_the_contrast_within_each_peer(folder):
+    parts = Parts(spec_of(recipe=recipes.moco_baseline), folder)
+    (batch,) = parts.batches(1)
+    assert set(parts.step(batch)) == {"vcl"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rule"),
+    [
+        (["data.source=cifar", "augmentation.views=crop"], "method=moco draws its views from images that are decoded"),
+        (["alpha=0", "beta=0", "gamma=0", "lam=0"], "one weight > 0 must hold"),
+        (["alpha=0", "cohort.size=1"], "one weight > 0 must hold"),
+        (["logit_distillation=all"], "no logits to distil"),
+        (["contrast=local"], "losses.contrast=local is of a contrast set within the batch"),
+        (["queue.keys=0"], "greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_learned_without_labels(overrides, rule):
+    with pytest.raises(SpecError, match=rule):
+        spec_of(*overrides)
+
+
+def learned(spec, folder):
+    """The queue, the key encoders and the last losses after three steps."""
+    parts = Parts(spec, folder)
+    losses = [parts.step(batch) for batch in parts.batches(3)]
+    state = parts.method.state_dict()
+    return state["keys"], state["pointer"], {n: t for n, t in state["encoders"].items() if "running" not in n}, losses
+
+
+def unshuffled(spec, folder):
+    """Keys of one batch with and without images that change workers, where batches have no part in them."""
+    parts = Parts(spec, folder)
+    parts.method.keys.eval()
+    (batch,) = parts.batches(1)
+    images = batch.images.chunk(2)[1]
+    keys = [parts.method._keys_of(images, batch.shares)]
+    parts.method._shuffles = False
+    return [*keys, parts.method._keys_of(images, batch.shares)]
+
+
+@pytest.mark.slow
+def test_workers_have_one_queue_and_together_learn_as_one(folder, tmp_path):
+    """Six images of each batch, 2, 2, 1 and 1 to each."""
+    spec = spec_of("batch_statistics=synchronised", "cohort.size=3", "queue.keys=11")
+    queue, pointer, encoders, losses = learned(spec, folder)
+    shuffled = spec_of()
+    with some_workers(tmp_path, 4) as group:
+        parts = group.run(learned, spec, folder)
+        keys = group.run(unshuffled, shuffled, folder)
+        apart = group.run(learned, shuffled, folder)
+    for part_queue, part_pointer, part_encoders, part_losses in parts:
+        assert torch.equal(part_queue, parts[0][0])
+        assert part_pointer == pointer == 18 % 11
+        torch.testing.assert_close(part_queue, queue, rtol=0, atol=1e-3)
+        for name, tensor in encoders.items():
+            torch.testing.assert_close(part_encoders[name], tensor, rtol=1e-4, atol=1e-4)
+        for own, alone in zip(part_losses, losses, strict=True):
+            assert {name: float(value) for name, value in own.items()} == pytest.approx(
+                {name: float(value) for name, value in alone.items()}, rel=1e-3
+            )
+    for with_shuffle, without in keys:
+        torch.testing.assert_close(with_shuffle, without, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(queue, apart[0][0]) for queue, *_ in apart), "one queue, though images change workers"
