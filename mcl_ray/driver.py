@@ -58,36 +58,49 @@ def on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: boo
     return folder
 
 
-def together(spec: RunSpec, environment: Environment, worker: Launch, *, resume: bool) -> Path:
-    """As `alone`, with the folder and the console left to the first worker; what one cannot do ends all."""
-    from mcl_ray.distributed import from_first, group
-    from mcl_ray.distributed import together as by_all
-    from mcl_ray.results.store import open_results
+@contextmanager
+def joined(worker: Launch, environment: Environment) -> Iterator[Environment]:
+    """The environment of this worker of torchrun, while it is in one group with the others; once for all that is done.
+
+    torch leaves in its store what told the workers of a first group, and a second one may take it for its own.
+    """
+    if worker.world_size == 1:
+        yield environment
+        return
+    from mcl_ray.distributed import group
     from mcl_ray.training.placement import choose_device
-    from mcl_ray.training.run import train_run
 
     environment = dataclasses.replace(environment, device=worker.device(environment.device))
+    with group(worker.rank, worker.world_size, choose_device(environment.device)), own_errors_aloud(worker.rank):
+        yield environment
+
+
+def together(spec: RunSpec, environment: Environment, worker: Launch, *, resume: bool) -> Path:
+    """As `alone`, with the folder and the console left to the first worker; what one cannot do ends all."""
+    from mcl_ray.distributed import from_first
+    from mcl_ray.distributed import together as by_all
+    from mcl_ray.results.store import open_results
+    from mcl_ray.training.run import train_run
 
     def opened() -> RunWriter | Path | None:
         if worker.rank > 0:
             return None
         return _resumed(spec, dataset, environment) if resume else _new(spec, environment)
 
-    with group(worker.rank, worker.world_size, choose_device(environment.device)), own_errors_aloud(worker.rank):
-        from_first(lambda: open_results(environment))
-        if environment.download:  # one worker on each machine fetches, for all of it
-            by_all(lambda: _dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None)
-        dataset = by_all(lambda: _dataset(spec, dataclasses.replace(environment, download=False), worker.world_size))
-        writer = by_all(opened)
-        done = from_first(lambda: writer if isinstance(writer, Path) else None)
-        if done is not None:
-            return done
-        if writer is None:
-            train_run(spec, dataset, environment, None)
-        else:
-            assert not isinstance(writer, Path), "it would be done"
-            _train(spec, dataset, environment, writer)
-        return from_first(lambda: _folder(writer))
+    from_first(lambda: open_results(environment))
+    if environment.download:  # one worker on each machine fetches, for all of it
+        by_all(lambda: _dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None)
+    dataset = by_all(lambda: _dataset(spec, dataclasses.replace(environment, download=False), worker.world_size))
+    writer = by_all(opened)
+    done = from_first(lambda: writer if isinstance(writer, Path) else None)
+    if done is not None:
+        return done
+    if writer is None:
+        train_run(spec, dataset, environment, None)
+    else:
+        assert not isinstance(writer, Path), "it would be done"
+        _train(spec, dataset, environment, writer)
+    return from_first(lambda: _folder(writer))
 
 
 def _folder(writer: RunWriter | Path | None) -> Path:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mcl_ray import doors
+from mcl_ray import doors, driver
 from mcl_ray.environment import Environment
 from mcl_ray.errors import UserError
 from mcl_ray.launch import Launch, launch, one_voice
@@ -52,19 +52,17 @@ def train(
         if worker.rank == 0:
             _print_plans(planned, first, alone, workers)
         return
-    here = place.environment(download=download) if _is_on_ray(place) else alone
-    done: list[Path] = []
-    for stage in planned:
-        spec, backbone = stage.resolved(done[-1] if done else first)
-        environment = dataclasses.replace(here, backbone=backbone)
-        done.append(_run(spec, place, environment, worker, resume=resume and _may_resume(spec, environment, done)))
+    resolved, done = planned[0].resolved(first), list[Path]()
+    with driver.joined(worker, place.environment(download=download) if _is_on_ray(place) else alone) as here:
+        for stage in planned:
+            spec, backbone = stage.resolved(done[-1]) if done else resolved
+            environment = dataclasses.replace(here, backbone=backbone)
+            done.append(_run(spec, place, environment, worker, resume=resume and _may_resume(spec, environment, done)))
     if len(done) > 1 and worker.rank == 0:
         _print_together(done)
 
 
 def _run(spec: RunSpec, place: Place, environment: Environment, worker: Launch, *, resume: bool) -> Path:
-    from mcl_ray import driver
-
     if _is_on_ray(place):
         return driver.on_ray(spec, place, environment, resume=resume)
     if worker.world_size > 1:

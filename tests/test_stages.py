@@ -1,11 +1,17 @@
 """One command, several runs: which field goes where, and what cannot build on what."""
 
+from shutil import rmtree
+
 import pytest
 
 from mcl_ray import recipes
 from mcl_ray.errors import CheckpointError, SpecError
 from mcl_ray.overrides import replace
+from mcl_ray.results.store import read_runs
+from mcl_ray.spec import RunSpec
 from mcl_ray.stages import found_at, stages
+from tests.doors import visit
+from tests.pictures import write_folder
 
 
 def test_one_name_is_one_stage():
@@ -61,3 +67,53 @@ def test_linear_classification_needs_networks(tmp_path):
         stage.resolved(tmp_path)
     with pytest.raises(CheckpointError, match="there is neither nowhere nor"):
         found_at(tmp_path.relative_to(tmp_path) / "nowhere", tmp_path)
+
+
+TINY = ("networks=resnet8", "image_size=16", "batch.size=6", "queue.keys=12", "schedule.kind=cosine", "milestones=[]")
+
+
+@pytest.mark.slow
+def test_one_command_trains_then_classifies_and_goes_on_where_it_was(tmp_path):
+    write_folder(tmp_path / "pictures")
+    words = (
+        *("train", "moco+lincls", *TINY, "epochs=1", "lincls.epochs=2", "lincls.schedule.kind=cosine"),
+        *("lincls.milestones=[]", "lincls.lr=0.5", "--data", "pictures", "--readers", "0"),
+    )
+    seen = visit(tmp_path, *words)
+    assert seen.code == 0, seen.stderr
+    runs = {run["recipe"]: run for run in read_runs(tmp_path / "results").to_pylist()}
+    assert {recipe: (run["state"], run["epochs_done"]) for recipe, run in runs.items()} == {
+        "moco": ("finished", 1),
+        "lincls": ("finished", 2),
+    }
+    spec = RunSpec.model_validate_json(runs["lincls"]["spec"])
+    assert spec.pretraining == RunSpec.model_validate_json(runs["moco"]["spec"])
+    title = f"{runs['moco']['run_id']} + {runs['lincls']['run_id']}"
+    assert title in seen.stdout
+    table = seen.stdout[seen.stdout.index(title) :]
+    assert "moco, test, kNN top-1 (%)" in table
+    assert "lincls, test, top-1 (%)" in table
+
+    again = visit(tmp_path, *words, "--resume")
+    assert again.code == 0, again.stderr
+    assert again.stdout.count("nothing left to do") == 2
+    (run,) = (tmp_path / "results" / "runs").glob("lincls-*")
+    rmtree(run)
+    rest = visit(tmp_path, *words, "--resume")
+    assert rest.code == 0, rest.stderr
+    assert rest.stdout.count("nothing left to do") == 1
+    assert {run["recipe"] for run in read_runs(tmp_path / "results").to_pylist()} == {"moco", "lincls"}
+
+    single = (
+        "train",
+        "lincls",
+        "--from",
+        runs["moco"]["run_id"],
+        "image_size=16",
+        "batch.size=6",
+        "--data",
+        "pictures",
+    )
+    planned = visit(tmp_path, *single, "--dry-run")
+    assert planned.code == 0, planned.stderr
+    assert spec.linear.backbone in planned.stdout

@@ -17,6 +17,7 @@ from mcl_ray.errors import UserError
 from mcl_ray.launch import Launch, launch
 from mcl_ray.results.store import read_runs
 from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
+from tests.pictures import write_folder
 from tests.test_resume import assert_ends_alike, figures, wait_for_the_middle_of_an_epoch
 
 OVERRIDES = ("epochs=4", "test=every_epoch", "validation_fraction=0.1")
@@ -168,3 +169,16 @@ def test_ctrl_c_ends_all_and_the_first_says_how_to_go_on(tmp_path):
     assert (said[0][1], *said[1]) == ("", "", "")
     (run,) = read_runs(tmp_path / "results").to_pylist()
     assert run["state"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_stages_follow_each_other_in_one_group(tmp_path):
+    write_folder(tmp_path / "pictures")
+    tiny = ("networks=resnet8", "image_size=16", "batch.size=6", "queue.keys=12", "schedule.kind=cosine")
+    first = ("moco+lincls", *tiny, "milestones=[]", "epochs=1", "--data", "pictures", "--readers", "0", *ON_CPUS)
+    second = ("lincls.epochs=1", "lincls.schedule.kind=cosine", "lincls.milestones=[]")
+    ended = train(tmp_path, *first, *second)
+    assert [code for code, *_ in ended] == [0, 0], ended
+    runs = read_runs(tmp_path / "results").to_pylist()
+    assert {(run["recipe"], run["state"]) for run in runs} == {("moco", "finished"), ("lincls", "finished")}
+    assert ended[1][1] == "", "the first speaks for both"
