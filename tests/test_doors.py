@@ -84,6 +84,10 @@ def refused(cwd: Path, *words: str) -> str:
         ("report nowhere", "but nowhere is not a folder"),
         ("report .", "but . holds none of them"),
         ("report", "PATH requires an argument"),
+        ("table cifr results", "unknown table 'cifr'; did you mean 'cifar'?"),
+        ("table cifar", "a table is of one results folder or more, but none was given"),
+        ("table cifar nowhere", "but nowhere is not a folder"),
+        ("table cifar .", "but . holds none of them"),
         ("sweep digts", "unknown search 'digts'; did you mean 'digits'?"),
         ("sweep", "a search has a name or a file"),
         ("sweep digits trials=0", "trials must be greater than or equal to 1, but got 0"),
@@ -198,6 +202,7 @@ def test_results_that_cannot_be_reported(tmp_path):
     folder = tmp_path / "results" / "runs"
     folder.mkdir(parents=True)
     assert "a report needs a run or a sweep, but results holds none yet" in refused(tmp_path, "report", "results")
+    assert "a table needs runs, but results holds none yet" in refused(tmp_path, "table", "cifar", "results")
     spec = replace(recipes.digits(), {"schedule.epochs": 1})
     with RunWriter.create(tmp_path / "results", spec) as whole:
         whole.finish("finished")
@@ -219,7 +224,7 @@ def test_a_device_that_is_not_there_is_found_out_before_there_is_a_run(tmp_path)
 @pytest.mark.parametrize(
     "words",
     [
-        *("train --help", "sweep --help", "report --help", "train --version"),
+        *("train --help", "sweep --help", "report --help", "table --help", "train --version"),
         *("mcl", "mcl --help", "mcl --version"),
         *(f"mcl {verb} --help" for verb in DOORS),
     ],
@@ -340,6 +345,18 @@ def test_a_report_of_a_run_prints_its_figures_and_writes_beside_it(finished):
     assert f"wrote results/runs/{run_id}/report/report.html\n" in seen.stdout
     assert (folder / "results" / "runs" / run_id / "report" / "report.html").exists()
     assert seen.modules.isdisjoint({"ray", "torch"})
+
+
+def test_a_table_sets_a_run_that_was_not_trained_as_published_beside_nothing(finished):
+    folder, _ = finished
+    seen = visit(folder, "table", "cifar", "results", "results/runs")
+    assert seen.code == 2, "a folder of runs is no results folder"
+    seen = visit(folder, "table", "cifar", "results")
+    assert (seen.code, seen.stderr) == (0, "")
+    assert "70.91 ± 0.14" in seen.stdout
+    assert "difference" not in seen.stdout
+    assert "runs left out: 1 of a cohort or losses without a column" in seen.stdout
+    assert seen.modules.isdisjoint({"ray", "torch", "optuna"})
 
 
 def test_an_archive_of_ones_own_trains(tmp_path):
