@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.table import Table
 
@@ -25,17 +26,27 @@ def searches() -> None:
     _print("search", SEARCHES)
 
 
+def suites() -> None:
+    """List the suites: tables whose rows are known by name."""
+    from searches.suites import SUITES
+
+    _print("suite", SUITES)
+
+
 def fields() -> None:
-    """List every field of a run and of a search, with its default and its meaning."""
+    """List every field of a run, of a search and of a suite, with its default and its meaning."""
     from searches.spec import SweepSpec
+    from searches.suite import SuiteSpec
 
     table = Table("field", "default", "meaning", box=None, pad_edge=False)
     for path, field in field_paths(RunSpec):
         table.add_row(path, _default(field), field.description)
-    table.add_section()
-    for path, field in field_paths(SweepSpec):
-        if not path.startswith("run."):
-            table.add_row(f"{path} (search)", _default(field), field.description)
+    models: dict[str, type[BaseModel]] = {"search": SweepSpec, "suite": SuiteSpec}
+    for kind, model in models.items():
+        table.add_section()
+        for path, field in field_paths(model):
+            if not path.startswith("run."):
+                table.add_row(f"{path} ({kind})", _default(field), field.description)
     doors.stdout().print(table)
 
 

@@ -1,7 +1,8 @@
-"""The front door of a search: `python -m mcl_ray.sweep digits trials=40`."""
+"""The front door of a search, `python -m mcl_ray.sweep digits trials=40`, and of a suite, `… sweep table digits`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,10 @@ from mcl_ray.overrides import parse, replace
 from mcl_ray.place import HERE, Place
 
 if TYPE_CHECKING:
+    from searches.experiment import Experiment
     from searches.session import SweepSession
     from searches.spec import SweepSpec
+    from searches.suite import SuiteSpec
 
 
 def sweep(
@@ -37,13 +40,39 @@ def sweep(
     """
     session = _session(place, download=download)
     if resume is not None:
-        session.resume(resume, partial(_asked, name=name, overrides=overrides), dry_run=dry_run)
+        session.resume(resume, partial(_asked, resolve, name, overrides), dry_run=dry_run)
     elif name is None:
         raise SpecError("a search has a name or a file (`mcl searches` lists the names), but none was given")
-    elif dry_run:
-        session.print_plan(resolve(name, overrides))
     else:
-        session.start(resolve(name, overrides))
+        _begin(session, resolve(name, overrides), dry_run=dry_run)
+
+
+def table(
+    name: str | None = None,
+    /,
+    *overrides: Annotated[str, Parameter(help=doors.OVERRIDES_HELP)],
+    place: doors.Options = HERE,
+    download: bool = False,
+    resume: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Train every row of a published table on Ray Tune, and print the table with ours in it.
+
+    Args:
+        name: A suite (`mcl suites` lists them), or a suite file ending in .yaml. Overrides are of every row; a list for
+            rows takes those it names, rows=[resnet32_*,wrn_16_2_x4].
+        download: Fetch the data set if it is missing.
+        resume: Go on with this suite, by its id or `latest`, instead of starting one. A name and overrides may be given
+            too: any difference is printed, and refused.
+        dry_run: Print the resolved suite and what it would cost, without doing it.
+    """
+    session = _session(place, download=download)
+    if resume is not None:
+        session.resume(resume, partial(_asked, resolve_suite, name, overrides), dry_run=dry_run)
+    elif name is None:
+        raise SpecError("a suite has a name or a file (`mcl suites` lists the names), but none was given")
+    else:
+        _begin(session, resolve_suite(name, overrides), dry_run=dry_run)
 
 
 def extend(
@@ -59,7 +88,7 @@ def extend(
         sweep_id: The sweep's id, or latest.
         trials: Trials beside those it has.
     """
-    _session(place).resume(sweep_id, lambda sweep: replace(sweep, {"trials": sweep.trials + trials}))
+    _session(place).resume(sweep_id, partial(_extended, trials=trials))
 
 
 def retry(
@@ -78,21 +107,39 @@ def retry(
     _session(place).resume(sweep_id, retry=True)
 
 
+def _begin(session: SweepSession, asked: Experiment, *, dry_run: bool) -> None:
+    if dry_run:
+        session.print_plan(asked)
+    else:
+        session.start(asked)
+
+
 def _session(place: Place, *, download: bool = False) -> SweepSession:
     from searches.session import SweepSession
 
     return SweepSession(place=place, download=download, console=doors.stdout())
 
 
-def _asked(sweep: SweepSpec, name: str | None, overrides: tuple[str, ...]) -> SweepSpec:
+def _extended(sweep: Experiment, trials: int) -> Experiment:
+    from searches.suite import SuiteSpec
+
+    if isinstance(sweep, SuiteSpec):
+        raise SpecError(f"a suite has one trial for each of its {sweep.trials} rows, but was asked for {trials} more")
+    return replace(sweep, {"trials": sweep.trials + trials})
+
+
+def _asked(
+    named: Callable[[str, tuple[str, ...]], Experiment], name: str | None, overrides: tuple[str, ...], sweep: Experiment
+) -> Experiment:
     """What a sweep that goes on is asked to be: what the command names, or itself; with fields replaced."""
+    from searches.suite import SuiteSpec
+
     if name is None:
         return sweep
-    if "=" in name:
-        from searches.spec import SweepSpec
-
-        return replace(sweep, parse(SweepSpec, (name, *overrides)))
-    return resolve(name, overrides)
+    if "=" not in name:
+        return named(name, overrides)
+    values = parse(type(sweep), (name, *overrides))
+    return sweep.with_fields(values) if isinstance(sweep, SuiteSpec) else replace(sweep, values)
 
 
 def resolve(name: str, overrides: tuple[str, ...]) -> SweepSpec:
@@ -112,10 +159,23 @@ def resolve(name: str, overrides: tuple[str, ...]) -> SweepSpec:
     return spec
 
 
+def resolve_suite(name: str, overrides: tuple[str, ...]) -> SuiteSpec:
+    """The suite of this name with fields replaced, those of the run in every row.
+
+    Raises:
+        SpecError: a rule is broken.
+    """
+    from searches import suites
+    from searches.suite import SuiteSpec
+
+    return suites.load(name).with_fields(parse(SuiteSpec, overrides))
+
+
 def program(name: str) -> App:
-    """`sweep` itself, with `extend` and `retry` below it."""
+    """`sweep` itself, with `table`, `extend` and `retry` below it."""
     made = doors.new_app(name)
     made.default(sweep)
+    made.command(table)
     made.command(extend)
     made.command(retry)
     return made

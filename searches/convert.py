@@ -14,15 +14,15 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from searches.experiment import Experiment
 from searches.halving import Halving
 from searches.history import KnownTrial
 from searches.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
-from searches.spec import SweepSpec
 from searches.strategy import SchedulerSpec
 from trainables.configuration import EPOCH, SCORE
 
 
-def to_sampler(sweep: SweepSpec, proposed: int = 0) -> BaseSampler:
+def to_sampler(sweep: Experiment, proposed: int = 0) -> BaseSampler:
     """Optuna's sampler. A grid's points are queued in the study (`first_points`): nothing is left to propose then.
 
     Args:

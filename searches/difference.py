@@ -1,4 +1,4 @@
-"""In what two searches differ, for a sweep that goes on with another spec than it began with."""
+"""In what two searches or suites differ, for a sweep that goes on with another spec than it began with."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 from mcl_ray.overrides import flat
 from mcl_ray.plain_yaml import inline
+from searches.experiment import Experiment
 from searches.spec import SweepSpec
 
 BUDGETS = ("trials", "time_limit_s")
 
 
-def difference(old: SweepSpec, new: SweepSpec) -> list[str]:
+def difference(old: Experiment, new: Experiment) -> list[str]:
     """One line for each field that differs, `scheduler.grace_epochs: 3 -> 5`; `-` where there is no such field."""
     before, after = _values(old), _values(new)
     return [
@@ -22,14 +23,20 @@ def difference(old: SweepSpec, new: SweepSpec) -> list[str]:
     ]
 
 
-def only_adds(old: SweepSpec, new: SweepSpec) -> bool:
-    """Whether `new` is `old` with trials or time added, or nothing: what was tried stays as good as it was."""
+def only_adds(old: Experiment, new: Experiment) -> bool:
+    """Whether `new` is `old` with trials or time added, or nothing: what was tried stays as good as it was.
+
+    A suite has no more to be given.
+    """
+    if not (isinstance(old, SweepSpec) and isinstance(new, SweepSpec)):
+        return old == new
     same = old.model_copy(update={name: getattr(new, name) for name in BUDGETS}) == new
     more_time = (new.time_limit_s or math.inf) >= (old.time_limit_s or math.inf)
     return same and new.trials >= old.trials and more_time
 
 
-def _values(sweep: SweepSpec) -> dict[str, str]:
+def _values(sweep: Experiment) -> dict[str, str]:
     fields: dict[str, Any] = flat(sweep)
-    space = fields.pop("space")
-    return {path: inline(value) for path, value in (fields | {f"space.{path}": d for path, d in space.items()}).items()}
+    mapping = "space" if isinstance(sweep, SweepSpec) else "rows"
+    entries = {f"{mapping}.{name}": entry for name, entry in fields.pop(mapping).items()}
+    return {path: inline(value) for path, value in (fields | entries).items()}

@@ -19,13 +19,13 @@ from ray import tune
 from mcl_ray.environment import Environment
 from mcl_ray.results.copies import ray_storage, remove
 from searches.convert import to_scheduler
+from searches.experiment import Experiment
 from searches.history import KnownTrial
 from searches.ledger import Ledger
 from searches.mirror import Mirror
 from searches.progress import SweepProgress
 from searches.relay import Listener, Relay, listening
 from searches.retention import Retention
-from searches.spec import SweepSpec
 from searches.study import Study
 from trainables.configuration import TrialJob
 from trainables.group import Group
@@ -42,7 +42,7 @@ RESTARTS = 3
 class Engine:
     """What runs the trials of one sweep."""
 
-    sweep: SweepSpec
+    sweep: Experiment
     environment: Environment
     resources: Resources
     """Of each worker."""

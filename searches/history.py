@@ -17,8 +17,8 @@ from mcl_ray.results.costs import mean_costs
 from mcl_ray.results.score import enough
 from mcl_ray.results.series import Objective, Point, points
 from mcl_ray.results.store import read_epochs, read_runs
+from searches.experiment import Experiment
 from searches.space import Value
-from searches.spec import SweepSpec
 
 TrialState = Literal["finished", "stopped", "failed", "unfinished"]
 ENDED_RUN = ("finished", "stopped", "failed")
@@ -50,7 +50,7 @@ class KnownTrial:
         return self.curve[-1][1] if self.curve and self.state != "failed" else None
 
 
-def read_trials(folder: Path, sweep: SweepSpec) -> list[KnownTrial]:
+def read_trials(folder: Path, sweep: Experiment) -> list[KnownTrial]:
     """Every trial of the sweep in `folder`, by id."""
     curves = points(read_epochs(folder), Objective.parse(sweep.objective))
     trials: dict[str, list[dict[str, Any]]] = {}
@@ -60,7 +60,7 @@ def read_trials(folder: Path, sweep: SweepSpec) -> list[KnownTrial]:
 
 
 def _known(
-    trial_id: str, rows: Sequence[Mapping[str, Any]], curves: Mapping[str, list[Point]], sweep: SweepSpec
+    trial_id: str, rows: Sequence[Mapping[str, Any]], curves: Mapping[str, list[Point]], sweep: Experiment
 ) -> KnownTrial:
     living = [row for row in rows if row["state"] != "failed"]
     told = [curves.get(row["run_id"], []) for row in living]
@@ -78,7 +78,7 @@ def _known(
     )
 
 
-def _point(searched: Mapping[str, Any], sweep: SweepSpec) -> dict[str, Value]:
+def _point(searched: Mapping[str, Any], sweep: Experiment) -> dict[str, Value]:
     """In the space's own spelling: JSON knows no tuples."""
     matched = {
         path: sweep.space[path].match(value) if path in sweep.space else None for path, value in searched.items()
@@ -95,7 +95,7 @@ def _state(rows: Sequence[Mapping[str, Any]], repeats: int) -> TrialState:
     return "stopped" if "stopped" in states else "finished"
 
 
-def _scores(curves: Sequence[Sequence[Point]], sweep: SweepSpec) -> tuple[tuple[int, float], ...]:
+def _scores(curves: Sequence[Sequence[Point]], sweep: Experiment) -> tuple[tuple[int, float], ...]:
     by_epoch = [{point.epoch: point.value for point in curve} for curve in curves]
     shared = set.intersection(*map(set, by_epoch)) if by_epoch else set()
     score = sweep.scoring.score

@@ -24,9 +24,9 @@ from sqlalchemy.pool import NullPool
 
 from mcl_ray.errors import StoreError
 from searches.convert import to_distributions, to_params
+from searches.experiment import Experiment
 from searches.history import KnownTrial, read_trials
 from searches.ledger import failure
-from searches.spec import SweepSpec
 from searches.study import known_trial
 from trainables.configuration import EPOCH, SCORE, TRIAL, point_of
 
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 class Mirror:
     """Listens to the sweep's trials: early-stopped ones are PRUNED in the database, failed ones FAIL."""
 
-    def __init__(self, sweep: SweepSpec, folder: Path, known: Sequence[KnownTrial]) -> None:
+    def __init__(self, sweep: Experiment, folder: Path, known: Sequence[KnownTrial]) -> None:
         """Opens the study, named as the sweep's folder, and brings it up to date.
 
         Raises:

@@ -12,9 +12,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from searches.experiment import Experiment
 from searches.history import KnownTrial
 from searches.ledger import failure
-from searches.spec import SweepSpec
 from trainables.configuration import EPOCH, SCORE, TRIAL, point_of
 
 ROWS_SHOWN = 20
@@ -39,7 +39,7 @@ class SweepProgress:
     """Shows the trials as the relay tells of them."""
 
     def __init__(
-        self, sweep: SweepSpec, console: Console, ended: Sequence[KnownTrial], time_left_s: float | None
+        self, sweep: Experiment, console: Console, ended: Sequence[KnownTrial], time_left_s: float | None
     ) -> None:
         self._sweep, self._console, self._time_left_s = sweep, console, time_left_s
         self._epochs = sweep.run.schedule.epochs

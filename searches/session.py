@@ -1,22 +1,22 @@
-"""A sweep from beginning to end: checked, run, scored once on the test split, ranked and reported."""
+"""A sweep from beginning to end: checked, run, ranked and reported; a search is scored once on the test split.
+
+What is run is a search or a suite.
+"""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.data.source import check_counts, dataset_for
+from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.overrides import replace, validate
 from mcl_ray.place import Place
 from mcl_ray.results import copies
 from mcl_ray.results.store import (
@@ -29,9 +29,11 @@ from mcl_ray.results.store import (
     state_of,
     wait_for_orphans,
 )
+from searches.checks import check_batches, check_comparable, check_study
 from searches.difference import difference, only_adds
+from searches.experiment import Experiment, stored
 from searches.history import KnownTrial, read_trials
-from searches.spec import SweepSpec
+from searches.suite import SuiteSpec
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class SweepSession:
         """Of this process, which may be on a node without the trials' devices."""
         return self.environment if self.place.address is None else replace_fields(self.environment, device="auto")
 
-    def start(self, sweep: SweepSpec) -> None:
+    @property
+    def _most_workers(self) -> int:
+        """That may share a batch."""
+        return self.place.group[1] if self.place.group else 1
+
+    def start(self, sweep: Experiment) -> None:
         """Run a new sweep.
 
         Raises:
@@ -63,9 +70,9 @@ class SweepSession:
         self.place.check()
         open_results(self.environment)
         dataset = dataset_for(sweep.run, self.environment)
-        self._check_batches(sweep, dataset)
+        check_batches(sweep, dataset, self._most_workers)
         self._warm_trials(sweep)
-        self._check_study(sweep)
+        check_study(sweep)
         ensure_writable(self.environment.results)
         from mcl_ray.training.run import machine_facts
 
@@ -83,7 +90,7 @@ class SweepSession:
     def resume(
         self,
         sweep_id: str,
-        change: Callable[[SweepSpec], SweepSpec] = lambda sweep: sweep,
+        change: Callable[[Experiment], Experiment] = lambda sweep: sweep,
         *,
         retry: bool = False,
         dry_run: bool = False,
@@ -102,7 +109,7 @@ class SweepSession:
         """
         folder = self._open(sweep_id)
         (row,) = read_sweeps(folder).to_pylist()
-        before = validate(SweepSpec, json.loads(row["spec"]))
+        before = stored(row["spec"])
         sweep = change(before)
         if not only_adds(before, sweep):
             told = "\n".join(f"  {line}" for line in difference(before, sweep))
@@ -121,8 +128,8 @@ class SweepSession:
             return
         self.place.check()
         dataset = dataset_for(sweep.run, self.environment)
-        self._check_batches(sweep, dataset)
-        self._check_study(sweep)
+        check_batches(sweep, dataset, self._most_workers)
+        check_study(sweep)
         with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
             wait_for_orphans(folder)
             if retry:
@@ -142,37 +149,17 @@ class SweepSession:
         copies.fetch(folder)
         return folder
 
-    def print_plan(self, sweep: SweepSpec) -> None:
-        """Print the resolved search and what it would do."""
+    def print_plan(self, sweep: Experiment) -> None:
+        """Print the resolved search or suite and what it would do."""
         from searches.plan import print_sweep_plan
+        from searches.suite_plan import print_suite_plan
 
-        print_sweep_plan(sweep, self.place, self.console)
+        if isinstance(sweep, SuiteSpec):
+            print_suite_plan(sweep, self.place, self.console)
+        else:
+            print_sweep_plan(sweep, self.place, self.console)
 
-    def _check_batches(self, sweep: SweepSpec, dataset: Dataset) -> None:
-        """Searched batches are checked as the run's own are, for the most workers that may share them.
-
-        Raises:
-            SpecError: the sampler cannot make such batches of these images.
-        """
-        counts = np.bincount(dataset.train.labels)
-        _, most = self.place.group or (1, 1)
-        runs = [sweep.run] + [
-            replace(sweep.run, {path: value})
-            for path, dimension in sweep.space.items()
-            if path.startswith(("batch.", "bank.")) and not dimension.when
-            for value in dimension.ends()
-        ]
-        for run in runs:
-            check_counts(counts, run, most)
-
-    def _check_study(self, sweep: SweepSpec) -> None:
-        """A database of one's own must answer before anything is written."""
-        if sweep.study is not None:
-            from searches.mirror import open_storage
-
-            open_storage(sweep.study)
-
-    def _left(self, folder: Path, sweep: SweepSpec) -> int:
+    def _left(self, folder: Path, sweep: Experiment) -> int:
         """How many trials are left to run."""
         return sweep.trials - sum(trial.state != "unfinished" for trial in read_trials(folder, sweep))
 
@@ -182,7 +169,7 @@ class SweepSession:
                 RunWriter.amend(run).finish("interrupted")
         self.console.print(f"trying {len(failed)} failed trials of {folder.name} again")
 
-    def _warm_trials(self, sweep: SweepSpec) -> list[KnownTrial]:
+    def _warm_trials(self, sweep: Experiment) -> list[KnownTrial]:
         """The trials of the sweeps that this one starts warm from.
 
         Raises:
@@ -192,12 +179,12 @@ class SweepSession:
         for earlier in sweep.warm_start:
             folder = self._find(earlier)
             (row,) = read_sweeps(folder).to_pylist()
-            before = validate(SweepSpec, json.loads(row["spec"]))
-            _check_comparable(sweep, before, folder.name)
+            before = stored(row["spec"])
+            check_comparable(sweep, before, folder.name)
             trials += read_trials(folder, before)
         return trials
 
-    def _run(self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter, spent_s: float = 0.0) -> None:
+    def _run(self, sweep: Experiment, dataset: Dataset, writer: SweepWriter, spent_s: float = 0.0) -> None:
         self.console.print(
             f"sweep {writer.sweep_id}: {sweep.trials} trials, in {copies.shown(writer.folder)}", soft_wrap=True
         )
@@ -205,6 +192,7 @@ class SweepSession:
         left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - spent_s)
         self.console.print(self.place.ray)
         from searches.engine import Engine
+        from searches.suite_verdict import conclude_suite
         from searches.verdict import conclude
         from trainables.cluster import Resources
 
@@ -224,23 +212,12 @@ class SweepSession:
                 command = self._resume_command(writer.sweep_id)
                 self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
                 raise KeyboardInterrupt
-            conclude(sweep, dataset, self._here, writer, self.console)
+            if isinstance(sweep, SuiteSpec):
+                conclude_suite(sweep, writer, self.console)
+            else:
+                conclude(sweep, dataset, self._here, writer, self.console)
             writer.finish("finished")
 
     def _resume_command(self, sweep_id: str) -> str:
         """What to type to go on as now."""
         return shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])
-
-
-def _check_comparable(sweep: SweepSpec, earlier: SweepSpec, name: str) -> None:
-    """Scores of one sweep can be told to the sampler of another if both are scored alike, on the same images."""
-
-    def scored(of: SweepSpec) -> dict[str, object]:
-        epochs = of.run.schedule.epochs
-        return {"objective": of.objective, "score": of.score, "run.data": of.run.data, "run.schedule.epochs": epochs}
-
-    differing = [field for field, value in scored(sweep).items() if scored(earlier)[field] != value]
-    if differing:
-        raise SpecError(
-            f"a warm start needs sweeps that are scored alike, but {name} has other values of {', '.join(differing)}"
-        )

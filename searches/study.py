@@ -22,9 +22,9 @@ from ray.tune.search.optuna import OptunaSearch
 from mcl_ray.results.copies import try_to_push
 from mcl_ray.results.files import write_atomically
 from searches.convert import suggest, to_distributions, to_params, to_sampler
+from searches.experiment import Experiment
 from searches.history import KnownTrial
 from searches.space import Space, Value, contains
-from searches.spec import SweepSpec
 from trainables.configuration import FAILED, SCORE, TRIAL
 
 STUDY = "sweep"
@@ -58,7 +58,9 @@ class StudySearch(OptunaSearch):
 class Study:
     """The sampler's view of a sweep: trials that ended, trials to go on with, points to begin with, then its own."""
 
-    def __init__(self, sweep: SweepSpec, folder: Path, known: Sequence[KnownTrial], warm: Sequence[KnownTrial]) -> None:
+    def __init__(
+        self, sweep: Experiment, folder: Path, known: Sequence[KnownTrial], warm: Sequence[KnownTrial]
+    ) -> None:
         """`warm` are trials of earlier sweeps; those outside this sweep's space are left out."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._sweep, self._path = sweep, folder / MEMORY_FILE
@@ -124,7 +126,7 @@ class Study:
 
 
 def known_trial(
-    sweep: SweepSpec,
+    sweep: Experiment,
     trial: KnownTrial,
     notes: Mapping[str, Any] | None = None,
     states: Mapping[str, TrialState] | None = None,

@@ -19,6 +19,7 @@ from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs,
 from mcl_ray.results.tables import Ranked, ranking
 from mcl_ray.results.text import front_table, ranking_table
 from mcl_ray.spec import RunSpec
+from searches.experiment import Experiment
 from searches.importance import importances
 from searches.spec import SweepSpec
 
@@ -32,7 +33,7 @@ def conclude(
         TrainingError: no trial has a score.
     """
     fetch(writer.folder)
-    rows = _ranking(sweep, writer.folder)
+    rows = ranked(sweep, writer.folder)
     console.print(ranking_table(rows, sweep.objective, "max", sweep.scoring))
     if sweep.costs:
         console.print(front_table(rows, sweep.objective, "max", sweep.scoring))
@@ -47,9 +48,9 @@ def conclude(
     console.print(f"best: {', '.join(best.run_ids)}\ntest top-1, read once, for the best alone: {_test_figures(told)}")
     files = write_report(writer.folder, importances)
     console.print(f"best spec: python -m mcl_ray.train {_here(writer.folder / BEST_FILE)}", soft_wrap=True)
-    console.print(f"results:   {_found_at(writer.folder)} (Parquet)", soft_wrap=True)
+    console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)
     for file in files:
-        console.print(f"report:    {_found_at(file)}", soft_wrap=True)
+        console.print(f"report:    {found_at(file)}", soft_wrap=True)
 
 
 def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> list[EpochRow]:
@@ -83,7 +84,8 @@ def _test_figures(told: list[list[EpochRow]]) -> str:
     return "  ".join(figures) + (f"  (n = {len(told)})" if len(told) > 1 else "")
 
 
-def _ranking(sweep: SweepSpec, folder: Path) -> list[Ranked]:
+def ranked(sweep: Experiment, folder: Path) -> list[Ranked]:
+    """The configurations of a sweep, best first."""
     scoring = sweep.scoring
     return ranking(read_runs(folder), read_epochs(folder), sweep.objective, "max", scoring.score, scoring.repeats)
 
@@ -93,7 +95,7 @@ def _here(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _found_at(path: Path) -> str:
+def found_at(path: Path) -> str:
     """In the store if it is there, else as short as it can be said."""
     where = shown(path)
     return str(_here(path)) if where == str(path) else where

@@ -9,7 +9,9 @@ import pytest
 from mcl_ray import doors, sweep, train
 from mcl_ray.catalog import NETWORKS
 from mcl_ray.recipes import RECIPES
+from searches import suites
 from searches.catalog import SEARCHES
+from searches.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -30,9 +32,9 @@ PROGRAMS = {"mcl_ray.train": doors.program(train.train), "mcl_ray.sweep": sweep.
 GO_ON = {"--resume", "--from", "extend", "retry"}
 
 
-def test_it_names_every_recipe_search_and_network():
+def test_it_names_every_recipe_search_suite_and_network():
     words = set(re.findall(r"\w+", README))
-    assert {*RECIPES, *SEARCHES, *NETWORKS} <= words
+    assert {*RECIPES, *SEARCHES, *SUITES, *NETWORKS} <= words
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS), ids=" ".join)
@@ -53,6 +55,14 @@ def test_every_command_is_understood(command, tmp_path, monkeypatch, capsys):
     else:
         PROGRAMS[door]([*words, *{"--dry-run"} - {*words}], exit_on_error=False, print_error=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_suite_file_is_a_suite(tmp_path):
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "searching.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "suite.yaml").write_text(block)
+        assert suites.load(str(tmp_path / "suite.yaml")).trials == 3
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -17,8 +17,9 @@ from mcl_ray.recipes import RECIPES
 from mcl_ray.results.reading import RUN_FILE
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.spec import SPEC_VERSION, RunSpec
-from searches import catalog
+from searches import catalog, suites
 from searches.catalog import SEARCHES
+from searches.suites import SUITES
 from tests.data.conftest import contents, tar_of
 from tests.doors import HANGS_AFTER_S, SLOW_IMPORTS, TRAINING_IMPORTS, command, snapshot, surroundings, visit
 
@@ -97,6 +98,10 @@ def refused(cwd: Path, *words: str) -> str:
         ("report nowhere", "but nowhere is not a folder"),
         ("report .", "but . holds none of them"),
         ("report", "PATH requires an argument"),
+        ("table cifr results", "unknown table 'cifr'; did you mean 'cifar'?"),
+        ("table cifar", "a table is of one results folder or more, but none was given"),
+        ("table cifar nowhere", "but nowhere is not a folder"),
+        ("table cifar .", "but . holds none of them"),
         ("sweep digts", "unknown search 'digts'; did you mean 'digits'?"),
         ("sweep", "a search has a name or a file"),
         ("sweep digits trials=0", "trials must be greater than or equal to 1, but got 0"),
@@ -112,6 +117,13 @@ def refused(cwd: Path, *words: str) -> str:
         ("sweep extend nowhere --trials 1", "a sweep is named by its id, or is latest, but"),
         ("sweep retry latest --failed", "a sweep is named by its id, or is latest, but"),
         ("sweep extend latest --trials 0", '"0" for --trials. It must be 1 or more.'),
+        ("sweep table digts", "unknown suite 'digts'; did you mean 'digits'?"),
+        ("sweep table", "a suite has a name or a file"),
+        ("sweep table digits rows=[resnet8_x3]", "unknown row 'resnet8_x3'; did you mean 'resnet8_x"),
+        ("sweep table digits networks=resnt8", "unknown network 'resnt8'; did you mean 'resnet8'?"),
+        ("sweep table digits batch.size=44", "got size=44, per_class=4, classes=10; per_class=11 fits"),
+        ("sweep table cifar", "put cifar-100-python.tar.gz or the unpacked folder"),
+        ("sweep table --resume nowhere", "a sweep is named by its id, or is latest, but"),
         ("sweep digits --workers 4..1", "a number from 1, as 2, or a rising range, as 1..4, but got '4..1'"),
         ("sweep digits --workers 1..64", "workers <= batch.size / batch.per_class must hold, but got size=40"),
         ("sweep digits --workers 4096", "4096 workers need 4096 CPU cores, but this machine has"),
@@ -211,6 +223,7 @@ def test_results_that_cannot_be_reported(tmp_path):
     folder = tmp_path / "results" / "runs"
     folder.mkdir(parents=True)
     assert "a report needs a run or a sweep, but results holds none yet" in refused(tmp_path, "report", "results")
+    assert "a table needs runs, but results holds none yet" in refused(tmp_path, "table", "cifar", "results")
     spec = replace(recipes.digits(), {"schedule.epochs": 1})
     with RunWriter.create(tmp_path / "results", spec) as whole:
         whole.finish("finished")
@@ -232,7 +245,7 @@ def test_a_device_that_is_not_there_is_found_out_before_there_is_a_run(tmp_path)
 @pytest.mark.parametrize(
     "words",
     [
-        *("train --help", "sweep --help", "report --help", "train --version"),
+        *("train --help", "sweep --help", "report --help", "table --help", "train --version"),
         *("mcl", "mcl --help", "mcl --version"),
         *(f"mcl {verb} --help" for verb in DOORS),
     ],
@@ -249,7 +262,7 @@ def test_help_loads_nothing_slow(words, tmp_path):
         assert seen.stdout.splitlines()[2].strip().endswith(".")  # what it is for
 
 
-@pytest.mark.parametrize(("verb", "known"), [("recipes", RECIPES), ("searches", SEARCHES)])
+@pytest.mark.parametrize(("verb", "known"), [("recipes", RECIPES), ("searches", SEARCHES), ("suites", SUITES)])
 def test_what_is_known_by_name_is_listed_with_what_it_is(verb, known, tmp_path):
     seen = visit(tmp_path, "mcl", verb)
     assert (seen.code, seen.stderr) == (0, "")
@@ -264,21 +277,22 @@ def test_every_field_is_listed_without_loading_anything_slow(tmp_path):
     assert (seen.code, seen.stderr) == (0, "")
     listed = {line.split()[0] for line in seen.stdout.splitlines() if line.strip()}
     assert {path for path, _ in field_paths(RunSpec)} <= listed
-    assert {"space", "trials", "scheduler.grace_epochs"} <= listed
+    assert {"space", "trials", "scheduler.grace_epochs", "rows"} <= listed
     assert seen.modules.isdisjoint(SLOW_IMPORTS)
 
 
 def resolved(tmp_path: Path, door: str, *overrides: str) -> Path:
     """What a dry run prints, as a file; the same door says the same of it."""
-    first = visit(tmp_path, door, "digits", *overrides, "--dry-run")
+    first = visit(tmp_path, *door.split(), "digits", *overrides, "--dry-run")
     assert (first.code, first.stderr) == (0, "")
     assert first.modules.isdisjoint({"ray", "optuna"})
     assert snapshot(tmp_path) == {}
-    for fact in ("runs", "steps", "parameters", "multiply-adds", "disk"):
+    for fact in ("runs", "steps", "multiply-adds", "memory", "disk"):
         assert f"\n# {fact} " in first.stdout
+    assert "parameters" in first.stdout
     file = tmp_path / "resolved.yaml"
     file.write_text(first.stdout)
-    assert visit(tmp_path, door, file.name, "--dry-run").stdout == first.stdout
+    assert visit(tmp_path, *door.split(), file.name, "--dry-run").stdout == first.stdout
     assert set(snapshot(tmp_path)) == {file.name}
     return file
 
@@ -296,6 +310,12 @@ def test_a_dry_run_of_a_search_prints_its_file_and_starts_no_ray(tmp_path):
     assert (sweep.trials, sweep.run.optimizer.lr, "losses.gamma" in sweep.space) == (3, 1e-3, False)
     steps, per_epoch = re.search(r"^# steps +([\d,]+) \((\d+) an epoch\)", file.read_text(), re.MULTILINE).groups()
     assert int(steps.replace(",", "")) == sweep.run.schedule.epochs * int(per_epoch)
+
+
+def test_a_dry_run_of_a_suite_prints_its_file_and_starts_no_ray(tmp_path):
+    file = resolved(tmp_path, "sweep table", "epochs=3", "rows=[resnet8_x2]")
+    suite = suites.load(str(file))
+    assert (list(suite.rows), suite.run.schedule.epochs) == (["resnet8_x2"], 3)
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
@@ -353,6 +373,18 @@ def test_a_report_of_a_run_prints_its_figures_and_writes_beside_it(finished):
     assert f"wrote results/runs/{run_id}/report/report.html\n" in seen.stdout
     assert (folder / "results" / "runs" / run_id / "report" / "report.html").exists()
     assert seen.modules.isdisjoint({"ray", "torch"})
+
+
+def test_a_table_sets_a_run_that_was_not_trained_as_published_beside_nothing(finished):
+    folder, _ = finished
+    seen = visit(folder, "table", "cifar", "results", "results/runs")
+    assert seen.code == 2, "a folder of runs is no results folder"
+    seen = visit(folder, "table", "cifar", "results")
+    assert (seen.code, seen.stderr) == (0, "")
+    assert "70.91 ± 0.14" in seen.stdout
+    assert "difference" not in seen.stdout
+    assert "runs left out: 1 of a cohort or losses without a column" in seen.stdout
+    assert seen.modules.isdisjoint({"ray", "torch", "optuna"})
 
 
 def test_an_archive_of_ones_own_trains(tmp_path):

@@ -81,7 +81,7 @@ class Machines:
             time.sleep(0.05)
 
     def _results(self, words):
-        return [self.uri] if words[0] == "report" else ["--results", self.uri]
+        return [self.uri] if words[0] in ("report", "table") else ["--results", self.uri]
 
     def _of(self, machine):
         return surroundings() | {"XDG_CACHE_HOME": str(self._folder / machine)}
@@ -108,7 +108,8 @@ def machines(store, tmp_path, monkeypatch):
         ("train cifar --data {empty}", "data in a store is an archive, or a prefix that holds cifar-100-python.tar.gz"),
         ("sweep digits --results {nobody}", "a store must answer, know its bucket and let this process in, but"),
         ("sweep --resume latest --results {nowhere}", "there is no bucket nowhere"),
-        ("report {empty}", "a report needs a run or a sweep, but s3://"),
+        ("report {empty}", "results to tell of are a run or a sweep, but s3://"),
+        ("table cifar {empty}", "results to tell of are a run or a sweep, but s3://"),
     ],
 )
 def test_a_store_that_cannot_serve(words, rule, store, tmp_path, monkeypatch):
@@ -134,6 +135,8 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_as_one_that_was_not_ki
     found = machines.look(checkpoints=True)
     (run,) = read_runs(found).to_pylist()
     assert (run["state"], run["attempt"], run["epochs_done"]) == ("finished", 2, 4)
+    told = machines.call("reader", "table", "cifar")
+    assert "runs left out: 1 of a cohort or losses without a column" in told
     alone = visit(tmp_path, "train", "digits", *OVERRIDES, "--threads", "1")
     assert alone.code == 0
     assert_ends_alike(found, tmp_path / "results", OVERRIDES)

@@ -65,7 +65,7 @@ def copy_at(store: Uri) -> Path:
     folder = make_copy(store)
     fetch(folder)
     if not _local_records(folder):
-        raise StoreError(f"a report needs a run or a sweep, but {store} holds none yet")
+        raise StoreError(f"results to tell of are a run or a sweep, but {store} holds none yet")
     return folder
 
 

@@ -1,48 +1,83 @@
-"""The published figures of Mutual Contrastive Learning (arXiv 2104.12565), as data.
+"""The published tables of Mutual Contrastive Learning (arXiv 2104.12565), as data, and where a run belongs in them.
 
-Best peer at the best test epoch, top-1 in %, mean ± std over the authors' runs. Only figures for data sets that this
-project trains on; nothing here was measured by it.
+Best peer at the best test epoch, top-1 in %, mean ± std over the authors' runs where they give one. Nothing here was
+measured by this project. How the runs behind the figures were trained is `published_setting.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, get_args
 
-from mcl_ray.spec import (
-    AugmentationSpec,
-    BatchSpec,
-    CohortSpec,
-    DataSpec,
-    LossSpec,
-    OptimizerSpec,
-    RunSpec,
-    ScheduleSpec,
+from mcl_ray.results.published_setting import WEIGHTS, deviations, is_mutual
+from mcl_ray.spec import RunSpec
+
+Figure = tuple[float, float | None]
+Column = Literal["baseline", "x2", "x4", "x4_kd"]
+"""The same cohort with all four weights zero; MCL of 2 or 4 peers; that of 4 with logit distillation."""
+LABELS: dict[Column, str] = {
+    "baseline": "baseline",
+    "x2": "MCL ×2",
+    "x4": "MCL ×4",
+    "x4_kd": "MCL ×4 with logit distillation",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedTable:
+    """Networks and what was published of them."""
+
+    title: str
+    method: str
+    """Of the runs that its figures are of."""
+    figures: Mapping[str, Mapping[Column, Figure]]
+    note: str = ""
+    """What a run's record cannot tell."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Those that have a figure, in their order."""
+        return tuple(column for column in get_args(Column) if any(column in row for row in self.figures.values()))
+
+
+CIFAR = PublishedTable(
+    title="CIFAR-100",
+    method="supervised",
+    figures={
+        "resnet32": {"baseline": (70.91, 0.14), "x2": (72.96, 0.28), "x4": (74.04, 0.07)},
+        "resnet56": {"baseline": (73.15, 0.23), "x2": (74.48, 0.23), "x4": (75.74, 0.16)},
+        "resnet110": {"baseline": (75.29, 0.16), "x2": (77.12, 0.20), "x4": (78.82, 0.14)},
+        "wrn_16_2": {"baseline": (72.55, 0.24), "x2": (74.56, 0.11), "x4": (75.79, 0.07), "x4_kd": (76.34, 0.22)},
+        "wrn_40_2": {"baseline": (76.89, 0.29), "x2": (77.51, 0.42), "x4": (78.84, 0.22), "x4_kd": (80.02, 0.45)},
+        "wrn_28_4": {"baseline": (79.17, 0.29), "x4_kd": (81.68, 0.31)},
+        "hcgnet_a1": {"baseline": (77.42, 0.16), "x2": (78.62, 0.26), "x4": (79.50, 0.15)},
+        "hcgnet_a2": {"baseline": (79.00, 0.41), "x4_kd": (82.47, 0.20)},
+        "shufflenetv2_05x": {"baseline": (67.39, 0.35), "x2": (69.55, 0.22), "x4": (70.92, 0.28)},
+        "shufflenetv2_1x": {
+            "baseline": (70.93, 0.24),
+            "x2": (73.26, 0.18),
+            "x4": (75.18, 0.25),
+            "x4_kd": (77.02, 0.32),
+        },
+    },
 )
-
-Figure = tuple[float, float]
-BASELINE = 0
-"""Stands for the cohort size in the baseline's column: independent networks, of any number."""
-
-CIFAR100: dict[str, dict[int, Figure]] = {
-    "resnet32": {BASELINE: (70.91, 0.14), 2: (72.96, 0.28), 4: (74.04, 0.07)},
-    "resnet56": {BASELINE: (73.15, 0.23), 2: (74.48, 0.23), 4: (75.74, 0.16)},
-    "resnet110": {BASELINE: (75.29, 0.16), 2: (77.12, 0.20), 4: (78.82, 0.14)},
-    "wrn_16_2": {BASELINE: (72.55, 0.24), 2: (74.56, 0.11), 4: (75.79, 0.07)},
-    "wrn_40_2": {BASELINE: (76.89, 0.29), 2: (77.51, 0.42), 4: (78.84, 0.22)},
-    "hcgnet_a1": {BASELINE: (77.42, 0.16), 2: (78.62, 0.26), 4: (79.50, 0.15)},
-    "shufflenetv2_05x": {BASELINE: (67.39, 0.35), 2: (69.55, 0.22), 4: (70.92, 0.28)},
-    "shufflenetv2_1x": {BASELINE: (70.93, 0.24), 2: (73.26, 0.18), 4: (75.18, 0.25)},
-}
-CIFAR100_LOGIT_DISTILLATION: dict[str, dict[int, Figure]] = {
-    "wrn_16_2": {BASELINE: (72.55, 0.24), 4: (76.34, 0.22)},
-    "wrn_40_2": {BASELINE: (76.89, 0.29), 4: (80.02, 0.45)},
-    "wrn_28_4": {BASELINE: (79.17, 0.29), 4: (81.68, 0.31)},
-    "shufflenetv2_1x": {BASELINE: (70.93, 0.24), 4: (77.02, 0.32)},
-    "hcgnet_a2": {BASELINE: (79.00, 0.41), 4: (82.47, 0.20)},
-}
-WEIGHTS = ("alpha", "beta", "gamma", "lam")
-NOT_COMPARED = {"cohort.size", "cohort.sharing", "compute.channels_last", "evaluation.batch_size"}
+IMAGENET = PublishedTable(
+    title="ImageNet",
+    method="supervised_bank",
+    figures={
+        "resnet18": {"baseline": (69.76, None), "x2": (70.32, None), "x4": (70.77, None), "x4_kd": (70.82, None)},
+        "resnet34": {"baseline": (73.30, None), "x2": (74.13, None), "x4": (74.34, None)},
+    },
+    note="A folder of images has no checksum: that it is ImageNet's is not verified.",
+)
+MOCO = PublishedTable(
+    title="MoCo on ImageNet, linear classification",
+    method="linear",
+    figures={"resnet18": {"baseline": (47.45, 0.11), "x2": (48.04, 0.13)}},
+    note=IMAGENET.note,
+)
+TABLES = {"cifar": CIFAR, "imagenet": IMAGENET, "moco": MOCO}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,78 +87,63 @@ class PublishedFigure:
     label: str
     """`CIFAR-100, resnet32, MCL ×2`."""
     mean: float
-    std: float
+    std: float | None
     deviations: tuple[str, ...]
     """Settings that differ, `schedule.epochs=5 (published: 300)`; empty for a reproduction."""
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} ± {self.std:.2f}"
+        return told((self.mean, self.std))
+
+
+def told(figure: Figure) -> str:
+    """`72.96 ± 0.28`, or the mean alone."""
+    mean, std = figure
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def column_of(spec: RunSpec) -> Column | None:
+    """Where a run belongs in the tables of its method; None for what was not published.
+
+    A baseline has all four weights at zero and no distillation; an MCL row has all four above zero. Linear
+    classification has the column of its pretraining, whose baseline keeps the contrast within each peer.
+    """
+    by_size: dict[int, Column] = {2: "x2", 4: "x4"}
+    if len(set(spec.cohort.peers)) > 1:
+        return None
+    if spec.method == MOCO.method:
+        return _column_of_pretraining(spec.pretraining)
+    distilled = spec.losses.logit_distillation != "off"
+    weighted = [getattr(spec.losses, name) > 0 for name in WEIGHTS]
+    if not any(weighted) and not distilled:
+        return "baseline"
+    column = by_size.get(spec.cohort.size) if all(weighted) else None
+    if distilled:
+        return "x4_kd" if column == "x4" else None
+    return column
+
+
+def _column_of_pretraining(spec: RunSpec | None) -> Column | None:
+    if spec is None or spec.method != "moco":
+        return None
+    if is_mutual(spec):
+        return column if (column := column_of(spec)) in MOCO.columns else None
+    return "baseline"
 
 
 def published_figure(spec: RunSpec) -> PublishedFigure | None:
-    """The published row of this network, cohort size and kind of loss, on CIFAR-100 as published; None without one.
+    """The published cell that a run belongs in; None without one.
 
-    A baseline has all four weights at zero and no distillation; an MCL row has all four above zero.
+    That is of CIFAR-100 as published, by its checksum, and of linear classification on whatever images, which are among
+    the deviations then.
     """
-    data, cohort, losses = spec.data, spec.cohort, spec.losses
-    if data.source != "cifar" or data.checksum != "official" or len(set(cohort.peers)) > 1:
+    column, network = column_of(spec), spec.cohort.peers[0]
+    if column is None or spec.method not in (CIFAR.method, MOCO.method):
         return None
-    distilled = losses.logit_distillation != "off"
-    weighted = [getattr(losses, name) > 0 for name in WEIGHTS]
-    if not (all(weighted) or (not any(weighted) and not distilled)):
+    if spec.method == CIFAR.method and (spec.data.source, spec.data.checksum) != ("cifar", "official"):
         return None
-    network = cohort.peers[0]
-    column = cohort.size if all(weighted) else BASELINE
-    table = CIFAR100_LOGIT_DISTILLATION if distilled else CIFAR100
-    if column == BASELINE and network not in table:
-        table = CIFAR100_LOGIT_DISTILLATION
-    figure = table.get(network, {}).get(column)
+    table = CIFAR if spec.method == CIFAR.method else MOCO
+    figure = table.figures.get(network, {}).get(column)
     if figure is None:
         return None
-    name = f"MCL ×{column}" if column else "baseline"
-    label = f"CIFAR-100, {network}, {name}{' with logit distillation' if distilled else ''}"
-    return PublishedFigure(label=label, mean=figure[0], std=figure[1], deviations=_deviations(spec))
-
-
-def _published_setting(spec: RunSpec) -> RunSpec:
-    """The published run of this network, size and kind of loss; spelled out, since our defaults may move."""
-    weighted, distilled = spec.losses.alpha > 0, spec.losses.logit_distillation != "off"
-    hard, soft = (0.1, 1.0) if weighted else (0.0, 0.0)
-    return RunSpec(
-        data=DataSpec(source="cifar", checksum="official", validation_fraction=0.0),
-        augmentation=AugmentationSpec(crop_padding=4, flip=True),
-        batch=BatchSpec(size=128, per_class=2, sampler="reference"),
-        cohort=CohortSpec(size=spec.cohort.size, networks=spec.cohort.networks, sharing="reference", embedding_dim=128),
-        losses=LossSpec(
-            alpha=hard,
-            beta=hard,
-            gamma=soft,
-            lam=soft,
-            tau=0.1,
-            temperature=3.0,
-            logit_distillation="reference" if distilled else "off",
-        ),
-        optimizer=OptimizerSpec(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=ScheduleSpec(epochs=300, kind="cosine"),
-    )
-
-
-def _deviations(spec: RunSpec) -> tuple[str, ...]:
-    published = _published_setting(spec)
-    ours, theirs = flat(spec.model_dump(mode="json")), flat(published.model_dump(mode="json"))
-    different = [
-        f"{name}={value} (published: {theirs[name]})"
-        for name, value in ours.items()
-        if "." in name and name not in NOT_COMPARED and value != theirs.get(name)
-    ]
-    if spec.cohort.shares_stem != published.cohort.shares_stem:
-        different.append(f"cohort.sharing={spec.cohort.sharing} (published: reference)")
-    return tuple(different)
-
-
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
-    settings: dict[str, Any] = {}
-    for name, value in content.items():
-        settings |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return settings
+    label = f"{table.title}, {network}, {LABELS[column]}"
+    return PublishedFigure(label=label, mean=figure[0], std=figure[1], deviations=deviations(spec))

@@ -1,0 +1,70 @@
+"""A published table beside our runs, in a terminal, with rich. What is in it is `comparison.py`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mcl_ray.results.comparison import Cell, Comparison, Section, Seeds
+from mcl_ray.results.published import LABELS, Column, told
+
+NONE = "–"
+HEADER_WIDTH = 16
+FIGURE = "test top-1 of the best peer at its best epoch, %: mean ± std over seeds (n)"
+
+
+def comparison_view(comparison: Comparison, networks: Collection[str] | None = None) -> Group:
+    """The whole comparison; with `networks`, those alone of the published ones.
+
+    A network without a published figure is below those with one.
+    """
+    table = comparison.table
+    published = [name for name in table.figures if networks is None or name in networks]
+    shown = list(dict.fromkeys([*published, *(network for network, _ in comparison.reproduced)]))
+    parts: list[RenderableType] = [f"{table.title}: {FIGURE}", _published(comparison, shown)] if shown else []
+    for section in comparison.others:
+        differing = ", ".join(section.deviations)
+        parts += [f"not as published, so compared with nothing: {differing}", _other(section, table.columns)]
+    left_out = "; ".join(f"{count} {reason}" for reason, count in comparison.left_out.items())
+    notes = [table.note, f"runs left out: {left_out}" if left_out else ""]
+    return Group(*(Text(part) if isinstance(part, str) else part for part in [*parts, *filter(None, notes)]))
+
+
+def _published(comparison: Comparison, networks: Sequence[str]) -> Table:
+    """Three lines for each network: ours, the published figures, the differences."""
+    columns = comparison.table.columns
+    view = _table(("network", ""), columns)
+    for network in networks:
+        cells: list[Cell] = [(network, column) for column in columns]
+        published = comparison.table.figures.get(network, {})
+        view.add_row(network, "ours", *_ours(comparison.reproduced, cells))
+        view.add_row("", "published", *(told(published[column]) if column in published else NONE for column in columns))
+        differences = [comparison.difference(cell) for cell in cells]
+        if any(difference is not None for difference in differences):
+            view.add_row("", "difference", *(NONE if d is None else f"{d:+.2f}" for d in differences))
+    return view
+
+
+def _other(section: Section, columns: Sequence[Column]) -> Table:
+    view = _table(("network",), columns)
+    for network in dict.fromkeys(network for network, _ in section.cells):
+        view.add_row(network, *_ours(section.cells, [(network, column) for column in columns]))
+    return view
+
+
+def _ours(seeds: Mapping[Cell, Seeds], cells: Sequence[Cell]) -> list[str]:
+    return [f"{told(seeds[cell].figure)} ({seeds[cell].n})" if cell in seeds else NONE for cell in cells]
+
+
+def _table(words: Sequence[str], columns: Sequence[Column]) -> Table:
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    for word in words:
+        view.add_column(word, no_wrap=True)
+    for column in columns:
+        view.add_column(textwrap.fill(LABELS[column], HEADER_WIDTH), justify="right", overflow="fold")
+    return view

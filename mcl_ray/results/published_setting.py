@@ -1,0 +1,163 @@
+"""How the published runs were trained, and in what a run of ours differs from that.
+
+Settings are spelled out, since our defaults may move. The figures are `published.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mcl_ray.spec import (
+    AugmentationSpec,
+    BankSpec,
+    BatchSpec,
+    CohortSpec,
+    DataSpec,
+    LinearSpec,
+    LossSpec,
+    OptimizerSpec,
+    QueueSpec,
+    RunSpec,
+    ScheduleSpec,
+)
+
+WEIGHTS = ("alpha", "beta", "gamma", "lam")
+NOT_COMPARED = {
+    "cohort.size",
+    "cohort.sharing",
+    "compute.channels_last",
+    "evaluation.batch_size",
+    "evaluation.neighbours",
+    "evaluation.neighbour_images",
+    "linear.backbone",
+}
+BASELINE_PEERS = 2
+"""Of the baseline's recipes: the best of more networks is a higher figure."""
+
+
+def deviations(spec: RunSpec) -> tuple[str, ...]:
+    """Settings in which a run, or its pretraining, differs from the published one of its network, size and losses.
+
+    Each is told as `schedule.epochs=5 (published: 300)`. Its method must be one of `SETTINGS`.
+    """
+    published = SETTINGS[spec.method](spec)
+    different = _different(spec, published)
+    if spec.pretraining is not None and published.pretraining is not None:
+        different += [f"pretraining.{one}" for one in _different(spec.pretraining, published.pretraining)]
+    return tuple(different)
+
+
+def _different(spec: RunSpec, published: RunSpec) -> list[str]:
+    ours, theirs = (flat(one.model_dump(mode="json", exclude={"pretraining"})) for one in (spec, published))
+    different = [
+        f"{name}={value} (published: {theirs[name]})"
+        for name, value in ours.items()
+        if "." in name and name not in NOT_COMPARED and value != theirs.get(name)
+    ]
+    if spec.cohort.shares_stem != published.cohort.shares_stem:
+        different.append(f"cohort.sharing={spec.cohort.sharing} (published: {published.cohort.sharing})")
+    if spec.method != "linear" and not is_mutual(spec) and spec.cohort.size != BASELINE_PEERS:
+        different.append(f"cohort.size={spec.cohort.size} (of a baseline: {BASELINE_PEERS})")
+    return different
+
+
+def is_mutual(spec: RunSpec) -> bool:
+    """Whether peers learn from each other."""
+    teaching = ("beta", "gamma", "lam") if spec.method == "moco" else WEIGHTS
+    return any(getattr(spec.losses, name) > 0 for name in teaching)
+
+
+def _cifar(spec: RunSpec) -> RunSpec:
+    return RunSpec(
+        data=DataSpec(source="cifar", checksum="official", validation_fraction=0.0),
+        augmentation=AugmentationSpec(crop_padding=4, flip=True),
+        batch=BatchSpec(size=128, per_class=2, sampler="reference"),
+        cohort=_cohort(spec),
+        losses=_losses(spec, tau=0.1),
+        optimizer=OptimizerSpec(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=ScheduleSpec(epochs=300, kind="cosine"),
+    )
+
+
+def _imagenet(spec: RunSpec) -> RunSpec:
+    return RunSpec(
+        method="supervised_bank",
+        data=DataSpec(source="folder", validation_fraction=0.0, image_size=224, normalisation="imagenet"),
+        augmentation=AugmentationSpec(min_area=0.08, flip=True),
+        batch=BatchSpec(size=256, sampler="shuffled"),
+        cohort=_cohort(spec),
+        losses=_losses(spec, tau=0.07),
+        bank=BankSpec(negatives=8192, positives=1, memory_momentum=0.5),
+        optimizer=OptimizerSpec(lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4),
+        schedule=ScheduleSpec(epochs=90, kind="multistep", milestones=(30, 60), factor=0.1),
+    )
+
+
+def _linear(spec: RunSpec) -> RunSpec:
+    return RunSpec(
+        method="linear",
+        data=DataSpec(source="folder", validation_fraction=0.0, image_size=224, normalisation="imagenet"),
+        augmentation=AugmentationSpec(min_area=0.08, flip=True),
+        batch=BatchSpec(size=256, sampler="shuffled"),
+        cohort=_pretrained_cohort(spec),
+        losses=LossSpec(alpha=0.0, beta=0.0, gamma=0.0, lam=0.0),
+        linear=LinearSpec(features="each"),
+        optimizer=OptimizerSpec(lr=30.0, momentum=0.9, nesterov=False, weight_decay=0.0),
+        schedule=ScheduleSpec(epochs=100, kind="multistep", milestones=(60, 80), factor=0.1),
+        pretraining=None if spec.pretraining is None else _moco(spec.pretraining),
+    )
+
+
+def _moco(spec: RunSpec) -> RunSpec:
+    across = 1.0 if is_mutual(spec) else 0.0
+    return RunSpec(
+        method="moco",
+        data=DataSpec(source="folder", validation_fraction=0.0, image_size=224, normalisation="imagenet"),
+        augmentation=AugmentationSpec(min_area=0.2, flip=True, views="moco_v1"),
+        batch=BatchSpec(size=256, sampler="shuffled"),
+        cohort=_pretrained_cohort(spec),
+        losses=LossSpec(alpha=1.0, beta=across, gamma=across, lam=across, tau=0.07, temperature=3.0),
+        queue=QueueSpec(keys=65_536, key_momentum=0.999),
+        optimizer=OptimizerSpec(lr=0.03, momentum=0.9, nesterov=False, weight_decay=1e-4),
+        schedule=ScheduleSpec(epochs=200, kind="multistep", milestones=(120, 160), factor=0.1),
+    )
+
+
+def _pretrained_cohort(spec: RunSpec) -> CohortSpec:
+    size, networks = spec.cohort.size, spec.cohort.networks
+    return CohortSpec(size=size, networks=networks, sharing="none", embedding_dim=128, head="linear")
+
+
+SETTINGS: dict[str, Callable[[RunSpec], RunSpec]] = {
+    "supervised": _cifar,
+    "supervised_bank": _imagenet,
+    "linear": _linear,
+}
+"""Method → the published run of a run's network, cohort size and kind of loss. Without one, nothing is compared."""
+
+
+def _cohort(spec: RunSpec) -> CohortSpec:
+    return CohortSpec(size=spec.cohort.size, networks=spec.cohort.networks, sharing="reference", embedding_dim=128)
+
+
+def _losses(spec: RunSpec, tau: float) -> LossSpec:
+    hard, soft = (0.1, 1.0) if is_mutual(spec) else (0.0, 0.0)
+    distilled = spec.losses.logit_distillation != "off"
+    return LossSpec(
+        alpha=hard,
+        beta=hard,
+        gamma=soft,
+        lam=soft,
+        tau=tau,
+        temperature=3.0,
+        logit_distillation="reference" if distilled else "off",
+    )
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    settings: dict[str, Any] = {}
+    for name, value in content.items():
+        settings |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return settings

@@ -1,0 +1,112 @@
+"""What a suite would do and cost, for `--dry-run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from mcl_ray.environment import Environment
+from mcl_ray.place import Place
+from mcl_ray.plan import RunPlan, disk, facts_table, memory, plan_run, workers_fact
+from mcl_ray.spec import RunSpec
+from searches.suite import ROW, SuiteSpec
+
+FORWARD_AND_BACKWARD = 3
+"""Times the forward pass: a backward pass is taken for two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowPlan:
+    """One row with all its seeds."""
+
+    run: RunSpec
+    plan: RunPlan
+    """Of one seed."""
+    repeats: int
+
+    @property
+    def steps(self) -> int:
+        """Of all seeds."""
+        return self.repeats * self.plan.steps
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of all seeds' training, estimated."""
+        return FORWARD_AND_BACKWARD * self.steps * self.run.batch.size * self.plan.multiply_adds
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of all seeds."""
+        return self.repeats * self.plan.disk_bytes
+
+
+def plan_suite(suite: SuiteSpec, environment: Environment, workers: tuple[int, int] = (1, 1)) -> dict[str, RowPlan]:
+    """Every row's name → what it would take.
+
+    Raises:
+        SpecError: the sampler cannot serve a row's batches.
+        DataError: the data set is there, but damaged or not what its checksum says.
+    """
+    plans: dict[RunSpec, RunPlan] = {}
+    rows: dict[str, RowPlan] = {}
+    for row in suite.rows:
+        run = suite.trial_run({ROW: row})
+        alike = run.model_copy(update={"losses": suite.run.losses})  # which cost nothing that a plan counts
+        if alike not in plans:
+            plans[alike] = plan_run(run, environment, workers)
+        rows[row] = RowPlan(run=run, plan=plans[alike], repeats=suite.repeats)
+    return rows
+
+
+def print_suite_plan(suite: SuiteSpec, place: Place, console: Console) -> None:
+    """Print the suite as the file that `mcl_ray.sweep table` reads, and what its rows would do."""
+    workers = place.group
+    rows = plan_suite(suite, place.environment(), workers or (1, 1))
+    console.print(yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
+    console.print(facts_table(_facts(suite, place, rows) | workers_fact(suite.run.batch.size, workers)))
+    console.print(_table(rows))
+
+
+def _facts(suite: SuiteSpec, place: Place, rows: Mapping[str, RowPlan]) -> dict[str, str]:
+    """The suite in words."""
+    first = next(iter(rows.values())).plan
+    largest = max(rows, key=lambda row: rows[row].plan.state_bytes + rows[row].plan.activation_bytes)
+    seeds = ", ".join(map(str, (suite.run.seed + repeat for repeat in range(suite.repeats))))
+    unit = "row" if place.workers is None else "worker"
+    multiply_adds = sum(row.multiply_adds for row in rows.values())
+    return {
+        "rows": f"{suite.trials}, of {suite.run.schedule.epochs} epochs, all of them trained and tested",
+        "runs": f"{suite.num_runs}: {suite.trials} rows × {suite.repeats} (seed {seeds}), {place.cpus_per_worker} CPU "
+        f"a {unit}",
+        "data": first.data,
+        "training images": f"{first.train_images:,} in {first.classes} classes",
+        "steps": f"{sum(row.steps for row in rows.values()):,}",
+        "multiply-adds": f"{multiply_adds:.2e} of training, estimated as {FORWARD_AND_BACKWARD} times those of the "
+        "forward passes; scoring on test comes on top",
+        "disk": f"{disk(sum(row.disk_bytes for row in rows.values()))}, which all stay",
+        "largest row": largest,
+        "memory": memory(rows[largest].plan, suite.repeats),
+    }
+
+
+def _table(rows: Mapping[str, RowPlan]) -> Table:
+    """One line for each row, of all its seeds; as comments, like the facts above them."""
+    columns: dict[str, Any] = {
+        "steps": lambda row: f"{row.steps:,}",
+        "parameters": lambda row: f"{row.plan.parameters:,}",
+        "multiply-adds, one image forward": lambda row: f"{row.plan.multiply_adds:,}",
+        "of training": lambda row: f"{row.multiply_adds:.2e}",
+        "disk, MB": lambda row: f"{row.disk_bytes / 1e6:,.1f}",
+    }
+    table = Table(box=None, pad_edge=False)
+    table.add_column("# row", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for name, row in rows.items():
+        table.add_row(f"# {name}", *(told(row) for told in columns.values()))
+    return table

@@ -1,0 +1,37 @@
+"""The end of a suite: its rows with what failed, the published table with ours in it, and the report."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from mcl_ray.errors import TrainingError
+from mcl_ray.results.comparison import compare, outcomes
+from mcl_ray.results.comparison_text import comparison_view
+from mcl_ray.results.copies import fetch, shown
+from mcl_ray.results.published import TABLES
+from mcl_ray.results.report import write_report
+from mcl_ray.results.store import SweepWriter
+from mcl_ray.results.text import ranking_table
+from searches.importance import importances
+from searches.suite import SuiteSpec
+from searches.verdict import found_at, ranked
+
+
+def conclude_suite(suite: SuiteSpec, writer: SweepWriter, console: Console) -> None:
+    """Print what every row reached, and write the report.
+
+    Raises:
+        TrainingError: no row has a figure.
+    """
+    fetch(writer.folder)
+    rows = ranked(suite, writer.folder)
+    console.print(ranking_table(rows, suite.objective, "max", suite.scoring))
+    if not any(row.score is not None for row in rows):
+        reasons = {row.reason for row in rows if row.reason}
+        raise TrainingError(f"no row of {shown(writer.folder)} has a figure: {'; '.join(sorted(reasons))}")
+    if suite.table is not None:
+        comparison = compare(TABLES[suite.table], outcomes(writer.folder))
+        console.print(comparison_view(comparison, suite.networks))
+    console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)
+    for file in write_report(writer.folder, importances):
+        console.print(f"report:    {found_at(file)}", soft_wrap=True)

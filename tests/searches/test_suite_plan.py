@@ -1,0 +1,45 @@
+"""What a suite costs, before it is run."""
+
+import io
+
+import yaml
+from rich.console import Console
+
+from mcl_ray.environment import Environment
+from mcl_ray.place import Place
+from mcl_ray.plan import plan_run
+from searches import suites
+from searches.suite import SuiteSpec
+from searches.suite_plan import plan_suite, print_suite_plan
+
+SMALL = suites.digits().with_fields({"rows": ["*_baseline", "*_x2", "*_x4"], "run.schedule.epochs": 5, "repeats": 2})
+
+
+def test_a_row_costs_what_its_runs_do():
+    rows = plan_suite(SMALL, Environment())
+    assert list(rows) == list(SMALL.rows)
+    four = rows["resnet8_x4"]
+    alone = plan_run(SMALL.trial_run({"row": "resnet8_x4"}), Environment())
+    assert alone.steps == 5 * (1437 // 40)
+    assert four.steps == 2 * alone.steps
+    assert four.multiply_adds == 3 * 2 * alone.steps * 40 * alone.multiply_adds
+    assert four.disk_bytes == 2 * alone.disk_bytes
+    assert rows["resnet8_baseline"].plan is rows["resnet8_x2"].plan, "losses cost nothing that a plan counts"
+    assert rows["resnet8_x2"].plan.parameters < four.plan.parameters
+
+
+def test_the_plan_is_a_suite_file_with_rows_runs_steps_arithmetic_and_disk_in_its_comments():
+    console = Console(width=200, record=True, file=io.StringIO(), markup=False)
+    print_suite_plan(SMALL, Place(), console)
+    told = console.export_text()
+    assert SuiteSpec.model_validate(yaml.safe_load(told)) == SMALL
+    facts = dict(line[2:].split(None, 1) for line in told.splitlines() if line.startswith("# "))
+    rows = plan_suite(SMALL, Environment())
+    assert facts["rows"].startswith("3, of 5 epochs")
+    assert facts["runs"].startswith("6: 3 rows × 2 (seed 0, 1)")
+    assert facts["steps"].split()[0] == f"{sum(row.steps for row in rows.values()):,}" == "1,050"
+    assert facts["multiply-adds"].startswith(
+        f"{sum(row.multiply_adds for row in rows.values()):.2e} of training, estim"
+    )
+    assert facts["disk"].startswith(f"{sum(row.disk_bytes for row in rows.values()) / 1e6:,.1f} MB of checkpoints")
+    assert facts["resnet8_x4"].split()[:3] == ["350", f"{rows['resnet8_x4'].plan.parameters:,}", "2,153,984"]
