@@ -32,6 +32,38 @@ def cifar() -> SweepSpec:
     )
 
 
+def imagenet() -> SweepSpec:
+    """The four weights and the cohort size (2 to 4) for resnet18 with memory banks, 24 trials of up to 90 epochs."""
+    run = replace(recipes.imagenet(), {"data.validation_fraction": 0.04})
+    return validate(
+        SweepSpec,
+        {
+            "name": "imagenet",
+            "run": run,
+            "space": WEIGHTS_AND_SIZE | {"cohort.size": {"kind": "choice", "values": [2, 3, 4]}},
+            "trials": 24,
+            "scheduler": {"grace_epochs": 10},
+        },
+    )
+
+
+def moco() -> SweepSpec:
+    """The four weights and the cohort size (2 to 4) for resnet18 without labels, scored by nearest neighbours."""
+    run = replace(recipes.moco(), {"data.validation_fraction": 0.04})
+    weights = {path: {"kind": "float", "low": 0.0, "high": 2.0} for path in WEIGHTS_AND_SIZE}
+    return validate(
+        SweepSpec,
+        {
+            "name": "moco",
+            "run": run,
+            "space": weights | {"cohort.size": {"kind": "choice", "values": [2, 3, 4]}},
+            "objective": "validation/knn_top1/mean",
+            "trials": 24,
+            "scheduler": {"grace_epochs": 20},
+        },
+    )
+
+
 def digits() -> SweepSpec:
     """The four weights and the cohort size (1 to 4) on scikit-learn's digits: minutes on two CPU cores."""
     run = replace(recipes.digits(), {"data.validation_fraction": 0.2})
@@ -60,7 +92,7 @@ def _cifar_with(network: str) -> Search:
 
 PUBLISHED = [_cifar_with(name) for name in published_networks("cifar")]
 """One search for each network that was published on CIFAR-100."""
-SEARCHES: dict[str, Search] = {search.__name__: search for search in (cifar, digits, *PUBLISHED)}
+SEARCHES: dict[str, Search] = {search.__name__: search for search in (cifar, imagenet, moco, digits, *PUBLISHED)}
 
 
 def load(name_or_file: str) -> SweepSpec:

