@@ -14,8 +14,8 @@ from mcl_ray.cohort import Cohort
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.augment import epoch_generator
 from mcl_ray.distributed import Shares, gather
-from mcl_ray.losses.streamed import streamed_terms
-from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, outputs, weighted_sum
+from mcl_ray.losses.streamed import streamed_losses
+from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, outputs
 from mcl_ray.spec import LossSpec
 
 SHUFFLE_STREAM = 3
@@ -67,10 +67,9 @@ class Moco(Method):
         keys_NGD = self._keys_of(key_images, batch.shares)
         start = batch.shares.start
         own_NBD = keys_NGD[:, start : start + queries_NBD.shape[1]]
-        terms = streamed_terms(queries_NBD, own_NBD, self.queue.keys, self.weights)
-        self._new_keys = keys_NGD
-        terms = {name: batch.shares.weight * term for name, term in terms.items()}
-        return StepLosses(weighted_sum(terms, self.weights), terms)
+        streamed = streamed_losses(queries_NBD, own_NBD, self.queue.keys, self.weights)
+        self._new_keys, weight = keys_NGD, batch.shares.weight
+        return StepLosses(weight * streamed.total, {name: weight * term for name, term in streamed.terms.items()})
 
     def remember(self) -> None:
         """Put the keys of the batch that the optimiser has just learned from into the queue."""

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.losses.grid import ContrastGrid
-from mcl_ray.losses.streamed import streamed_terms
+from mcl_ray.losses.streamed import streamed_losses
 from mcl_ray.losses.terms import contrastive_terms
 from mcl_ray.spec import LossSpec
 
@@ -28,8 +28,18 @@ def whole_grid(queries, keys, queue, tau):
     return ContrastGrid(logits=logits, positives=first, valid=first)
 
 
-def gradients(terms, wrt):
-    return {name: torch.autograd.grad(value, wrt, retain_graph=True)[0] for name, value in terms.items()}
+FIELDS = {"vcl": "alpha", "icl": "beta", "soft_vcl": "gamma", "soft_icl": "lam"}
+
+
+def gradients(queries, keys, queue, weights, wrt, chunk):
+    """Of each term, from losses in which the others have no weight."""
+    found = {}
+    for name, field in FIELDS.items():
+        alone = weights.model_copy(update=dict.fromkeys(FIELDS.values(), 0.0) | {field: 1.0})
+        if name == "vcl" or len(queries) > 1:
+            total = streamed_losses(queries, keys, queue, alone, chunk=chunk).total
+            found[name] = torch.autograd.grad(total, wrt, retain_graph=True)[0]
+    return found
 
 
 @pytest.mark.parametrize("case", ["n2", "n3"])
@@ -62,9 +72,9 @@ def test_values_gradients_and_queues_of_the_published_code(reference_dir, case):
         tau=float(known["temperature"]),
         temperature=float(known["kd_temperature"]),
     )
-    terms = streamed_terms(queries, keys, queue.keys, weights, chunk=24)
+    terms = streamed_losses(queries, keys, queue.keys, weights, chunk=24).terms
     assert set(terms) == TERMS
-    for name, gradient in gradients(terms, query_weights).items():
+    for name, gradient in gradients(queries, keys, queue.keys, weights, query_weights, chunk=24).items():
         torch.testing.assert_close(terms[name], known[name], rtol=1e-5, atol=0)
         want = known[f"grad_weight_{name}"]
         assert (gradient - want).norm() <= 1e-4 * want.norm()
@@ -80,20 +90,33 @@ def test_chunks_make_no_difference(num_peers, chunk, tau):
     queries, keys = unit(num_peers, 5, 6).requires_grad_(), unit(num_peers, 5, 6, seed=1)
     queue = unit(num_peers, 23, 6, seed=2)
     weights = ALL_ONE.model_copy(update={"tau": tau})
-    streamed = streamed_terms(queries, keys, queue, weights, chunk=chunk)
+    streamed = streamed_losses(queries, keys, queue, weights, chunk=chunk)
     whole = contrastive_terms(whole_grid(queries, keys, queue, tau), weights)
-    assert set(streamed) == set(whole) == (TERMS if num_peers > 1 else {"vcl"})
-    found, wanted = gradients(streamed, queries), gradients(whole, queries)
+    assert set(streamed.terms) == set(whole) == (TERMS if num_peers > 1 else {"vcl"})
+    found = gradients(queries, keys, queue, weights, queries, chunk)
     for name, value in whole.items():
-        torch.testing.assert_close(streamed[name], value, rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(found[name], wanted[name], rtol=1e-8, atol=1e-11)
+        wanted = torch.autograd.grad(value, queries, retain_graph=True)[0]
+        torch.testing.assert_close(streamed.terms[name], value, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(found[name], wanted, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_the_total_is_the_weighted_sum_of_the_terms(chunk):
+    queries, keys, queue = unit(3, 5, 6).requires_grad_(), unit(3, 5, 6, seed=1), unit(3, 23, 6, seed=2)
+    weights = LossSpec(alpha=0.1, beta=0.3, gamma=2.0, lam=0.7)
+    total = streamed_losses(queries, keys, queue, weights, chunk=chunk).total
+    whole = contrastive_terms(whole_grid(queries, keys, queue, weights.tau), weights)
+    wanted = sum(getattr(weights, FIELDS[name]) * value for name, value in whole.items())
+    torch.testing.assert_close(total, wanted, rtol=1e-9, atol=1e-12)
+    found, expected = (torch.autograd.grad(one, queries)[0] for one in (total, wanted))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-11)
 
 
 def test_terms_without_weight_are_left_out():
     queries, keys, queue = unit(2, 3, 4), unit(2, 3, 4, seed=1), unit(2, 9, 4, seed=2)
-    for name, field in (("vcl", "alpha"), ("icl", "beta"), ("soft_vcl", "gamma"), ("soft_icl", "lam")):
-        alone = LossSpec(**{"alpha": 0, "beta": 0, "gamma": 0, "lam": 0} | {field: 2.0})
-        assert set(streamed_terms(queries, keys, queue, alone)) == {name}
+    for name, field in FIELDS.items():
+        alone = LossSpec(**dict.fromkeys(FIELDS.values(), 0.0) | {field: 2.0})
+        assert set(streamed_losses(queries, keys, queue, alone).terms) == {name}
 
 
 def test_memory_grows_with_the_chunk_and_not_with_the_queue():
@@ -101,8 +124,8 @@ def test_memory_grows_with_the_chunk_and_not_with_the_queue():
     kept = []
     queries, keys, queue = unit(2, 3, 4).requires_grad_(), unit(2, 3, 4, seed=1), unit(2, 500, 4, seed=2)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        terms = streamed_terms(queries, keys, queue, ALL_ONE, chunk=50)
-    assert len(terms) == 4
+        losses = streamed_losses(queries, keys, queue, ALL_ONE, chunk=50)
+    assert len(losses.terms) == 4
     assert max(kept) <= queries.numel()
 
 
