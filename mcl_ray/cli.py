@@ -8,6 +8,7 @@ DOORS = {
     "train": ("mcl_ray.train:train", "Train one cohort."),
     "sweep": ("mcl_ray.sweep:app", "Search for the best configuration on Ray Tune with Optuna."),
     "report": ("mcl_ray.report:report", "Print the ranking or the run's figures, and write plots and a page."),
+    "export": ("mcl_ray.export:export", "Export a trained network: tensors, a program, a model card."),
     "recipes": ("mcl_ray.listing:recipes", "List the recipes: runs known by name."),
     "fields": ("mcl_ray.listing:fields", "List every field of a run and of a search."),
     "searches": ("mcl_ray.listing:searches", "List the searches: sweeps known by name."),

@@ -12,6 +12,7 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
 from mcl_ray.methods.supervised import Peers, Supervised, teaches_heads
 from mcl_ray.methods.supervised_bank import SupervisedBank
+from mcl_ray.results.images import ImagesRecord
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.batch_norm import synchronise_batch_norm
 
@@ -79,7 +80,7 @@ def build_method(spec: RunSpec, dataset: Dataset, peers: Peers, device: torch.de
     )
 
 
-def describe(spec: RunSpec, dataset: Dataset) -> str:
+def describe(spec: RunSpec, dataset: Dataset | ImagesRecord) -> str:
     """The architecture in words: what a checkpoint's tensors belong to."""
     networks = " + ".join(spec.cohort.peers)
     stem = "one stem" if spec.cohort.shares_stem else "own stems"
