@@ -25,8 +25,8 @@ class PeerLogits(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images may lie in memory as they like: a program has one layout in it, and would take no other."""
-        logits_BC: Tensor = self.network(images.contiguous())[0]
+        """Return the logits alone."""
+        logits_BC: Tensor = self.network(images)[0]
         return logits_BC
 
 
@@ -39,8 +39,8 @@ class EnsembleLogits(nn.Module):
         self.cohort.heads = nn.ModuleList()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images may lie in memory as they like, as for a peer."""
-        return self.cohort.logits(images.contiguous()).mean(0)
+        """Return the logits alone."""
+        return self.cohort.logits(images).mean(0)
 
 
 def module_of(cohort: Cohort, member: Member) -> nn.Module:
