@@ -9,6 +9,7 @@ DOORS = {
     "sweep": ("mcl_ray.sweep:app", "Search for the best configuration on Ray Tune with Optuna."),
     "report": ("mcl_ray.report:report", "Print the ranking or the run's figures, and write plots and a page."),
     "table": ("mcl_ray.table:table", "Print a published table, and beside it what our runs reached."),
+    "export": ("mcl_ray.export:export", "Export a trained network: tensors, a program, a model card."),
     "recipes": ("mcl_ray.listing:recipes", "List the recipes: runs known by name."),
     "fields": ("mcl_ray.listing:fields", "List every field of a run, of a search and of a suite."),
     "searches": ("mcl_ray.listing:searches", "List the searches: sweeps known by name."),

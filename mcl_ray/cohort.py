@@ -77,7 +77,8 @@ class Cohort(nn.Module):
     def peer(self, index: int) -> Network:
         """Peer `index` as a network of its own, without its head; it holds this cohort's tensors, not copies."""
         stem = self.stems[0 if self.shares_stem else index]
-        return Network(stem, self.branches[index], cast("nn.Linear", self.classifiers[index]))
+        classifier = cast("nn.Linear", self.classifiers[index]) if self.classifiers else nn.Identity()
+        return Network(stem, self.branches[index], classifier)
 
     def forward(self, images: Tensor) -> CohortOutput:
         """Every peer's logits and embeddings of images [B, K, H, W]."""

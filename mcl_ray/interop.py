@@ -19,6 +19,7 @@ from torch import Tensor
 from mcl_ray.catalog import NETWORKS
 from mcl_ray.cohort import Cohort
 from mcl_ray.errors import CheckpointError
+from mcl_ray.models.network import Network
 
 _COUNTER = "num_batches_tracked"
 _PARALLEL_PREFIX = "module."
@@ -174,10 +175,31 @@ def published_names(cohort: Cohort) -> dict[str, str]:
         for name in ours:
             if name.startswith(our_prefix + "."):
                 rest = name.removeprefix(our_prefix + ".")
-                for pattern, replacement in naming.inside:
-                    rest = re.sub(rf"(?<![^.]){pattern}(?![^.])", replacement, rest)
-                names[f"{published_prefix}.{rest}"] = name
+                names[f"{published_prefix}.{_inside(rest, naming)}"] = name
     return names
+
+
+def network_names(name: str, network: Network) -> dict[str, str]:
+    """Our name of every tensor of one network, in its order, to the published code's name; counters of batches too.
+
+    For networks of torchvision these are torchvision's own names.
+    """
+    naming = _naming(name)
+    prefixes = {f"stem.{ours}": published for ours, published in naming.stem.items()} | {
+        ours if ours == "classifier" else f"branch.{ours}": published for ours, published in naming.independent.items()
+    }
+    names = {}
+    for ours in network.state_dict():
+        prefix = next(prefix for prefix in prefixes if ours.startswith(prefix + "."))
+        names[ours] = f"{prefixes[prefix]}.{_inside(ours.removeprefix(prefix + '.'), naming)}"
+    return names
+
+
+def _inside(rest: str, naming: _Naming) -> str:
+    """The published name of a tensor below a prefix."""
+    for pattern, replacement in naming.inside:
+        rest = re.sub(rf"(?<![^.]){pattern}(?![^.])", replacement, rest)
+    return rest
 
 
 def load_published(cohort: Cohort, state_dict: Mapping[str, object]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl_ray import doors, sweep, train
+from mcl_ray import doors, export, sweep, train
 from mcl_ray.catalog import NETWORKS
 from mcl_ray.recipes import RECIPES
 from searches import suites
@@ -26,9 +26,13 @@ COMMANDS = {
     for page in PAGES
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
     for line in block.splitlines()
-    if "mcl_ray.train" in line or "mcl_ray.sweep" in line
+    if re.search(r"mcl_ray\.(train|sweep|export)\b", line)
 }
-PROGRAMS = {"mcl_ray.train": doors.program(train.train), "mcl_ray.sweep": sweep.program("mcl_ray.sweep")}
+PROGRAMS = {
+    "mcl_ray.train": doors.program(train.train),
+    "mcl_ray.sweep": sweep.program("mcl_ray.sweep"),
+    "mcl_ray.export": doors.program(export.export),
+}
 GO_ON = {"--resume", "--from", "extend", "retry"}
 
 
@@ -46,7 +50,7 @@ def test_every_command_is_understood(command, tmp_path, monkeypatch, capsys):
         words[words.index("--results") + 1] = str(tmp_path)
     else:
         words += ["--results", str(tmp_path)]
-    if GO_ON & {*words}:
+    if GO_ON & {*words} or door == "mcl_ray.export":
         with pytest.raises(SystemExit) as left, doors.exit_codes():
             PROGRAMS[door](words, exit_on_error=False, print_error=False)
         assert left.value.code == 2

@@ -102,6 +102,12 @@ def refused(cwd: Path, *words: str) -> str:
         ("table cifar", "a table is of one results folder or more, but none was given"),
         ("table cifar nowhere", "but nowhere is not a folder"),
         ("table cifar .", "but . holds none of them"),
+        ("export", "RUN requires an argument"),
+        ("export nowhere", "or by its id, but got nowhere; results holds none"),
+        ("export .", "or by its id, but . holds none"),
+        ("export nowhere --peer", "--peer"),
+        ("export s3://", "a store has a bucket"),
+        ("export nowhere --out s3://bucket/x", "--out is a folder of this machine, but got s3://bucket/x"),
         ("sweep digts", "unknown search 'digts'; did you mean 'digits'?"),
         ("sweep", "a search has a name or a file"),
         ("sweep digits trials=0", "trials must be greater than or equal to 1, but got 0"),
@@ -141,6 +147,7 @@ def refused(cwd: Path, *words: str) -> str:
         ("mcl train", "NAME requires an argument"),
         ("mcl sweep digts", "unknown search 'digts'; did you mean 'digits'?"),
         ("mcl report nowhere", "but nowhere is not a folder"),
+        ("mcl export nowhere", "or by its id, but got nowhere; results holds none"),
         ("mcl recipes more", "Unused Tokens: ['more']"),
     ],
 )
@@ -161,6 +168,7 @@ def test_what_a_user_called_a_file_is_neither_broken_up_nor_read_as_markup(name,
         ("train", "digits", "--results"),
         ("train", "digits", "--resume", "--results"),
         ("report",),
+        ("export",),
     ],
 )
 def test_a_path_that_the_system_refuses(words, tmp_path):
@@ -245,7 +253,7 @@ def test_a_device_that_is_not_there_is_found_out_before_there_is_a_run(tmp_path)
 @pytest.mark.parametrize(
     "words",
     [
-        *("train --help", "sweep --help", "report --help", "table --help", "train --version"),
+        *("train --help", "sweep --help", "report --help", "table --help", "export --help", "train --version"),
         *("mcl", "mcl --help", "mcl --version"),
         *(f"mcl {verb} --help" for verb in DOORS),
     ],

@@ -7,7 +7,7 @@ import torch
 from mcl_ray.catalog import NETWORKS
 from mcl_ray.cohort import build_cohort
 from mcl_ray.errors import CheckpointError
-from mcl_ray.interop import load_published, published_names, read_published, to_published
+from mcl_ray.interop import load_published, network_names, published_names, read_published, to_published
 from mcl_ray.spec import CohortSpec
 
 
@@ -39,6 +39,17 @@ def test_unlike_peers_each_keep_the_names_of_their_network():
     assert names["module_list.0.layer1.0.conv1.weight"] == "stems.0.stage1.0.conv1.weight"
     assert names["module_list.1.block1.layer.0.conv1.weight"] == "stems.1.stage1.0.conv1.weight"
     assert names["module_list.1.fc.bias"] == "classifiers.1.bias"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_alone_has_the_names_of_a_peer_that_shares_nothing_and_its_counters(name):
+    with torch.device("meta"):
+        cohort = cohort_of((name,), size=1)
+    names = network_names(name, cohort.peer(0))
+    assert list(names) == list(cohort.peer(0).state_dict())
+    assert len(set(names.values())) == len(names)
+    known = {published.removeprefix("module_list.0.") for published in published_names(cohort)}
+    assert {name for name in names.values() if not name.endswith("num_batches_tracked")} == known
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

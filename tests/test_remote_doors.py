@@ -143,6 +143,22 @@ def test_a_killed_run_goes_on_on_another_machine_and_ends_as_one_that_was_not_ki
 
 
 @pytest.mark.slow
+def test_a_run_in_a_store_is_exported_from_any_machine_into_it_and_once(machines, store, tmp_path):
+    machines.call("a", "train", "digits", "epochs=1", "cohort.size=1", "--threads", "1")
+    (run,) = read_runs(machines.look())["run_id"].to_pylist()
+    folder = f"runs/{run}/export"
+    told = machines.call("b", "export", run)
+    assert f"wrote {machines.uri.below(f'{folder}/peer0/model.safetensors')}\n" in told
+    told = machines.call("b", "export", machines.uri.below(f"runs/{run}"), "--peer", "ensemble")
+    assert f"wrote {machines.uri.below(f'{folder}/ensemble/program.pt2')}\n" in told
+    names = {name.partition(folder)[2] for name in store.objects(tmp_path.name) if folder in name}
+    files = ("README.md", "config.json", "model.safetensors", "program.pt2")
+    assert names == {f"/{member}/{file}" for member in ("peer0", "ensemble") for file in files}
+    with pytest.raises(AssertionError, match="an export replaces nothing, but s3://"):
+        machines.call("c", "export", run)
+
+
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_on_another_machine_from_the_store_alone(machines):
     with machines.begun("a", "sweep", *SWEEP, "epochs=5") as process:
         machines.wait_for(1)

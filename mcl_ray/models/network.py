@@ -21,13 +21,13 @@ class Network(nn.Module):
         stem: images to the feature maps of the first stage; all that peers of a cohort can share. Whatever runs after
             it must leave its output as it is, for several branches read it.
         branch: feature maps of the first stage to features.
-        classifier: features to logits.
+        classifier: features to logits; the identity for one that classifies nothing, whose logits are its features.
 
     Shape:
         images [B, K, H, W]; logits [B, C]; features [B, F].
     """
 
-    def __init__(self, stem: nn.Module, branch: nn.Module, classifier: nn.Linear) -> None:
+    def __init__(self, stem: nn.Module, branch: nn.Module, classifier: nn.Linear | nn.Identity) -> None:
         super().__init__()
         self.stem = stem
         self.branch = branch
@@ -36,6 +36,7 @@ class Network(nn.Module):
     @property
     def feature_dim(self) -> int:
         """Width F of the features."""
+        assert isinstance(self.classifier, nn.Linear), "what is built classifies"
         return self.classifier.in_features
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

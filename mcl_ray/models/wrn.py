@@ -56,9 +56,10 @@ def _wrn(depth: int, width: int, num_classes: int, in_channels: int) -> Network:
         relu=nn.ReLU(inplace=True),
         pool=GlobalAveragePool(),
     )
-    network = Network(stem, branch, nn.Linear(third, num_classes))
+    classifier = nn.Linear(third, num_classes)
+    network = Network(stem, branch, classifier)
     initialise_for_relu(network)
-    nn.init.zeros_(network.classifier.bias)
+    nn.init.zeros_(classifier.bias)
     return network
 
 

@@ -162,6 +162,13 @@ def ray_storage(folder: Path) -> dict[str, Any]:
     return {"storage_path": copy.remote.path(copy.name(folder)), "storage_filesystem": copy.remote.filesystem}
 
 
+def holds_anything(path: Path) -> bool:
+    """Whether there is a file at a path, or a folder with something in it, here or in the store."""
+    here = any(path.iterdir()) if path.is_dir() else path.exists() or path.is_symlink()
+    copy = copy_of(path)
+    return here or (copy is not None and bool(copy.remote.sizes(copy.name(path))))
+
+
 def _fetch(copy: Copy, record: str, there: Mapping[str, int], *, checkpoints: bool) -> None:
     """Bring one record up to date, unless somebody here writes it."""
     folder = copy.folder / record

@@ -9,8 +9,9 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -71,7 +72,31 @@ def read_bytes(path: Path) -> bytes:
         raise StoreError(f"results must be readable, but reading {path} failed: {error.strerror or error}") from error
 
 
-def check_writable(folder: Path) -> None:
+def write_folder(folder: Path, files: Mapping[str, Content]) -> list[Path]:
+    """Makes `folder`, which is missing or empty, with these files: whole or not at all.
+
+    Raises:
+        StoreError: it cannot be made, or there is something in it.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    made = [parent for parent in folder.absolute().parents if not parent.exists()]
+    try:
+        temporary.mkdir(parents=True)
+        for name, content in files.items():
+            write_atomically(temporary / name, content)
+        temporary.replace(folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        raise StoreError(f"results must be writable, but making {folder} failed: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # not empty, if all went well
+                parent.rmdir()
+    return [folder / name for name in files]
+
+
+def check_writable(folder: Path, what: str = "the results folder") -> None:
     """Whether `folder` could be made and written, asked without making anything.
 
     Raises:
@@ -79,8 +104,8 @@ def check_writable(folder: Path) -> None:
     """
     existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        what = "cannot be written" if existing.is_dir() else "is not a folder"
-        raise StoreError(f"the results folder must be writable, but {folder} is not: {existing} {what}")
+        why = "cannot be written" if existing.is_dir() else "is not a folder"
+        raise StoreError(f"{what} must be writable, but {folder} is not: {existing} {why}")
 
 
 def ensure_writable(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The folders of a results root, and the tables read from any of them.
 
-    <root>/runs/<run_id>/                  run.parquet, epochs-a0001.parquet (one per attempt), spec.yaml, checkpoints/
+    <root>/runs/<run_id>/                  run.parquet, epochs-a0001.parquet (one per attempt), checkpoints/
+                                           spec.yaml, images.json
     <root>/sweeps/<sweep_id>/              sweep.parquet, sweep.yaml, best.yaml, report/
     <root>/sweeps/<sweep_id>/runs/<run_id>/
 

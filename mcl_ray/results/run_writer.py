@@ -17,6 +17,7 @@ from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results import copies, reading, schema
 from mcl_ray.results.facts import Facts
 from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
+from mcl_ray.results.images import ImagesRecord, write_images
 from mcl_ray.results.record import RecordWriter
 from mcl_ray.results.schema import RunState
 from mcl_ray.spec import RunSpec
@@ -177,6 +178,11 @@ class RunWriter(RecordWriter):
     def cost(self, name: str) -> float:
         """What the run costs: `parameters` or `multiply_adds`, once described, or `wall_time_s` so far."""
         return self.wall_time_s if name == "wall_time_s" else float(self._row[name])
+
+    def record_images(self, images: ImagesRecord) -> None:
+        """Records what the run is trained on; it is sent with the first epoch."""
+        assert self._lock.held, f"{self.folder} was given back and cannot be written"
+        write_images(self.folder, images)
 
     def describe(self, *, parameters: int, multiply_adds: int | None) -> None:
         """Records what is known only once the cohort is built."""

@@ -20,6 +20,7 @@ from mcl_ray.methods.method import Method, Peers, teaches_heads
 from mcl_ray.methods.moco import Moco
 from mcl_ray.methods.supervised import Supervised
 from mcl_ray.methods.supervised_bank import SupervisedBank
+from mcl_ray.results.images import ImagesRecord
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.backbone import load_backbone
 from mcl_ray.training.batch_norm import synchronise_batch_norm
@@ -119,7 +120,7 @@ def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.
     )
 
 
-def describe(spec: RunSpec, dataset: Dataset) -> str:
+def describe(spec: RunSpec, dataset: Dataset | ImagesRecord) -> str:
     """The architecture in words: what a checkpoint's tensors belong to."""
     networks = " + ".join(spec.cohort.peers)
     stem = "one stem" if spec.cohort.shares_stem else "own stems"

@@ -15,6 +15,7 @@ from mcl_ray.distributed import world_size
 from mcl_ray.environment import Environment
 from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
 from mcl_ray.results.events import EventFile
+from mcl_ray.results.images import ImagesRecord
 from mcl_ray.results.store import EpochRow, Facts, RunWriter
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
@@ -54,6 +55,7 @@ def run_epochs(
     with writer or nullcontext(), _event_file(writer) as events, out_of_memory_is_typed(), lost_workers_are_typed():
         if writer is not None:
             _warn_of_slow_bf16(spec, environment)
+            writer.record_images(record_of(dataset))
             writer.describe(**cost_of(spec, dataset.num_classes, dataset.image_shape)._asdict())
         try:
             for told in epochs(spec, dataset, environment, folder, heartbeat):
@@ -107,6 +109,18 @@ def check_resumable(spec: RunSpec, dataset: Dataset, checkpoints: Path) -> None:
     found = CheckpointFolder(checkpoints).latest(quiet=True)  # training reads it again, and says what is damaged
     if found is not None:
         check_belongs(*found, digest=spec.digest, architecture=describe(spec, dataset))
+
+
+def record_of(dataset: Dataset) -> ImagesRecord:
+    """What a run's record says of its images."""
+    return ImagesRecord(
+        source=dataset.name,
+        class_names=dataset.class_names,
+        mean=dataset.mean,
+        std=dataset.std,
+        image_shape=dataset.image_shape,
+        counts={name: len(split) for name, split in dataset.splits.items()},
+    )
 
 
 def _warn_of_slow_bf16(spec: RunSpec, environment: Environment) -> None:

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, is_locked, write_atomically
+from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, is_locked, write_atomically, write_folder
 
 
 def python(code, argument):
@@ -26,6 +26,23 @@ def test_a_write_that_fails_half_way_keeps_the_old_file_and_leaves_nothing_behin
         write_atomically(path, fails)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_is_made_whole_or_not_at_all(tmp_path):
+    def fails(file) -> None:
+        file.write(b"half")
+        raise ValueError("on purpose")
+
+    folder = tmp_path / "far" / "below"
+    with pytest.raises(ValueError, match="on purpose"):
+        write_folder(folder, {"first": b"1", "second": fails})
+    assert list(tmp_path.iterdir()) == []
+    folder.mkdir(parents=True)
+    assert write_folder(folder, {"first": b"1", "second": b"2"}) == [folder / "first", folder / "second"]
+    with pytest.raises(StoreError, match=r"making .*below failed: Directory not empty"):
+        write_folder(folder, {"first": b"3"})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"first": b"1", "second": b"2"}
+    assert [path.name for path in folder.parent.iterdir()] == ["below"]
 
 
 def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path):

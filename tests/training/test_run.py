@@ -9,6 +9,7 @@ from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.errors import NonFiniteLossError, OutOfMemoryError
 from mcl_ray.overrides import parse, replace
+from mcl_ray.results.images import read_images
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder
@@ -46,6 +47,13 @@ def test_every_epoch_is_on_disk_before_it_is_reported(tmp_path, one_thread):
     train(small(), one_thread, tmp_path, report)
     assert seen == [(1, 1, True), (2, 2, True)]
     assert recorded(tmp_path) == ("finished", None, 2)
+
+
+def test_what_a_run_is_trained_on_is_on_record(tmp_path, one_thread):
+    images, dataset = read_images(train(small(), one_thread, tmp_path).folder), dataset_for(small(), one_thread)
+    assert (images.class_names, images.image_shape) == (tuple("0123456789"), (1, 8, 8))
+    assert (images.mean, images.std) == (dataset.mean, dataset.std)
+    assert images.counts == {"train": 719, "validation": 718, "test": 360}
 
 
 @pytest.mark.parametrize(
