@@ -187,7 +187,7 @@ def load_named(
         return known[name_or_file]()
     if Path(name_or_file).suffix in (".yaml", ".yml"):
         return validate(model, read_yaml(Path(name_or_file), newest_version))
-    raise SpecError(f"{unknown(kind, name_or_file, known)}; a file ends in .yaml")
+    raise SpecError(f"{unknown(kind, name_or_file, known)} (A file ends in .yaml.)")
 
 
 def read_yaml(path: Path, newest_version: int) -> dict[str, object]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
 from mcl_ray import doors
 from mcl_ray.errors import StoreError
 from mcl_ray.remote import Uri
+
+if TYPE_CHECKING:
+    from mcl_ray.results.tables import Ranked
 
 
 def report(path: Uri | Path, /) -> None:
@@ -51,7 +56,21 @@ def _sweep(folder: Path) -> list[RenderableType]:
     rows = ranking(read_runs(folder), read_epochs(folder), objective, mode, scoring.score, scoring.repeats)
     state = f"{sweep['sweep_id']}: {sweep['state']}, {len(rows)} of {sweep['trials_planned']} trials"
     front = [front_table(rows, objective, mode, scoring)] if scoring.costs else []
-    return [state, ranking_table(rows, objective, mode, scoring), *front]
+    return [state, ranking_table(rows, objective, mode, scoring), *front, *_published(folder, rows)]
+
+
+def _published(folder: Path, rows: Sequence[Ranked]) -> list[str]:
+    """The published figure beside the best configuration's, where there is one."""
+    from mcl_ray.results.store import read_epochs, read_runs
+    from mcl_ray.results.tables import summary
+    from mcl_ray.results.text import published_facts
+
+    if not rows or rows[0].score is None:
+        return []
+    best = summary(read_runs(folder), read_epochs(folder), rows[0].run_ids[0])
+    if best.published is None:
+        return []
+    return [f"best configuration: {name}: {told}" for name, told in published_facts(best).items()]
 
 
 def _run(folder: Path) -> RenderableType:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -35,6 +35,16 @@ class Part(BaseModel):
     """Base of every part of a spec: frozen, no unknown fields, validated at construction."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_switch_is_no_number(cls, given: Any) -> Any:
+        """Refuse `alpha=true`, which Python takes for 1."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and field.annotation in (int, float):
+                raise ValueError(f"{name} must be a number, but got {str(value).lower()}")
+        return given
 
 
 class DataSpec(Part):

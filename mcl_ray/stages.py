@@ -15,6 +15,7 @@ from mcl_ray.errors import CheckpointError, SpecError
 from mcl_ray.overrides import parse, replace
 from mcl_ray.remote import Uri
 from mcl_ray.spec import CohortSpec, RunSpec
+from mcl_ray.uses import check_used
 
 SHARED = ("data.", "batch.", "compute.", "seed")
 """Fields that are the same in every stage, unless one is named with its stage: `lincls.batch.size=128`."""
@@ -50,7 +51,7 @@ class Stage:
             cohort = {"size": found.num_peers, "sharing": "none"}
         settled = {f"cohort.{name}": value for name, value in cohort.items()}
         settled |= {"pretraining": found.pretraining, "linear.backbone": found.checksum}
-        return replace(self.base, settled | self.values), found.file.absolute()
+        return self._used(replace(self.base, settled | self.values)), found.file.absolute()
 
     def expected(self, source: Path | None, before: CohortSpec | None) -> RunSpec:
         """The spec as far as it can be said before the stage before, whose cohort is `before`, has run."""
@@ -58,7 +59,7 @@ class Stage:
             return self.resolved(source)[0]
         self.check_takes_networks()
         settled = {f"cohort.{name}": value for name, value in (before.model_dump() if before else {}).items()}
-        return replace(self.base, settled | self.values)
+        return self._used(replace(self.base, settled | self.values))
 
     def check_takes_networks(self) -> None:
         """Whether there is a use for another run's networks.
@@ -80,6 +81,10 @@ class Stage:
                 "linear classification freezes networks: it needs --from with a run or a checkpoint, or "
                 f"linear.backbone=random, but got no --from and linear.backbone={spec.linear.backbone or 'null'}"
             )
+        return self._used(spec)
+
+    def _used(self, spec: RunSpec) -> RunSpec:
+        check_used(spec, self.values)
         return spec
 
 

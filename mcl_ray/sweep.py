@@ -12,6 +12,7 @@ from mcl_ray import doors
 from mcl_ray.errors import SpecError
 from mcl_ray.overrides import parse, replace
 from mcl_ray.place import HERE, Place
+from mcl_ray.uses import check_used
 
 if TYPE_CHECKING:
     from searches.experiment import Experiment
@@ -153,6 +154,12 @@ def resolve(name: str, overrides: tuple[str, ...]) -> SweepSpec:
 
     values = parse(SweepSpec, overrides)
     spec = replace(catalog.load(name), values)
+    if values.get("run.evaluation.test", "never") != "never":
+        raise SpecError(
+            "a search reads the test images once, at its end, for the best configuration: run.evaluation.test=never "
+            f"must hold, but got {values['run.evaluation.test']}"
+        )
+    check_used(spec.run, [path.removeprefix("run.") for path in values if path.startswith("run.")])
     for path in (path.removeprefix("run.") for path in values if path.startswith("run.")):
         if path in spec.space:
             raise SpecError(f"{path} is searched; space.{path}=null takes it out, so that it can have one value")

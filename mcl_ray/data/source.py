@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from mcl_ray.data.cifar import download_cifar, is_present, load_cifar
-from mcl_ray.data.dataset import Dataset, hold_out
-from mcl_ray.data.digits import load_digits
+from mcl_ray.data.dataset import Dataset, held_out_of, hold_out
+from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
 from mcl_ray.data.fetched import fetched
 from mcl_ray.data.images import load_encoded
 from mcl_ray.data.listing import Check, Listing
@@ -35,6 +35,9 @@ def dataset_for(run: RunSpec, environment: Environment) -> Dataset:
     def check(listing: Listing) -> None:
         check_counts(listing.train_counts(run.data.validation_fraction), run)
 
+    if run.data.source == "digits":
+        counts = np.array(DIGITS_TRAIN)
+        check_counts(counts - held_out_of(counts, run.data.validation_fraction), run)
     dataset = load_dataset(run.data, environment, check)
     check_counts(np.bincount(dataset.train.labels), run)
     return dataset
@@ -70,6 +73,8 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
     """
     data_dir = environment.data
     if spec.source == "digits":
+        if environment.download:
+            raise DataError("data.source=digits ships with scikit-learn, so that --download has nothing to fetch")
         dataset = load_digits()
     elif spec.is_encoded:
         if isinstance(data_dir, Uri) or environment.download:

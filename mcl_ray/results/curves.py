@@ -64,8 +64,7 @@ def _draw(panel: Axes, curve: Sequence[Spread], rank: int, **style: Any) -> None
         [point.epoch for point in curve],
         [point.mean for point in curve],
         markevery=(rank % every, every),
-        markersize=4.5,
-        **style,
+        **({"markersize": 4.5} | style),
     )
 
 
@@ -94,6 +93,7 @@ def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
             # As wide as a band where there is none beside it.
             is_alone = all(point.std is None for point in curve)
             style = {"color": BAND if is_alone else GREY, "linewidth": 5.0 if is_alone else 3.0, "zorder": 2}
+            style |= {"marker": "_", "markersize": 16.0, "markeredgewidth": 5.0} if len(curve) == 1 else {}
         else:
             style = {"color": BLACK, "linestyle": (0, (5, 1.5)), "linewidth": 1.8, "zorder": 4}
             style |= {"marker": "s", "markerfacecolor": "white"}
@@ -114,7 +114,7 @@ def _draw_losses(panel: Axes, own: pa.Table) -> None:
         _draw_band(panel, curve, colour)
     if wants_log(curves):
         panel.set_yscale("log")
-    panel.set_ylabel("Training loss,\nunweighted")
+    panel.set_ylabel("Training loss and\nits terms")
     _legend_beside(panel, len(curves))
 
 

@@ -66,7 +66,7 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
         style = {"color": colour_at(rank / max(1, len(losses) - 1)), "dash": DASHES[rank % 4], "width": 2}
         _add_curve(figure, curve, rank, LOSS_LABELS[term], style, rows, "training loss", has_band=True)
     scale = "log" if wants_log(losses) else "linear"
-    figure.update_yaxes(title_text="Training loss, unweighted", type=scale, row=rows, col=1)
+    figure.update_yaxes(title_text="Training loss and its terms", type=scale, row=rows, col=1)
     figure.update_xaxes(title_text="Epoch", row=rows, col=1)
     return figure.update_layout(**LAYOUT, height=340 * rows, legend={"groupclick": "toggleitem", "tracegroupgap": 24})
 

@@ -87,7 +87,8 @@ def _report_sweep(folder: Path, importances: ImportanceSource) -> list[Path]:
         if text.parameters_of(rows):
             _add_search_figures(rows, objective, mode, scoring.score, importances, figures, sections)
         sections.append(Section(title="Best spec", code=_spec_yaml(runs, rows[0].run_ids[0])))
-    content = page.render(f"Sweep {sweep['name']}", _sweep_facts(sweep, rows, runs, scoring), sections)
+    facts = _sweep_facts(sweep, rows, runs, scoring) | (_best_facts(rows[0], runs, epochs) if scored(rows) else {})
+    content = page.render(f"Sweep {sweep['name']}", facts, sections)
     return _write(folder / reading.REPORT_FOLDER, figures, content)
 
 
@@ -191,6 +192,13 @@ def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Tabl
         value = f"{figure.format(rows[0].value)}{spread} {figure.unit}".strip()
         facts["best"] = f"{value} (n={best.n}): {text.caption(best)}"
     return facts | origin(sweep)
+
+
+def _best_facts(best: Ranked, runs: pa.Table, epochs: pa.Table) -> dict[str, str]:
+    """The published figure beside the best configuration's, where there is one."""
+    summary = tables.summary(runs, epochs, best.run_ids[0])
+    told = text.published_facts(summary) if summary.published is not None else {}
+    return {f"best: {name}": words for name, words in told.items()}
 
 
 def _write(folder: Path, figures: Mapping[str, Figure], content: str) -> list[Path]:

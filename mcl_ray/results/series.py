@@ -27,7 +27,7 @@ METRIC_LABELS = {
 }
 MEMBER_LABELS = {"mean": "mean of peers", "best": "best peer", "ensemble": "ensemble", "cohort": "cohort"}
 LOSS_LABELS = {
-    "loss": "Total",
+    "loss": "Total (weighted)",
     "cross_entropy": "Cross-entropy",
     "vcl": "VCL (alpha)",
     "icl": "ICL (beta)",

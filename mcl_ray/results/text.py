@@ -198,19 +198,19 @@ def stages_table(stages: Sequence[RunSummary]) -> Group:
             columns.append({score.member: f"{score.top1:.2f}" for score in stage.scores if score.split == split})
     for member in members:
         table.add_row(MEMBER_LABELS.get(member, member), *(column.get(member, "–") for column in columns))
-    facts = [(stage.run["recipe"], name, told) for stage in stages for name, told in _published_facts(stage).items()]
+    facts = [(stage.run["recipe"], name, told) for stage in stages for name, told in published_facts(stage).items()]
     return Group(table, *(Text(f"{recipe}: {name}: {told}") for recipe, name, told in facts))
 
 
 def run_facts(summary: RunSummary) -> dict[str, str]:
     """What is said about a run besides its accuracies, by name."""
-    run, facts = summary.run, _published_facts(summary)
+    run, facts = summary.run, published_facts(summary)
     if run["error_type"]:
         facts["error"] = f"{run['error_type']}: {run['error']}"
     return facts | origin(run)
 
 
-def _published_facts(summary: RunSummary) -> dict[str, str]:
+def published_facts(summary: RunSummary) -> dict[str, str]:
     """The published tables' figure, and theirs beside it."""
     facts = {}
     if summary.best_peer_best_epoch is not None:

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn import datasets
 
 from mcl_ray.catalog import DATASETS
-from mcl_ray.data.digits import load_digits
+from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
 
 
 def test_digits_are_what_the_catalog_says() -> None:
@@ -32,3 +32,7 @@ def test_every_image_is_used_once() -> None:
 def test_the_split_is_fixed() -> None:
     first, again = load_digits(), load_digits()
     np.testing.assert_array_equal(first.test.images, again.test.images)
+
+
+def test_the_training_images_of_each_class_are_known_beforehand():
+    assert np.bincount(load_digits().train.labels).tolist() == list(DIGITS_TRAIN)
