@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import stdev
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from mcl_ray.results.costs import mean_costs
@@ -39,6 +39,8 @@ class KnownTrial:
     costs: Mapping[str, float]
     """Mean over the living seeds, of every cost that is known, searched for or not."""
     run_ids: tuple[str, ...]
+    mean: float | None = None
+    """Of the objective over the living seeds, at the last epoch of the curve; None without one."""
     std: float = 0.0
     """Of the objective over the living seeds, at the last epoch of the curve."""
     n: int = 1
@@ -73,6 +75,7 @@ def _known(
         curve=curve,
         costs=mean_costs(living),
         run_ids=tuple(row["run_id"] for row in rows),
+        mean=fmean(last) if last else None,
         std=stdev(last) if len(last) > 1 else 0.0,
         n=len(last),
     )

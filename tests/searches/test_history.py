@@ -57,7 +57,7 @@ def test_the_score_is_that_of_the_seeds_that_live_while_they_are_more_than_half(
     assert trial.state == "finished"
     assert trial.score == 55.0 - 50**0.5
     assert trial.costs["parameters"] == 150.0
-    assert (trial.std, trial.n) == (50**0.5, 2)
+    assert (trial.mean, trial.std, trial.n) == (55.0, 50**0.5, 2)
     write(tmp_path, asked, "0000", 1, [20.0], "failed")
     assert read(tmp_path, asked)["0000"].state == "failed"
 
