@@ -169,6 +169,10 @@ def test_a_changed_search_says_what_changed_and_whether_it_only_adds():
     assert only_adds(old, old)
     assert not only_adds(more, old)
     assert not only_adds(old, changed("trials=3", "time_limit_s=59"))
+    assert only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=9"))
+    assert only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=null"))
+    assert not only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=4"))
+    assert not only_adds(changed("keep_checkpoints=null"), changed("keep_checkpoints=9"))
     other = changed("trials=4", "time_limit_s=60", "grace_epochs=5", "space.alpha=null")
     assert not only_adds(old, other)
     assert [line.partition(":")[0] for line in difference(old, other)] == [
