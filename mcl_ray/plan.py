@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -17,10 +18,21 @@ from mcl_ray.data.source import check_counts, load_dataset
 from mcl_ray.environment import Environment
 from mcl_ray.recipes import to_yaml
 from mcl_ray.remote import Uri
-from mcl_ray.spec import RunSpec
+from mcl_ray.spec import DataSpec, RunSpec
 
 BYTES_PER_PARAMETER = 8
 """A float32 weight and its momentum."""
+
+
+class Images(NamedTuple):
+    """What a plan asks of a data set."""
+
+    told: str
+    """Where the counts come from."""
+    counts: Ints
+    """Training images of each class."""
+    shape: tuple[int, int, int]
+    """Of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,30 +56,33 @@ class RunPlan:
     """Memory of what a step keeps for its backward pass, on one worker, in float32."""
 
 
-def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] = (1, 1)) -> RunPlan:
+def plan_run(
+    spec: RunSpec, environment: Environment, workers: tuple[int, int] = (1, 1), images: Images | None = None
+) -> RunPlan:
     """Work a run out from the data set itself where it is there, else from its published counts.
 
     Args:
         spec: The run.
         environment: Where the data set is.
         workers: The fewest, who have the largest part of a batch each, and the most, who all want a part.
+        images: What `images_of` says of the run's, for a caller who asked already.
 
     Raises:
         SpecError: the sampler cannot serve the batches.
         DataError: the data set is there, but damaged or not what its checksum says.
     """
-    data, counts, shape = _counts(spec, environment)
+    told, counts, shape = images or images_of(spec.data, environment)
     check_counts(counts, spec, workers[1])
-    images, classes = int(counts.sum()), len(counts)
-    steps = images // spec.batch.size
+    num_images, classes = int(counts.sum()), len(counts)
+    steps = num_images // spec.batch.size
     from mcl_ray.training import costs  # loads torch, which a bad batch is told without
 
     cost = costs.cost_of(spec, classes, shape)
-    memory = costs.memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]), images)
-    remembered = costs.remembered_bytes(spec, cost.parameters, images)
+    memory = costs.memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]), num_images)
+    remembered = costs.remembered_bytes(spec, cost.parameters, num_images)
     return RunPlan(
-        data=f"{spec.data.source} ({data})",
-        train_images=images,
+        data=f"{spec.data.source} ({told})",
+        train_images=num_images,
         classes=classes,
         steps_per_epoch=steps,
         steps=steps * spec.schedule.epochs,
@@ -79,21 +94,25 @@ def plan_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] =
     )
 
 
-def _counts(spec: RunSpec, environment: Environment) -> tuple[str, Ints, tuple[int, int, int]]:
-    """Where the counts come from, the training images of each class, and the shape of an image."""
-    entry, here = DATASETS[spec.data.source], environment.data
-    if spec.data.source == "digits" or (spec.data.source == "cifar" and _holds_cifar(here)):
-        dataset = load_dataset(spec.data, environment)
+def images_of(data: DataSpec, environment: Environment) -> Images:
+    """The training images, as they are here or as published.
+
+    Raises:
+        DataError: the data set is there, but damaged or not what its checksum says.
+    """
+    entry, here = DATASETS[data.source], environment.data
+    if data.source == "digits" or (data.source == "cifar" and _holds_cifar(here)):
+        dataset = load_dataset(data, environment)
         counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-        return "as it is here", counts, dataset.image_shape
-    shape = (3, spec.data.image_size, spec.data.image_size) if spec.data.is_encoded else entry.image_shape
-    if spec.data.is_encoded and not isinstance(here, Uri) and here != Environment.data and here.exists():
-        return "as it is here", list_images(spec.data, here).train_counts(spec.data.validation_fraction), shape
+        return Images("as it is here", counts, dataset.image_shape)
+    shape = (3, data.image_size, data.image_size) if data.is_encoded else entry.image_shape
+    if data.is_encoded and not isinstance(here, Uri) and here != Environment.data and here.exists():
+        return Images("as it is here", list_images(data, here).train_counts(data.validation_fraction), shape)
     absent = "not fetched from" if isinstance(here, Uri) else "not at"
-    images = round(entry.num_train * (1 - spec.data.validation_fraction))
-    counts = np.full(entry.num_classes, images // entry.num_classes)
-    counts[: images - int(counts.sum())] += 1
-    return f"{absent} {here}: counts as published", counts, shape
+    num_images = round(entry.num_train * (1 - data.validation_fraction))
+    counts = np.full(entry.num_classes, num_images // entry.num_classes)
+    counts[: num_images - int(counts.sum())] += 1
+    return Images(f"{absent} {here}: counts as published", counts, shape)
 
 
 def _holds_cifar(data: Path | Uri) -> bool:

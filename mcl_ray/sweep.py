@@ -36,7 +36,7 @@ def sweep(
         name: A search (`mcl searches` lists them), or a search file ending in .yaml.
         download: Fetch the data set if it is missing.
         resume: Go on with this sweep, by its id or `latest`, instead of starting one. A name and overrides may be given
-            too: they may add trials or time; any other difference is printed, and refused.
+            too: they may add trials, time or checkpoints that stay; any other difference is printed, and refused.
         dry_run: Print the resolved search and what it would do, without doing it.
     """
     session = _session(place, download=download)

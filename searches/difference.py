@@ -10,7 +10,8 @@ from mcl_ray.plain_yaml import inline
 from searches.experiment import Experiment
 from searches.spec import SweepSpec
 
-BUDGETS = ("trials", "time_limit_s")
+BUDGETS = ("trials", "time_limit_s", "keep_checkpoints")
+"""Bounds that may be raised, or lifted (null): on trials, time and disk."""
 
 
 def difference(old: Experiment, new: Experiment) -> list[str]:
@@ -24,15 +25,19 @@ def difference(old: Experiment, new: Experiment) -> list[str]:
 
 
 def only_adds(old: Experiment, new: Experiment) -> bool:
-    """Whether `new` is `old` with trials or time added, or nothing: what was tried stays as good as it was.
+    """Whether `new` is `old` with a larger budget, or the same one: what was tried stays as good as it was.
 
     A suite has no more to be given.
     """
     if not (isinstance(old, SweepSpec) and isinstance(new, SweepSpec)):
         return old == new
     same = old.model_copy(update={name: getattr(new, name) for name in BUDGETS}) == new
-    more_time = (new.time_limit_s or math.inf) >= (old.time_limit_s or math.inf)
-    return same and new.trials >= old.trials and more_time
+    return same and all(_bound(new, name) >= _bound(old, name) for name in BUDGETS)
+
+
+def _bound(sweep: SweepSpec, budget: str) -> float:
+    bound: float | None = getattr(sweep, budget)
+    return math.inf if bound is None else bound
 
 
 def _values(sweep: Experiment) -> dict[str, str]:

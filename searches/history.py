@@ -10,12 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import stdev
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from mcl_ray.results.costs import mean_costs
 from mcl_ray.results.score import enough
-from mcl_ray.results.series import Objective, Point, points
+from mcl_ray.results.series import Objective, Point, points, training_times
 from mcl_ray.results.store import read_epochs, read_runs
 from searches.experiment import Experiment
 from searches.space import Value
@@ -39,6 +39,8 @@ class KnownTrial:
     costs: Mapping[str, float]
     """Mean over the living seeds, of every cost that is known, searched for or not."""
     run_ids: tuple[str, ...]
+    mean: float | None = None
+    """Of the objective over the living seeds, at the last epoch of the curve; None without one."""
     std: float = 0.0
     """Of the objective over the living seeds, at the last epoch of the curve."""
     n: int = 1
@@ -52,15 +54,20 @@ class KnownTrial:
 
 def read_trials(folder: Path, sweep: Experiment) -> list[KnownTrial]:
     """Every trial of the sweep in `folder`, by id."""
-    curves = points(read_epochs(folder), Objective.parse(sweep.objective))
+    epochs = read_epochs(folder)
+    curves, times = points(epochs, Objective.parse(sweep.objective)), training_times(epochs)
     trials: dict[str, list[dict[str, Any]]] = {}
     for row in read_runs(folder).to_pylist():
         trials.setdefault(row["trial_id"], []).append(row)
-    return [_known(trial_id, trials[trial_id], curves, sweep) for trial_id in sorted(trials)]
+    return [_known(trial_id, trials[trial_id], curves, times, sweep) for trial_id in sorted(trials)]
 
 
 def _known(
-    trial_id: str, rows: Sequence[Mapping[str, Any]], curves: Mapping[str, list[Point]], sweep: Experiment
+    trial_id: str,
+    rows: Sequence[Mapping[str, Any]],
+    curves: Mapping[str, list[Point]],
+    times: Mapping[str, float],
+    sweep: Experiment,
 ) -> KnownTrial:
     living = [row for row in rows if row["state"] != "failed"]
     told = [curves.get(row["run_id"], []) for row in living]
@@ -71,8 +78,9 @@ def _known(
         point=_point(json.loads(rows[0]["searched"]), sweep),
         state=_state(rows, sweep.repeats),
         curve=curve,
-        costs=mean_costs(living),
+        costs=mean_costs(living, times),
         run_ids=tuple(row["run_id"] for row in rows),
+        mean=fmean(last) if last else None,
         std=stdev(last) if len(last) > 1 else 0.0,
         n=len(last),
     )

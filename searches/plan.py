@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from dataclasses import replace
 
 import yaml
 from rich.console import Console
 
+from mcl_ray.data.source import check_counts
 from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError
 from mcl_ray.place import Place
-from mcl_ray.plan import RunPlan, disk, facts_table, memory, plan_run, run_facts, workers_fact
+from mcl_ray.plan import (
+    Images,
+    RunPlan,
+    disk,
+    facts_table,
+    images_of,
+    memory,
+    plan_run,
+    run_facts,
+    workers_fact,
+)
 from mcl_ray.spec import RunSpec
-from searches.space import applied, same
+from searches.corners import corners, undominated
 from searches.spec import SweepSpec
+
+MAX_PLANS = 64
+"""How many runs are worked out, at most: each takes up to seconds."""
 
 
 def print_sweep_plan(sweep: SweepSpec, place: Place, console: Console) -> None:
     """Print the search as the file that `mcl_ray.sweep` reads, and what it would do.
 
-    Steps, parameters, multiply-adds, memory and disk are those of the most peers in the space, of its largest networks.
+    Steps, parameters, multiply-adds, memory and disk are each the largest that any trial of the space may have.
     """
     workers = place.group
-    largest, plan = _largest(sweep, place.environment(), workers or (1, 1))
+    largest, plan = plan_sweep(sweep, place.environment(), workers or (1, 1))
     total = {
         "memory": memory(plan, sweep.repeats),
         "steps in all": f"at most {plan.steps * sweep.num_runs:,}",
         "disk": f"at most {disk(plan.disk_bytes * _runs_kept(sweep))} when all is done",
     }
     peers = ", ".join(dict.fromkeys(largest.cohort.peers))
-    size = {"largest run": f"{largest.cohort.size} peers ({peers}), up to {largest.schedule.epochs} epochs"}
-    facts = _search_facts(sweep, place) | workers_fact(sweep.run.batch.size, workers) | size | run_facts(plan) | total
+    size = {
+        "largest run": f"{largest.cohort.size} peers ({peers}), batches of {largest.batch.size}, up to "
+        f"{largest.schedule.epochs} epochs; each figure below is the largest of any trial"
+    }
+    facts = _search_facts(sweep, place) | workers_fact(largest.batch.size, workers) | size | run_facts(plan) | total
     console.print(yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
     console.print(facts_table(facts))
 
@@ -64,21 +80,38 @@ def _runs_kept(sweep: SweepSpec) -> int:
     return kept * sweep.repeats
 
 
-def _largest(sweep: SweepSpec, environment: Environment, workers: tuple[int, int]) -> tuple[RunSpec, RunPlan]:
-    """Of the runs with the most peers, the one with the most parameters."""
-    runs = [sweep.run, *_cohorts(sweep)]
-    most = max(run.cohort.size for run in runs)
-    cohorts = {run.cohort: run for run in runs if run.cohort.size == most}
-    plans = [(run, plan_run(run, environment, workers)) for run in cohorts.values()]
-    return max(plans, key=lambda pair: pair[1].parameters)
+def plan_sweep(
+    sweep: SweepSpec, environment: Environment, workers: tuple[int, int] = (1, 1)
+) -> tuple[RunSpec, RunPlan]:
+    """The trial that takes the most memory, and the largest of each figure, whichever trial it is of.
+
+    All seeds of a trial are in memory side by side. Of more than `MAX_PLANS` corners that may be the largest, those of
+    the most peers are worked out.
+
+    Raises:
+        SpecError: the sampler cannot serve the run's own batches.
+        DataError: the data set is there, but damaged or not what its checksum says.
+    """
+    images = images_of(sweep.run.data, environment)
+    check_counts(images.counts, sweep.run, workers[1])
+    runs = [run for run in corners(sweep) if _can_be_fed(run, images, workers[1])] or [sweep.run]
+    plans = {run: plan_run(run, environment, workers, images) for run in undominated(runs)[:MAX_PLANS]}
+    hungriest = max(plans, key=lambda run: sweep.repeats * plans[run].state_bytes + plans[run].activation_bytes)
+    steps = plans[hungriest].train_images // min(run.batch.size for run in runs)
+    return hungriest, replace(
+        plans[hungriest],
+        steps_per_epoch=steps,
+        steps=steps * sweep.run.schedule.epochs,
+        parameters=max(plan.parameters for plan in plans.values()),
+        multiply_adds=max(plan.multiply_adds for plan in plans.values()),
+        disk_bytes=max(plan.disk_bytes for plan in plans.values()),
+    )
 
 
-def _cohorts(sweep: SweepSpec) -> Iterator[RunSpec]:
-    """The run with every cohort that the space may make of it."""
-    sizes, networks = sweep.space.get("cohort.size"), sweep.space.get("cohort.networks")
-    only_with = sizes.when.get("cohort.networks") if sizes else None
-    for names in networks.ends() if networks else (sweep.run.cohort.networks,):
-        has_size = only_with is None or any(same(names, other) for other in only_with)
-        for size in (None, *(sizes.ends() if sizes and has_size else ())):
-            with contextlib.suppress(SpecError):  # a trial of what does not go together fails
-                yield applied(sweep.run, {"cohort.networks": names} | ({"cohort.size": size} if size else {}))
+def _can_be_fed(run: RunSpec, images: Images, most_workers: int) -> bool:
+    """A trial of other batches fails."""
+    try:
+        check_counts(images.counts, run, most_workers)
+    except SpecError:
+        return False
+    return True

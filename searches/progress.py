@@ -79,7 +79,7 @@ class SweepProgress:
 
     def _say(self, row: _Shown, why: str | None) -> None:
         early = " (stopped early)" if row.state == "stopped" else ""
-        outcome = f"failed: {why}" if why else f"{_score(row)} %{early}"
+        outcome = f"failed: {why}" if why else f"{self._figures(row, ' %')}{early}"
         values = ", ".join(f"{_short(path)}={_value(value)}" for path, value in row.point.items())
         self._console.print(f"trial {self._done}/{self._sweep.trials}  {outcome}  {values}", soft_wrap=True)
 
@@ -92,12 +92,20 @@ class SweepProgress:
             table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
         for row in running + others[: max(0, ROWS_SHOWN - len(running))]:
             values = (_value(row.point.get(path, "")) for path in self._sweep.space)
-            table.add_row(row.state, f"{row.epoch}/{self._epochs}", _score(row), *values)
+            table.add_row(row.state, f"{row.epoch}/{self._epochs}", self._figures(row), *values)
         return Group(table, self._best(ranked), self._status())
 
     def _best(self, ranked: Sequence[_Shown]) -> str:
         best = next((row for row in ranked if row.result and row.state != "failed"), None)
-        return "best: none yet" if best is None else f"best: {_score(best)} %"
+        return "best: none yet" if best is None else f"best: {self._figures(best, ' %')}"
+
+    def _figures(self, row: _Shown, unit: str = "") -> str:
+        """Of several seeds the mean ± std, and the score beside it where a sweep is scored by another figure."""
+        n, score = row.result.get("n", 1), self._sweep.scoring.score
+        if not row.result or n == 1:
+            return f"{row.score:.2f}{unit}" if row.result else "–"
+        told = f"{row.result['mean']:.2f} ± {row.result['std']:.2f}{unit}, n = {n}"
+        return told if score.kind == "mean" else f"{told}, {score.name()} {row.score:.2f}{unit}"
 
     def _status(self) -> str:
         done_now, elapsed = self._done - self._done_before, self.elapsed_s
@@ -108,15 +116,8 @@ class SweepProgress:
 
 def _known(trial: KnownTrial) -> _Shown:
     epoch, score = trial.curve[-1] if trial.curve else (0, None)
-    result = {} if score is None or trial.state == "failed" else {SCORE: score, "std": trial.std, "n": trial.n}
-    return _Shown(trial.point, trial.state, epoch, result)
-
-
-def _score(row: _Shown) -> str:
-    if not row.result:
-        return "–"
-    n = row.result.get("n", 1)
-    return f"{row.score:.2f}" + (f" ± {row.result['std']:.2f}, n = {n}" if n > 1 else "")
+    figures = {SCORE: score, "mean": trial.mean, "std": trial.std, "n": trial.n}
+    return _Shown(trial.point, trial.state, epoch, {} if score is None or trial.state == "failed" else figures)
 
 
 def _short(path: str) -> str:

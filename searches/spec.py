@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from mcl_ray.overrides import flat, replace
+from mcl_ray.results.costs import current_names
 from mcl_ray.results.score import Score, Scoring
 from mcl_ray.spec import Count, Part, RunSpec
 from searches.fields import full_path, resolved
@@ -42,7 +43,8 @@ class SweepSpec(Part):
     knn_top5."""
     costs: tuple[Cost, ...] = ()
     """What is minimised beside it, of the whole cohort: `parameters`, `multiply_adds` (per image, forward),
-    `wall_time_s` (of training). The search then looks for the front between them, and no trial ends early."""
+    `training_time_s` (of the steps of all epochs). The search then looks for the front between them, and no trial ends
+    early."""
     repeats: Count = 1
     """Runs of every configuration, with the seeds run.seed, run.seed + 1 and so on."""
     score: ScoreSpec = ScoreSpec()
@@ -85,6 +87,11 @@ class SweepSpec(Part):
                 f"objective={self.objective} and run.method={self.run.method}"
             )
         return self
+
+    @field_validator("costs", mode="before")
+    @classmethod
+    def _costs_have_their_current_names(cls, names: object) -> object:
+        return current_names(map(str, names)) if isinstance(names, list | tuple) else names
 
     @field_validator("costs", "warm_start")
     @classmethod

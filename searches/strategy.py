@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from mcl_ray.results.score import ScoreKind
 from mcl_ray.spec import Count, NonNegative, Part
 
-Cost = Literal["parameters", "multiply_adds", "wall_time_s"]
+Cost = Literal["parameters", "multiply_adds", "training_time_s"]
 
 
 class SamplerSpec(Part):

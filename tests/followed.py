@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ENDS_WITHIN_S = 300
+SPEAKS_WITHIN_S = 600.0
+"""Far longer than any wait of a test for a line, or for the end: what takes longer hangs, and is killed."""
 
 
 class Door:
     """`python -m mcl_ray.sweep …`, or another door, writing below `results`."""
 
     def __init__(
-        self, results: Path, *arguments: str, door: str = "sweep", variables: Mapping[str, str] | None = None
+        self,
+        results: Path,
+        *arguments: str,
+        door: str = "sweep",
+        variables: Mapping[str, str] | None = None,
+        within_s: float = SPEAKS_WITHIN_S,
     ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", f"mcl_ray.{door}", *arguments, "--results", str(results)],
@@ -28,22 +37,45 @@ class Door:
             env=os.environ | (variables or {}),
             start_new_session=True,
         )
-        self.results, self.lines = results, []
+        self.results, self.lines, self._within_s = results, [], within_s
 
     def until(self, pattern: str) -> re.Match[str]:
         """The first line from here on that matches."""
-        for line in self.process.stdout:
-            self.lines.append(line)
-            found = re.match(pattern, line)
-            if found:
-                return found
+        with self._deadline(f"a line {pattern!r}"):
+            for line in self.process.stdout:
+                self.lines.append(line)
+                found = re.match(pattern, line)
+                if found:
+                    return found
         raise AssertionError(f"{pattern!r} never came:\n{''.join(self.lines)}")
 
     def end(self) -> tuple[int, str]:
         """The exit code and everything that was said."""
-        self.lines += list(self.process.stdout)
+        with self._deadline("the end"):
+            for line in self.process.stdout:
+                self.lines.append(line)
+            code = self.process.wait()
         self.process.stdout.close()
-        return self.process.wait(timeout=ENDS_WITHIN_S), "".join(self.lines)
+        return code, "".join(self.lines)
+
+    @contextmanager
+    def _deadline(self, awaited: str) -> Iterator[None]:
+        """Kill it, with all that holds on to what it says, if it is not heard in time; a read cannot be interrupted."""
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            kill_below(self.process.pid)
+
+        timer = threading.Timer(self._within_s, kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if late.is_set():
+                said = "".join(self.lines[-50:]) or "nothing"
+                raise AssertionError(f"{awaited} did not come within {self._within_s:g} s; last heard:\n{said}")
 
     def close(self) -> None:
         """Kill it, as no other way is sure."""
@@ -58,10 +90,18 @@ class Door:
         return folder
 
 
+def kill_below(ancestor: int) -> None:
+    """Kill a process and all below it, those first."""
+    for pid in [*reversed(descendants(ancestor, "")), ancestor]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def descendants(ancestor: int, title: str) -> list[int]:
-    """Processes below `ancestor` whose command line holds `title`."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
+    """Processes below `ancestor`, itself included, that live and whose command line holds `title`."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
+    table = [line.split(None, 3) for line in listed.splitlines()[1:]]
+    rows = [(pid, parent, arguments) for pid, parent, state, arguments in table if not state.startswith("Z")]
     parents = {int(pid): int(parent) for pid, parent, _ in rows}
 
     def is_below(pid: int) -> bool:

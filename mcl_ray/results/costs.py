@@ -1,4 +1,4 @@
-"""What a configuration costs: the columns of the runs table that a sweep can minimise, their means, their units.
+"""What a configuration costs: the figures of its runs that a sweep can minimise, their means, their units.
 
 Which of them a sweep minimises is its spec's to say.
 """
@@ -12,13 +12,16 @@ from typing import Any
 
 from mcl_ray.errors import SpecError
 
-COSTS = ("parameters", "multiply_adds", "wall_time_s")
+COSTS = ("parameters", "multiply_adds", "training_time_s")
+"""The first two are columns of the runs table; the last is `series.training_times`."""
+EARLIER_NAMES = {"wall_time_s": "training_time_s"}
+"""Name in the specs of earlier sweeps → what it is now. Wall time also counts the start of a run's process."""
 LABELS = {
     "parameters": "Parameters of the cohort",
     "multiply_adds": "Multiply-adds per image, cohort",
-    "wall_time_s": "Wall time of a run",
+    "training_time_s": "Training time of a run",
 }
-SHORT_LABELS = {"parameters": "params", "multiply_adds": "mult-adds", "wall_time_s": "wall time"}
+SHORT_LABELS = {"parameters": "params", "multiply_adds": "mult-adds", "training_time_s": "training time"}
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,15 @@ def check_costs(names: Iterable[str]) -> None:
         raise SpecError(f"a cost is {', '.join(COSTS)}, but got {', '.join(unknown)}")
 
 
-def mean_costs(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The mean over runs of every cost that is known of all of them."""
-    columns = {name: [run[name] for run in runs] for name in COSTS}
+def current_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Costs as they are called now."""
+    return tuple(EARLIER_NAMES.get(name, name) for name in names)
+
+
+def mean_costs(runs: Sequence[Mapping[str, Any]], times: Mapping[str, float]) -> dict[str, float]:
+    """The mean over runs of every cost that is known of all of them; `times` is `series.training_times`."""
+    known = [{**run, "training_time_s": times.get(run["run_id"])} for run in runs]
+    columns = {name: [run[name] for run in known] for name in COSTS}
     return {
         name: statistics.fmean(values)
         for name, values in columns.items()
@@ -54,7 +63,7 @@ def mean_costs(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def unit_of(cost: str, values: Iterable[float]) -> Unit:
     """The unit in which the largest of these values is a readable number."""
     largest = max(values, default=0.0)
-    units, least = (TIMES, 2.0) if cost == "wall_time_s" else (COUNTS, 1.0)
+    units, least = (TIMES, 2.0) if cost == "training_time_s" else (COUNTS, 1.0)
     return next((unit for unit in units if largest >= least * unit.size), units[-1])
 
 

@@ -33,7 +33,7 @@ class RecordWriter:
 
     @property
     def wall_time_s(self) -> float:
-        """Over all attempts, without the rests."""
+        """Over all attempts, each from when it took the folder, so with what its process has to load; without rests."""
         return self._earlier_s + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def stop_clock(self) -> None:

@@ -20,6 +20,7 @@ from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, rem
 from mcl_ray.results.images import ImagesRecord, write_images
 from mcl_ray.results.record import RecordWriter
 from mcl_ray.results.schema import RunState
+from mcl_ray.results.series import training_times
 from mcl_ray.spec import RunSpec
 
 CLAIM_LOCK = ".claim.lock"
@@ -176,8 +177,10 @@ class RunWriter(RecordWriter):
         return self.folder / "checkpoints"
 
     def cost(self, name: str) -> float:
-        """What the run costs: `parameters` or `multiply_adds`, once described, or `wall_time_s` so far."""
-        return self.wall_time_s if name == "wall_time_s" else float(self._row[name])
+        """What the run costs: `parameters` or `multiply_adds`, once described, or `training_time_s` so far."""
+        if name == "training_time_s":
+            return training_times(reading.read_epochs(self.folder)).get(self.run_id, 0.0)
+        return float(self._row[name])
 
     def record_images(self, images: ImagesRecord) -> None:
         """Records what the run is trained on; it is sent with the first epoch."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mcl_ray.errors import SpecError
-from mcl_ray.results.costs import check_costs
+from mcl_ray.results.costs import check_costs, current_names
 
 ScoreKind = Literal["mean", "median", "mean_minus_std"]
 Mode = Literal["max", "min"]
@@ -95,7 +95,7 @@ class Scoring:
         """
         spec = json.loads(spec_json)
         score = Score(**(spec.get("score") or {}))
-        return cls(score=score, repeats=spec.get("repeats", 1), costs=tuple(spec.get("costs", ())))
+        return cls(score=score, repeats=spec.get("repeats", 1), costs=current_names(spec.get("costs", ())))
 
 
 PLAIN = Scoring()

@@ -112,6 +112,15 @@ def points(epochs: pa.Table, objective: Objective) -> dict[str, list[Point]]:
     return curves
 
 
+def training_times(epochs: pa.Table) -> dict[str, float]:
+    """Run → seconds of all its epochs' steps, those of the attempt on record.
+
+    Neither the start of a process counts, which falls to whichever trial comes first, nor scoring and writing.
+    """
+    curves = points(epochs, Objective("train", "epoch_time_s", "cohort"))
+    return {run_id: sum(point.value for point in curve) for run_id, curve in curves.items()}
+
+
 def _where(rows: pa.Table, column: str, value: str) -> pa.Table:
     """By a mask: arrow would compute an expression in its pool, and a process that ends as that starts is aborted."""
     return rows.filter(pc.equal(rows[column], value))

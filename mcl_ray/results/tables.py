@@ -52,7 +52,7 @@ class Ranked:
     epochs_done: int
     """Of the shortest run behind the value."""
     wall_time_s: float
-    """Of all runs together."""
+    """Of all runs together, from the start of their processes' work on them."""
     score: float | None = None
     """What the configuration is ranked by, made of the seeds' figures; None without a value."""
     num_planned: int = 1
@@ -80,7 +80,8 @@ def ranking(
     order: Mode = "max" if mode == "max" else "min"
     sign = -1.0 if order == "max" else 1.0
     groups = _configurations(runs.to_pylist())
-    rows = [_ranked(group, curves, best, figure, order, score, repeats) for group in groups]
+    times = series.training_times(epochs)
+    rows = [_ranked(group, curves, best, times, figure, order, score, repeats) for group in groups]
     scored = [row for row in rows if row.score is not None]
     scored.sort(key=lambda row: (sign * (row.score or 0.0), row.state != "finished", row.trial_id or ""))
     placed = [replace(row, place=place) for place, row in enumerate(scored, start=1)]
@@ -107,6 +108,7 @@ def _ranked(
     group: Sequence[dict[str, Any]],
     curves: Mapping[str, list[Point]],
     best: Mapping[str, list[Point]],
+    times: Mapping[str, float],
     objective: Objective,
     mode: Mode,
     score: Score,
@@ -138,7 +140,7 @@ def _ranked(
         wall_time_s=sum(row["wall_time_s"] for row in group),
         score=score.of(values, mode=mode) if values else None,
         num_planned=num_planned,
-        costs=mean_costs(behind),
+        costs=mean_costs(behind, times),
     )
 
 

@@ -33,5 +33,6 @@ def test_a_sweep_older_than_repeats_has_one_seed_and_its_mean():
 def test_what_is_no_score_or_no_cost_is_refused():
     with pytest.raises(SpecError, match="a score is mean, median, mean_minus_std, but got 'best'"):
         Scoring.parse('{"score": {"kind": "best"}}')
-    with pytest.raises(SpecError, match="a cost is parameters, multiply_adds, wall_time_s, but got memory"):
+    with pytest.raises(SpecError, match="a cost is parameters, multiply_adds, training_time_s, but got memory"):
         Scoring.parse('{"costs": ["memory"]}')
+    assert Scoring.parse('{"costs": ["wall_time_s"]}').costs == ("training_time_s",)

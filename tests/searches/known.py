@@ -20,7 +20,9 @@ def sweep(**fields) -> SweepSpec:
     return replace(small, fields)
 
 
-def trial(number: int, state: str = "finished", scores=(50.0, 60.0, 70.0), *, alpha=None, size=2) -> KnownTrial:
+def trial(
+    number: int, state: str = "finished", scores=(50.0, 60.0, 70.0), *, alpha=None, size=2, **figures
+) -> KnownTrial:
     """Trial `number`, with one score an epoch."""
     return KnownTrial(
         trial_id=f"{number:04d}",
@@ -29,4 +31,5 @@ def trial(number: int, state: str = "finished", scores=(50.0, 60.0, 70.0), *, al
         curve=tuple(enumerate(scores, start=1)),
         costs={"parameters": 1000.0 * size},
         run_ids=(f"sweep-{number:04d}-r0",),
+        **figures,
     )

@@ -10,7 +10,8 @@ def write(folder, asked, trial, repeat, scores, state):
     with RunWriter.begin(folder, f"{folder.name}-{trial}-r{repeat}", spec, **labels) as writer:
         writer.describe(parameters=100 * (repeat + 1), multiply_adds=7)
         for epoch, score in enumerate(scores, start=1):
-            writer.record_epoch(epoch, [EpochRow("mean", "validation", "top1", score)])
+            seconds = EpochRow("cohort", "train", "epoch_time_s", 1.5)
+            writer.record_epoch(epoch, [EpochRow("mean", "validation", "top1", score), seconds])
         if state is not None:  # else it was killed
             writer.finish(state)
 
@@ -56,8 +57,8 @@ def test_the_score_is_that_of_the_seeds_that_live_while_they_are_more_than_half(
     trial = read(tmp_path, asked)["0000"]
     assert trial.state == "finished"
     assert trial.score == 55.0 - 50**0.5
-    assert trial.costs["parameters"] == 150.0
-    assert (trial.std, trial.n) == (50**0.5, 2)
+    assert trial.costs == {"parameters": 150.0, "multiply_adds": 7.0, "training_time_s": 3.0}
+    assert (trial.mean, trial.std, trial.n) == (55.0, 50**0.5, 2)
     write(tmp_path, asked, "0000", 1, [20.0], "failed")
     assert read(tmp_path, asked)["0000"].state == "failed"
 

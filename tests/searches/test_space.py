@@ -157,8 +157,9 @@ def test_repeats_are_runs_that_differ_in_their_seed():
 
 
 def test_costs_are_minimised_beside_the_objective():
-    sweep = changed("costs=[parameters, wall_time_s]", "scheduler.kind=none")
-    assert sweep.objectives == ("validation/top1/mean", "parameters", "wall_time_s")
+    sweep = changed("costs=[parameters, training_time_s]", "scheduler.kind=none")
+    assert sweep == changed("costs=[parameters, wall_time_s]", "scheduler.kind=none"), "as earlier sweeps have it"
+    assert sweep.objectives == ("validation/top1/mean", "parameters", "training_time_s")
     assert sweep.directions == ("maximize", "minimize", "minimize")
 
 
@@ -169,6 +170,10 @@ def test_a_changed_search_says_what_changed_and_whether_it_only_adds():
     assert only_adds(old, old)
     assert not only_adds(more, old)
     assert not only_adds(old, changed("trials=3", "time_limit_s=59"))
+    assert only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=9"))
+    assert only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=null"))
+    assert not only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=4"))
+    assert not only_adds(changed("keep_checkpoints=null"), changed("keep_checkpoints=9"))
     other = changed("trials=4", "time_limit_s=60", "grace_epochs=5", "space.alpha=null")
     assert not only_adds(old, other)
     assert [line.partition(":")[0] for line in difference(old, other)] == [
@@ -266,7 +271,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
         (("k=2",), "k goes with kind=mean_minus_std and only with it, but got kind=mean, k=2.0"),
         (("costs=[parameters]",), "costs need scheduler.kind=none, but got asha"),
         (("costs=[parameters, parameters]", "scheduler.kind=none"), "named once, but got parameters, parameters"),
-        (("costs=[watts]", "scheduler.kind=none"), "'parameters', 'multiply_adds' or 'wall_time_s', but got 'watts'"),
+        (("costs=[watts]", "scheduler.kind=none"), "'multiply_adds' or 'training_time_s', but got 'watts'"),
         (
             ("sampler.kind=random", "warm_start=[digits-0123456789-1]"),
             "learns from trials it did not propose (tpe, gp), but got random",

@@ -106,6 +106,25 @@ def test_a_file_may_name_a_recipe_and_its_record_is_the_same_suite(tmp_path):
     assert stored(json.dumps(catalog.digits().model_dump(mode="json"))) == catalog.digits()
 
 
+@pytest.mark.parametrize(
+    ("asked", "newer", "rule"),
+    [
+        (catalog.digits(), {"version": 2, "hopes": 1}, "version <= 1 of a search's spec must hold, but got 2"),
+        (suite(), {"version": 2, "hopes": 1}, "version <= 1 of a suite's spec must hold, but got 2"),
+        (
+            catalog.digits(),
+            {"run": catalog.digits().run.model_dump(mode="json") | {"version": 3, "hopes": 1}},
+            "version <= 1 of a run's spec must hold, but got 3",
+        ),
+    ],
+)
+def test_a_record_of_a_newer_version_says_so_and_whose_it_is(asked, newer, rule):
+    with pytest.raises(SpecError) as error:
+        stored(json.dumps(asked.model_dump(mode="json") | newer))
+    assert str(error.value).startswith(f"a newer mcl-ray wrote the sweep {asked.name}, ")
+    assert str(error.value).endswith(rule)
+
+
 def test_the_engine_is_told_of_every_row_once_and_of_every_seed():
     asked = suite("repeats=2", "seed=5")
     assert asked.objective == BEST_PEER_TEST.key

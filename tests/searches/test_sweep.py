@@ -6,11 +6,14 @@ import re
 import signal
 import time
 
+import optuna
 import pytest
 
 from mcl_ray import recipes
 from mcl_ray.overrides import validate
-from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
+from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
+from mcl_ray.sweep import resolve
+from searches.convert import suggest, to_sampler
 from searches.history import read_trials
 from searches.spec import SweepSpec
 from tests.followed import ROOT, Door, descendants
@@ -202,3 +205,45 @@ def test_ctrl_c_stops_cleanly_and_the_sweep_goes_on_where_it_was(open_door):
     assert code == 0, output
     runs = read_runs(door.folder).to_pylist()
     assert len({run["trial_id"] for run in runs if run["state"] == "finished"}) == 6
+
+
+def on_record(results, sweep):
+    """A finished sweep whose trials were drawn at random, as if it had been run; its id, and the first point drawn."""
+    study = optuna.create_study(sampler=to_sampler(sweep))
+    points = [suggest(sweep.space, study.ask()) for _ in range(sweep.trials)]
+    kept = {"objective": sweep.objective, "mode": "max", "trials_planned": sweep.trials}
+    with SweepWriter.create(results, sweep.name, sweep, **kept) as writer:
+        for number, point in enumerate(points):
+            labels = {"searched": point, "sweep_id": writer.sweep_id, "trial_id": f"{number:04d}"}
+            with RunWriter.begin(
+                writer.folder, f"{writer.sweep_id}-{number:04d}-r0", sweep.trial_run(point), **labels
+            ) as run:
+                run.record_epoch(2, [EpochRow("mean", "validation", "top1", 50.0 + number)])
+                run.finish("finished")
+        writer.finish("finished")
+    return writer.sweep_id, points[0]
+
+
+@pytest.mark.slow
+def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(open_door, tmp_path):
+    space = (
+        "space={alpha: {kind: float, low: 0.0, high: 1.0}, sharing: {kind: choice, values: [reference, stem]}, "
+        "beta: {kind: float, low: 0.0, high: 1.0, when: {sharing: [stem]}}}"
+    )
+    small = ("trials=3", "epochs=2", "batch.size=240", "per_class=24", space)
+    earlier, drawn = on_record(tmp_path, resolve("digits", ("sampler.kind=random", *small)))
+    hyperband = ("scheduler.kind=hyperband", "grace_epochs=1", "reduction_factor=2", "brackets=2")
+    gp = ("sampler.kind=gp", "startup_trials=3", f"warm_start=[{earlier}]")
+    code, output = open_door("digits", *gp, *hyperband, *small).end()
+    assert code == 0, output
+
+    _, sweep = read_sweeps(tmp_path).to_pylist()
+    runs = [run for run in read_runs(tmp_path).to_pylist() if run["sweep_id"] == sweep["sweep_id"]]
+    points = {run["trial_id"]: json.loads(run["searched"]) for run in runs}
+    assert (sweep["state"], len(runs), len(points)) == ("finished", 3, 3)
+    assert {run["state"] for run in runs} <= {"finished", "stopped"}
+    assert points["0000"] == {"losses.alpha": 0.1, "cohort.sharing": "reference"}, "the run's own values come first"
+    assert points["0001"] != drawn, "a sampler that knows nothing begins as the random one"
+    for point in points.values():
+        stem = point["cohort.sharing"] == "stem"
+        assert set(point) == {"losses.alpha", "cohort.sharing"} | ({"losses.beta"} if stem else set())

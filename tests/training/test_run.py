@@ -173,3 +173,21 @@ def test_time_of_others_does_not_count_and_tensorboard_gets_every_epoch(tmp_path
     assert trained <= row["wall_time_s"] <= elapsed - 1.5
     (file,) = writer.folder.glob("events-*")
     assert file.read_bytes().count(b"train/loss") == 2
+
+
+def test_the_training_time_is_of_every_epoch_once_and_of_nothing_that_comes_before(tmp_path, one_thread):
+    spec = small()
+    dataset, writer = dataset_for(spec, one_thread), RunWriter.create(tmp_path, spec)
+    time.sleep(1.0)  # what a new process has to load
+    run = run_epochs(spec, dataset, one_thread, writer)
+    next(run)
+    first = writer.cost("training_time_s")
+    run.close()
+    again = RunWriter.resume(writer.folder)
+    list(run_epochs(spec, dataset, one_thread, again))
+    rows = [row for row in read_epochs(tmp_path).to_pylist() if row["metric"] == "epoch_time_s"]
+    assert [row["epoch"] for row in rows] == [1, 2], "the first is told by both attempts"
+    assert rows[0]["value"] == first
+    assert again.cost("training_time_s") == first + rows[1]["value"]
+    (row,) = read_runs(tmp_path).to_pylist()
+    assert row["wall_time_s"] > 1.0 + again.cost("training_time_s")
