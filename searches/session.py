@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +21,7 @@ from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.overrides import replace, validate
 from mcl_ray.place import Place
 from mcl_ray.results import copies
+from mcl_ray.results.files import FolderLock
 from mcl_ray.results.store import (
     RunWriter,
     SweepWriter,
@@ -32,6 +35,9 @@ from mcl_ray.results.store import (
 from searches.difference import difference, only_adds
 from searches.history import KnownTrial, read_trials
 from searches.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from trainables.cluster import Resources
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class SweepSession:
         """Run a new sweep.
 
         Raises:
-            UserError: the data, the results folder or the study's database cannot serve; nothing has been written.
+            UserError: the data, the results folder, the study's database or the cluster cannot serve; nothing has been
+                written.
         """
         self.place.check()
         open_results(self.environment)
@@ -69,16 +76,18 @@ class SweepSession:
         ensure_writable(self.environment.results)
         from mcl_ray.training.run import machine_facts
 
-        writer = SweepWriter.create(
-            self.environment.results,
-            sweep.name,
-            sweep,
-            objective=sweep.objective,
-            mode="max",
-            trials_planned=sweep.trials,
-            facts=machine_facts(self._here),
-        )
-        self._run(sweep, dataset, writer)
+        with ExitStack() as ray:
+            self._join(ray, sweep)
+            writer = SweepWriter.create(
+                self.environment.results,
+                sweep.name,
+                sweep,
+                objective=sweep.objective,
+                mode="max",
+                trials_planned=sweep.trials,
+                facts=machine_facts(self._here),
+            )
+            self._run(sweep, dataset, writer, ray)
 
     def resume(
         self,
@@ -99,6 +108,7 @@ class SweepSession:
         Raises:
             StoreError: there is no such sweep, it is finished and asked for no more, or another process runs it.
             SpecError: the change does more than add, or the workers are more than a batch can feed.
+            UserError: the cluster cannot serve; the sweep's record is as it was.
         """
         folder = self._open(sweep_id)
         (row,) = read_sweeps(folder).to_pylist()
@@ -120,14 +130,19 @@ class SweepSession:
             self.console.print(f"nothing left to do: {copies.shown(folder)} is finished", soft_wrap=True)
             return
         self.place.check()
+        with FolderLock(folder):
+            pass  # nobody runs it: asked before a Ray is waited for, and again after it
         dataset = dataset_for(sweep.run, self.environment)
         self._check_batches(sweep, dataset)
         self._check_study(sweep)
-        with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
-            wait_for_orphans(folder)
-            if retry:
-                self._take_up_again(folder, failed)
-            self._run(sweep, dataset, writer, spent_s=row["wall_time_s"])
+        with ExitStack() as ray:
+            if left:
+                self._join(ray, sweep)
+            with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
+                wait_for_orphans(folder)
+                if retry:
+                    self._take_up_again(folder, failed)
+                self._run(sweep, dataset, writer, ray, spent_s=row["wall_time_s"])
 
     def _open(self, sweep_id: str) -> Path:
         """The folder of a sweep that is to go on, with its records as the store has them, if there is one."""
@@ -197,29 +212,45 @@ class SweepSession:
             trials += read_trials(folder, before)
         return trials
 
-    def _run(self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter, spent_s: float = 0.0) -> None:
+    def _join(self, ray: ExitStack, sweep: SweepSpec) -> None:
+        """Join a Ray that can serve the sweep, until `ray` is closed."""
+        self.console.print(self.place.ray)
+        from searches.engine import joined
+
+        place = self.place
+        ray.enter_context(joined(sweep, self.environment, self._resources, place.group, place.address, self.console))
+
+    @property
+    def _resources(self) -> Resources:
+        from trainables.cluster import Resources
+
+        return Resources(cpus=self.place.cpus_per_worker, gpus=self.place.gpus_per_worker)
+
+    def _run(
+        self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter, ray: ExitStack, spent_s: float = 0.0
+    ) -> None:
+        """Run the trials that are left; then leave Ray, which `ray` joined if there are any, and conclude."""
         self.console.print(
             f"sweep {writer.sweep_id}: {sweep.trials} trials, in {copies.shown(writer.folder)}", soft_wrap=True
         )
         known = read_trials(writer.folder, sweep)
         left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - spent_s)
-        self.console.print(self.place.ray)
         from searches.engine import Engine
         from searches.verdict import conclude
-        from trainables.cluster import Resources
 
         engine = Engine(
             sweep=sweep,
             environment=self.environment,
-            resources=Resources(cpus=self.place.cpus_per_worker, gpus=self.place.gpus_per_worker),
+            resources=self._resources,
             workers=self.place.group,
-            address=self.place.address,
             folder=writer.folder.resolve(),
             listener=lambda *_: writer.touch(),
             console=self.console,
         )
         with writer:
-            if not engine.run(known, self._warm_trials(sweep), left_s):
+            with ray:
+                ended = engine.run(known, self._warm_trials(sweep), left_s)
+            if not ended:
                 writer.finish("interrupted")
                 command = self._resume_command(writer.sweep_id)
                 self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
