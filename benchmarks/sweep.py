@@ -84,10 +84,10 @@ def ours(trials: int, folder: Path) -> Cost:
         environment=_environment(folder),
         resources=resources,
         folder=folder,
-        listener=clock,
+        at_each_step=lambda: None,
         console=console,
     )
-    with joined(sweep, _environment(folder), resources, None, None, console):
+    with joined(sweep, _environment(folder), resources, None, None, console), listening(clock):
         engine.run([], [], None)
     return clock.cost()
 

@@ -6,7 +6,7 @@ asked for the trials that are left. Nothing here schedules anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from searches.history import KnownTrial
 from searches.ledger import Ledger
 from searches.mirror import Mirror
 from searches.progress import SweepProgress
-from searches.relay import Listener, Relay, listening
+from searches.relay import Relay, listening
 from searches.retention import Retention
 from searches.spec import SweepSpec
 from searches.study import Study
@@ -73,8 +73,8 @@ class Engine:
     """Fewest and most that train a trial together; None: a trial trains in its own process."""
     folder: Path
     """The sweep's, absolute."""
-    listener: Listener
-    """Hears of every change of a trial, after everybody else."""
+    at_each_step: Callable[[], None]
+    """Called again and again while trials run, whether or not anything happens to them."""
     console: Console
 
     def run(self, known: Sequence[KnownTrial], warm: Sequence[KnownTrial], time_left_s: float | None) -> bool:
@@ -98,7 +98,7 @@ class Engine:
         progress = SweepProgress(self.sweep, self.console, ended, time_left_s)
         with Mirror(self.sweep, self.folder, known) as mirror:
             tuner = self._tuner(job, study, known, left, time_left_s)
-            with progress, listening(ledger, study, mirror, retention, progress, self.listener):
+            with progress, listening(ledger, study, mirror, retention, progress, at_each_step=self.at_each_step):
                 tuner.fit()
             ledger.close()
         remove([self.folder / TUNE_FOLDER])

@@ -7,7 +7,7 @@ relay has no state.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -27,16 +27,19 @@ class Listener(Protocol):
 
 
 _listeners: list[Listener] = []
+_at_each_step: list[Callable[[], None]] = []
 
 
 @contextmanager
-def listening(*listeners: Listener) -> Iterator[None]:
-    """Forward to these for as long as the context lasts."""
+def listening(*listeners: Listener, at_each_step: Callable[[], None] | None = None) -> Iterator[None]:
+    """Forward to these for as long as the context lasts; and call `at_each_step`, several times a second."""
     _listeners.extend(listeners)
+    _at_each_step.extend([at_each_step] if at_each_step else [])
     try:
         yield
     finally:
         _listeners.clear()
+        _at_each_step.clear()
 
 
 class Relay(Callback):
@@ -59,6 +62,14 @@ class Relay(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A trial failed; the sweep goes on."""
         _tell("failed", trial)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Tune looked whether anything happened, and maybe nothing did."""
+        for call in _at_each_step:
+            try:
+                call()
+            except StoreError as error:
+                _log.warning("the sweep goes on, but not on record: %s", error)
 
 
 def _tell(event: str, trial: Trial, result: Mapping[str, Any] | None = None) -> None:

@@ -87,7 +87,7 @@ class SweepSession:
                 trials_planned=sweep.trials,
                 facts=machine_facts(self._here),
             )
-            self._run(sweep, dataset, writer, ray)
+            self._run(sweep, dataset, writer, ray, sweep.time_limit_s)
 
     def resume(
         self,
@@ -107,7 +107,8 @@ class SweepSession:
 
         Raises:
             StoreError: there is no such sweep, it is finished and asked for no more, or another process runs it.
-            SpecError: the change does more than add, or the workers are more than a batch can feed.
+            SpecError: the change does more than add, the workers are more than a batch can feed, or trials are left but
+                no time.
             UserError: the cluster cannot serve; the sweep's record is as it was.
         """
         folder = self._open(sweep_id)
@@ -122,6 +123,10 @@ class SweepSession:
         if retry and not failed:
             raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
         left = self._left(folder, sweep) + (len(failed) if retry else 0)
+        left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - row["wall_time_s"])
+        concludes_only = left_s == 0 and row["state"] != "finished" and sweep == before and not retry
+        if left and left_s == 0 and not concludes_only:
+            raise _no_time(folder.name, sweep, row["wall_time_s"])
         if dry_run:
             self.print_plan(sweep)
             self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left")
@@ -136,13 +141,17 @@ class SweepSession:
         self._check_batches(sweep, dataset)
         self._check_study(sweep)
         with ExitStack() as ray:
-            if left:
+            if concludes_only:
+                self.console.print(f"its {sweep.time_limit_s:g} s are spent: no trial goes on")
+            elif left:
                 self._join(ray, sweep)
             with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
+                if concludes_only or not left:
+                    writer.stop_clock()
                 wait_for_orphans(folder)
                 if retry:
                     self._take_up_again(folder, failed)
-                self._run(sweep, dataset, writer, ray, spent_s=row["wall_time_s"])
+                self._run(sweep, dataset, writer, ray, left_s)
 
     def _open(self, sweep_id: str) -> Path:
         """The folder of a sweep that is to go on, with its records as the store has them, if there is one."""
@@ -227,14 +236,16 @@ class SweepSession:
         return Resources(cpus=self.place.cpus_per_worker, gpus=self.place.gpus_per_worker)
 
     def _run(
-        self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter, ray: ExitStack, spent_s: float = 0.0
+        self, sweep: SweepSpec, dataset: Dataset, writer: SweepWriter, ray: ExitStack, left_s: float | None
     ) -> None:
-        """Run the trials that are left; then leave Ray, which `ray` joined if there are any, and conclude."""
+        """Run the trials that are left; then leave Ray, which `ray` joined if there are any, and conclude.
+
+        Concluding is no time of the search's.
+        """
         self.console.print(
             f"sweep {writer.sweep_id}: {sweep.trials} trials, in {copies.shown(writer.folder)}", soft_wrap=True
         )
         known = read_trials(writer.folder, sweep)
-        left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - spent_s)
         from searches.engine import Engine
         from searches.verdict import conclude
 
@@ -244,7 +255,7 @@ class SweepSession:
             resources=self._resources,
             workers=self.place.group,
             folder=writer.folder.resolve(),
-            listener=lambda *_: writer.touch(),
+            at_each_step=writer.touch,
             console=self.console,
         )
         with writer:
@@ -255,12 +266,21 @@ class SweepSession:
                 command = self._resume_command(writer.sweep_id)
                 self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
                 raise KeyboardInterrupt
+            writer.stop_clock()
             conclude(sweep, dataset, self._here, writer, self.console)
             writer.finish("finished")
 
     def _resume_command(self, sweep_id: str) -> str:
         """What to type to go on as now."""
         return shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])
+
+
+def _no_time(name: str, sweep: SweepSpec, spent_s: float) -> SpecError:
+    command = f"python -m mcl_ray.sweep --resume {name} time_limit_s=SECONDS"
+    return SpecError(
+        f"trials go on while time_limit_s is above the time they took, but {name} has time_limit_s="
+        f"{sweep.time_limit_s:g} and took {spent_s:.0f} s; `{command}` gives it more"
+    )
 
 
 def _check_comparable(sweep: SweepSpec, earlier: SweepSpec, name: str) -> None:
