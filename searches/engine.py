@@ -24,7 +24,7 @@ from searches.history import KnownTrial
 from searches.ledger import Ledger
 from searches.mirror import Mirror
 from searches.progress import SweepProgress
-from searches.relay import Relay, listening
+from searches.relay import Relay, UntilUnwritten, listening
 from searches.retention import Retention
 from searches.spec import SweepSpec
 from searches.study import Study
@@ -87,6 +87,9 @@ class Engine:
 
         Returns:
             Whether every trial that was begun came to its end, or time did; if not, a person interrupted the sweep.
+
+        Raises:
+            StoreError: a trial could not be put on record, and the sweep was ended for that; it is to go on.
         """
         ended = [trial for trial in known if trial.state != "unfinished"]
         left = self.sweep.trials - len(ended)
@@ -137,6 +140,7 @@ class Engine:
                 name=TUNE_FOLDER,
                 **ray_storage(self.folder),
                 callbacks=[Relay()],
+                stop=UntilUnwritten(),
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 verbose=0,
             ),

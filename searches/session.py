@@ -259,20 +259,24 @@ class SweepSession:
             console=self.console,
         )
         with writer:
-            with ray:
-                ended = engine.run(known, self._warm_trials(sweep), left_s)
+            try:
+                with ray:
+                    ended = engine.run(known, self._warm_trials(sweep), left_s)
+            except StoreError:
+                self._hint_at_resume(writer.sweep_id)
+                raise
             if not ended:
                 writer.finish("interrupted")
-                command = self._resume_command(writer.sweep_id)
-                self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
+                self._hint_at_resume(writer.sweep_id)
                 raise KeyboardInterrupt
             writer.stop_clock()
             conclude(sweep, dataset, self._here, writer, self.console)
             writer.finish("finished")
 
-    def _resume_command(self, sweep_id: str) -> str:
-        """What to type to go on as now."""
-        return shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])
+    def _hint_at_resume(self, sweep_id: str) -> None:
+        """Say what to type to go on as now."""
+        command = shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])
+        self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
 
 
 def _no_time(name: str, sweep: SweepSpec, spent_s: float) -> SpecError:
