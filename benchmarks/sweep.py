@@ -35,7 +35,7 @@ from mcl_ray.overrides import replace, validate
 from mcl_ray.results.store import Facts, RunWriter, read_epochs, read_runs
 from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts, run_epochs
-from searches.engine import Engine
+from searches.engine import Engine, joined
 from searches.relay import Relay, listening
 from searches.spec import SweepSpec
 
@@ -77,15 +77,18 @@ def ours(trials: int, folder: Path) -> Cost:
     space = {SEARCHED: {"kind": "float", "low": 0.0, "high": 1.0}}
     tree = {"run": run, "space": space, "trials": trials, "scheduler": {"kind": "none"}, "sampler": {"kind": "random"}}
     clock = Clock(folder)
+    sweep, console = validate(SweepSpec, tree), Console(quiet=True)
+    resources = Resources(cpus=_cores())
     engine = Engine(
-        sweep=validate(SweepSpec, tree),
+        sweep=sweep,
         environment=_environment(folder),
-        resources=Resources(cpus=_cores()),
+        resources=resources,
         folder=folder,
-        listener=clock,
-        console=Console(quiet=True),
+        at_each_step=lambda: None,
+        console=console,
     )
-    engine.run([], [], None)
+    with joined(sweep, _environment(folder), resources, None, None, console), listening(clock):
+        engine.run([], [], None)
     return clock.cost()
 
 

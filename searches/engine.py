@@ -6,7 +6,8 @@ asked for the trials that are left. Nothing here schedules anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from searches.history import KnownTrial
 from searches.ledger import Ledger
 from searches.mirror import Mirror
 from searches.progress import SweepProgress
-from searches.relay import Listener, Relay, listening
+from searches.relay import Relay, UntilUnwritten, listening
 from searches.retention import Retention
 from searches.study import Study
 from trainables.configuration import TrialJob
@@ -38,9 +39,31 @@ RESTARTS = 3
 """How often a trial whose process died goes on from its last checkpoint before it counts as failed."""
 
 
+@contextmanager
+def joined(
+    sweep: Experiment,
+    environment: Environment,
+    resources: Resources,
+    workers: tuple[int, int] | None,
+    address: str | None,
+    console: Console,
+) -> Iterator[None]:
+    """Be a driver of a Ray that is known to serve the sweep's trials: what an engine needs to run them.
+
+    Raises:
+        UserError: the cluster cannot be joined, or has no room for a trial, or a node does not see what the others see;
+            nothing has been written.
+    """
+    with connect(address, console):
+        data = [] if sweep.run.data.source == "digits" else [environment.data]
+        check_shared(environment, environment.results, data)
+        fits(bundle(resources, environment.device), *(workers or (1, 1)))
+        yield
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What runs the trials of one sweep."""
+    """What runs the trials of one sweep, on the Ray that was `joined`."""
 
     sweep: Experiment
     environment: Environment
@@ -48,12 +71,10 @@ class Engine:
     """Of each worker."""
     workers: tuple[int, int] | None = None
     """Fewest and most that train a trial together; None: a trial trains in its own process."""
-    address: str | None = None
-    """Of the Ray cluster; None: a local Ray of our own."""
     folder: Path
     """The sweep's, absolute."""
-    listener: Listener
-    """Hears of every change of a trial, after everybody else."""
+    at_each_step: Callable[[], None]
+    """Called again and again while trials run, whether or not anything happens to them."""
     console: Console
 
     def run(self, known: Sequence[KnownTrial], warm: Sequence[KnownTrial], time_left_s: float | None) -> bool:
@@ -66,6 +87,9 @@ class Engine:
 
         Returns:
             Whether every trial that was begun came to its end, or time did; if not, a person interrupted the sweep.
+
+        Raises:
+            StoreError: a trial could not be put on record, and the sweep was ended for that; it is to go on.
         """
         ended = [trial for trial in known if trial.state != "unfinished"]
         left = self.sweep.trials - len(ended)
@@ -75,11 +99,9 @@ class Engine:
         ledger, study = Ledger(job), Study(self.sweep, self.folder, known, warm)
         retention = Retention(job, self.sweep.keep_checkpoints, self.sweep.run.schedule.epochs, ended)
         progress = SweepProgress(self.sweep, self.console, ended, time_left_s)
-        with Mirror(self.sweep, self.folder, known) as mirror, connect(self.address, self.console):
-            data = [] if self.sweep.run.data.source == "digits" else [self.environment.data]
-            check_shared(self.environment, self.folder, data)
+        with Mirror(self.sweep, self.folder, known) as mirror:
             tuner = self._tuner(job, study, known, left, time_left_s)
-            with progress, listening(ledger, study, mirror, retention, progress, self.listener):
+            with progress, listening(ledger, study, mirror, retention, progress, at_each_step=self.at_each_step):
                 tuner.fit()
             ledger.close()
         remove([self.folder / TUNE_FOLDER])
@@ -118,6 +140,7 @@ class Engine:
                 name=TUNE_FOLDER,
                 **ray_storage(self.folder),
                 callbacks=[Relay()],
+                stop=UntilUnwritten(),
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 verbose=0,
             ),

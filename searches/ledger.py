@@ -11,8 +11,8 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from mcl_ray.errors import WorkerDiedError
-from trainables.configuration import FAILED, TrialJob
+from mcl_ray.errors import StoreError, WorkerDiedError
+from trainables.configuration import FAILED, UNWRITTEN, TrialJob
 
 
 class Ledger:
@@ -23,10 +23,14 @@ class Ledger:
         self._begun: dict[str, Trial] = {}
         self._ended: set[str] = set()
         self._stopping: list[dict[str, Any]] = []
+        self.unwritten: str | None = None
+        """Why a trial could not be put on record."""
 
     def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
         """Note what happened to a trial."""
         self._begun[trial.trial_id] = trial
+        if event == "unwritten":
+            self.unwritten = str(result[UNWRITTEN])
         if event in ("completed", "failed"):
             self._ended.add(trial.trial_id)
         if event == "failed":
@@ -47,11 +51,20 @@ class Ledger:
         return [trial for name, trial in self._begun.items() if name not in self._ended]
 
     def close(self) -> None:
-        """Put on record, of trials that were stopped early, that they were, and of those without an end, to go on."""
-        for config in self._stopping:
-            self._job.record_stop(config)
-        for trial in self.unfinished:
-            self._job.record_interruption(trial.config)
+        """Put on record, of trials that were stopped early, that they were, and of those without an end, to go on.
+
+        Raises:
+            StoreError: a trial could not be put on record, in its course or now; all that have no end there go on.
+        """
+        try:
+            for config in self._stopping:
+                self._job.record_stop(config)
+            for trial in self.unfinished:
+                self._job.record_interruption(trial.config)
+        except StoreError as error:
+            self.unwritten = self.unwritten or str(error)
+        if self.unwritten:
+            raise StoreError(self.unwritten)
 
 
 def failure(result: Mapping[str, Any]) -> str | None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -19,6 +21,7 @@ from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.place import Place
 from mcl_ray.results import copies
+from mcl_ray.results.files import FolderLock
 from mcl_ray.results.store import (
     RunWriter,
     SweepWriter,
@@ -34,6 +37,9 @@ from searches.difference import difference, only_adds
 from searches.experiment import Experiment, stored
 from searches.history import KnownTrial, read_trials
 from searches.suite import SuiteSpec
+
+if TYPE_CHECKING:
+    from trainables.cluster import Resources
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class SweepSession:
         """Run a new sweep.
 
         Raises:
-            UserError: the data, the results folder or the study's database cannot serve; nothing has been written.
+            UserError: the data, the results folder, the study's database or the cluster cannot serve; nothing has been
+                written.
         """
         self.place.check()
         open_results(self.environment)
@@ -76,16 +83,18 @@ class SweepSession:
         ensure_writable(self.environment.results)
         from mcl_ray.training.run import machine_facts
 
-        writer = SweepWriter.create(
-            self.environment.results,
-            sweep.name,
-            sweep,
-            objective=sweep.objective,
-            mode="max",
-            trials_planned=sweep.trials,
-            facts=machine_facts(self._here),
-        )
-        self._run(sweep, dataset, writer)
+        with ExitStack() as ray:
+            self._join(ray, sweep)
+            writer = SweepWriter.create(
+                self.environment.results,
+                sweep.name,
+                sweep,
+                objective=sweep.objective,
+                mode="max",
+                trials_planned=sweep.trials,
+                facts=machine_facts(self._here),
+            )
+            self._run(sweep, dataset, writer, ray, sweep.time_limit_s)
 
     def resume(
         self,
@@ -105,7 +114,9 @@ class SweepSession:
 
         Raises:
             StoreError: there is no such sweep, it is finished and asked for no more, or another process runs it.
-            SpecError: the change does more than add, or the workers are more than a batch can feed.
+            SpecError: the change does more than add, the workers are more than a batch can feed, or trials are left but
+                no time.
+            UserError: the cluster cannot serve; the sweep's record is as it was.
         """
         folder = self._open(sweep_id)
         (row,) = read_sweeps(folder).to_pylist()
@@ -119,6 +130,10 @@ class SweepSession:
         if retry and not failed:
             raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
         left = self._left(folder, sweep) + (len(failed) if retry else 0)
+        left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - row["wall_time_s"])
+        concludes_only = left_s == 0 and row["state"] != "finished" and sweep == before and not retry
+        if left and left_s == 0 and not concludes_only:
+            raise _no_time(folder.name, sweep, row["wall_time_s"])
         if dry_run:
             self.print_plan(sweep)
             self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left")
@@ -127,14 +142,23 @@ class SweepSession:
             self.console.print(f"nothing left to do: {copies.shown(folder)} is finished", soft_wrap=True)
             return
         self.place.check()
+        with FolderLock(folder):
+            pass  # nobody runs it: asked before a Ray is waited for, and again after it
         dataset = dataset_for(sweep.run, self.environment)
         check_batches(sweep, dataset, self._most_workers)
         check_study(sweep)
-        with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
-            wait_for_orphans(folder)
-            if retry:
-                self._take_up_again(folder, failed)
-            self._run(sweep, dataset, writer, spent_s=row["wall_time_s"])
+        with ExitStack() as ray:
+            if concludes_only:
+                self.console.print(f"its {sweep.time_limit_s:g} s are spent: no trial goes on")
+            elif left:
+                self._join(ray, sweep)
+            with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
+                if concludes_only or not left:
+                    writer.stop_clock()
+                wait_for_orphans(folder)
+                if retry:
+                    self._take_up_again(folder, failed)
+                self._run(sweep, dataset, writer, ray, left_s)
 
     def _open(self, sweep_id: str) -> Path:
         """The folder of a sweep that is to go on, with its records as the store has them, if there is one."""
@@ -184,40 +208,70 @@ class SweepSession:
             trials += read_trials(folder, before)
         return trials
 
-    def _run(self, sweep: Experiment, dataset: Dataset, writer: SweepWriter, spent_s: float = 0.0) -> None:
+    def _join(self, ray: ExitStack, sweep: Experiment) -> None:
+        """Join a Ray that can serve the sweep, until `ray` is closed."""
+        self.console.print(self.place.ray)
+        from searches.engine import joined
+
+        place = self.place
+        ray.enter_context(joined(sweep, self.environment, self._resources, place.group, place.address, self.console))
+
+    @property
+    def _resources(self) -> Resources:
+        from trainables.cluster import Resources
+
+        return Resources(cpus=self.place.cpus_per_worker, gpus=self.place.gpus_per_worker)
+
+    def _run(
+        self, sweep: Experiment, dataset: Dataset, writer: SweepWriter, ray: ExitStack, left_s: float | None
+    ) -> None:
+        """Run the trials that are left; then leave Ray, which `ray` joined if there are any, and conclude.
+
+        Concluding is no time of the search's.
+        """
         self.console.print(
             f"sweep {writer.sweep_id}: {sweep.trials} trials, in {copies.shown(writer.folder)}", soft_wrap=True
         )
         known = read_trials(writer.folder, sweep)
-        left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - spent_s)
-        self.console.print(self.place.ray)
         from searches.engine import Engine
         from searches.suite_verdict import conclude_suite
         from searches.verdict import conclude
-        from trainables.cluster import Resources
 
         engine = Engine(
             sweep=sweep,
             environment=self.environment,
-            resources=Resources(cpus=self.place.cpus_per_worker, gpus=self.place.gpus_per_worker),
+            resources=self._resources,
             workers=self.place.group,
-            address=self.place.address,
             folder=writer.folder.resolve(),
-            listener=lambda *_: writer.touch(),
+            at_each_step=writer.touch,
             console=self.console,
         )
         with writer:
-            if not engine.run(known, self._warm_trials(sweep), left_s):
+            try:
+                with ray:
+                    ended = engine.run(known, self._warm_trials(sweep), left_s)
+            except StoreError:
+                self._hint_at_resume(writer.sweep_id)
+                raise
+            if not ended:
                 writer.finish("interrupted")
-                command = self._resume_command(writer.sweep_id)
-                self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
+                self._hint_at_resume(writer.sweep_id)
                 raise KeyboardInterrupt
+            writer.stop_clock()
             if isinstance(sweep, SuiteSpec):
                 conclude_suite(sweep, writer, self.console)
             else:
                 conclude(sweep, dataset, self._here, writer, self.console)
-            writer.finish("finished")
 
-    def _resume_command(self, sweep_id: str) -> str:
-        """What to type to go on as now."""
-        return shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])
+    def _hint_at_resume(self, sweep_id: str) -> None:
+        """Say what to type to go on as now."""
+        command = shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])
+        self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
+
+
+def _no_time(name: str, sweep: Experiment, spent_s: float) -> SpecError:
+    command = f"python -m mcl_ray.sweep --resume {name} time_limit_s=SECONDS"
+    return SpecError(
+        f"trials go on while time_limit_s is above the time they took, but {name} has time_limit_s="
+        f"{sweep.time_limit_s:g} and took {spent_s:.0f} s; `{command}` gives it more"
+    )

@@ -25,7 +25,7 @@ from searches.convert import suggest, to_distributions, to_params, to_sampler
 from searches.experiment import Experiment
 from searches.history import KnownTrial
 from searches.space import Space, Value, contains
-from trainables.configuration import FAILED, SCORE, TRIAL
+from trainables.configuration import FAILED, SCORE, TRIAL, UNWRITTEN
 
 STUDY = "sweep"
 MEMORY_FILE = "sampler.json"
@@ -51,7 +51,7 @@ class StudySearch(OptunaSearch):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Takes the last score, or that there is none."""
-        failed = error or result is None or FAILED in result
+        failed = error or result is None or FAILED in result or UNWRITTEN in result
         super().on_trial_complete(trial_id, None if failed else result, error=failed)
 
 

@@ -33,5 +33,6 @@ def conclude_suite(suite: SuiteSpec, writer: SweepWriter, console: Console) -> N
         comparison = compare(TABLES[suite.table], outcomes(writer.folder))
         console.print(comparison_view(comparison, suite.networks))
     console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)
+    writer.finish("finished")  # so that the page says so
     for file in write_report(writer.folder, importances):
         console.print(f"report:    {found_at(file)}", soft_wrap=True)

@@ -46,6 +46,7 @@ def conclude(
     told = [score_on_test(writer.folder / "runs" / run_id, dataset, environment) for run_id in best.run_ids]
     writer.record_best(best.run_ids[0], sweep.best_run(dict(best.searched)))
     console.print(f"best: {', '.join(best.run_ids)}\ntest top-1, read once, for the best alone: {_test_figures(told)}")
+    writer.finish("finished")  # so that the page says so
     files = write_report(writer.folder, importances)
     console.print(f"best spec: python -m mcl_ray.train {_here(writer.folder / BEST_FILE)}", soft_wrap=True)
     console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)

@@ -12,15 +12,16 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mcl_ray.environment import Environment
-from mcl_ray.errors import MclError, SpecError
+from mcl_ray.errors import MclError, SpecError, StoreError, TrainingError
 from mcl_ray.results.copies import fetch, make_copy
 from mcl_ray.results.score import Score
 from mcl_ray.results.store import Facts, RunWriter, has_ended, is_run, state_of
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.loop import Told
 
-TRIAL, EPOCH, SCORE, FAILED = "trial", "epoch", "score", "failed"
-"""Keys: of a trial's id in its configuration; of its epoch, its score and its failure in what it reports."""
+TRIAL, EPOCH, SCORE, FAILED, UNWRITTEN = "trial", "epoch", "score", "failed", "unwritten"
+"""Keys: of a trial's id in its configuration; in what it reports, of its epoch, its score, its failure, and why it
+could not be put on record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,19 @@ class TrialJob:
             raise
         for repeat, spec in enumerate(specs):
             yield spec, self._writer(config, spec, repeat, facts)
+
+    def ended_by(self, config: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+        """What a trial reports last that met an error, once it is on record as failed.
+
+        Results that cannot be written are no failure of the configuration: its runs stay as they are, to go on.
+        """
+        try:
+            if isinstance(error, StoreError):
+                raise error
+            self.record_failure(config, error if isinstance(error, MclError) else TrainingError(str(error)))
+        except StoreError as unwritten:
+            return {EPOCH: 0, UNWRITTEN: str(unwritten)}
+        return {EPOCH: 0, FAILED: f"{type(error).__name__}: {error}"}
 
     def record_failure(self, config: Mapping[str, Any], error: MclError) -> None:
         """Put on record that the runs of a trial failed, those that did not come to an end of their own."""

@@ -16,8 +16,7 @@ import ray
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 
-from mcl_ray.errors import MclError, TrainingError
-from trainables.configuration import EPOCH, FAILED, TRIAL, TrialJob
+from trainables.configuration import TRIAL, TrialJob
 from trainables.group import Group
 from trainables.worker import train_configuration
 
@@ -65,8 +64,7 @@ class GroupTrial(tune.Trainable):
             group.train(partial(train_configuration, config, job, partial(_pass, turnstile)), job.sweep, name)
         except Exception as error:
             _log.exception("trial %s failed", config[TRIAL])
-            job.record_failure(config, error if isinstance(error, MclError) else TrainingError(str(error)))
-            ray.get(turnstile.tell.remote({EPOCH: 0, FAILED: f"{type(error).__name__}: {error}"}))
+            ray.get(turnstile.tell.remote(job.ended_by(config, error)))
         finally:
             ray.get(turnstile.tell.remote({RESULT_DUPLICATE: True}))  # Tune's word for "that was the last"
 

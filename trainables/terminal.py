@@ -102,7 +102,8 @@ def train_in_group(spec: RunSpec, environment: Environment, group: Group, folder
 
 def _record(folder: Path, spec: RunSpec, error: BaseException) -> None:
     """Put on record how the run ended, which a worker that was killed could not."""
-    state: RunState = "failed" if isinstance(error, MclError) else "interrupted"
+    goes_on = isinstance(error, StoreError) or not isinstance(error, MclError)
+    state: RunState = "interrupted" if goes_on else "failed"
     fetch(folder)
     (row,) = read_runs(folder).to_pylist() if is_run(folder) else [{}]
     if (row.get("state"), row.get("error_type")) == (state, type(error).__name__):

@@ -16,24 +16,22 @@ from ray import tune
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.environment import Environment
-from mcl_ray.errors import MclError, TrainingError
 from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts
 from mcl_ray.training.seeds import in_step
-from trainables.configuration import EPOCH, FAILED, TRIAL, TrialJob
+from trainables.configuration import TRIAL, TrialJob
 from trainables.gauges import run_with_gauges
 
 _log = logging.getLogger(__name__)
 
 
 def train_trial(config: dict[str, Any], job: TrialJob) -> None:
-    """Train one configuration and report every epoch to Tune; or, once and at last, `failed`, and why."""
+    """Train one configuration and report every epoch to Tune; or, once and at last, what ended it."""
     try:
         _train(config, job)
     except Exception as error:
         _log.exception("trial %s failed", config[TRIAL])  # Ray's log of this process has all of it
-        job.record_failure(config, error if isinstance(error, MclError) else TrainingError(str(error)))
-        tune.report({EPOCH: 0, FAILED: f"{type(error).__name__}: {error}"})
+        tune.report(job.ended_by(config, error))
 
 
 def _train(config: dict[str, Any], job: TrialJob) -> None:

@@ -81,9 +81,17 @@ def _say(job: TrialJob, told: list[Told], writers: list[RunWriter], report: Call
 
 
 def _shared(run: RunInSteps) -> RunInSteps:
-    """The run, with the errors that every worker meets at the same step; any other ends the group."""
+    """The run, with the errors that every worker meets at the same step; any other ends the group.
+
+    Of an error that another seed met alone, the run hears as if it was its own.
+    """
     try:
-        yield from run
+        with closing(run):
+            for told in run:
+                try:
+                    yield told
+                except Exception as error:
+                    run.throw(error.error if isinstance(error, MetAlone) else error)
     except (NonFiniteLossError, CheckpointError):
         raise
     except MclError as error:

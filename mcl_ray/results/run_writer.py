@@ -218,7 +218,7 @@ class RunWriter(RecordWriter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._row["state"] == "running":
-            goes_on = isinstance(error, WorkerDiedError) or not isinstance(error, Exception)
+            goes_on = isinstance(error, (StoreError, WorkerDiedError)) or not isinstance(error, Exception)
             self.finish("interrupted" if goes_on else "failed", error)
         self.close()
 

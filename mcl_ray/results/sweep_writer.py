@@ -5,6 +5,7 @@ The sweep's runs are written by `RunWriter`s that take the sweep's folder as the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import time
@@ -130,5 +131,7 @@ class SweepWriter(RecordWriter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._row["state"] == "running":
-            self.finish("failed" if isinstance(error, Exception) else "interrupted")
+            goes_on = isinstance(error, StoreError) or not isinstance(error, Exception)
+            with contextlib.suppress(StoreError):  # the error itself matters more
+                self.finish("interrupted" if goes_on else "failed")
         self.close()

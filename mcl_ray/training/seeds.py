@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 
-from mcl_ray.errors import MclError, TrainingError
+from mcl_ray.errors import MclError, StoreError, TrainingError
 from mcl_ray.results.score import enough
 from mcl_ray.training.loop import Told
 
@@ -19,10 +19,11 @@ def in_step(runs: Sequence[RunInSteps]) -> Generator[list[Told], None, None]:
     """Yield what every living run tells of an epoch, once all of them have finished it.
 
     Runs that are ahead, since they resume from a later epoch, wait for the others. A run that fails is left out while
-    more than half of the runs live. Closing this generator stops the runs; an error that is none of ours ends them all.
+    more than half of the runs live. Closing this generator stops the runs; an error that is none of ours ends them all,
+    and so do results that cannot be written.
 
     Raises:
-        MclError: the only run failed, or half of the runs.
+        MclError: the only run failed, or half of the runs; or what any of them did could not be written.
     """
     living, failures = list(runs), list[MclError]()
     try:
@@ -35,10 +36,9 @@ def in_step(runs: Sequence[RunInSteps]) -> Generator[list[Told], None, None]:
                 return
             epoch = told[0].report.epoch
             yield told
-    except MclError:
-        raise
     except Exception as error:
-        for run in living:
+        of_a_run = isinstance(error, MclError) and not isinstance(error, StoreError)
+        for run in [] if of_a_run else living:
             with suppress(type(error), StopIteration):
                 run.throw(error)
         raise
@@ -59,6 +59,8 @@ def _next_epoch(living: list[RunInSteps], epoch: int, failures: list[MclError]) 
                 heads[id(run)] = next(run)
             except StopIteration:
                 return []  # all runs train for equally many epochs
+            except StoreError:
+                raise
             except MclError as error:
                 living.remove(run)
                 failures.append(error)

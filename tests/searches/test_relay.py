@@ -19,3 +19,18 @@ def test_what_was_just_reported_is_told_and_a_listener_that_cannot_write_is_pass
         Relay().on_trial_complete(0, [], trial)
     assert heard == [("reported", {"epoch": 2}), ("completed", {"epoch": 1})]
     assert "no space left" in caplog.text
+
+
+def test_something_is_done_at_each_step_though_nothing_happens_and_though_it_cannot_be_written(caplog):
+    calls = []
+
+    def full_disk():
+        calls.append("called")
+        raise StoreError("no space left")
+
+    with listening(at_each_step=full_disk):
+        Relay().on_step_end(0, [])
+        Relay().on_step_end(1, [])
+    Relay().on_step_end(2, [])
+    assert calls == ["called"] * 2
+    assert "no space left" in caplog.text

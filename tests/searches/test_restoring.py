@@ -43,7 +43,8 @@ def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
         return door.process.poll() is not None
     finally:
         door.close()
-        wait_for_orphans(find_sweep(results, "latest"))
+        if (results / "sweeps").is_dir():  # else Ray was not there yet
+            wait_for_orphans(find_sweep(results, "latest"))
 
 
 def figures(results):

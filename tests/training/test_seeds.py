@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcl_ray.errors import NonFiniteLossError, TrainingError
+from mcl_ray.errors import NonFiniteLossError, StoreError, TrainingError
 from mcl_ray.training.loop import EpochReport, Told
 from mcl_ray.training.seeds import in_step
 
@@ -100,3 +100,23 @@ def test_an_error_of_somebody_else_ends_every_seed_as_failed():
     with pytest.raises(RuntimeError, match="of torch"):
         next(run)
     assert ends == [RuntimeError, RuntimeError]
+
+
+def test_results_that_cannot_be_written_end_all_seeds_and_each_hears_why():
+    heard = []
+
+    def seed(number):
+        try:
+            yield Told(EpochReport(epoch=1, rows=[]), None)
+            if number == 1:
+                raise StoreError("no space left")
+            yield Told(EpochReport(epoch=2, rows=[]), None)
+        except StoreError as error:
+            heard.append((number, str(error)))
+            raise
+
+    run = in_step([seed(number) for number in range(3)])
+    next(run)
+    with pytest.raises(StoreError, match="no space left"):
+        next(run)
+    assert sorted(heard) == [(number, "no space left") for number in range(3)]

@@ -1,0 +1,91 @@
+"""A sweep's wall time: what counts, and what happens when it is spent."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+from rich.console import Console
+
+from mcl_ray.errors import SpecError
+from mcl_ray.overrides import replace
+from mcl_ray.place import Place
+from mcl_ray.results.store import SweepWriter, read_runs, read_sweeps
+from mcl_ray.results.sweep_writer import TOUCHES_EVERY_S
+from searches import verdict
+from searches.session import SweepSession
+from tests.followed import Door, descendants
+from tests.searches.known import sweep
+
+LIMIT_S = 0.01
+
+
+@pytest.fixture
+def session(tmp_path):
+    return SweepSession(place=Place(results=tmp_path), console=Console(record=True, width=200))
+
+
+def spent(results, state):
+    """The id of a sweep of ten trials whose time ran out before any of them began."""
+    asked = sweep(time_limit_s=LIMIT_S)
+    writer = SweepWriter.create(
+        results, asked.name, asked, objective=asked.objective, mode="max", trials_planned=asked.trials
+    )
+    time.sleep(2 * LIMIT_S)
+    writer.finish(state)
+    return writer.sweep_id
+
+
+@pytest.mark.parametrize("more", [{}, {"trials": 12}])
+def test_no_trial_can_go_on_without_time_which_is_said_with_what_gives_more(session, tmp_path, more):
+    name = spent(tmp_path, "finished")
+    before = read_sweeps(tmp_path).to_pylist()
+    with pytest.raises(SpecError, match=rf"{name} has time_limit_s=0\.01 and took 0 s") as error:
+        session.resume(name, lambda of: replace(of, more))
+    assert f"--resume {name} time_limit_s=" in str(error.value)
+    assert read_sweeps(tmp_path).to_pylist() == before
+
+
+def test_a_sweep_that_died_when_its_time_was_spent_is_concluded_and_not_charged(session, tmp_path, monkeypatch):
+    monkeypatch.setattr(verdict, "conclude", lambda *_: time.sleep(1))
+    name = spent(tmp_path, "interrupted")
+    session.resume(name)
+    (row,) = read_sweeps(tmp_path).to_pylist()
+    assert row["state"] == "finished"
+    assert row["wall_time_s"] < 0.5
+    assert "its 0.01 s are spent: no trial goes on" in session.console.export_text()
+
+
+def wall_time_s(door):
+    (row,) = read_sweeps(door.folder).to_pylist()
+    return row["wall_time_s"]
+
+
+@pytest.mark.slow
+def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(tmp_path):
+    limit_s = 3.0 * TOUCHES_EVERY_S
+    door = Door(tmp_path, "digits", "trials=2", "epochs=1000", "scheduler.kind=none", f"time_limit_s={limit_s}")
+    try:
+        door.until(".*trials at once")
+        while not any(row["epochs_done"] for row in read_runs(door.folder).to_pylist()):
+            assert door.process.poll() is None, door.end()
+            time.sleep(0.1)
+        trials = descendants(door.process.pid, "ImplicitFunc.train")
+        for pid in trials:
+            os.kill(pid, signal.SIGSTOP)
+        before = wall_time_s(door)
+        time.sleep(1.2 * TOUCHES_EVERY_S)
+        quiet_s = wall_time_s(door) - before
+        for pid in trials:
+            os.kill(pid, signal.SIGCONT)
+        assert quiet_s >= 0.9 * TOUCHES_EVERY_S, "of a trial that says nothing for long"
+        code, output = door.end()
+        assert code == 0, output
+        assert re.search(r"best: ", output)
+    finally:
+        door.close()
+    (row,) = read_sweeps(tmp_path).to_pylist()
+    assert row["state"] == "finished"
+    assert row["wall_time_s"] >= limit_s
+    assert {run["state"] for run in read_runs(tmp_path).to_pylist()} == {"interrupted"}

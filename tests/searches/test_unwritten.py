@@ -1,0 +1,52 @@
+"""A sweep whose results cannot be written: no configuration's fault."""
+
+import pytest
+
+from mcl_ray.errors import StoreError
+from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
+from tests.followed import Door
+from tests.searches.known import sweep
+
+
+def finish(*arguments):
+    door = Door(*arguments)
+    try:
+        return door.end()
+    finally:
+        door.close()
+
+
+@pytest.mark.slow
+def test_a_sweep_that_cannot_be_written_is_interrupted_and_goes_on(tmp_path):
+    door = Door(tmp_path, "digits", "trials=4", "epochs=3", "scheduler.kind=none", "keep_checkpoints=1")
+    try:
+        door.until("sweep ")
+        blocked = door.folder / "runs" / f"{door.folder.name}-0001-r0"
+        (blocked / "epochs-a0001.parquet").mkdir(parents=True)  # no file can take its place
+        code, output = door.end()
+    finally:
+        door.close()
+    (blocked / "epochs-a0001.parquet").rmdir()
+    assert code == 2, output
+    assert "error: results must be writable, but writing" in output
+    assert f"interrupted; to go on:\n  python -m mcl_ray.sweep --resume {door.folder.name}" in output
+    assert read_sweeps(tmp_path)["state"].to_pylist() == ["interrupted"]
+    assert {run["state"] for run in read_runs(tmp_path).to_pylist()} <= {"finished", "interrupted"}
+    assert list((blocked / "checkpoints").iterdir())
+
+    code, output = finish(tmp_path, "--resume", "latest")
+    assert code == 0, output
+    runs = {run["run_id"]: run for run in read_runs(tmp_path).to_pylist()}
+    assert [run["state"] for run in runs.values()] == ["finished"] * 4
+    assert runs[blocked.name]["attempt"] >= 2
+    told = [row["epoch"] for row in read_epochs(blocked).to_pylist() if row["metric"] == "loss"]
+    assert told == [1, 2, 3]
+
+
+def test_a_run_and_a_sweep_that_meet_a_full_disk_are_to_go_on(tmp_path):
+    asked = sweep()
+    writer = SweepWriter.create(tmp_path, "s", asked, objective=asked.objective, mode="max", trials_planned=1)
+    with pytest.raises(StoreError), writer, RunWriter.create(writer.folder, asked.run):
+        raise StoreError("no space left")
+    assert read_sweeps(tmp_path)["state"].to_pylist() == ["interrupted"]
+    assert read_runs(tmp_path)["state"].to_pylist() == ["interrupted"]

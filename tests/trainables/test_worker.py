@@ -1,0 +1,28 @@
+"""What the seeds of a configuration that a group trains hear of each other's errors."""
+
+import pytest
+
+from mcl_ray.errors import StoreError
+from mcl_ray.training.loop import EpochReport, Told
+from mcl_ray.training.seeds import in_step
+from trainables.worker import MetAlone, _shared
+
+
+def test_an_error_that_one_seed_met_alone_reaches_the_others_as_itself():
+    heard = []
+
+    def seed(number):
+        try:
+            yield Told(EpochReport(epoch=1, rows=[]), None)
+            if number == 0:
+                raise StoreError("no space left")
+            yield Told(EpochReport(epoch=2, rows=[]), None)
+        except Exception as error:
+            heard.append((number, type(error)))
+            raise
+
+    run = in_step([_shared(seed(number)) for number in range(2)])
+    next(run)
+    with pytest.raises(MetAlone, match="no space left"):
+        next(run)
+    assert heard == [(0, StoreError), (1, StoreError)]
