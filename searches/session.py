@@ -108,7 +108,8 @@ class SweepSession:
 
         Args:
             sweep_id: Its id, or `latest`.
-            change: What the sweep is to be from now on, made of what it was: it may add trials and time.
+            change: What the sweep is to be from now on, made of what it was: it may add trials, time and checkpoints
+                that stay.
             retry: Failed trials are unfinished again.
             dry_run: Only print what it would do.
 
@@ -125,7 +126,10 @@ class SweepSession:
         if not only_adds(before, sweep):
             told = "\n".join(f"  {line}" for line in difference(before, sweep))
             self.console.print(f"{folder.name} as it was, and as it is asked for:\n{told}", soft_wrap=True)
-            raise SpecError("a sweep that goes on keeps its spec, or adds trials or time, but other fields differ")
+            raise SpecError(
+                "a sweep that goes on keeps its spec, or adds trials, time or checkpoints that stay, but other fields "
+                "differ"
+            )
         failed = [trial for trial in read_trials(folder, before) if trial.state == "failed"]
         if retry and not failed:
             raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")

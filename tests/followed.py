@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -90,11 +90,17 @@ class Door:
         return folder
 
 
-def kill_below(ancestor: int) -> None:
-    """Kill a process and all below it, those first."""
-    for pid in [*reversed(descendants(ancestor, "")), ancestor]:
+def send(pids: Iterable[int], what: signal.Signals) -> None:
+    """A signal to processes of which some may have gone."""
+    for pid in pids:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, what)
+
+
+def kill_below(ancestor: int) -> None:
+    """Kill a process and then all that were below it."""
+    below = descendants(ancestor, "")
+    send([ancestor, *below], signal.SIGKILL)
 
 
 def descendants(ancestor: int, title: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -15,12 +14,13 @@ from mcl_ray.remote import Uri
 from mcl_ray.results import copies
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
 from tests.doors import HANGS_AFTER_S, TRAINING_IMPORTS, command, snapshot, surroundings, visit
-from tests.followed import descendants
+from tests.followed import descendants, kill_below, send
 from tests.ray_nodes import RayNodes
 from tests.s3 import serving
 from tests.test_resume import assert_ends_alike
 
-OVERRIDES = ("epochs=4", "cohort.size=1", "test=every_epoch")
+EPOCHS = 12
+OVERRIDES = (f"epochs={EPOCHS}", "cohort.size=1", "test=every_epoch")
 SWEEP = ("digits", "trials=2", "scheduler.kind=none", "space.cohort.size=null")
 
 
@@ -55,13 +55,10 @@ class Machines:
         with subprocess.Popen(
             [*command(*words), *self._results(words)], cwd=self._folder, env=self._of(machine), stdout=subprocess.PIPE
         ) as process:
-            yield process
-            below = descendants(process.pid, "ray") if words[0] == "sweep" else []
-            process.kill()
-            process.wait(HANGS_AFTER_S)
-            for pid in below:
-                while _lives(pid):
-                    time.sleep(0.1)
+            try:
+                yield process
+            finally:
+                kill_below(process.pid)
 
     def look(self, *, checkpoints=False):
         """The results as the store has them."""
@@ -70,29 +67,27 @@ class Machines:
         copies.fetch(folder, checkpoints=checkpoints)
         return folder
 
-    def wait_for(self, epochs_done):
+    def hold_in_the_middle(self, process, title):
+        """Hold whatever trains still, once a run has told of an epoch and is to tell of two more."""
         deadline = time.monotonic() + HANGS_AFTER_S
         while True:
+            held = descendants(process.pid, title)
+            send(held, signal.SIGSTOP)
             folder = self.look()
             there = (folder / "runs").exists() or (folder / "sweeps").exists()
-            if there and any(run["epochs_done"] >= epochs_done for run in read_runs(folder).to_pylist()):
+            runs = read_runs(folder).to_pylist() if there else []
+            if held and any(1 <= run["epochs_done"] <= EPOCHS - 2 for run in runs):
                 return
+            send(held, signal.SIGCONT)
+            assert process.poll() is None, f"no run was seen in its middle: {runs}"
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def _results(self, words):
         return [self.uri] if words[0] in ("report", "table") else ["--results", self.uri]
 
     def _of(self, machine):
         return surroundings() | {"XDG_CACHE_HOME": str(self._folder / machine)}
-
-
-def _lives(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -128,13 +123,13 @@ def test_a_store_that_cannot_serve(words, rule, store, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_on_another_machine_and_ends_as_one_that_was_not_killed(machines, tmp_path):
-    with machines.begun("a", "train", "digits", *OVERRIDES, "--threads", "1"):
-        machines.wait_for(1)
+    with machines.begun("a", "train", "digits", *OVERRIDES, "--threads", "1") as process:
+        machines.hold_in_the_middle(process, "mcl_ray.train")
     shown = machines.call("b", "train", "digits", *OVERRIDES, "--threads", "1", "--resume")
     assert ", attempt 2, in s3://results/" in shown
     found = machines.look(checkpoints=True)
     (run,) = read_runs(found).to_pylist()
-    assert (run["state"], run["attempt"], run["epochs_done"]) == ("finished", 2, 4)
+    assert (run["state"], run["attempt"], run["epochs_done"]) == ("finished", 2, EPOCHS)
     told = machines.call("reader", "table", "cifar")
     assert "runs left out: 1 of a cohort or losses without a column" in told
     alone = visit(tmp_path, "train", "digits", *OVERRIDES, "--threads", "1")
@@ -160,18 +155,19 @@ def test_a_run_in_a_store_is_exported_from_any_machine_into_it_and_once(machines
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_on_another_machine_from_the_store_alone(machines):
-    with machines.begun("a", "sweep", *SWEEP, "epochs=5") as process:
-        machines.wait_for(1)
+    with machines.begun("a", "sweep", *SWEEP, f"epochs={EPOCHS}") as process:
+        machines.hold_in_the_middle(process, "ray::ImplicitFunc")
     assert process.returncode == -signal.SIGKILL
     machines.call("b", "sweep", "--resume", "latest")
     found = machines.look()
     (sweep,) = read_sweeps(found).to_pylist()
     runs = read_runs(found).to_pylist()
     assert (sweep["state"], [run["state"] for run in runs]) == ("finished", ["finished"] * 2)
-    assert max(run["attempt"] for run in runs) >= 2
+    trained = {run["run_id"]: run["attempt"] - (run["run_id"] == sweep["best_run_id"]) for run in runs}
+    assert max(trained.values()) >= 2, "beside the attempt that scores the best run on the test split"
     for run in runs:
         curve = [row["epoch"] for row in read_epochs(found).to_pylist() if _is_loss(row, run)]
-        assert curve == list(range(1, 6))
+        assert curve == list(range(1, EPOCHS + 1))
     assert sweep["best_run_id"] in {run["run_id"] for run in runs}
 
 

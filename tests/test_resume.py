@@ -24,7 +24,7 @@ from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
 from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
 
-EPOCHS = 5
+EPOCHS = 6
 OVERRIDES = (f"epochs={EPOCHS}", "test=every_epoch", "validation_fraction=0.1")
 WALL_CLOCK = {"epoch_time_s", "images_per_s"}
 
@@ -58,19 +58,36 @@ def runs_of(results: Path) -> list[dict[str, Any]]:
     return read_runs(results).to_pylist()
 
 
-def wait_for_epochs(results: Path, epochs_done: int) -> None:
-    """Wait until a run has so many epochs on record."""
-    deadline = time.monotonic() + HANGS_AFTER_S
+def wait_for_epochs(results: Path, epochs_done: int, *, at_most_s: float | None = None) -> None:
+    """Wait until a run has so many epochs on record, or for so long."""
+    began = time.monotonic()
     while not ((results / "runs").is_dir() and any(run["epochs_done"] >= epochs_done for run in runs_of(results))):
-        assert time.monotonic() < deadline
+        if at_most_s is not None and time.monotonic() - began >= at_most_s:
+            return
+        assert time.monotonic() - began < HANGS_AFTER_S
         time.sleep(0.01)
 
 
-def wait_for_the_middle_of_an_epoch(results: Path, *, epochs_done: int) -> None:
-    """Wait until so many epochs are on record and the next is half done, by the time that the last one took."""
-    wait_for_epochs(results, epochs_done)
-    times = [row["value"] for row in read_epochs(results).to_pylist() if row["metric"] == "epoch_time_s"]
-    time.sleep(times[-1] / 2)
+def epoch_times(results: Path) -> list[float]:
+    """Seconds of every epoch."""
+    return [row["value"] for row in read_epochs(results).to_pylist() if row["metric"] == "epoch_time_s"]
+
+
+def hold_in_the_middle(process: subprocess.Popen[str], results: Path, *, epochs_done: int) -> None:
+    """Wait until so many epochs or more are on record and two more are to come, and hold the process still there.
+
+    It stops wherever it is, and its record is read while it does: however loaded the machine is, it has not run on.
+    """
+    deadline = time.monotonic() + HANGS_AFTER_S
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        runs = runs_of(results) if (results / "runs").is_dir() else []
+        if any(epochs_done <= run["epochs_done"] <= run["epochs_planned"] - 2 for run in runs):
+            return
+        process.send_signal(signal.SIGCONT)
+        assert process.poll() is None, f"it was not seen in its middle: {runs}"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def figures(results: Path) -> dict[tuple[object, ...], float]:
@@ -143,7 +160,7 @@ def killed_once(tmp_path_factory) -> Path:
     """A folder in which the same run was killed in the middle of an epoch."""
     folder = tmp_path_factory.mktemp("killed")
     with begun(folder) as process:
-        wait_for_the_middle_of_an_epoch(folder / "results", epochs_done=2)
+        hold_in_the_middle(process, folder / "results", epochs_done=2)
         process.kill()
         assert process.wait(HANGS_AFTER_S) == -signal.SIGKILL
     return folder
@@ -174,8 +191,9 @@ def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, referen
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
     with begun(tmp_path) as process:
-        wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=1)
+        hold_in_the_middle(process, tmp_path / "results", epochs_done=1)
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
         told, errors = process.communicate(timeout=HANGS_AFTER_S)
     assert process.returncode == 130
     assert told.endswith("interrupted; the same command with --resume goes on from the last finished epoch\n")
@@ -245,25 +263,37 @@ def test_a_run_that_somebody_writes_is_left_alone(killed):
 
 
 @pytest.mark.slow
-def test_any_number_of_kills_at_any_moment_changes_nothing(tmp_path, reference):
-    moments = random.Random(0)
-    for attempt in range(8):
-        with begun(tmp_path, *(["--resume"] if attempt else [])):
-            if attempt == 0:
-                wait_for_epochs(tmp_path / "results", 0)
+def test_any_number_of_kills_at_any_moment_changes_nothing(tmp_path):
+    """Every second time while it starts, else within the next two epochs or so, however fast the machine is."""
+    whole, killed, overrides = tmp_path / "whole", tmp_path / "killed", ("epochs=30", *OVERRIDES[1:])
+    whole.mkdir()
+    killed.mkdir()
+    assert train(whole, overrides=overrides).returncode == 0
+    moments, times = random.Random(0), epoch_times(whole / "results")
+    with begun(killed, overrides=overrides):
+        wait_for_epochs(killed / "results", 0)
+    for number in range(8):
+        done = state_of(killed / "results")[2]
+        with begun(killed, "--resume", overrides=overrides) as process:
+            if number % 2:
+                wait_for_epochs(killed / "results", done + 1)
+                time.sleep(moments.uniform(0, 2 * max(times)))
             else:
-                time.sleep(moments.uniform(0, 8))
-    assert train(tmp_path, "--resume").returncode == 0
-    assert state_of(tmp_path / "results")[0] == "finished"
-    assert_ends_alike(tmp_path / "results", reference)
+                wait_for_epochs(killed / "results", done + 1, at_most_s=moments.uniform(0, 4))
+            assert process.poll() is None, f"the run was over before kill {number}"
+    assert train(killed, "--resume", overrides=overrides).returncode == 0
+    state, attempt, epochs_done = state_of(killed / "results")
+    assert (state, epochs_done) == ("finished", 30)
+    assert attempt > 4, "as often as it was killed while it trained, at least"
+    assert_ends_alike(killed / "results", whole / "results", overrides)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("epochs=4", "cohort.size=3", "precision=bf16", "logit_distillation=all", "sampler=reference", "flip=true"),
-        ("epochs=4", "networks=[resnet8,shufflenetv2_05x]", "kind=multistep", "milestones=[2]", "channels_last=false"),
+        ("epochs=5", "cohort.size=3", "precision=bf16", "logit_distillation=all", "sampler=reference", "flip=true"),
+        ("epochs=5", "networks=[resnet8,shufflenetv2_05x]", "kind=multistep", "milestones=[2]", "channels_last=false"),
     ],
 )
 def test_other_cohorts_resume_to_the_bit_too(overrides, tmp_path):
@@ -271,8 +301,8 @@ def test_other_cohorts_resume_to_the_bit_too(overrides, tmp_path):
     whole.mkdir()
     killed.mkdir()
     assert train(whole, overrides=overrides).returncode == 0
-    with begun(killed, overrides=overrides):
-        wait_for_the_middle_of_an_epoch(killed / "results", epochs_done=1)
+    with begun(killed, overrides=overrides) as process:
+        hold_in_the_middle(process, killed / "results", epochs_done=1)
     assert state_of(killed / "results")[0] == "interrupted"
     assert train(killed, "--resume", overrides=overrides).returncode == 0
     assert_ends_alike(killed / "results", whole / "results", overrides)

@@ -3,25 +3,34 @@
 import json
 import random
 import time
+from statistics import median
 
 import optuna
 import pytest
 
 from mcl_ray.overrides import validate
+from mcl_ray.results.reading import sweep_folders
 from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweeps, wait_for_orphans
 from searches.history import read_trials
 from searches.spec import SweepSpec
 from tests.followed import Door
 from tests.ray_nodes import RayNodes
 
-LATEST_MOMENT_S = 1.5
-"""After the driver's first word, or after the first new figure."""
+DRIVER_HANGS_AFTER_S = 600.0
+STARTS_WITHIN_S = 20.0
+"""About what it takes from the start of a driver to its first figure."""
+LATEST_EPOCHS = 2
+"""How many epochs may pass after that figure until the driver dies."""
 FIELDS = ("scheduler.kind=none", "space.cohort.size=null", "cohort.size=1")
 
 
+def begun(results):
+    """The sweep's folder, once there is one: a driver may die before, or between making the folder and its record."""
+    return sweep_folders(results) if (results / "sweeps").is_dir() else []
+
+
 def go_on(results, trials, epochs, nodes=None):
-    begun = (results / "sweeps").is_dir()
-    words = ("--resume", "latest") if begun else ("digits", f"trials={trials}", f"epochs={epochs}", *FIELDS)
+    words = ("--resume", "latest") if begun(results) else ("digits", f"trials={trials}", f"epochs={epochs}", *FIELDS)
     if nodes is None:
         return Door(results, *words)
     return Door(results, *words, "--address", nodes.address, variables=nodes.variables)
@@ -30,26 +39,36 @@ def go_on(results, trials, epochs, nodes=None):
 def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
     """Start the sweep or go on with it, and kill the driver; whether it came to its end before that.
 
-    Every third time while Ray and the trials start, else while trials train.
+    Two times of three from its very start until trials train, else while they do: for as long as epochs take, so that
+    no machine is too fast.
     """
+    before = figures(results)
+    early = moments.random() < 2 / 3
+    began, moment = time.monotonic(), moments.uniform(0, STARTS_WITHIN_S) if early else DRIVER_HANGS_AFTER_S
     door = go_on(results, trials, epochs, nodes)
     try:
-        door.until("starting Ray|joining Ray|nothing left")
-        if moments.random() < 2 / 3:
-            before = figures(results)
-            while figures(results) == before and door.process.poll() is None:
-                time.sleep(0.2)
-        time.sleep(moments.uniform(0, LATEST_MOMENT_S))
+        while (new := figures(results).keys() - before.keys()) == set() and door.process.poll() is None:
+            if time.monotonic() - began > moment:
+                assert early, f"no trial told of an epoch within {moment:g} s"
+                break
+            time.sleep(0.05)
+        if new:
+            time.sleep(moments.uniform(0, LATEST_EPOCHS) * epoch_time(results))
         return door.process.poll() is not None
     finally:
         door.close()
-        if (results / "sweeps").is_dir():  # else Ray was not there yet
-            wait_for_orphans(find_sweep(results, "latest"))
+        for folder in begun(results):
+            wait_for_orphans(folder)
+
+
+def epoch_time(results):
+    """Seconds that an epoch takes, about."""
+    return median(row["value"] for row in read_epochs(results).to_pylist() if row["metric"] == "epoch_time_s")
 
 
 def figures(results):
     """Every figure of every run, without the wall clock's."""
-    rows = read_epochs(results).to_pylist()
+    rows = read_epochs(results).to_pylist() if begun(results) else []
     kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s") and row["split"] != "test"]
     return {(row["run_id"], row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
 
@@ -84,7 +103,7 @@ def survive(results, *, trials, epochs, kills, seed, nodes=None):
     for number in range(kills):
         ended_before = kill_at_a_random_moment(results, trials, epochs, moments, nodes)
         assert not ended_before, f"the sweep is too short for {kills} kills: it ended before number {number + 1}"
-        rows = read_runs(results).to_pylist()
+        rows = read_runs(results).to_pylist() if begun(results) else []
         told = figures(results)
         ended = {row["run_id"]: row for row in rows if row["state"] == "finished"}
     code, output = go_on(results, trials, epochs, nodes).end()
