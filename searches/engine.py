@@ -7,7 +7,7 @@ asked for the trials that are left. Nothing here schedules anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from trainables.group import Group
 from trainables.group_trial import TRIAL_RESOURCES, GroupTrial
 from trainables.sharing import check_shared
 from trainables.trial import train_trial
+from trainables.waiting import waiting_is_said
 
 TUNE_FOLDER = "tune"
 RESTARTS = 3
@@ -101,7 +102,8 @@ class Engine:
         progress = SweepProgress(self.sweep, self.console, ended, time_left_s)
         with Mirror(self.sweep, self.folder, known) as mirror:
             tuner = self._tuner(job, study, known, left, time_left_s)
-            with progress, listening(ledger, study, mirror, retention, progress, at_each_step=self.at_each_step):
+            listeners = ledger, study, mirror, retention, progress
+            with progress, self._waiting_is_said(), listening(*listeners, at_each_step=self.at_each_step):
                 tuner.fit()
             ledger.close()
         remove([self.folder / TUNE_FOLDER])
@@ -146,6 +148,13 @@ class Engine:
             ),
         )
 
+    def _waiting_is_said(self) -> AbstractContextManager[None]:
+        """A trial of its own process has its place as long as the sweep lasts; a group may lose it."""
+        return nullcontext() if self.workers is None else waiting_is_said(self._group(*self.workers), self.console)
+
+    def _group(self, fewest: int, most: int) -> Group:
+        return Group(fewest=fewest, most=most, bundle=bundle(self.resources, self.environment.device))
+
     def _trainable(self, job: TrialJob) -> tuple[Any, int]:
         """What trains a trial, with what it needs, and how many fit at once."""
         needed = bundle(self.resources, self.environment.device)
@@ -157,6 +166,5 @@ class Engine:
             return tune.with_resources(tune.with_parameters(train_trial, job=job), needed), at_once
         workers = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         self.console.print(f"{at_once} trials at once, of {workers} workers, {share} each")
-        group = Group(fewest=fewest, most=most, bundle=needed)
-        trainable = tune.with_parameters(GroupTrial, job=job, group=group)
+        trainable = tune.with_parameters(GroupTrial, job=job, group=self._group(fewest, most))
         return tune.with_resources(trainable, TRIAL_RESOURCES), at_once

@@ -14,7 +14,7 @@ from typing import Self
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "the-token-of-this-cluster-of-the-tests"
 
-# Says the head's address and the nodes' process ids, and lives until its input ends.
+# Says the head's address and the nodes' process ids, adds a node for each line of its input, and lives until that ends.
 _KEEPS = """
 import os, socket, sys
 os.makedirs("/tmp/ray", exist_ok=True)
@@ -29,7 +29,9 @@ cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | head)
 nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
 print("nodes", cluster.address, *raylets, flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    added = cluster.add_node(**node)
+    print("node", added.all_processes["raylet"][0].process.pid, flush=True)
 cluster.shutdown()
 """
 
@@ -61,19 +63,33 @@ class RayNodes:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        said = next((line for line in self._keeper.stdout if line.startswith("nodes ")), None)
-        assert said, "the cluster did not start"
-        _, self.address, *raylets = said.split()
+        self.address, *raylets = self._said("nodes")
         self.raylets = [int(pid) for pid in raylets]
         return self
 
-    def kill_one(self) -> None:
-        """Kill a node that is not the head, with everything on it, as a power cut would."""
-        raylet = self.raylets.pop()
-        children = subprocess.run(["pgrep", "-P", str(raylet)], capture_output=True, text=True, check=False).stdout
-        for pid in (raylet, *map(int, children.split())):
+    @property
+    def pid(self) -> int:
+        """Of the process that all others are below."""
+        return self._keeper.pid
+
+    def kill_one_with(self, title: str) -> None:
+        """Kill a node that is not the head and has such a process, with everything on it, as a power cut would."""
+        raylet = next(pid for pid in self.raylets[1:] if any(title in args for args in _children(pid).values()))
+        self.raylets.remove(raylet)
+        for pid in (raylet, *_children(raylet)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def add_one(self) -> None:
+        """Add a node."""
+        self._keeper.stdin.write("\n")
+        self._keeper.stdin.flush()
+        self.raylets.append(int(*self._said("node")))
+
+    def _said(self, word: str) -> list[str]:
+        said = next((line for line in self._keeper.stdout if line.startswith(f"{word} ")), None)
+        assert said, "the cluster did not start"
+        return said.split()[1:]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -81,3 +97,10 @@ class RayNodes:
         self._keeper.stdin.close()
         self._keeper.stdout.close()
         self._keeper.wait()
+
+
+def _children(parent: int) -> dict[int, str]:
+    """Command lines of the processes that `parent` started."""
+    words = ["ps", "-o", "pid=,args=", "--ppid", str(parent)]
+    listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    return {int(pid): args for pid, _, args in (line.strip().partition(" ") for line in listed.splitlines())}

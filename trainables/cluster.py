@@ -91,17 +91,24 @@ def fits(needed: Mapping[str, float], fewest: int = 1, most: int = 1) -> int:
     Raises:
         SpecError: not one fits, and it would wait for ever.
     """
-    wanted = {name: amount for name, amount in needed.items() if amount}
-    bundles = sum(min(_times(node.get(name, 0.0), amount) for name, amount in wanted.items()) for node in _nodes())
+    bundles = fitting(needed)
     if bundles < fewest:
-        have = "; ".join(f"{node.get('CPU', 0):g} CPU cores and {node.get('GPU', 0):g} GPUs" for node in _nodes())
-        asked = f"{needed['CPU']:g} CPU cores and {needed.get('GPU', 0):g} GPUs"
         if not bundles:
-            raise SpecError(f"a worker must fit on one node, but it needs {asked}, and the nodes have {have}")
-        raise SpecError(
-            f"{fewest} workers must fit on the nodes, but each needs {asked}, and the nodes have {have}: {bundles} fit"
-        )
+            raise SpecError(f"a worker must fit on one node, but {described(needed)}")
+        raise SpecError(f"{fewest} workers must fit on the nodes, but {described(needed)}: {bundles} fit")
     return max(1, bundles // max(fewest, most))
+
+
+def fitting(needed: Mapping[str, float]) -> int:
+    """How many workers fit on the nodes as they are now, if nobody else was there."""
+    wanted = {name: amount for name, amount in needed.items() if amount}
+    return sum(min(_times(node.get(name, 0.0), amount) for name, amount in wanted.items()) for node in _nodes())
+
+
+def described(needed: Mapping[str, float]) -> str:
+    """What a worker needs and what the nodes have, for a person."""
+    have = "; ".join(f"{node.get('CPU', 0):g} CPU cores and {node.get('GPU', 0):g} GPUs" for node in _nodes())
+    return f"each needs {needed['CPU']:g} CPU cores and {needed.get('GPU', 0):g} GPUs, and the nodes have {have}"
 
 
 def _times(amount: float, needed: float) -> int:

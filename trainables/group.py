@@ -22,11 +22,16 @@ from mcl_ray.results.copies import ray_storage, remove
 from trainables.worker import MetAlone
 
 # Ray Train reads these where it starts a group. Without the first, the dashboard knows of none. A group hands over one
-# report at each look, and an epoch may be shorter than Ray's two seconds. A group whose place is taken, or was lost
-# with a node, waits for another for a day, not for Ray's minute: what can never fit was refused before.
+# report at each look, and an epoch may be shorter than Ray's two seconds.
 os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "86400")
+ROOM_WAIT_S = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+FIXED_WAITS_S = 86400
+"""How long a group whose place is taken, or was lost with a node, waits for another: what can never fit was refused
+before, and Ray's own minute is short for a node that is to come back."""
+RANGE_WAITS_S, RANGE_TRIES = 30, 120
+"""A range asks for as many workers as Ray believes there is room for. Of a node that was just lost Ray does not know at
+once, so that the first try waits for what is gone; and then it asks for what is left."""
 
 RESTARTS = 3
 """How often a group is started again, from its last checkpoint, before what it trains counts as failed."""
@@ -60,13 +65,14 @@ class Group:
             MclError: the first that a worker raised; or workers died, or failed in other ways, more than `RESTARTS`
                 times.
         """
-        gpus = self.bundle.get("GPU", 0)
+        gpus, is_fixed = self.bundle.get("GPU", 0), self.fewest == self.most
+        os.environ.setdefault(ROOM_WAIT_S, str(FIXED_WAITS_S if is_fixed else RANGE_WAITS_S))
         train: Any = ray.train  # its types are still those of an older version
         trainer = ray.train.torch.TorchTrainer(
             work,
             torch_config=ray.train.torch.TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
             scaling_config=train.ScalingConfig(
-                num_workers=self.fewest if self.fewest == self.most else (self.fewest, self.most),
+                num_workers=self.fewest if is_fixed else (self.fewest, self.most),
                 use_gpu=bool(gpus),
                 resources_per_worker={name: amount for name, amount in self.bundle.items() if amount},
             ),
@@ -74,7 +80,9 @@ class Group:
                 name=name,
                 **ray_storage(folder / RAY_FOLDER),
                 callbacks=[_EndsAtOwnErrors()],
-                failure_config=train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),
+                failure_config=train.FailureConfig(
+                    max_failures=RESTARTS, controller_failure_limit=RESTARTS if is_fixed else RANGE_TRIES
+                ),
             ),
         )
         try:

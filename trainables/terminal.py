@@ -23,6 +23,7 @@ from mcl_ray.training.loop import EpochReport
 from trainables.cluster import Resources, bundle, connect, fits
 from trainables.group import RAY_FOLDER, Group
 from trainables.sharing import check_shared
+from trainables.waiting import waiting_is_said
 from trainables.worker import train_run
 
 LOOKS_EVERY_S = 0.5
@@ -87,7 +88,12 @@ def train_in_group(spec: RunSpec, environment: Environment, group: Group, folder
         KeyboardInterrupt: of a person; recorded as interrupted.
     """
     try:
-        with RunProgress(spec, console) as progress, _following(folder, progress), _interruptible():
+        with (
+            RunProgress(spec, console) as progress,
+            _following(folder, progress),
+            waiting_is_said(group, console),
+            _interruptible(),
+        ):
             group.train(partial(train_run, spec, environment, folder), folder, folder.name)
     except MclError as error:
         _record(folder, spec, error)
