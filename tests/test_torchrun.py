@@ -18,7 +18,7 @@ from mcl_ray.launch import Launch, launch
 from mcl_ray.results.store import read_runs
 from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
 from tests.pictures import write_folder
-from tests.test_resume import assert_ends_alike, figures, wait_for_the_middle_of_an_epoch
+from tests.test_resume import assert_ends_alike, figures, hold_in_the_middle, wait_for_epochs
 
 OVERRIDES = ("epochs=4", "test=every_epoch", "validation_fraction=0.1")
 ON_CPUS = ("--device", "cpu")
@@ -132,7 +132,7 @@ def whole(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_workers_that_were_killed_end_as_if_they_had_not_been_to_the_bit(whole, tmp_path):
     with two_workers(tmp_path, *TRAINING) as workers:
-        wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=2)
+        hold_in_the_middle(workers[0], tmp_path / "results", epochs_done=1)
         for worker in workers:
             worker.kill()
     before = figures(tmp_path / "results")
@@ -147,7 +147,7 @@ def test_workers_that_were_killed_end_as_if_they_had_not_been_to_the_bit(whole, 
 @pytest.mark.slow
 def test_a_worker_that_dies_interrupts_the_run_and_is_on_record(tmp_path):
     with two_workers(tmp_path, *LONG) as (first, second):
-        wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=1)
+        wait_for_epochs(tmp_path / "results", 1)
         second.kill()
         _, errors = first.communicate(timeout=HANGS_AFTER_S)
     assert first.returncode == 1
@@ -160,7 +160,7 @@ def test_a_worker_that_dies_interrupts_the_run_and_is_on_record(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_ends_all_and_the_first_says_how_to_go_on(tmp_path):
     with two_workers(tmp_path, *LONG) as workers:
-        wait_for_the_middle_of_an_epoch(tmp_path / "results", epochs_done=1)
+        wait_for_epochs(tmp_path / "results", 1)
         for worker in workers:
             worker.send_signal(signal.SIGINT)
         said = [worker.communicate(timeout=HANGS_AFTER_S) for worker in workers]
