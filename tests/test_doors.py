@@ -327,6 +327,7 @@ def test_a_dry_run_of_a_search_prints_its_file_and_starts_no_ray(tmp_path):
     assert int(steps.replace(",", "")) == sweep.run.schedule.epochs * int(per_epoch)
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_suite_prints_its_file_and_starts_no_ray(tmp_path):
     file = resolved(tmp_path, "sweep table", "epochs=3", "rows=[resnet8_x2]")
     suite = suites.load(str(file))
@@ -411,6 +412,7 @@ def test_an_archive_of_ones_own_trains(tmp_path):
     assert {row["split"] for row in figures} == {"train", "test"}
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_on_record(tmp_path):
     seen = visit(tmp_path, "train", "digits", "lr=1e30", "epochs=2", "--threads", "1")
     assert seen.code == 1

@@ -162,6 +162,7 @@ def test_the_best_peer_goes_out_by_default(digits, tmp_path):
     assert "the highest test top-1" in card
 
 
+@pytest.mark.slow
 def test_a_peer_by_its_number_with_all_that_its_card_says(digits, tmp_path):
     exported = digits.exported("--peer", "2", "--out", str(tmp_path / "two"))
     assert exported == tmp_path / "two"
@@ -187,6 +188,7 @@ def test_a_peer_by_its_number_with_all_that_its_card_says(digits, tmp_path):
     assert set(json.loads(guessed.replace("'", '"'))) <= set("0123456789")
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_logits_and_each_of_its_peers_is_complete(digits, tmp_path):
     exported = digits.exported("--peer", "ensemble")
     assert exported == digits.folder / "export" / "ensemble"
@@ -231,6 +233,7 @@ def test_torchvisions_networks_take_the_tensors_as_they_are(peer, logits, wanted
     assert json.loads((exported / "config.json").read_text())["class_names"] == sorted(COLOURS)
 
 
+@pytest.mark.slow
 def test_files_say_nothing_of_the_machine_they_were_made_on(digits, tmp_path):
     exported = digits.exported("--peer", "0", "--out", str(tmp_path / "out"))
     root = str(Path(__file__).parents[1]).encode()
@@ -242,6 +245,7 @@ def test_files_say_nothing_of_the_machine_they_were_made_on(digits, tmp_path):
         assert file.metadata() == {"format": "pt"}
 
 
+@pytest.mark.slow
 def test_an_export_replaces_nothing_but_an_empty_folder(digits, tmp_path):
     (tmp_path / "empty").mkdir()
     exported = digits.exported("--peer", "0", "--out", str(tmp_path / "empty"))
@@ -279,6 +283,7 @@ def test_a_run_without_a_checkpoint_or_a_figure(tmp_path):
     assert f"a run with a checkpoint can be exported, but results/runs/{writer.run_id} has none" in told
 
 
+@pytest.mark.slow
 def test_checkpoints_that_are_all_damaged(digits, tmp_path):
     with RunWriter.create(tmp_path / "results", recipes.digits()) as writer:
         writer.finish("stopped")
@@ -291,6 +296,7 @@ def test_checkpoints_that_are_all_damaged(digits, tmp_path):
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_from_before_images_were_on_record_is_told_by_its_data(tmp_path):
     spec = replace(recipes.digits(), parse(RunSpec, ["epochs=1", "cohort.size=1"]))
     trained = train(tmp_path, spec, Environment())

@@ -256,6 +256,7 @@ def test_a_checkpoint_of_another_run_is_refused(change, rule, killed):
     assert rule in refused(killed)
 
 
+@pytest.mark.slow
 def test_a_run_that_somebody_writes_is_left_alone(killed):
     folder = checkpoints_of(killed / "results").path.parent
     with RunWriter.resume(folder):
