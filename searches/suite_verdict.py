@@ -7,7 +7,7 @@ from rich.console import Console
 from mcl_ray.errors import TrainingError
 from mcl_ray.results.comparison import compare, outcomes
 from mcl_ray.results.comparison_text import comparison_view
-from mcl_ray.results.copies import fetch, shown
+from mcl_ray.results.copies import fetch, push, shown
 from mcl_ray.results.published import TABLES
 from mcl_ray.results.report import write_report
 from mcl_ray.results.store import SweepWriter
@@ -34,5 +34,7 @@ def conclude_suite(suite: SuiteSpec, writer: SweepWriter, console: Console) -> N
         console.print(comparison_view(comparison, suite.networks))
     console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)
     writer.finish("finished")  # so that the page says so
-    for file in write_report(writer.folder, importances):
+    files = write_report(writer.folder, importances)
+    push(files)
+    for file in files:
         console.print(f"report:    {found_at(file)}", soft_wrap=True)

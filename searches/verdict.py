@@ -11,7 +11,7 @@ from rich.console import Console
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.environment import Environment
 from mcl_ray.errors import TrainingError
-from mcl_ray.results.copies import fetch, shown
+from mcl_ray.results.copies import fetch, push, shown
 from mcl_ray.results.reading import BEST_FILE
 from mcl_ray.results.report import write_report
 from mcl_ray.results.series import ACCURACIES
@@ -48,6 +48,7 @@ def conclude(
     console.print(f"best: {', '.join(best.run_ids)}\ntest top-1, read once, for the best alone: {_test_figures(told)}")
     writer.finish("finished")  # so that the page says so
     files = write_report(writer.folder, importances)
+    push(files)
     console.print(f"best spec: python -m mcl_ray.train {_here(writer.folder / BEST_FILE)}", soft_wrap=True)
     console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)
     for file in files:
