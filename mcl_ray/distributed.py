@@ -112,6 +112,15 @@ def mean_(values: Tensor) -> Tensor:
     return values
 
 
+def gathered(value: T) -> list[T]:
+    """The values of all workers, in the order of their ranks."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def broadcast_buffers(module: nn.Module) -> None:
     """Give every worker the first one's buffers: running statistics, which each collects from its own images."""
     if world_size() > 1:

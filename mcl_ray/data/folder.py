@@ -35,7 +35,8 @@ def open_folder(root: Path, untested_classes: int, cache: Path, check: Check) ->
     """
     classes = _classes(root)
     shelf = Shelf(cache, root, reading="folder", signature=_signature(root, classes))
-    table = _read(shelf.path(INDEX)) if shelf.path(INDEX).exists() else _table(root, classes)
+    kept = _kept(shelf.path(INDEX))
+    table = _table(root, classes) if kept is None else kept
     listing = _listing(root, classes, table, untested_classes)
     check(listing)
     shelf.file(INDEX, lambda file: _write(file, table))
@@ -89,5 +90,12 @@ def _write(file: Path, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def _read(file: Path) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+def _kept(file: Path) -> pa.Table | None:
+    """The index, if it is there; one that is damaged goes."""
+    if not file.exists():
+        return None
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+    except (pa.ArrowInvalid, OSError):
+        file.unlink(missing_ok=True)
+        return None

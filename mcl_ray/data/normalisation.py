@@ -25,7 +25,10 @@ def measured(train: EncodedSet, shelf: Shelf) -> Statistics:
     Raises:
         DataError: none of the images decodes, or a channel does not vary.
     """
-    file = shelf.file(f"statistics-{len(train)}.json", lambda file: _write(file, _measure(train)))
+    return shelf.read(f"statistics-{len(train)}.json", _read, lambda file: _write(file, _measure(train)))
+
+
+def _read(file: Path) -> Statistics:
     mean, std = json.loads(file.read_text())
     return tuple(mean), tuple(std)
 

@@ -31,7 +31,7 @@ def list_parquet(path: Path, spec: DataSpec) -> Listing:
     for file in _files(path):
         columns = [spec.label_column] + ([spec.split_column] if _has(file, spec.split_column) else [])
         table = _opened(file, spec).read(columns=columns, use_threads=False)
-        labels.append(_plain(table.column(spec.label_column)))
+        labels.append(_plain(table.column(spec.label_column), f"{spec.label_column} of {file}"))
         splits.append(_is_train(file, table, spec))
     classes, positions = np.unique(np.concatenate(labels), return_inverse=True)
     listing = Listing(
@@ -47,8 +47,15 @@ def open_parquet(path: Path, spec: DataSpec, cache: Path) -> tuple[ArrowImages, 
     """The rows' images, copied once to an uncompressed file that processes can map: Parquet has no way to one row."""
     files = _files(path)
     signature = "\n".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
-    shelf = Shelf(cache, path, reading=f"parquet {spec.image_column}", signature=signature)
-    return ArrowImages(shelf.file("images.arrow", lambda file: _copy(files, spec, file)), str(path)), shelf
+    shelf = Shelf(cache, path, reading=f"parquet {spec.image_column} {spec.split_column}", signature=signature)
+    file = shelf.read("images.arrow", _opens, lambda file: _copy(files, spec, file))
+    return ArrowImages(file, str(path)), shelf
+
+
+def _opens(file: Path) -> Path:
+    with pa.memory_map(str(file)) as mapped:
+        pa.ipc.open_file(mapped)
+    return file
 
 
 def _files(path: Path) -> list[Path]:
@@ -82,14 +89,15 @@ def _has(file: Path, column: str) -> bool:
         return False  # `_opened` says why
 
 
-def _plain(column: pa.ChunkedArray) -> NDArray[np.generic]:
+def _plain(column: pa.ChunkedArray, where: str) -> NDArray[np.generic]:
     """Numbers or names, without a dictionary."""
     if column.null_count:
-        raise DataError(f"every image has a label, but {column.null_count} rows have none")
+        raise DataError(f"every image has a label, but {column.null_count} rows of {where} have none")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if not (pa.types.is_integer(column.type) or pa.types.is_string(column.type)):
-        raise DataError(f"labels are whole numbers or names, but the column has {column.type}")
+    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
+    if not any(is_kind(column.type) for is_kind in kinds):
+        raise DataError(f"labels are whole numbers or names, but {where} has {column.type}")
     plain: NDArray[np.generic] = np.asarray(column.to_numpy())
     return plain if plain.dtype != object else plain.astype(str)
 

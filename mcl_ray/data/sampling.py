@@ -221,6 +221,9 @@ def check_batches(class_counts: Sequence[int] | Ints, spec: BatchSpec, world_siz
 
 def _fix(spec: BatchSpec, num_images: int, num_classes: int, largest: int, world_size: int) -> str:
     """What satisfies every rule: the smallest per_class for this size, or else a smaller size."""
+    if spec.sampler == "shuffled":
+        fits = f"size={num_images} fits" if num_images >= world_size else "no size fits"
+        return f"{fits} {num_images} images on {world_size} workers"
     if spec.size <= num_images:
         for per_class in range(2, min(largest, spec.size) + 1):
             classes, rest = divmod(spec.size, per_class)

@@ -13,8 +13,13 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
 
 from mcl_ray.errors import DataError
+
+T = TypeVar("T")
 
 
 class Shelf:
@@ -36,6 +41,18 @@ class Shelf:
     def path(self, name: str) -> Path:
         """Where the file `name` is, if it is there."""
         return self.folder / name
+
+    def read(self, name: str, read: Callable[[Path], T], make: Callable[[Path], None]) -> T:
+        """What `read` makes of the file `name`; of one that is damaged, or not there, once `make` has made it anew.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        try:
+            return read(self.file(name, make))
+        except (pa.ArrowInvalid, ValueError):
+            self.path(name).unlink(missing_ok=True)
+            return read(self.file(name, make))
 
     def file(self, name: str, make: Callable[[Path], None]) -> Path:
         """The file `name`, made by `make` if it is not there; nobody ever sees half of it.

@@ -10,6 +10,7 @@ Writing is `store.py`.
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from mcl_ray.results.files import is_locked, read_bytes, subfolders
 from mcl_ray.spec import RunSpec
 
 RUN_FILE, SWEEP_FILE, SPEC_FILE = "run.parquet", "sweep.parquet", "spec.yaml"
+UNREADABLE_FILE = "unreadable.json"
 SWEEP_SPEC_FILE, BEST_FILE, REPORT_FOLDER = "sweep.yaml", "best.yaml", "report"
 ENDED = ("finished", "stopped", "failed")
 """States after which a run goes on only if somebody asks for it."""
@@ -181,6 +183,22 @@ def find_run(root: Path, spec: RunSpec) -> Path | None:
     """The latest run of exactly this spec in `root`/runs; None when there is none."""
     folders = [folder for folder in subfolders(root / "runs", f"{spec.recipe}-{spec.digest}-*") if is_run(folder)]
     return max(folders, key=serial_of, default=None)
+
+
+def read_unreadable(run_folder: Path) -> list[str]:
+    """Names of the images that did not decode while a run trained.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    file = run_folder / UNREADABLE_FILE
+    if not file.exists():
+        return []
+    try:
+        names: list[str] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file} is damaged: {error}") from error
+    return names
 
 
 def find_sweep(root: Path, sweep_id: str) -> Path:

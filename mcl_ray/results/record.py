@@ -28,8 +28,9 @@ class RecordWriter:
 
     def _write_row(self, **changes: object) -> None:
         assert self._lock.held, f"{self.folder} was given back and cannot be written"
-        self._row |= changes | {"wall_time_s": self.wall_time_s}
-        write_atomically(self._path, schema.to_parquet(schema.table(self._kind, [self._row])))
+        row = self._row | changes | {"wall_time_s": self.wall_time_s}
+        write_atomically(self._path, schema.to_parquet(schema.table(self._kind, [row])))
+        self._row = row  # what is not on record is not so
 
     @property
     def wall_time_s(self) -> float:
@@ -54,6 +55,11 @@ class RecordWriter:
     def state(self) -> str:
         """How the record stands."""
         return str(self._row["state"])
+
+    @property
+    def _is_to_end(self) -> bool:
+        """Whether nobody has said how it ended; an end that could not be written has given the folder back."""
+        return self._lock.held and self.state == "running"
 
     def close(self) -> None:
         """Gives the folder back without a word about the state: one that runs then reads as interrupted."""

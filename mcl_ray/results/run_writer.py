@@ -5,7 +5,8 @@ Which figures there are is for the training loop to say; reading them back is `r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -191,6 +192,13 @@ class RunWriter(RecordWriter):
         """Records what is known only once the cohort is built."""
         self._write_row(parameters=parameters, multiply_adds=multiply_adds)
 
+    def record_unreadable(self, names: Collection[str]) -> None:
+        """Adds to the names of the images that did not decode; a run without any has no such file."""
+        known = reading.read_unreadable(self.folder)
+        if not set(names) <= set(known):
+            content = json.dumps(sorted({*known, *names}), indent=1, ensure_ascii=False)
+            write_atomically(self.folder / reading.UNREADABLE_FILE, content.encode())
+
     def record_epoch(self, epoch: int, rows: Iterable[EpochRow]) -> None:
         """Appends the figures of a 1-based epoch; on return they are on the disk, and any process can read them."""
         assert epoch >= 1, f"epochs count from 1, but got {epoch}"
@@ -217,7 +225,7 @@ class RunWriter(RecordWriter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._row["state"] == "running":
+        if error is not None and self._is_to_end:
             goes_on = isinstance(error, (StoreError, WorkerDiedError)) or not isinstance(error, Exception)
             self.finish("interrupted" if goes_on else "failed", error)
         self.close()

@@ -7,6 +7,7 @@ from mcl_ray.results.copies import open_results
 from mcl_ray.results.facts import Facts
 from mcl_ray.results.files import ensure_writable
 from mcl_ray.results.reading import (
+    ENDED,
     find_run,
     find_sweep,
     has_ended,
@@ -16,6 +17,7 @@ from mcl_ray.results.reading import (
     read_runs,
     read_spec,
     read_sweeps,
+    read_unreadable,
     state_of,
     wait_for_orphans,
 )
@@ -23,6 +25,7 @@ from mcl_ray.results.run_writer import EpochRow, RunWriter
 from mcl_ray.results.sweep_writer import SweepWriter
 
 __all__ = [
+    "ENDED",
     "EpochRow",
     "Facts",
     "RunWriter",
@@ -38,6 +41,7 @@ __all__ = [
     "read_runs",
     "read_spec",
     "read_sweeps",
+    "read_unreadable",
     "state_of",
     "wait_for_orphans",
 ]

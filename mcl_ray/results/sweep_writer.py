@@ -130,7 +130,7 @@ class SweepWriter(RecordWriter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._row["state"] == "running":
+        if error is not None and self._is_to_end:
             goes_on = isinstance(error, StoreError) or not isinstance(error, Exception)
             with contextlib.suppress(StoreError):  # the error itself matters more
                 self.finish("interrupted" if goes_on else "failed")

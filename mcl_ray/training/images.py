@@ -33,6 +33,10 @@ class Feed(Protocol):
     labels: Tensor
     """[n] int64, on the device."""
 
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """Names of the images, of any split, that this worker met and could not decode."""
+
     def __len__(self) -> int:
         """Number of images, n."""
 
@@ -45,6 +49,8 @@ class Feed(Protocol):
 
 class DeviceImages:
     """All images of one split, uint8 on the device; float batches are made on demand."""
+
+    unreadable: frozenset[str] = frozenset()
 
     def __init__(self, images: ImageSet, augment: Augment, device: torch.device) -> None:
         self.images = torch.from_numpy(images.images).to(device)

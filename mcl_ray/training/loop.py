@@ -8,6 +8,7 @@ N peers, B images.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ import torch
 
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.sampling import build_sampler
-from mcl_ray.distributed import Shares, broadcast_buffers, from_first, is_first, rank, world_size
+from mcl_ray.distributed import Shares, broadcast_buffers, from_first, gathered, is_first, rank, world_size
 from mcl_ray.environment import Environment
+from mcl_ray.errors import UnreadableImagesError
 from mcl_ray.methods.method import Batch
 from mcl_ray.results.store import EpochRow
 from mcl_ray.spec import RunSpec
@@ -30,6 +32,8 @@ from mcl_ray.training.meters import StepMeter
 from mcl_ray.training.optim import build_optimizer, learning_rate, set_learning_rate
 from mcl_ray.training.placement import build_method, choose_device, describe, place_cohort
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
@@ -38,6 +42,8 @@ class EpochReport:
     epoch: int
     """Epochs done, from 1."""
     rows: list[EpochRow]
+    unreadable: tuple[str, ...] = ()
+    """Names of the images that no worker could decode, of all epochs since the run was begun or resumed."""
 
 
 class Told(NamedTuple):
@@ -92,6 +98,7 @@ def epochs(
     Raises:
         NonFiniteLossError: a loss became NaN or infinite.
         CheckpointError: the checkpoints under `folder` are damaged or belong to another spec.
+        UnreadableImagesError: more images do not decode than the spec allows.
     """
     run = _Run(spec, dataset, environment, folder)
     resumed = run.resume()
@@ -119,7 +126,8 @@ def epochs(
         seconds = time.perf_counter() - started
         speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": steps * run.shares.whole / seconds}
         rows = [EpochRow("cohort", "train", name, value) for name, value in (meter.means() | speed).items()]
-        finished = EpochReport(epoch=epoch + 1, rows=rows + run.scores(epoch + 1))
+        rows += run.scores(epoch + 1)
+        finished = EpochReport(epoch=epoch + 1, rows=rows, unreadable=run.unreadable())
         yield Told(finished, run.save(finished))
 
 
@@ -143,6 +151,7 @@ class _Run:
         self.shares = Shares(self.sampler.shares(world_size()))
         self.checkpoints = CheckpointFolder(folder, environment.checkpoints_kept) if folder is not None else None
         self.architecture = describe(spec, dataset)
+        self.told: set[str] = set()
 
     def resume(self) -> Told | None:
         """Take up the newest checkpoint, as the first worker finds it, and tell its epoch once more."""
@@ -170,6 +179,24 @@ class _Run:
         test_is_due = when == "every_epoch" or (when == "at_end" and last)
         due = {split: images for split, images in self.held_out.items() if split == "validation" or test_is_due}
         return score(self.spec, self.cohort, self.train, due, self.num_classes)
+
+    def unreadable(self) -> tuple[str, ...]:
+        """Names of the images that did not decode, on any worker.
+
+        Raises:
+            UnreadableImagesError: they are more than the spec allows.
+        """
+        if not self.spec.data.is_encoded:
+            return ()
+        own, bound = self.train.unreadable, self.spec.data.unreadable
+        names = sorted(frozenset[str]().union(*gathered(own)))
+        if is_first():
+            for name in sorted(set(names) - own - self.told):
+                _log.warning("another worker skipped an image that does not decode: %s", name)
+            self.told |= set(names)
+        if len(names) > bound:
+            raise UnreadableImagesError(names, bound)
+        return tuple(names)
 
     def save(self, finished: EpochReport) -> Path | None:
         """Write a checkpoint if one is due, and if it is for this worker to write."""

@@ -62,6 +62,7 @@ def run_epochs(
                 if writer is None or events is None:
                     yield told
                     continue
+                writer.record_unreadable(told.report.unreadable)
                 writer.record_epoch(told.report.epoch, told.report.rows)
                 events.epoch(*told)
                 if told.report.epoch == spec.schedule.epochs:

@@ -6,6 +6,9 @@ torch's DataLoader has the processes and the queue between; what they do is `mcl
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -61,7 +64,13 @@ class Readers:
             prefetch_factor=BATCHES_AHEAD if count else None,
             persistent_workers=count > 0,
             multiprocessing_context="forkserver" if count else None,  # to fork a process with threads is not safe
+            worker_init_fn=_end_with_training,
         )
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """Names of the images that did not decode so far."""
+        return frozenset(self._unreadable)
 
     def read(self, requests: list[Request]) -> Iterator[Views]:
         """The batches in the order in which they are wanted.
@@ -81,6 +90,21 @@ class Readers:
                 _log.warning("skipped an image that does not decode: %s", name)
         if len(self._unreadable) > self._bound:
             raise UnreadableImagesError(sorted(self._unreadable), self._bound)
+
+
+def _end_with_training(_: int) -> None:
+    """Have a reader end when the process that trains does, by whatever signal.
+
+    torch's readers look whether their parent lives. That is the fork server, which lives as long as they do.
+    """
+    training = multiprocessing.parent_process()
+    assert training is not None, "a reader is somebody's"
+
+    def end() -> None:
+        training.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 class _Requests:
@@ -105,6 +129,11 @@ class StreamedImages:
         self.labels = torch.from_numpy(images.labels).to(device)
         """[n] int64."""
         self._split, self._readers, self._augment, self._device = split, readers, augment, device
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """As all splits share their readers, of all of them."""
+        return self._readers.unreadable
 
     def __len__(self) -> int:
         return len(self.labels)

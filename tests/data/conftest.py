@@ -7,6 +7,7 @@ import pickle
 import struct
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,20 +70,26 @@ def tar_of(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def archive_in(
+    folder: Path,
+    name: str = "images.tar.gz",
+    dumps: Callable[[object], bytes] = pickle.dumps,
+    **changes: object,
+) -> Path:
+    """Write an archive; `changes` replaces files by an object to pickle, by raw bytes, or by None for no such file."""
+    members = {}
+    for file, value in (contents() | changes).items():
+        if value is not None:
+            members[f"cifar-100-python/{file}"] = value if isinstance(value, bytes) else dumps(value)
+    path = folder / name
+    path.write_bytes(tar_of(members))
+    return path
+
+
 WriteArchive = Callable[..., Path]
 
 
 @pytest.fixture
 def write_archive(tmp_path: Path) -> WriteArchive:
-    """Write an archive; `changes` replaces files by an object to pickle, by raw bytes, or by None for no such file."""
-
-    def write(dumps: Callable[[object], bytes] = pickle.dumps, **changes: object) -> Path:
-        members = {}
-        for name, value in (contents() | changes).items():
-            if value is not None:
-                members[f"cifar-100-python/{name}"] = value if isinstance(value, bytes) else dumps(value)
-        path = tmp_path / "cifar-100-python.tar.gz"
-        path.write_bytes(tar_of(members))
-        return path
-
-    return write
+    """Write an archive by the official one's name."""
+    return partial(archive_in, tmp_path, "cifar-100-python.tar.gz")

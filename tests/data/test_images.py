@@ -95,6 +95,27 @@ def test_what_is_kept_is_used(tmp_path):
     assert len(load_dataset(FOLDER, here).train) == 24
 
 
+def test_what_is_kept_and_damaged_is_made_anew(source, tmp_path):
+    spec, data = source
+    here = environment(tmp_path, data)
+    dataset = load_dataset(spec, here)
+    wanted = dataset.train.read(3)
+    kept = [file for file in here.cache.rglob("*") if file.is_file()]
+    assert len(kept) == 2, "statistics, and an index or the images"
+    for content in (b"", b"{junk"):
+        for file in kept:
+            file.unlink()  # it is mapped: what is there stays
+            file.write_bytes(content)
+        again = load_dataset(spec, here)
+        assert (again.mean, again.train.read(3)) == (dataset.mean, wanted)
+
+
+def test_names_may_be_of_arrows_large_kind(tmp_path):
+    names = pa.array([name for _ in range(12) for name in COLOURS], pa.large_string())
+    file = write_parquet(tmp_path / "pictures.parquet", label=names)
+    assert load_dataset(PARQUET, environment(tmp_path, file)).class_names == tuple(COLOURS)
+
+
 def test_a_validation_split_is_held_out_of_the_training_images(source, tmp_path):
     spec, data = source
     dataset = load_dataset(replace(spec, {"validation_fraction": 0.25}), environment(tmp_path, data))
@@ -151,8 +172,8 @@ def test_untested_classes_are_allowed_when_asked_for(tmp_path):
         ({"label": None}, "must have the columns image and label .* but has image, split"),
         ({"split": None}, "a split is told by a column 'split' .* has neither"),
         ({"split": ["train"] * 24 + ["dev"] * 12}, "a split is train, val, validation or test, but .* has dev"),
-        ({"label": [None] * 36}, "every image has a label, but 36 rows have none"),
-        ({"label": [0.5] * 36}, "labels are whole numbers or names, but the column has double"),
+        ({"label": [None] * 36}, "every image has a label, but 36 rows of label of .* have none"),
+        ({"label": [0.5] * 36}, "labels are whole numbers or names, but label of .* has double"),
         ({"label": [7] * 36}, "images are of two classes or more, but .* has 1"),
         ({"image": ["a"] * 36}, "must hold encoded images, but holds string"),
     ],

@@ -287,3 +287,11 @@ def test_the_rules_hold_in_the_sampler_and_in_its_epochs() -> None:
 def test_reading_and_sampling_do_without_torch() -> None:
     code = "import sys, mcl_ray.data.sampling, mcl_ray.data.source; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_of_shuffled_batches_what_fits_has_no_classes():
+    shuffled = BatchSpec(size=16, sampler="shuffled")
+    with pytest.raises(SpecError, match="size=16, images=2; size=2 fits 2 images on 1 workers"):
+        check_batches([1, 1], shuffled)
+    with pytest.raises(SpecError, match="no size fits 2 images on 3 workers"):
+        check_batches([1, 1], shuffled, 3)

@@ -24,6 +24,7 @@ from mcl_ray.results.store import (
     read_runs,
     read_spec,
     read_sweeps,
+    read_unreadable,
     state_of,
 )
 
@@ -281,12 +282,12 @@ def test_a_run_that_is_amended_keeps_its_state_and_its_time(tmp_path):
     (before,) = read_runs(tmp_path).to_pylist()
     writer = RunWriter.amend(writer.folder)
     assert state_of(writer.folder) == "stopped", "were it killed now"
-    time.sleep(0.1)
+    time.sleep(0.5)
     writer.record_epoch(1, value(60.0))
     writer.finish("stopped")
     (after,) = read_runs(tmp_path).to_pylist()
     assert after["state"] == "stopped"
-    assert after["wall_time_s"] == pytest.approx(before["wall_time_s"], abs=0.05)
+    assert after["wall_time_s"] == pytest.approx(before["wall_time_s"], abs=0.4)
 
 
 def test_a_run_that_lost_its_workers_is_to_go_on(tmp_path):
@@ -294,3 +295,41 @@ def test_a_run_that_lost_its_workers_is_to_go_on(tmp_path):
         raise WorkerDiedError("lost")
     (row,) = read_runs(tmp_path).to_pylist()
     assert (row["state"], row["error_type"]) == ("interrupted", "WorkerDiedError")
+
+
+def test_names_of_images_that_do_not_decode_are_added_up_over_attempts(tmp_path):
+    with RunWriter.create(tmp_path, spec()) as writer:
+        assert read_unreadable(writer.folder) == []
+        writer.record_unreadable(())
+        assert not (writer.folder / "unreadable.json").exists()
+        writer.record_unreadable(("b.png",))
+        writer.record_unreadable(("a.png", "b.png"))
+    assert read_unreadable(writer.folder) == ["a.png", "b.png"]
+    (writer.folder / "unreadable.json").write_text("[")
+    with pytest.raises(StoreError, match="unreadable.json is damaged"):
+        read_unreadable(writer.folder)
+
+
+def new_run(root):
+    return RunWriter.create(root, spec())
+
+
+def new_sweep(root):
+    return SweepWriter.create(root, "tiny", SweepSpec(), objective="o", mode="max", trials_planned=1)
+
+
+@pytest.mark.parametrize(
+    ("begin", "name", "read"),
+    [(new_run, "run.parquet", read_runs), (new_sweep, "sweep.parquet", read_sweeps)],
+)
+def test_an_end_that_cannot_be_written_is_none_and_says_why(begin, name, read, tmp_path):
+    writer = begin(tmp_path)
+    kept = (writer.folder / name).rename(writer.folder / "kept")
+    (writer.folder / name / "in the way").mkdir(parents=True)  # no file can take its place
+    with pytest.raises(StoreError, match="must be writable, but writing"), writer:
+        writer.finish("finished")
+    assert writer.state == "running"
+    (writer.folder / name / "in the way").rmdir()
+    (writer.folder / name).rmdir()
+    kept.rename(writer.folder / name)
+    assert read(writer.folder)["state"].to_pylist() == ["interrupted"]

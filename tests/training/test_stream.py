@@ -2,6 +2,8 @@
 
 import io
 import logging
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from mcl_ray.data.source import load_dataset
+from mcl_ray.data.source import dataset_for, load_dataset
 from mcl_ray.data.views import decode
-from mcl_ray.distributed import ALONE, Shares
+from mcl_ray.distributed import ALONE, Shares, is_first
 from mcl_ray.environment import Environment
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.overrides import replace
+from mcl_ray.overrides import parse, replace
 from mcl_ray.recipes import imagenet
+from mcl_ray.spec import RunSpec
 from mcl_ray.training.feeds import build_feeds
+from mcl_ray.training.loop import epochs
+from tests.followed import SPEAKS_WITHIN_S, Door, descendants, send
 from tests.pictures import picture, write_folder
+from tests.workers import some_workers
 
 CPU = torch.device("cpu")
 INDICES = np.array([[0, 9, 17, 3], [22, 5, 1, 12], [6, 6, 20, 14]])
@@ -28,6 +34,10 @@ def feeds_of(root, results, readers=0, **fields):
     spec, here = replace(imagenet(), fields), Environment(data=root, results=results, readers=readers)
     dataset = load_dataset(spec.data, here)
     return build_feeds(spec, dataset, here, CPU), dataset
+
+
+def is_alive(pid):
+    return bool(descendants(pid, ""))
 
 
 def drawn(feeds, epoch=0, seed=0, indices=INDICES, shares=ALONE):
@@ -55,6 +65,26 @@ def test_views_come_of_seed_and_epoch_alone_however_many_readers_there_are(tmp_p
     elsewhere, _ = feeds_of(root, tmp_path, readers=2)
     assert same(views, drawn(elsewhere))
     assert same(views, drawn(elsewhere)), "the readers serve a second epoch"
+
+
+@pytest.mark.slow
+def test_readers_end_with_the_process_that_trains_though_it_is_killed(tmp_path):
+    words = ("networks=resnet8", "image_size=16", "batch.size=6", "negatives=8", "epochs=1000", "--readers", "2")
+    data = str(write_folder(tmp_path / "pictures"))
+    door = Door(tmp_path / "results", "imagenet", *words, "--data", data, door="train")
+    try:
+        door.until("epoch 1/")
+        readers = descendants(door.process.pid, "forkserver")
+        assert len(readers) == 3, "two, and the one that starts them"
+        door.process.kill()
+        door.process.wait()
+        deadline = time.monotonic() + SPEAKS_WITHIN_S
+        while any(map(is_alive, readers)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(map(is_alive, readers))
+    finally:
+        send(readers, signal.SIGKILL)
+        door.close()
 
 
 def test_reading_leaves_the_generator_of_the_weights_alone(tmp_path):
@@ -106,6 +136,31 @@ def test_of_the_images_that_are_scored_one_that_does_not_decode_is_left_out(tmp_
     (fed,) = feeds["test"].scoring([slice(0, 4)])
     assert fed.indices.tolist() == [0, 1, 3]
     assert len(fed.images) == 3
+
+
+def met(spec, root):
+    """Names of the images that did not decode after each epoch of a run, or what ended it."""
+    here = Environment(data=root, results=root.parent / "results", readers=0)
+    checkpoints = root.parent / spec.digest if is_first() else None
+    try:
+        return [told.report.unreadable for told in epochs(spec, dataset_for(spec, here), here, checkpoints)]
+    except UnreadableImagesError as error:
+        return str(error)
+
+
+@pytest.mark.slow
+def test_the_bound_is_of_all_workers_and_each_knows_every_name(tmp_path):
+    root = write_folder(tmp_path / "pictures")
+    broken = sorted(str(root / "train" / name / file) for name in ("red", "blue") for file in ("0.png", "2.png"))
+    for file in broken:
+        Path(file).write_bytes(b"not an image")
+    words = ["networks=resnet8", "image_size=16", "batch.size=6", "negatives=8", "epochs=1", "normalisation=imagenet"]
+    spec = replace(imagenet(), parse(RunSpec, [*words, "milestones=[]", "schedule.kind=cosine"]))
+    with some_workers(tmp_path, 2) as pair:
+        assert pair.run(met, spec, root) == [[tuple(broken)]] * 2
+        told = pair.run(met, replace(spec, {"data.unreadable": 3, "seed": 1}), root)
+    assert told[0] == told[1]
+    assert "got 3 and 4" in told[0]
 
 
 @pytest.mark.parametrize("readers", [0, 1])
