@@ -21,7 +21,7 @@ class Environment:
     data: Path | Uri = Path("data")
     """An archive, or the folder that holds it."""
     backbone: Path | None = None
-    """Checkpoint that linear classification takes its networks from."""
+    """Checkpoint that linear classification takes its networks from, or a sweep's folder that has the run of it."""
     download: bool = False
     """Fetch the data set where it is missing and can be fetched."""
     device: str = "auto"
@@ -52,7 +52,12 @@ class Environment:
 
     def here(self) -> Environment:
         """The same on the machine of this process, whose copy of the store may lie elsewhere."""
-        return self if self.store is None else replace(self, results=copy_folder(self.store))
+        if self.store is None:
+            return self
+        results, backbone = copy_folder(self.store), self.backbone
+        if backbone is not None and backbone.is_relative_to(self.results):
+            backbone = results / backbone.relative_to(self.results)
+        return replace(self, results=results, backbone=backbone)
 
 
 def copy_folder(store: Uri) -> Path:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from mcl_ray.catalog import DATASETS
 from mcl_ray.data import cifar
@@ -70,13 +69,16 @@ def plan_run(
     Raises:
         SpecError: the sampler cannot serve the batches.
         DataError: the data set is there, but damaged or not what its checksum says.
+        CheckpointError: what is to be frozen cannot be read, or is other than the spec says.
     """
     told, counts, shape = images or images_of(spec.data, environment)
     check_counts(counts, spec, workers[1])
     num_images, classes = int(counts.sum()), len(counts)
     steps = num_images // spec.batch.size
-    from mcl_ray.training import costs  # loads torch, which a bad batch is told without
+    from mcl_ray.training import costs, placement  # loads torch, which a bad batch is told without
 
+    if environment.backbone is not None:
+        placement.cohort_of(spec, classes, shape[0], environment.backbone)
     cost = costs.cost_of(spec, classes, shape)
     memory = costs.memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]), num_images)
     remembered = costs.remembered_bytes(spec, cost.parameters, num_images)
@@ -127,7 +129,7 @@ def print_run_plan(
     plan = plan_run(spec, environment, workers or (1, 1))
     console.print(to_yaml(spec), end="", soft_wrap=True)
     facts = run_facts(plan) | {"memory": memory(plan), "runs": "1", "disk": disk(plan.disk_bytes)}
-    console.print(facts_table(facts | workers_fact(spec.batch.size, workers)))
+    print_facts(facts | workers_fact(spec.batch.size, workers), console)
 
 
 def run_facts(plan: RunPlan) -> dict[str, str]:
@@ -161,12 +163,11 @@ def memory(plan: RunPlan, runs: int = 1) -> str:
     )
 
 
-def facts_table(facts: dict[str, str]) -> Table:
-    """Names and values in two columns."""
-    table = Table(show_header=False, box=None, pad_edge=False)
+def print_facts(facts: dict[str, str], console: Console) -> None:
+    """Names and values in two columns, as comments: a line each, however long, so that all of it stays one."""
+    width = max(map(len, facts))
     for name, value in facts.items():
-        table.add_row(f"# {name}", value)
-    return table
+        console.print(f"# {name:{width}}  {value}", soft_wrap=True)
 
 
 def disk(size_bytes: int) -> str:

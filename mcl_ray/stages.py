@@ -19,6 +19,8 @@ from mcl_ray.uses import check_used
 
 SHARED = ("data.", "batch.", "compute.", "seed")
 """Fields that are the same in every stage, unless one is named with its stage: `lincls.batch.size=128`."""
+SETTLED = ("cohort.", "pretraining", "linear.backbone")
+"""Fields of a linear classification that follow from the run that it is built on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class Stage:
         return self._used(replace(self.base, settled | self.values))
 
     def check_takes_networks(self) -> None:
-        """Whether there is a use for another run's networks.
+        """Whether there is a use for another run's networks, and none but those are asked for.
 
         Raises:
             SpecError: there is none.
@@ -71,6 +73,12 @@ class Stage:
             raise SpecError(
                 f"linear classification freezes the networks of another run, but {self.base.recipe} trains its own "
                 f"(method={self.base.method})"
+            )
+        settled = [path for path in self.values if self.is_later and path.startswith(SETTLED)]
+        if settled:
+            raise SpecError(
+                f"a stage that follows has the networks of the one before, so that {settled[0]} cannot be given: "
+                f"{self.base.recipe}.{settled[0]}={self.values[settled[0]]}"
             )
         if "linear.backbone" in self.values:
             raise SpecError("linear.backbone is what the other run or checkpoint is, so that it cannot be given too")
@@ -100,12 +108,7 @@ def stages(name: str, overrides: Sequence[str]) -> list[Stage]:
         return [Stage(base=bases[0], values=parse(RunSpec, overrides))]
     if len(set(names)) < len(names):
         raise SpecError(f"each stage has a name of its own, but got {name}")
-    own: dict[str, list[str]] = {one: [] for one in names}
-    for assignment in overrides:
-        stage, dot, rest = assignment.partition(".")
-        is_named = bool(dot) and stage in own
-        own[stage if is_named else names[0]].append(rest if is_named else assignment)
-    values = {one: parse(RunSpec, given) for one, given in own.items()}
+    values = {one: parse(RunSpec, given) for one, given in by_stage(names, overrides).items()}
     shared = {path: value for path, value in values[names[0]].items() if path.startswith(SHARED)}
     planned = [
         Stage(base=base, values=(shared if number else {}) | values[one], is_later=number > 0)
@@ -114,6 +117,16 @@ def stages(name: str, overrides: Sequence[str]) -> list[Stage]:
     for later in planned[1:]:
         later.check_takes_networks()
     return planned
+
+
+def by_stage(names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Stage → its overrides, without its name; those that name no stage are of the first."""
+    own: dict[str, list[str]] = {one: [] for one in names}
+    for assignment in overrides:
+        stage, dot, rest = assignment.partition(".")
+        is_named = bool(dot) and stage in own
+        own[stage if is_named else names[0]].append(rest if is_named else assignment)
+    return own
 
 
 def found_at(source: Path | Uri, results: Path) -> Path:

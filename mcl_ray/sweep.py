@@ -12,7 +12,9 @@ from mcl_ray import doors
 from mcl_ray.errors import SpecError
 from mcl_ray.overrides import parse, replace
 from mcl_ray.place import HERE, Place
-from mcl_ray.uses import check_used
+from mcl_ray.spec import RunSpec
+from mcl_ray.stages import by_stage
+from mcl_ray.uses import check_used, check_used_by_any
 
 if TYPE_CHECKING:
     from searches.experiment import Experiment
@@ -61,7 +63,8 @@ def table(
 
     Args:
         name: A suite (`mcl suites` lists them), or a suite file ending in .yaml. Overrides are of every row; a list for
-            rows takes those it names, rows=[resnet32_*,wrn_16_2_x4].
+            rows takes those it names, rows=[resnet32_*,wrn_16_2_x4]. What follows, of moco, has its name before its own
+            fields: lincls.lr=10.
         download: Fetch the data set if it is missing.
         resume: Go on with this suite, by its id or `latest`, instead of starting one. A name and overrides may be given
             too: any difference is printed, and refused.
@@ -139,8 +142,9 @@ def _asked(
         return sweep
     if "=" not in name:
         return named(name, overrides)
-    values = parse(type(sweep), (name, *overrides))
-    return sweep.with_fields(values) if isinstance(sweep, SuiteSpec) else replace(sweep, values)
+    if isinstance(sweep, SuiteSpec):
+        return _with_fields(sweep, (name, *overrides))
+    return replace(sweep, parse(type(sweep), (name, *overrides)))
 
 
 def resolve(name: str, overrides: tuple[str, ...]) -> SweepSpec:
@@ -173,9 +177,25 @@ def resolve_suite(name: str, overrides: tuple[str, ...]) -> SuiteSpec:
         SpecError: a rule is broken.
     """
     from searches import suites
+
+    return _with_fields(suites.load(name), overrides)
+
+
+def _with_fields(suite: SuiteSpec, overrides: tuple[str, ...]) -> SuiteSpec:
+    """The suite with fields replaced; those of what follows have its name before them, or `then`: `lincls.lr=1`."""
     from searches.suite import SuiteSpec
 
-    return suites.load(name).with_fields(parse(SuiteSpec, overrides))
+    first, follows = suite.run.recipe, suite.then.recipe if suite.then else ""
+    stages = [first, *(name for name in (follows, "then") if suite.then and name != first)]
+    own = by_stage(stages, overrides)
+    values = parse(SuiteSpec, own.pop(first))
+    following = parse(RunSpec, [given for stage in own.values() for given in stage])
+    changed = suite.with_fields(values, following)
+    own_paths = [path.removeprefix("run.") for path in values if path.startswith("run.")]
+    check_used_by_any([changed.trial_run(point) for point in changed.first_points], own_paths)
+    if changed.then is not None:
+        check_used(changed.then, following)
+    return changed
 
 
 def program(name: str) -> App:

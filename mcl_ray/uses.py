@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from mcl_ray.errors import SpecError
@@ -25,6 +25,11 @@ USES = (
     Use(("queue.",), lambda run: run.method == "moco", "method=moco"),
     Use(("linear.",), lambda run: run.method == "linear", "method=linear"),
     Use(("evaluation.neighbours", "evaluation.neighbour_images"), lambda run: run.method == "moco", "method=moco"),
+    Use(
+        ("losses.tau", "losses.temperature", "cohort.embedding_dim", "cohort.head"),
+        lambda run: run.method != "linear",
+        "method=supervised, supervised_bank or moco",
+    ),
     Use(("losses.contrast",), lambda run: run.method == "supervised", "method=supervised"),
     Use(("data.checksum",), lambda run: run.data.source == "cifar", "data.source=cifar"),
     Use(
@@ -49,13 +54,28 @@ def check_used(run: RunSpec, paths: Iterable[str]) -> None:
     Raises:
         SpecError: one of them does nothing.
     """
+    check_used_by_any([run], paths)
+
+
+def check_used_by_any(runs: Sequence[RunSpec], paths: Iterable[str]) -> None:
+    """Whether fields that somebody set for several runs do something in one of them.
+
+    Raises:
+        SpecError: one of them does nothing in any.
+    """
     for path in paths:
-        for use in USES:
-            if path.startswith(use.fields) and not use.holds(run):
-                other = use.when.partition("=")[0]
-                raise SpecError(
-                    f"{path} does something where {use.when}, but {other} is {_value(run, other)}: leave it out"
-                )
+        refusals = [_refusal(run, path) for run in runs]
+        if None not in refusals:
+            raise SpecError(str(refusals[0]))
+
+
+def _refusal(run: RunSpec, path: str) -> str | None:
+    """Why a field does nothing in a run; None where it does something."""
+    for use in USES:
+        if path.startswith(use.fields) and not use.holds(run):
+            other = use.when.partition("=")[0]
+            return f"{path} does something where {use.when}, but {other} is {_value(run, other)}: leave it out"
+    return None
 
 
 def _value(run: RunSpec, path: str) -> object:

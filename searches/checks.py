@@ -27,7 +27,7 @@ def check_batches(sweep: Experiment, dataset: Dataset, most_workers: int) -> Non
 def _of_all_batches(sweep: Experiment) -> list[RunSpec]:
     """Runs that have among them every batch and every bank at its extremes."""
     if isinstance(sweep, SuiteSpec):
-        return [sweep.trial_run(point) for point in sweep.first_points]
+        return [sweep.trial_run(point) for point in sweep.first_points] + ([sweep.then] if sweep.then else [])
     return [sweep.run] + [
         replace(sweep.run, {path: value})
         for path, dimension in sweep.space.items()

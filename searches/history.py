@@ -16,12 +16,11 @@ from typing import Any, Literal
 from mcl_ray.results.costs import mean_costs
 from mcl_ray.results.score import enough
 from mcl_ray.results.series import Objective, Point, points, training_times
-from mcl_ray.results.store import read_epochs, read_runs
+from mcl_ray.results.store import ENDED, read_epochs, read_runs
 from searches.experiment import Experiment
 from searches.space import Value
 
 TrialState = Literal["finished", "stopped", "failed", "unfinished"]
-ENDED_RUN = ("finished", "stopped", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +97,7 @@ def _state(rows: Sequence[Mapping[str, Any]], repeats: int) -> TrialState:
     states = [row["state"] for row in rows]
     if not enough(repeats - states.count("failed"), repeats):
         return "failed"
-    if len(states) < repeats or not all(state in ENDED_RUN for state in states):
+    if len(states) < repeats or not all(state in ENDED for state in states):
         return "unfinished"
     return "stopped" if "stopped" in states else "finished"
 

@@ -15,10 +15,10 @@ from mcl_ray.plan import (
     Images,
     RunPlan,
     disk,
-    facts_table,
     images_of,
     memory,
     plan_run,
+    print_facts,
     run_facts,
     workers_fact,
 )
@@ -49,7 +49,7 @@ def print_sweep_plan(sweep: SweepSpec, place: Place, console: Console) -> None:
     }
     facts = _search_facts(sweep, place) | workers_fact(largest.batch.size, workers) | size | run_facts(plan) | total
     console.print(yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
-    console.print(facts_table(facts))
+    print_facts(facts, console)
 
 
 def _search_facts(sweep: SweepSpec, place: Place) -> dict[str, str]:

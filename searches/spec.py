@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidatorFunctionWrapHandler, field_validator, model_validator
 
@@ -62,6 +62,9 @@ class SweepSpec(Part):
     the database's own configuration. null: the file study.db in the sweep's folder."""
     time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Wall time after which no trial starts or goes on, in seconds; null: none."""
+
+    then: ClassVar[None] = None
+    built_on: ClassVar[None] = None
 
     @field_validator("trials", mode="wrap")
     @classmethod

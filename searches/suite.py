@@ -1,13 +1,15 @@
 """What to train for a table: `SuiteSpec`, rows that are listed, not searched; file, command line and stored record.
 
 A suite has what the engine asks of a search, with nothing to propose, to stop early or to choose. As no row is chosen
-by its figure, every epoch may be scored on the test images, and all training images are trained on.
+by its figure, every epoch may be scored on the test images, and all training images are trained on. One without labels
+is followed by another, which classifies by the networks that its rows trained: `followers.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +19,7 @@ from mcl_ray.errors import SpecError, unknown
 from mcl_ray.overrides import replace
 from mcl_ray.results.score import Scoring
 from mcl_ray.spec import Count, Part, RunSpec
+from mcl_ray.stages import SETTLED, SHARED
 from searches.fields import full_path
 from searches.space import Choice, Point, Space, Value, applied
 from searches.spec import Direction
@@ -28,6 +31,29 @@ ROW = "row"
 OF_ALL_ROWS = ("version", "recipe", "seed", "data", "evaluation", "schedule.epochs")
 
 RowName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
+
+
+class Pretrained(Part):
+    """A run whose networks are classified by."""
+
+    run: RunSpec
+    """What it trained."""
+    backbone: str | None
+    """Checksum of its newest checkpoint, `sha256:…`; null: it has not run yet."""
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """The fields of a linear classification that follow from it."""
+        return {"cohort": self.run.cohort, "pretraining": self.run, "linear.backbone": self.backbone}
+
+
+class Foundation(Part):
+    """The suite that another one follows."""
+
+    sweep: str
+    """Its id."""
+    runs: dict[RowName, tuple[Pretrained, ...]]
+    """Row → its runs, one a seed."""
 
 
 class SuiteSpec(Part):
@@ -45,8 +71,11 @@ class SuiteSpec(Part):
     """Published table that the rows are set beside at the end; null: none."""
     repeats: Count = 1
     """Runs of every row, with the seeds run.seed, run.seed + 1 and so on."""
+    then: RunSpec | None = None
+    """Linear classification by the networks of each run, in a sweep that follows; a recipe's name stands for it."""
+    built_on: Foundation | None = None
+    """The suite that this one follows; the program fills it in."""
 
-    objective: ClassVar[str] = "test/top1/best"
     costs: ClassVar[tuple[Cost, ...]] = ()
     directions: ClassVar[tuple[Direction, ...]] = ("maximize",)
     sampler: ClassVar[SamplerSpec] = SamplerSpec(kind="grid")
@@ -56,7 +85,7 @@ class SuiteSpec(Part):
     study: ClassVar[str | None] = None
     time_limit_s: ClassVar[float | None] = None
 
-    @field_validator("run", mode="before")
+    @field_validator("run", "then", mode="before")
     @classmethod
     def _a_name_is_a_recipe(cls, run: object) -> object:
         if not isinstance(run, str):
@@ -65,16 +94,16 @@ class SuiteSpec(Part):
             raise ValueError(unknown("recipe", run, recipes.RECIPES))
         return recipes.RECIPES[run]()
 
-    @field_validator("run")
+    @field_validator("run", "then")
     @classmethod
-    def _every_epoch_is_scored_on_test(cls, run: RunSpec) -> RunSpec:
-        held_out = run.data.validation_fraction
+    def _every_epoch_is_scored_on_test(cls, run: RunSpec | None) -> RunSpec | None:
+        held_out = 0.0 if run is None else run.data.validation_fraction
         if held_out:
             raise ValueError(
                 "a suite chooses nothing, so that all training images are trained on: run.data.validation_fraction = 0 "
                 f"must hold, but got {held_out}"
             )
-        return replace(run, {"evaluation.test": "every_epoch"})
+        return None if run is None else replace(run, {"evaluation.test": "every_epoch"})
 
     @field_validator("rows")
     @classmethod
@@ -84,6 +113,43 @@ class SuiteSpec(Part):
             if path.split(".")[0] in OF_ALL_ROWS or path in OF_ALL_ROWS:
                 raise ValueError(f"{path} is the same for all rows, but {row} has its own; give run.{path}")
         return full
+
+    @model_validator(mode="after")
+    def _what_follows_classifies(self) -> SuiteSpec:
+        if self.then is None:
+            return self
+        if self.then.method != "linear" or self.run.method == "linear":
+            raise ValueError(
+                "what follows is linear classification (method=linear) of what was trained otherwise, but got "
+                f"run.method={self.run.method} and then.method={self.then.method}"
+            )
+        if self.then.linear.backbone is not None:
+            raise ValueError(
+                "what follows has the networks of its row's run: then.linear.backbone = null must hold, but got "
+                f"{self.then.linear.backbone}"
+            )
+        same = {"data": (self.then.data, self.run.data), "seed": (self.then.seed, self.run.seed)}
+        different = [name for name, (following, first) in same.items() if following != first]
+        if different:
+            raise ValueError(f"what follows has the same images and seeds, but got another {', '.join(different)}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_classified_by_is_known(self) -> SuiteSpec:
+        if self.built_on is not None:
+            known = {row: len(runs) for row, runs in self.built_on.runs.items()}
+            missing = [row for row in self.rows if known.get(row, 0) < self.repeats]
+            if self.run.method != "linear" or missing:
+                raise ValueError(
+                    f"built_on is of linear classification, with {self.repeats} runs for every row, but run.method="
+                    f"{self.run.method}, and it has no such runs for {', '.join(missing) or 'none'}"
+                )
+        elif self.run.method == "linear" and self.run.linear.backbone != "random":
+            raise ValueError(
+                "rows of linear classification freeze networks: give what trains them as run, and the classification "
+                f"as then, but got run.method=linear and run.linear.backbone={self.run.linear.backbone or 'null'}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rows_are_unlike_runs(self) -> SuiteSpec:
@@ -101,6 +167,11 @@ class SuiteSpec(Part):
                 f"run.seed + repeats <= 2**32 must hold, but got seed={self.run.seed}, repeats={self.repeats}"
             )
         return self
+
+    @property
+    def objective(self) -> str:
+        """The published tables' figure; of peers without labels, the best peer's nearest neighbours."""
+        return f"test/{'top1' if self.run.wants_labels else 'knn_top1'}/best"
 
     @property
     def trials(self) -> int:
@@ -138,24 +209,50 @@ class SuiteSpec(Part):
         Raises:
             SpecError: its values do not go together.
         """
-        return applied(self.run, self.rows[str(point[ROW])])
+        return self._of_seed(str(point[ROW]), 0)
 
     def trial_runs(self, point: Point) -> tuple[RunSpec, ...]:
         """The runs of one row, one a seed."""
-        first = self.trial_run(point)
-        return tuple(replace(first, {"seed": first.seed + repeat}) for repeat in range(self.repeats))
+        return tuple(self._of_seed(str(point[ROW]), repeat) for repeat in range(self.repeats))
 
-    def with_fields(self, values: Mapping[str, Any]) -> SuiteSpec:
-        """A copy with fields replaced, those of the run in every row; a list for `rows` takes those it names.
+    def _of_seed(self, row: str, repeat: int) -> RunSpec:
+        settled = self.built_on.runs[row][repeat].settled if self.built_on else {}
+        return applied(replace(self.run, settled | {"seed": self.run.seed + repeat}), self.rows[row])
+
+    def with_fields(self, values: Mapping[str, Any], following: Mapping[str, Any] = MappingProxyType({})) -> SuiteSpec:
+        """A copy with fields replaced.
+
+        Args:
+            values: By full path. Those of the run are of every row, and of what follows where all stages share them; a
+                list for `rows` takes those it names.
+            following: Fields of the run that follows, by their paths in it.
 
         Raises:
             SpecError: the rule that the new values break.
         """
         values = dict(values)
+        self._check_fields(values, following)
         rows = self._chosen(values.pop("rows")) if isinstance(values.get("rows"), list) else self.rows
-        of_all = {path.removeprefix("run.") for path in values}
+        of_all = {path.removeprefix("run."): value for path, value in values.items()}
         kept = {row: {path: own for path, own in rows[row].items() if path not in of_all} for row in rows}
+        if self.then is not None:
+            shared = {path: value for path, value in of_all.items() if path.startswith(SHARED)}
+            values = {"then": replace(self.then, shared | dict(following))} | values
         return replace(self, {"rows": kept} | values)
+
+    def _check_fields(self, values: Mapping[str, Any], following: Mapping[str, Any]) -> None:
+        """What is asked for must have an effect."""
+        if (when := values.get("run.evaluation.test", "every_epoch")) != "every_epoch":
+            raise SpecError(
+                f"a suite scores every epoch on test: run.evaluation.test=every_epoch must hold, but got {when}"
+            )
+        if "then" in values and following:
+            raise SpecError(
+                f"what follows is given whole, as then, or field by field, but got {', '.join(following)} too"
+            )
+        settled = [path for path in following if path.startswith(SETTLED)]
+        if settled:
+            raise SpecError(f"what follows has the networks of its row's run, so that {settled[0]} cannot be given")
 
     def _chosen(self, patterns: Sequence[object]) -> dict[str, dict[str, Value]]:
         """The rows whose names match one of the patterns, `resnet32_*`, in their order."""

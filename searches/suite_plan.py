@@ -12,12 +12,16 @@ from rich.table import Table
 
 from mcl_ray.environment import Environment
 from mcl_ray.place import Place
-from mcl_ray.plan import RunPlan, disk, facts_table, memory, plan_run, workers_fact
+from mcl_ray.plan import RunPlan, disk, memory, plan_run, print_facts, workers_fact
 from mcl_ray.spec import RunSpec
+from searches.followers import planned_follower
 from searches.suite import ROW, SuiteSpec
 
+PASSES = {"linear": 1, "moco": 4}
+"""Times the forward pass of all peers, by method: a backward pass is taken for two, which linear classification does
+without, and key encoders have a forward pass of their own."""
 FORWARD_AND_BACKWARD = 3
-"""Times the forward pass: a backward pass is taken for two."""
+"""Of the other methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +39,14 @@ class RowPlan:
         return self.repeats * self.plan.steps
 
     @property
+    def passes(self) -> int:
+        """Forward passes that a step takes as long as."""
+        return PASSES.get(self.run.method, FORWARD_AND_BACKWARD)
+
+    @property
     def multiply_adds(self) -> int:
         """Of all seeds' training, estimated."""
-        return FORWARD_AND_BACKWARD * self.steps * self.run.batch.size * self.plan.multiply_adds
+        return self.passes * self.steps * self.run.batch.size * self.plan.multiply_adds
 
     @property
     def disk_bytes(self) -> int:
@@ -65,10 +74,19 @@ def plan_suite(suite: SuiteSpec, environment: Environment, workers: tuple[int, i
 
 def print_suite_plan(suite: SuiteSpec, place: Place, console: Console) -> None:
     """Print the suite as the file that `mcl_ray.sweep table` reads, and what its rows would do."""
+    console.print(yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
+    _print_costs(suite, place, console)
+    if suite.then is not None:
+        following = planned_follower(suite)
+        console.print(f"# then {following.name}, by the networks of each run")
+        _print_costs(following, place, console)
+
+
+def _print_costs(suite: SuiteSpec, place: Place, console: Console) -> None:
+    """What all rows take, as comments."""
     workers = place.group
     rows = plan_suite(suite, place.environment(), workers or (1, 1))
-    console.print(yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
-    console.print(facts_table(_facts(suite, place, rows) | workers_fact(suite.run.batch.size, workers)))
+    print_facts(_facts(suite, place, rows) | workers_fact(suite.run.batch.size, workers), console)
     console.print(_table(rows))
 
 
@@ -78,6 +96,8 @@ def _facts(suite: SuiteSpec, place: Place, rows: Mapping[str, RowPlan]) -> dict[
     largest = max(rows, key=lambda row: rows[row].plan.state_bytes + rows[row].plan.activation_bytes)
     seeds = ", ".join(map(str, (suite.run.seed + repeat for repeat in range(suite.repeats))))
     unit = "row" if place.workers is None else "worker"
+    passes = next(iter(rows.values())).passes
+    times = f"{passes} times those" if passes > 1 else "those"
     multiply_adds = sum(row.multiply_adds for row in rows.values())
     return {
         "rows": f"{suite.trials}, of {suite.run.schedule.epochs} epochs, all of them trained and tested",
@@ -86,8 +106,8 @@ def _facts(suite: SuiteSpec, place: Place, rows: Mapping[str, RowPlan]) -> dict[
         "data": first.data,
         "training images": f"{first.train_images:,} in {first.classes} classes",
         "steps": f"{sum(row.steps for row in rows.values()):,}",
-        "multiply-adds": f"{multiply_adds:.2e} of training, estimated as {FORWARD_AND_BACKWARD} times those of the "
-        "forward passes; scoring on test comes on top",
+        "multiply-adds": f"{multiply_adds:.2e} of training, estimated as {times} of the forward passes; scoring on "
+        "test comes on top",
         "disk": f"{disk(sum(row.disk_bytes for row in rows.values()))}, which all stay",
         "largest row": largest,
         "memory": memory(rows[largest].plan, suite.repeats),

@@ -14,7 +14,7 @@ from mcl_ray.results.store import SweepWriter
 from mcl_ray.results.text import ranking_table
 from searches.importance import importances
 from searches.suite import SuiteSpec
-from searches.verdict import found_at, ranked
+from searches.verdict import found_at, ranked, tell_unreadable
 
 
 def conclude_suite(suite: SuiteSpec, writer: SweepWriter, console: Console) -> None:
@@ -26,10 +26,11 @@ def conclude_suite(suite: SuiteSpec, writer: SweepWriter, console: Console) -> N
     fetch(writer.folder)
     rows = ranked(suite, writer.folder)
     console.print(ranking_table(rows, suite.objective, "max", suite.scoring))
+    tell_unreadable(writer.folder, console)
     if not any(row.score is not None for row in rows):
         reasons = {row.reason for row in rows if row.reason}
         raise TrainingError(f"no row of {shown(writer.folder)} has a figure: {'; '.join(sorted(reasons))}")
-    if suite.table is not None:
+    if suite.table is not None and suite.then is None:
         comparison = compare(TABLES[suite.table], outcomes(writer.folder))
         console.print(comparison_view(comparison, suite.networks))
     console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)

@@ -12,16 +12,20 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.environment import Environment
 from mcl_ray.errors import TrainingError
 from mcl_ray.results.copies import fetch, push, shown
+from mcl_ray.results.files import subfolders
 from mcl_ray.results.reading import BEST_FILE
 from mcl_ray.results.report import write_report
 from mcl_ray.results.series import ACCURACIES
-from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
+from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
 from mcl_ray.results.tables import Ranked, ranking
 from mcl_ray.results.text import front_table, ranking_table
 from mcl_ray.spec import RunSpec
 from searches.experiment import Experiment
 from searches.importance import importances
 from searches.spec import SweepSpec
+
+NAMES_TOLD = 20
+"""Of images that do not decode; all are in `unreadable.json` of each run."""
 
 
 def conclude(
@@ -35,6 +39,7 @@ def conclude(
     fetch(writer.folder)
     rows = ranked(sweep, writer.folder)
     console.print(ranking_table(rows, sweep.objective, "max", sweep.scoring))
+    tell_unreadable(writer.folder, console)
     if sweep.costs:
         console.print(front_table(rows, sweep.objective, "max", sweep.scoring))
     best = rows[0] if rows and rows[0].score is not None else None
@@ -53,6 +58,14 @@ def conclude(
     console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)
     for file in files:
         console.print(f"report:    {found_at(file)}", soft_wrap=True)
+
+
+def tell_unreadable(sweep_folder: Path, console: Console) -> None:
+    """Say which images were skipped in any run, as trials themselves have nobody to say it to."""
+    names = {name for run in subfolders(sweep_folder / "runs") for name in read_unreadable(run)}
+    if names:
+        shown_names = "; ".join([*sorted(names)[:NAMES_TOLD], *(["…"] if len(names) > NAMES_TOLD else [])])
+        console.print(f"images skipped, as they do not decode: {len(names)}: {shown_names}", soft_wrap=True)
 
 
 def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> list[EpochRow]:

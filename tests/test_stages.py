@@ -10,7 +10,7 @@ from mcl_ray.overrides import replace
 from mcl_ray.results.store import read_runs
 from mcl_ray.spec import RunSpec
 from mcl_ray.stages import found_at, stages
-from tests.doors import visit
+from tests.doors import snapshot, visit
 from tests.pictures import write_folder
 
 
@@ -48,7 +48,16 @@ def test_fields_are_of_the_first_stage_and_those_of_the_images_of_all():
         ("moco+cifar", [], "freezes the networks of another run, but cifar trains its own"),
         ("lincls+lincls", [], "each stage has a name of its own"),
         ("moco+lincls", ["lincls.alhpa=1"], "unknown field 'alhpa'"),
-        ("moco+lincls", ["lincls.linear.backbone=random"], "linear.backbone is what the other run or checkpoint is"),
+        (
+            "moco+lincls",
+            ["lincls.linear.backbone=random"],
+            "of the one before, so that linear.backbone cannot be given",
+        ),
+        (
+            "moco+lincls",
+            ["lincls.networks=resnet20"],
+            "of the one before, so that cohort.networks cannot be given",
+        ),
     ],
 )
 def test_what_cannot_follow_what(name, overrides, rule):
@@ -117,3 +126,10 @@ def test_one_command_trains_then_classifies_and_goes_on_where_it_was(tmp_path):
     planned = visit(tmp_path, *single, "--dry-run")
     assert planned.code == 0, planned.stderr
     assert spec.linear.backbone in planned.stdout
+
+    before = snapshot(tmp_path / "results")
+    for asked in ((), ("--dry-run",)):
+        refused = visit(tmp_path, *single, "networks=resnet20", *asked)
+        assert (refused.code, refused.stdout) == (2, ""), refused.stderr
+        assert "the networks must be those of the spec's cohort, resnet20 + resnet20" in refused.stderr
+        assert snapshot(tmp_path / "results") == before

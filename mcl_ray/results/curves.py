@@ -42,7 +42,7 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str], title: str = "") -
             _draw_accuracies(panel, own, split)
         _draw_losses(panels[-1], own)
         panels[-1].set_xlabel("Epoch")
-        panels[-1].xaxis.get_major_locator().set_params(integer=True)
+        panels[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         heading = textwrap.fill(title or run_ids[0], 90)
         figure.suptitle(f"{heading}\n{told}" if told else heading, fontsize=10)
     return figure

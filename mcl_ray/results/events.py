@@ -40,6 +40,8 @@ class EventFile:
     """
 
     def __init__(self, folder: Path) -> None:
+        import tensorboardX.event_file_writer  # noqa: F401  # before anything trains, rather than after an epoch
+
         self._folder = folder
         self._file: EventsWriter | None = None
 

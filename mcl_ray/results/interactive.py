@@ -27,6 +27,8 @@ from mcl_ray.results.text import caption, shortened
 DASHES = ("solid", "dash", "dashdot", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "cross", "x")
 LONGEST_LABEL = 26
+FEW_EPOCHS = 6
+"""Of which each has its own place on the axis."""
 MARGINS = {"l": 80, "r": 30, "t": 40, "b": 60}
 LAYOUT = {"template": "plotly_white", "font": {"size": 13}, "margin": MARGINS}
 
@@ -68,6 +70,8 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
     scale = "log" if wants_log(losses) else "linear"
     figure.update_yaxes(title_text="Training loss and its terms", type=scale, row=rows, col=1)
     figure.update_xaxes(title_text="Epoch", row=rows, col=1)
+    if len(set(own["epoch"].to_pylist())) <= FEW_EPOCHS:
+        figure.update_xaxes(dtick=1)  # of so few there would be fractions
     return figure.update_layout(**LAYOUT, height=340 * rows, legend={"groupclick": "toggleitem", "tracegroupgap": 24})
 
 

@@ -59,6 +59,6 @@ def _best_run(sweep_folder: Path) -> Path:
     best: str | None = read_row(sweep_folder / SWEEP_FILE, "sweeps")["best_run_id"]
     if best is None:
         raise StoreError(
-            f"a sweep that has ended stands for its best run, but {shown(sweep_folder)} has none yet; name a run of it"
+            f"a search that has ended stands for its best run, but {shown(sweep_folder)} has none: name a run of it"
         )
     return sweep_folder / "runs" / best

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mcl_ray.results.published_setting import WEIGHTS, deviations, is_mutual
+from mcl_ray.results.published_setting import SETTINGS, WEIGHTS, deviations, is_mutual
 from mcl_ray.spec import RunSpec
 
 Figure = tuple[float, float | None]
@@ -90,6 +90,8 @@ class PublishedFigure:
     std: float | None
     deviations: tuple[str, ...]
     """Settings that differ, `schedule.epochs=5 (published: 300)`; empty for a reproduction."""
+    is_of_other_images: bool
+    """Whether they come from another kind of source than the run's, so that a difference would say nothing."""
 
     def __str__(self) -> str:
         return told((self.mean, self.std))
@@ -146,4 +148,10 @@ def published_figure(spec: RunSpec) -> PublishedFigure | None:
     if figure is None:
         return None
     label = f"{table.title}, {network}, {LABELS[column]}"
-    return PublishedFigure(label=label, mean=figure[0], std=figure[1], deviations=deviations(spec))
+    return PublishedFigure(
+        label=label,
+        mean=figure[0],
+        std=figure[1],
+        deviations=deviations(spec),
+        is_of_other_images=spec.data.source != SETTINGS[spec.method](spec).data.source,
+    )

@@ -221,8 +221,8 @@ class RunSummary:
 
     @property
     def difference(self) -> float | None:
-        """This run's best_peer_best_epoch less the published mean, in percentage points."""
-        if self.published is None or self.best_peer_best_epoch is None:
+        """This run's best_peer_best_epoch less the published mean, in percentage points; None of other images."""
+        if self.published is None or self.best_peer_best_epoch is None or self.published.is_of_other_images:
             return None
         return self.best_peer_best_epoch.value - self.published.mean
 

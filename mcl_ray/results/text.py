@@ -218,10 +218,10 @@ def published_facts(summary: RunSummary) -> dict[str, str]:
         facts["best_peer_best_epoch"] = f"{peak.value:.2f} % (test top-1, epoch {peak.epoch}, n=1 run)"
     if summary.published is not None:
         facts["published"] = f"{summary.published} % ({summary.published.label}, the same figure)"
-    if summary.published is not None and summary.difference is not None:
+    if summary.difference is not None:
         facts["difference"] = f"{summary.difference:+.2f} percentage points"
-        if summary.published.deviations:
-            facts["not the published setting"] = ", ".join(summary.published.deviations)
+    if summary.published is not None and summary.best_peer_best_epoch is not None and summary.published.deviations:
+        facts["not the published setting"] = ", ".join(summary.published.deviations)
     return facts
 
 

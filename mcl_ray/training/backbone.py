@@ -18,7 +18,8 @@ from mcl_ray import recipes
 from mcl_ray.cohort import Cohort
 from mcl_ray.errors import CheckpointError
 from mcl_ray.interop import load_published
-from mcl_ray.results.reading import SPEC_FILE
+from mcl_ray.results.copies import fetch, shown
+from mcl_ray.results.reading import SPEC_FILE, is_sweep, read_runs
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
 
@@ -58,6 +59,25 @@ def find_backbone(source: Path) -> Backbone:
     if pretraining is not None and pretraining.method == "linear":
         raise CheckpointError(f"--from names what networks learned from, but {source} is of linear classification")
     return Backbone(file=source, checksum=checksum, pretraining=pretraining, num_peers=None)
+
+
+def checkpoint_at(source: Path, pretraining: RunSpec | None) -> Path:
+    """The checkpoint that `source` is; of a sweep's folder, the newest one of its run of `pretraining`.
+
+    Raises:
+        CheckpointError: no run of the sweep follows that spec, or it has none.
+    """
+    if not source.is_file():
+        fetch(source)
+    if not is_sweep(source):
+        return source
+    runs = {row["run_id"]: RunSpec.model_validate_json(row["spec"]) for row in read_runs(source).to_pylist()}
+    for run in (source / "runs" / run_id for run_id, spec in runs.items() if spec == pretraining):
+        fetch(run, checkpoints=True)
+        found = CheckpointFolder(run / "checkpoints").latest()
+        if found is not None:
+            return found[1]
+    raise CheckpointError(f"what linear classification freezes is a run of {shown(source)}, but it has no checkpoint")
 
 
 def load_backbone(cohort: Cohort, file: Path, checksum: str) -> None:
@@ -111,7 +131,7 @@ def _checksum(file: Path) -> str:
 
 def _spec_beside(checkpoint: Path) -> RunSpec | None:
     """What the run follows that has this checkpoint; None for one that lies elsewhere."""
-    file = checkpoint.parents[1] / SPEC_FILE
+    file = checkpoint.absolute().parents[1] / SPEC_FILE
     return recipes.load(str(file)) if file.exists() else None
 
 
@@ -124,7 +144,10 @@ def _query_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged pickle raises is not limited to any few types
-        raise CheckpointError(f"{file} must be a checkpoint that torch can read, but: {error}") from error
+        raise CheckpointError(
+            f"--from names a run, one of its checkpoints, or one of MoCo's kind, but torch cannot read {file} without "
+            f"running code in it ({type(error).__name__})"
+        ) from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     encoders: dict[int, dict[str, Tensor]] = {}
     for name, tensor in (state if isinstance(state, dict) else {}).items():

@@ -8,7 +8,7 @@ import torch
 
 from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, training_bytes
 from mcl_ray.spec import RunSpec
-from mcl_ray.training.placement import cohort_of
+from mcl_ray.training.placement import cohort_of, remembered_images
 
 FLOAT_BYTES = 4
 
@@ -43,9 +43,9 @@ def memory_of(
 def remembered_bytes(spec: RunSpec, parameters: int, train_images: int) -> int:
     """Bytes of what a method remembers beside its cohort of so many parameters, in float32."""
     width = spec.cohort.size * spec.cohort.embedding_dim
-    if spec.method == "supervised_bank":
-        return FLOAT_BYTES * width * train_images
-    return FLOAT_BYTES * (width * spec.queue.keys + parameters) if spec.method == "moco" else 0
+    if spec.method == "moco":
+        return FLOAT_BYTES * (width * spec.queue.keys + parameters)
+    return FLOAT_BYTES * width * remembered_images(spec, train_images)
 
 
 def cost_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) -> Cost:

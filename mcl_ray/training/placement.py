@@ -22,7 +22,7 @@ from mcl_ray.methods.supervised import Supervised
 from mcl_ray.methods.supervised_bank import SupervisedBank
 from mcl_ray.results.images import ImagesRecord
 from mcl_ray.spec import RunSpec
-from mcl_ray.training.backbone import load_backbone
+from mcl_ray.training.backbone import checkpoint_at, load_backbone
 from mcl_ray.training.batch_norm import synchronise_batch_norm
 
 
@@ -47,7 +47,7 @@ def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device, backbone
         spec: Of the run.
         dataset: Its images.
         device: Where it is to be.
-        backbone: The checkpoint whose networks it freezes, if it does.
+        backbone: The checkpoint whose networks it freezes, if it does, or a sweep's folder that has the run of it.
 
     Raises:
         CheckpointError: what linear classification is to freeze cannot be read, or is other than the spec says.
@@ -68,7 +68,7 @@ def cohort_of(spec: RunSpec, num_classes: int, in_channels: int, backbone: Path 
         networks = build_backbone(spec.cohort, in_channels)
         if backbone is not None:
             assert spec.linear.backbone is not None, "the door has filled it in"
-            load_backbone(networks, backbone, spec.linear.backbone)
+            load_backbone(networks, checkpoint_at(backbone, spec.pretraining), spec.linear.backbone)
         return frozen(networks, spec.linear.features, num_classes)
     cohort = build_cohort(spec.cohort, num_classes if spec.wants_labels else 0, in_channels)
     cohort.heads.requires_grad_(teaches_heads(spec.losses, cohort.num_peers))
@@ -115,9 +115,15 @@ def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.
         peers,
         spec.losses,
         bf16=bf16,
-        bank=MemoryBank(size, len(labels), width, momentum=momentum, generator=generator),
+        bank=MemoryBank(size, remembered_images(spec, len(labels)), width, momentum=momentum, generator=generator),
         draw=ContrastDraw(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
     )
+
+
+def remembered_images(spec: RunSpec, train_images: int) -> int:
+    """How many images of so many have a slot in each memory bank: none where nothing is contrasted with it."""
+    is_used = spec.method == "supervised_bank" and teaches_heads(spec.losses, spec.cohort.size)
+    return train_images if is_used else 0
 
 
 def describe(spec: RunSpec, dataset: Dataset | ImagesRecord) -> str:

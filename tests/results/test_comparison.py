@@ -13,7 +13,9 @@ from mcl_ray.results.comparison import compare, outcomes
 from mcl_ray.results.comparison_text import comparison_view
 from mcl_ray.results.published import CIFAR, IMAGENET, MOCO, TABLES, column_of, published_figure
 from mcl_ray.results.published_setting import deviations
-from mcl_ray.results.store import EpochRow, RunWriter
+from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
+from mcl_ray.results.tables import summary
+from mcl_ray.results.text import published_facts
 
 FIELDS = {"baseline": recipes.NO_MUTUAL_LEARNING, "x2": {}, "x4": {"cohort.size": 4}}
 FIELDS["x4_kd"] = {"cohort.size": 4, "losses.logit_distillation": "reference"}
@@ -130,6 +132,14 @@ def test_linear_classification_as_published_and_not():
     assert str(figure) == "48.04 ± 0.13"
     assert figure.label == "MoCo on ImageNet, linear classification, resnet18, MCL ×2"
     assert len(figure.deviations) == 2
+
+
+def test_of_other_images_the_published_figure_is_told_and_no_difference(tmp_path):
+    write(tmp_path, classified(recipes.moco()), [48.0], **{"data.source": "parquet"})
+    facts = published_facts(summary(read_runs(tmp_path), read_epochs(tmp_path)))
+    assert facts["published"].startswith("48.04 ± 0.13 %")
+    assert facts["not the published setting"].startswith("data.source=parquet (published: folder)")
+    assert "difference" not in facts
 
 
 def test_runs_that_differ_are_told_apart_and_compared_with_nothing(tmp_path):

@@ -75,6 +75,9 @@ def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path):
         tell(EventFile(tmp_path / "gone"), 1, 0.0)
 
 
-def test_reading_results_does_not_load_it():
+def test_reading_results_does_not_load_it_and_training_does_before_it_begins():
     code = "import sys, mcl_ray.results.store, mcl_ray.results.events; sys.exit('tensorboardX' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, pathlib; from mcl_ray.results.events import EventFile; EventFile(pathlib.Path());"
+    told = "sys.exit('tensorboardX.proto.event_pb2' not in sys.modules)"
+    subprocess.run([sys.executable, "-c", f"{code} {told}"], check=True)

@@ -33,7 +33,7 @@ def test_a_run_of_a_sweep_goes_by_its_id_and_the_sweep_stands_for_its_best(tmp_p
     runs = [finished_run(sweep.folder) for _ in range(3)]
     assert named_run(Path(runs[0].name), tmp_path) == runs[0]
     for name in (sweep.folder, Path(sweep.folder.name)):
-        with pytest.raises(StoreError, match="has none yet; name a run of it"):
+        with pytest.raises(StoreError, match="has none: name a run of it"):
             named_run(name, tmp_path)
     sweep.record_best(runs[1].name, recipes.digits())
     assert named_run(sweep.folder, tmp_path) == named_run(Path(sweep.folder.name), tmp_path) == runs[1]

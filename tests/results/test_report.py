@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from plotly.offline import get_plotlyjs
 from results_synthetic import SweepSpec, spec, write_run, write_sweep
 
-from mcl_ray.results import plots, style, tables
+from mcl_ray.results import interactive, plots, style, tables
 from mcl_ray.results.axes import parameter_axes
 from mcl_ray.results.report import write_report
 from mcl_ray.results.score import RULE, Scoring
@@ -166,6 +166,17 @@ def test_curves_are_told_apart_without_colour(tmp_path):
     assert len(styles) == len(lines) == 18
     luminance = [sum(style.palette(step / 10)[:3]) for step in range(11)]
     assert luminance == sorted(luminance)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_epochs_are_whole(tmp_path, epochs):
+    write_run(tmp_path, spec(num_peers=2, epochs=epochs))
+    drawn = read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist()
+    panel = plots.learning_curves(*drawn).axes[-1]
+    shown = [place for place in panel.get_xticks() if panel.get_xlim()[0] <= place <= panel.get_xlim()[1]]
+    assert shown
+    assert all(float(place).is_integer() for place in shown)
+    assert interactive.learning_curves(*drawn).layout.xaxis.dtick == (1 if epochs < 30 else None)
 
 
 def test_of_several_seeds_the_curve_is_the_mean_with_a_band_of_one_std(tmp_path):

@@ -8,12 +8,16 @@ from mcl_ray import recipes
 from mcl_ray.errors import SpecError
 from mcl_ray.overrides import parse, replace
 from mcl_ray.results.published import TABLES, column_of
+from mcl_ray.results.published_setting import deviations
 from mcl_ray.results.series import BEST_PEER_TEST
+from mcl_ray.results.store import SweepWriter
+from mcl_ray.sweep import resolve_suite
 from searches import catalog, suites
 from searches.difference import difference, only_adds
 from searches.experiment import stored
+from searches.followers import begun, planned_follower
 from searches.space import contains
-from searches.suite import SuiteSpec
+from searches.suite import Foundation, Pretrained, SuiteSpec
 
 
 def suite(*overrides, name="digits"):
@@ -41,9 +45,51 @@ def test_a_published_table_has_a_row_for_each_figure_which_trains_as_its_recipe(
 
 
 def test_what_a_listing_says_of_a_suite_is_so():
-    for name, words in {"cifar": "ten networks, 31 rows of 300 epochs", "imagenet": "two networks, seven rows"}.items():
+    said = {"cifar": "ten networks, 31 rows of 300 epochs", "imagenet": "two networks, seven rows", "moco": "Both"}
+    for name, words in said.items():
         assert words in suites.SUITES[name].__doc__
-        assert suites.load(name).trials == {"cifar": 31, "imagenet": 7}[name]
+        assert suites.load(name).trials == {"cifar": 31, "imagenet": 7, "moco": 2}[name]
+
+
+def test_the_table_without_labels_has_its_two_rows_and_what_follows_them_is_of_its_columns():
+    asked = suites.load("moco")
+    for row, run in runs(asked).items():
+        recipe = recipes.RECIPES["moco" if row == "resnet18_x2" else "moco_baseline"]()
+        assert run == replace(recipe, {"recipe": "moco"})
+    following = planned_follower(asked)
+    assert (following.name, following.repeats, following.table) == ("moco_lincls", 3, "moco")
+    assert {row: column_of(run) for row, run in runs(following).items()} == {
+        "resnet18_baseline": "baseline",
+        "resnet18_x2": "x2",
+    }
+    assert not any(deviations(run) for run in runs(following).values()), "as published"
+    assert (asked.objective, following.objective) == ("test/knn_top1/best", BEST_PEER_TEST.key)
+
+
+def test_of_what_follows_each_run_is_built_on_that_of_its_row_and_seed():
+    asked = suite("seed=5", "repeats=2", "cohort.size=3", "rows=[resnet18_x2]", name="moco")
+    planned = planned_follower(asked)
+    runs = {
+        row: tuple(Pretrained(run=one.run, backbone=f"sha256:{one.run.seed:064x}") for one in before)
+        for row, before in planned.built_on.runs.items()
+    }
+    following = replace(planned, {"built_on": Foundation(sweep="moco-1", runs=runs)})
+    for seed, run in zip((5, 6), following.trial_runs({"row": "resnet18_x2"}), strict=True):
+        assert (run.seed, run.pretraining.seed, run.linear.backbone) == (seed, seed, f"sha256:{seed:064x}")
+        assert run.pretraining.method == "moco"
+        assert run.cohort == run.pretraining.cohort
+        assert run.cohort.size == 3
+    assert stored(json.dumps(following.model_dump(mode="json"))) == following
+
+
+def test_a_field_is_of_the_networks_or_of_what_follows_or_of_both():
+    asked = resolve_suite("moco", ("epochs=3", "image_size=64", "seed=4", "lincls.lr=2", "lincls.batch.size=32"))
+    assert (asked.run.schedule.epochs, asked.run.optimizer.lr, asked.run.batch.size) == (3, 0.03, 256)
+    assert (asked.then.schedule.epochs, asked.then.optimizer.lr, asked.then.batch.size) == (100, 2.0, 32)
+    for run in (asked.run, asked.then):
+        assert (run.data.image_size, run.seed, run.evaluation.test) == (64, 4, "every_epoch")
+    with pytest.raises(SpecError, match="unknown field 'alhpa'"):
+        resolve_suite("moco", ("lincls.alhpa=1",))
 
 
 def test_an_override_is_of_every_row_also_of_those_that_have_their_own():
@@ -83,6 +129,10 @@ def test_rows_are_taken_by_name_and_added():
         (["validation_fraction=0.1"], "run.data.validation_fraction = 0 must hold, but got 0.1"),
         (["seed=4294967295"], "run.seed + repeats <= 2**32 must hold, but got seed=4294967295, repeats=3"),
         (["run=digts"], "unknown recipe 'digts'; did you mean 'digits'?"),
+        (["then=moco"], "run.method=supervised and then.method=moco"),
+        (["then=lincls"], "the same images and seeds, but got another data"),
+        (["run=lincls", "rows={a: {}}"], "give what trains them as run, and the classification as then, but got run.m"),
+        (["built_on={sweep: a, runs: {}}"], "run.method=supervised, and it has no such runs for resnet8_baseline, res"),
         (["repeats=0"], "repeats must be greater than or equal to 1, but got 0"),
         (["table=cifr"], "table must be 'cifar', 'imagenet' or 'moco', but got 'cifr'"),
     ],
@@ -150,3 +200,48 @@ def test_a_suite_that_goes_on_is_the_same_suite():
         "losses.lam: 0.0} -> -",
         "rows.resnet8_x4: {cohort.networks: resnet8, cohort.size: 4} -> {cohort.size: 3}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "rule"),
+    [
+        ("moco", ["lincls.linear.backbone=random"], "so that linear.backbone cannot be given"),
+        ("moco", ["lincls.networks=resnet34"], "so that cohort.networks cannot be given"),
+        ("moco", ["then=lincls", "lincls.lr=3"], "whole, as then, or field by field, but got optimizer.lr too"),
+        ("moco", ["lincls.lr=1", "then.lr=2"], "optimizer.lr was given twice"),
+        ("moco", ["lincls.queue.keys=5"], "queue.keys does something where method=moco, but method is linear"),
+        ("moco", ["lincls.tau=0.5"], "losses.tau does something where method=supervised"),
+        ("moco", ["features=mean"], "linear.features does something where method=linear, but method is moco"),
+        ("digits", ["evaluation.test=never"], "run.evaluation.test=every_epoch must hold, but got never"),
+        ("digits", ["bank.negatives=5"], "bank.negatives does something where method=supervised_bank"),
+    ],
+)  # fmt: skip
+def test_what_would_do_nothing_is_refused(name, overrides, rule):
+    with pytest.raises(SpecError) as refused:
+        resolve_suite(name, tuple(overrides))
+    assert rule in str(refused.value)
+
+
+def test_what_follows_goes_by_another_name_where_both_have_the_same(tmp_path):
+    file = tmp_path / "mine.yaml"
+    tree = suites.load("moco").model_dump(mode="json")
+    tree["run"]["recipe"] = tree["then"]["recipe"] = "custom"
+    file.write_text(json.dumps(tree))
+    asked = resolve_suite(str(file), ("lr=0.01", "repeats=2", "then.lr=2"))
+    assert (asked.repeats, asked.run.optimizer.lr, asked.then.optimizer.lr) == (2, 0.01, 2.0)
+
+
+def test_rows_that_were_begun_are_known_and_the_others_are_left(tmp_path):
+    following = planned_follower(suites.load("moco"))
+    one, other = (following.model_copy(update={"rows": {row: {}}}) for row in following.rows)
+    ids = []
+    for asked in (one, other):
+        with SweepWriter.create(
+            tmp_path, asked.name, asked, objective=asked.objective, mode="max", trials_planned=1
+        ) as writer:
+            ids.append(writer.sweep_id)
+        if asked is one:
+            assert begun(following, tmp_path)[0] == ids
+            assert list(begun(following, tmp_path)[1].rows) == ["resnet18_x2"]
+    assert begun(following, tmp_path) == (ids, None)
+    assert begun(replace(following, {"run.optimizer.lr": 1}), tmp_path)[0] == []

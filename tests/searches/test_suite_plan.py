@@ -28,6 +28,20 @@ def test_a_row_costs_what_its_runs_do():
     assert rows["resnet8_x2"].plan.parameters < four.plan.parameters
 
 
+def test_what_follows_is_planned_too_and_however_long_a_fact_is_the_whole_stays_a_file():
+    asked = suites.load("moco")
+    console = Console(width=110, record=True, file=io.StringIO(), markup=False)
+    print_suite_plan(asked.with_fields({"rows": ["resnet18_x2"]}), Place(), console)
+    told = console.export_text().split("# row ")[0]
+    assert SuiteSpec.model_validate(yaml.safe_load(told)).then == asked.then
+    console = Console(width=200, record=True, file=io.StringIO(), markup=False)
+    print_suite_plan(asked, Place(), console)
+    first, second = console.export_text().split("# then moco_lincls, by the networks of each run")
+    assert "estimated as 4 times those of the forward passes" in first, "of queries, of keys, and back"
+    assert "estimated as those of the forward passes" in second
+    assert "of 100 epochs" in second
+
+
 def test_the_plan_is_a_suite_file_with_rows_runs_steps_arithmetic_and_disk_in_its_comments():
     console = Console(width=200, record=True, file=io.StringIO(), markup=False)
     print_suite_plan(SMALL, Place(), console)

@@ -7,7 +7,10 @@ from statistics import fmean, stdev
 import pytest
 
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps, wait_for_orphans
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.backbone import find_backbone
 from tests.followed import Door
+from tests.pictures import write_folder
 
 ROWS = (
     "rows=[resnet8_baseline,resnet8_x2]",
@@ -43,20 +46,31 @@ def figures(folder):
     return found
 
 
+def times_taken(folder):
+    """Run → the seconds that each of its epochs took; an epoch that is trained again takes others."""
+    found = {}
+    for row in read_epochs(folder).to_pylist():
+        if row["metric"] == "epoch_time_s":
+            found.setdefault(row["run_id"], []).append(row["value"])
+    return found
+
+
 @pytest.mark.slow
 def test_a_table_of_two_networks_is_killed_goes_on_is_printed_and_has_nothing_left(open_door):
     door = open_door("table", "digits", *FIELDS)
     door.until("trial 1/4")
     door.close()
     wait_for_orphans(door.folder)
-    before = {run["run_id"]: run["attempt"] for run in read_runs(door.folder).to_pylist() if run["state"] == "finished"}
-    assert before
+    trained = {run["run_id"] for run in read_runs(door.folder).to_pylist() if run["state"] == "finished"}
+    before = times_taken(door.folder)
+    assert trained
 
     code, output = open_door("table", "--resume", "latest").end()
     assert code == 0, output
     runs = {run["run_id"]: run for run in read_runs(door.folder).to_pylist()}
     assert {run["state"] for run in runs.values()} == {"finished"}
-    assert {run_id: runs[run_id]["attempt"] for run_id in before} == before, "what ended was not trained again"
+    after = times_taken(door.folder)
+    assert all(after[run_id] == before[run_id] for run_id in trained), "what ended was not trained again"
     (sweep,) = read_sweeps(door.folder).to_pylist()
     assert (sweep["state"], sweep["trials_planned"], sweep["best_run_id"]) == ("finished", 4, None)
 
@@ -71,3 +85,60 @@ def test_a_table_of_two_networks_is_killed_goes_on_is_printed_and_has_nothing_le
 
     code, output = open_door("table", "--resume", sweep["sweep_id"]).end()
     assert (code, output.split(":")[0]) == (0, "nothing left to do")
+
+
+WITHOUT_LABELS = (
+    *("networks=resnet8", "image_size=16", "batch.size=6", "queue.keys=12", "neighbours=3", "repeats=2", "epochs=1"),
+    *("run.schedule.kind=cosine", "run.schedule.milestones=[]", "lincls.epochs=2", "lincls.schedule.kind=cosine"),
+    *("lincls.schedule.milestones=[]", "lincls.lr=0.5"),
+)
+
+
+def sweep_named(results, name):
+    (sweep,) = (row for row in read_sweeps(results).to_pylist() if row["name"] == name)
+    return sweep, results / "sweeps" / sweep["sweep_id"]
+
+
+def by_row_and_seed(folder):
+    found = {}
+    for run in read_runs(folder).to_pylist():
+        spec = RunSpec.model_validate_json(run["spec"])
+        found[json.loads(run["searched"])["row"], spec.seed] = (spec, folder / "runs" / run["run_id"])
+    return found
+
+
+@pytest.mark.slow
+def test_rows_without_labels_are_followed_by_linear_classification_of_each_which_goes_on_too(open_door, tmp_path):
+    data = ("--data", str(write_folder(tmp_path / "pictures")))
+    door = open_door("table", "moco", *WITHOUT_LABELS, *data)
+    door.until("sweep moco_lincls-")
+    door.until(".*trials at once")  # none of which has begun, so that all are left
+    door.close()
+    pretraining, first = sweep_named(tmp_path, "moco")
+    _, second = sweep_named(tmp_path, "moco_lincls")
+    wait_for_orphans(second)
+    assert pretraining["state"] == "finished"
+
+    _, folder = by_row_and_seed(first)["resnet18_x2", 1]
+    (folder / "checkpoints").rename(folder / "away")
+    code, output = open_door("table", "--resume", "latest", *data).end()
+    assert (code, output.count("\n")) == (2, 1), output
+    assert "what linear classification freezes is a run of" in output
+    (folder / "away").rename(folder / "checkpoints")
+
+    code, output = open_door("table", "--resume", pretraining["sweep_id"], *data).end()
+    assert code == 0, output
+    assert output.startswith("nothing left to do"), "of the networks"
+    assert sweep_named(tmp_path, "moco_lincls")[0]["state"] == "finished"
+    trained, classified = by_row_and_seed(first), by_row_and_seed(second)
+    assert trained.keys() == classified.keys()
+    assert len(trained) == 4
+    for which, (spec, _) in classified.items():
+        pretrained, folder = trained[which]
+        assert (spec.pretraining, spec.linear.backbone) == (pretrained, find_backbone(folder).checksum)
+    found = figures(second)
+    cells = [f"{fmean(v):.2f} ± {stdev(v):.2f} (2)" for v in (found["resnet18_baseline"], found["resnet18_x2"])]
+    assert re.search(rf"\bresnet8 +{re.escape(cells[0])} +{re.escape(cells[1])}", output), output
+
+    code, output = open_door("table", "--resume", "latest", *data).end()
+    assert (code, output.count("nothing left to do")) == (0, 1)

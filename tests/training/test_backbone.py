@@ -13,11 +13,11 @@ from mcl_ray.environment import Environment
 from mcl_ray.errors import BackboneChangedError, CheckpointError
 from mcl_ray.frozen import build_backbone
 from mcl_ray.overrides import parse, replace
-from mcl_ray.results.store import RunWriter, read_epochs, read_runs
+from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs
 from mcl_ray.spec import CohortSpec, RunSpec
 from mcl_ray.stages import Stage
 from mcl_ray.training import loop
-from mcl_ray.training.backbone import find_backbone, load_backbone
+from mcl_ray.training.backbone import checkpoint_at, find_backbone, load_backbone
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.run import train_run
 from tests.pictures import write_folder
@@ -134,7 +134,7 @@ def test_what_is_no_backbone(pretrained, tmp_path):
     with pytest.raises(CheckpointError, match="a run that has a checkpoint, or a checkpoint, but"):
         find_backbone(tmp_path / "empty")
     (tmp_path / "text.pth").write_text("no checkpoint")
-    with pytest.raises(CheckpointError, match="must be a checkpoint that torch can read"):
+    with pytest.raises(CheckpointError, match="torch cannot read .*text.pth without running code in it"):
         find_backbone(tmp_path / "text.pth")
     torch.save({"net": {"conv1.weight": torch.zeros(1)}}, tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match=r"encoder_q\.… in its entry 'state_dict', but .* is none of them"):
@@ -163,3 +163,18 @@ def test_networks_of_linear_classification_are_not_taken(pretrained, folder, tmp
     writer = train(spec, folder, tmp_path / "results", file)
     with pytest.raises(CheckpointError, match="what networks learned from, but .* is of linear classification"):
         classify(writer.folder)
+
+
+def test_in_a_sweep_the_checkpoint_is_that_of_the_run_of_the_pretraining(folder, tmp_path):
+    fields = ("networks=resnet8", "epochs=1", "queue.keys=12", "evaluation.test=never")
+    specs = [replace(recipes.moco(), parse(RunSpec, [*SMALL, *fields, f"seed={seed}"])) for seed in (0, 1, 2)]
+    with SweepWriter.create(
+        tmp_path, "two", specs[0], objective="test/knn_top1/best", mode="max", trials_planned=1, facts=None
+    ) as sweep:
+        runs = [train(spec, folder, sweep.folder, run_id=f"r{spec.seed}") for spec in specs[:2]]
+    for spec, run in zip(specs, runs, strict=False):
+        assert checkpoint_at(sweep.folder, spec) == find_backbone(run.folder).file
+    with pytest.raises(CheckpointError, match="is a run of .*, but it has no checkpoint"):
+        checkpoint_at(sweep.folder, specs[2])
+    file = find_backbone(runs[0].folder).file
+    assert checkpoint_at(file, specs[2]) == file, "a checkpoint is itself"
