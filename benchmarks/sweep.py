@@ -22,7 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainables.cluster import Resources, connect  # isort: skip -- sets Ray's environment
+from trainables.cluster import connect  # isort: skip -- sets Ray's environment
 from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
@@ -32,6 +32,7 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.environment import Environment
 from mcl_ray.overrides import replace, validate
+from mcl_ray.place import Place
 from mcl_ray.results.store import Facts, RunWriter, read_epochs, read_runs
 from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts, run_epochs
@@ -41,6 +42,7 @@ from searches.spec import SweepSpec
 
 SEARCHED = "losses.alpha"
 SECONDS = "epoch_time_s"
+PLACE = Place(device="cpu", cpus_per_worker=os.cpu_count() or 1)
 
 
 class Cost(NamedTuple):
@@ -78,16 +80,15 @@ def ours(trials: int, folder: Path) -> Cost:
     tree = {"run": run, "space": space, "trials": trials, "scheduler": {"kind": "none"}, "sampler": {"kind": "random"}}
     clock = Clock(folder)
     sweep, console = validate(SweepSpec, tree), Console(quiet=True)
-    resources = Resources(cpus=_cores())
     engine = Engine(
         sweep=sweep,
+        place=PLACE,
         environment=_environment(folder),
-        resources=resources,
         folder=folder,
         at_each_step=lambda: None,
         console=console,
     )
-    with joined(sweep, _environment(folder), resources, None, None, console), listening(clock):
+    with joined(sweep, PLACE, _environment(folder), console), listening(clock):
         engine.run([], [], None)
     return clock.cost()
 
@@ -95,8 +96,8 @@ def ours(trials: int, folder: Path) -> Cost:
 def bare(trials: int, folder: Path) -> Cost:
     """Ray Tune alone."""
     clock = Clock(folder)
-    with connect(None, Console(quiet=True)), listening(clock):
-        trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": _cores()})
+    with connect(PLACE, Console(quiet=True)), listening(clock):
+        trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": PLACE.cpus_per_worker})
         tune.Tuner(
             trainable,
             param_space={SEARCHED: tune.uniform(0.0, 1.0)},
@@ -120,11 +121,7 @@ def _dataset(spec: DataSpec, environment: Environment) -> Dataset:
 
 
 def _environment(folder: Path) -> Environment:
-    return Environment(results=folder, device="cpu", threads=1)
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
+    return Environment(results=folder, device=PLACE.device, threads=1)
 
 
 def main() -> None:

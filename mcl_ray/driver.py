@@ -33,6 +33,7 @@ def alone(spec: RunSpec, environment: Environment, *, resume: bool) -> Path:
 
     open_results(environment)
     dataset = dataset_for(spec, environment)
+    _check_backbone(spec, dataset, environment)
     opened = _resumed(spec, dataset, environment) if resume else _new(spec, environment)
     return opened if isinstance(opened, Path) else _train(spec, dataset, environment, opened)
 
@@ -44,16 +45,16 @@ def on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: boo
     open_results(environment)
     workers = place.group or (1, 1)
     dataset = _dataset(spec, environment, workers[1])
+    _check_backbone(spec, dataset, environment)
     folder = _begun(spec, dataset, environment) if resume else None
     if folder is not None and _is_done(folder):
         return folder
-    from trainables.cluster import Resources
     from trainables.terminal import train_on_ray
 
-    console, resources = doors.stdout(), Resources(cpus=place.cpus_per_worker, gpus=place.gpus_per_worker)
+    console = doors.stdout()
     console.print(place.ray)
     with _hint_at_resume(console):
-        folder = train_on_ray(spec, environment, workers, resources, place.address, folder, console)
+        folder = train_on_ray(spec, place, environment, folder, console)
     _print_summary(folder, console)
     return folder
 
@@ -91,6 +92,7 @@ def together(spec: RunSpec, environment: Environment, worker: Launch, *, resume:
     if environment.download:  # one worker on each machine fetches, for all of it
         by_all(lambda: _dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None)
     dataset = by_all(lambda: _dataset(spec, dataclasses.replace(environment, download=False), worker.world_size))
+    from_first(lambda: _check_backbone(spec, dataset, environment))
     writer = by_all(opened)
     done = from_first(lambda: writer if isinstance(writer, Path) else None)
     if done is not None:
@@ -118,6 +120,14 @@ def _dataset(spec: RunSpec, environment: Environment, num_workers: int) -> Datas
     dataset = dataset_for(spec, environment)
     check_batches(np.bincount(dataset.train.labels), spec.batch, num_workers)
     return dataset
+
+
+def _check_backbone(spec: RunSpec, dataset: Dataset, environment: Environment) -> None:
+    """Whether the networks that are to be frozen are there, and those of the spec, asked before there is a run."""
+    if environment.backbone is not None:
+        from mcl_ray.training.placement import cohort_of
+
+        cohort_of(spec, dataset.num_classes, dataset.image_shape[0], environment.backbone)
 
 
 def _new(spec: RunSpec, environment: Environment) -> RunWriter:
@@ -194,11 +204,14 @@ def _hint_at_resume(console: Console) -> Iterator[None]:
 
 def _print_summary(folder: Path, console: Console) -> None:
     from mcl_ray.results.copies import fetch, shown
-    from mcl_ray.results.store import read_epochs, read_runs
+    from mcl_ray.results.store import read_epochs, read_runs, read_unreadable
     from mcl_ray.results.tables import summary
     from mcl_ray.results.text import summary_table
 
     fetch(folder)
     console.print(summary_table(summary(read_runs(folder), read_epochs(folder))))
+    if unreadable := read_unreadable(folder):
+        told = f"images skipped, as they do not decode: {len(unreadable)}"
+        console.print(f"{told}, named in {shown(folder)}/unreadable.json", soft_wrap=True)
     console.print(f"figures and checkpoints: {shown(folder)}", soft_wrap=True)
     console.print(f"plots: {shlex.join(['python', '-m', 'mcl_ray.report', shown(folder)])}", soft_wrap=True)

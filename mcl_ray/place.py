@@ -31,10 +31,13 @@ class Place:
     cpus_per_worker: int = 1
     """CPU cores of one worker on Ray, and its threads."""
     gpus_per_worker: float | None = None
-    """GPUs of one worker on Ray, 0.5 for two on one; one where there are any, if not given."""
+    """GPUs of one worker on Ray; one where there are any, if not given. A trial without --workers may have 0.5, so that
+    two share one."""
     address: str | None = None
     """Ray cluster, as host:port of its head, or auto for the one this machine is a node of; if not given, a Ray that
     is started here and ends with the command."""
+    no_dashboard: bool = False
+    """Start Ray here without its dashboard, which takes a few seconds of a core."""
 
     @property
     def group(self) -> tuple[int, int] | None:
@@ -83,10 +86,17 @@ class Place:
             raise SpecError(f"Ray gives each worker its GPU, so the device is auto, cpu or cuda, but got {self.device}")
         if gpus is not None and gpus > 1 and gpus % 1:
             raise SpecError(f"gpus_per_worker is at most 1 or a whole number, but got {gpus}")
+        if gpus is not None and gpus % 1 and self.group is not None and self.group[1] > 1:
+            raise SpecError(
+                "workers of one run have GPUs of their own, since NCCL does not join two on one: gpus_per_worker is a "
+                f"whole number, but got {gpus} for {self.workers} workers"
+            )
         if (self.device == "cuda" and gpus == 0) or (self.device == "cpu" and gpus):
             raise SpecError(
                 f"workers have GPUs if they train on them, but got device={self.device}, gpus_per_worker={gpus}"
             )
+        if self.address is not None and self.no_dashboard:
+            raise SpecError(f"no_dashboard is of a Ray that is started here, but got address {self.address}")
         if self.address is None:
             self._check_this_machine(self.group[0] if self.group else 1)
 
@@ -114,7 +124,7 @@ class Place:
         words: list[str] = []
         for option in (field.name for field in fields(self)):
             if (value := getattr(self, option)) != getattr(here, option):
-                words += [f"--{option.replace('_', '-')}", str(value)]
+                words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
         return words
 
 

@@ -7,6 +7,7 @@ Several workers share it, each with its part of every batch: on Ray with `--work
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,8 @@ def train(
         if worker.rank == 0:
             _print_plans(planned, first, alone, workers)
         return
+    if len(planned) > 1:
+        _check_later(planned, first, alone, workers)
     resolved, done = planned[0].resolved(first), list[Path]()
     with driver.joined(worker, place.environment(download=download) if _is_on_ray(place) else alone) as here:
         for stage in planned:
@@ -82,11 +85,30 @@ def _print_plans(
 ) -> None:
     from mcl_ray.plan import print_run_plan
 
+    for spec, there in _expected(planned, source, environment):
+        print_run_plan(spec, there, doors.stdout(), workers)
+
+
+def _expected(
+    planned: list[Stage], source: Path | None, environment: Environment
+) -> Iterator[tuple[RunSpec, Environment]]:
+    """What each stage will train and where, as far as it can be said before the one before has."""
     cohort = None
     for stage in planned:
-        spec = stage.expected(source, cohort)
-        print_run_plan(spec, environment, doors.stdout(), workers)
+        spec, backbone = (stage.expected(source, cohort), None) if stage.is_later else stage.resolved(source)
+        yield spec, dataclasses.replace(environment, backbone=backbone)
         cohort = spec.cohort
+
+
+def _check_later(
+    planned: list[Stage], source: Path | None, environment: Environment, workers: tuple[int, int] | None
+) -> None:
+    """What a later stage would be refused for is told before the first one trains."""
+    from mcl_ray.plan import plan_run
+
+    for stage, (spec, there) in zip(planned, _expected(planned, source, environment), strict=True):
+        if stage.is_later:
+            plan_run(spec, there, workers or (1, 1))
 
 
 def _print_together(folders: list[Path]) -> None:
@@ -111,6 +133,8 @@ def _check(place: Place, threads: int | None, worker: Launch) -> tuple[int, int]
     if not _is_on_ray(place):
         if (place.cpus_per_worker, place.gpus_per_worker) != (HERE.cpus_per_worker, HERE.gpus_per_worker):
             raise UserError("--cpus-per-worker and --gpus-per-worker are of workers on Ray, but --workers is missing")
+        if place.no_dashboard:
+            raise UserError("--no-dashboard is of a Ray that is started here, but --workers is missing")
         return None if worker.world_size == 1 else (worker.world_size, worker.world_size)
     if worker.world_size > 1:
         raise UserError(

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from trainables.cluster import Resources, bundle, connect, fits  # isort: skip -- sets Ray's environment
+from trainables.cluster import bundle, connect, fits  # isort: skip -- sets Ray's environment
 from ray import tune
 
 from mcl_ray.environment import Environment
+from mcl_ray.place import Place
 from mcl_ray.results.copies import ray_storage, remove
 from searches.convert import to_scheduler
 from searches.experiment import Experiment
@@ -31,6 +32,7 @@ from searches.study import Study
 from trainables.configuration import TrialJob
 from trainables.group import Group
 from trainables.group_trial import TRIAL_RESOURCES, GroupTrial
+from trainables.interruption import ctrl_c_given_back
 from trainables.sharing import check_shared
 from trainables.trial import train_trial
 from trainables.waiting import waiting_is_said
@@ -41,24 +43,17 @@ RESTARTS = 3
 
 
 @contextmanager
-def joined(
-    sweep: Experiment,
-    environment: Environment,
-    resources: Resources,
-    workers: tuple[int, int] | None,
-    address: str | None,
-    console: Console,
-) -> Iterator[None]:
+def joined(sweep: Experiment, place: Place, environment: Environment, console: Console) -> Iterator[None]:
     """Be a driver of a Ray that is known to serve the sweep's trials: what an engine needs to run them.
 
     Raises:
         UserError: the cluster cannot be joined, or has no room for a trial, or a node does not see what the others see;
             nothing has been written.
     """
-    with connect(address, console):
+    with connect(place, console):
         data = [] if sweep.run.data.source == "digits" else [environment.data]
         check_shared(environment, environment.results, data)
-        fits(bundle(resources, environment.device), *(workers or (1, 1)))
+        fits(bundle(place), *(place.group or (1, 1)))
         yield
 
 
@@ -67,11 +62,9 @@ class Engine:
     """What runs the trials of one sweep, on the Ray that was `joined`."""
 
     sweep: Experiment
+    place: Place
+    """With workers, they train a trial together; without, a trial trains in its own process."""
     environment: Environment
-    resources: Resources
-    """Of each worker."""
-    workers: tuple[int, int] | None = None
-    """Fewest and most that train a trial together; None: a trial trains in its own process."""
     folder: Path
     """The sweep's, absolute."""
     at_each_step: Callable[[], None]
@@ -103,7 +96,8 @@ class Engine:
         with Mirror(self.sweep, self.folder, known) as mirror:
             tuner = self._tuner(job, study, known, left, time_left_s)
             listeners = ledger, study, mirror, retention, progress
-            with progress, self._waiting_is_said(), listening(*listeners, at_each_step=self.at_each_step):
+            heard = listening(*listeners, at_each_step=self.at_each_step)
+            with progress, self._waiting_is_said(), heard, ctrl_c_given_back():
                 tuner.fit()
             ledger.close()
         remove([self.folder / TUNE_FOLDER])
@@ -120,8 +114,14 @@ class Engine:
             objective=self.sweep.objective,
             score=self.sweep.scoring.score,
             costs=self.sweep.costs,
-            environment=self.environment,
+            environment=self._trials_environment,
         )
+
+    @property
+    def _trials_environment(self) -> Environment:
+        """A suite that follows another finds its networks beside itself."""
+        before = self.sweep.built_on
+        return replace(self.environment, backbone=self.folder.parent / before.sweep) if before else self.environment
 
     def _tuner(
         self, job: TrialJob, study: Study, known: Sequence[KnownTrial], left: int, time_left_s: float | None
@@ -136,7 +136,7 @@ class Engine:
                 time_budget_s=time_left_s,
                 max_concurrent_trials=at_once,
                 # A process that led a group cannot lead another.
-                reuse_actors=self.workers is None,
+                reuse_actors=self.place.group is None,
             ),
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
@@ -150,18 +150,19 @@ class Engine:
 
     def _waiting_is_said(self) -> AbstractContextManager[None]:
         """A trial of its own process has its place as long as the sweep lasts; a group may lose it."""
-        return nullcontext() if self.workers is None else waiting_is_said(self._group(*self.workers), self.console)
+        workers = self.place.group
+        return nullcontext() if workers is None else waiting_is_said(self._group(*workers), self.console)
 
     def _group(self, fewest: int, most: int) -> Group:
-        return Group(fewest=fewest, most=most, bundle=bundle(self.resources, self.environment.device))
+        return Group(fewest=fewest, most=most, bundle=bundle(self.place))
 
     def _trainable(self, job: TrialJob) -> tuple[Any, int]:
         """What trains a trial, with what it needs, and how many fit at once."""
-        needed = bundle(self.resources, self.environment.device)
-        fewest, most = self.workers or (1, 1)
+        needed = bundle(self.place)
+        fewest, most = self.place.group or (1, 1)
         at_once = min(fits(needed, fewest, most), self.sweep.trials)
         share = f"{needed['CPU']:g} CPU cores and {needed['GPU']:g} GPUs"
-        if self.workers is None:
+        if self.place.group is None:
             self.console.print(f"{at_once} trials at once, {share} each")
             return tune.with_resources(tune.with_parameters(train_trial, job=job), needed), at_once
         workers = f"{fewest}" if fewest == most else f"{fewest} to {most}"

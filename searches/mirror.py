@@ -1,12 +1,15 @@
 """The sweep's trials in an Optuna study in a database, as they happen, for dashboards and notebooks.
 
-It is written, never read back: what a sweep resumes from is its records. A database that fails does not end a sweep.
+It is written, never read back: what a sweep resumes from is its records. A database that fails does not end a sweep,
+and one that is slow does not keep trials waiting: a thread writes.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +54,8 @@ class Mirror:
         optuna.create_study(study_name=folder.name, storage=self._storage, directions=directions, load_if_exists=True)
         self._study_id = self._storage.get_study_id_from_name(folder.name)
         self._running: dict[str, int] = {}
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mirror")
+        self._told: deque[Future[None]] = deque()
         with self._forgiving():
             self._bring_up_to_date(known)
 
@@ -61,16 +66,28 @@ class Mirror:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """What the database missed while the sweep ran is told once more."""
+        self.wait()
+        self._writer.shutdown()
         if self._missed:
             with self._forgiving():
                 self._bring_up_to_date(read_trials(self._folder, self._sweep))
 
     def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
-        """Write down what happened to a trial."""
-        with self._forgiving():
-            self._write(event, trial.config, result, failure(result))
+        """Have it written down what happened to a trial."""
+        self._told.append(self._writer.submit(self._write, event, dict(trial.config), dict(result), failure(result)))
+        while self._told and self._told[0].done():
+            self._told.popleft().result()
+
+    def wait(self) -> None:
+        """Return once all that was told is written down."""
+        while self._told:
+            self._told.popleft().result()
 
     def _write(self, event: str, config: dict[str, Any], result: Mapping[str, Any], failed: str | None) -> None:
+        with self._forgiving():
+            self._write_down(event, config, result, failed)
+
+    def _write_down(self, event: str, config: dict[str, Any], result: Mapping[str, Any], failed: str | None) -> None:
         if config[TRIAL] not in self._running:
             self._running[config[TRIAL]] = self._begin(config)
         number = self._running[config[TRIAL]]

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -37,9 +36,6 @@ from searches.difference import difference, only_adds
 from searches.experiment import Experiment, stored
 from searches.history import KnownTrial, read_trials
 from searches.suite import SuiteSpec
-
-if TYPE_CHECKING:
-    from trainables.cluster import Resources
 
 
 @dataclass(frozen=True)
@@ -76,10 +72,8 @@ class SweepSession:
         """
         self.place.check()
         open_results(self.environment)
-        dataset = dataset_for(sweep.run, self.environment)
-        check_batches(sweep, dataset, self._most_workers)
+        dataset = self._checked_data(sweep, trains=True)
         self._warm_trials(sweep)
-        check_study(sweep)
         ensure_writable(self.environment.results)
         from mcl_ray.training.run import machine_facts
 
@@ -122,14 +116,7 @@ class SweepSession:
         folder = self._open(sweep_id)
         (row,) = read_sweeps(folder).to_pylist()
         before = stored(row["spec"])
-        sweep = change(before)
-        if not only_adds(before, sweep):
-            told = "\n".join(f"  {line}" for line in difference(before, sweep))
-            self.console.print(f"{folder.name} as it was, and as it is asked for:\n{told}", soft_wrap=True)
-            raise SpecError(
-                "a sweep that goes on keeps its spec, or adds trials, time or checkpoints that stay, but other fields "
-                "differ"
-            )
+        sweep = self._changed(folder, before, change)
         failed = [trial for trial in read_trials(folder, before) if trial.state == "failed"]
         if retry and not failed:
             raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
@@ -140,17 +127,17 @@ class SweepSession:
             raise _no_time(folder.name, sweep, row["wall_time_s"])
         if dry_run:
             self.print_plan(sweep)
-            self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left")
+            follows = "" if sweep.then is None else "; what follows it is begun then, or goes on"
+            self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left{follows}")
             return
         if row["state"] == "finished" and sweep == before and not left:
             self.console.print(f"nothing left to do: {copies.shown(folder)} is finished", soft_wrap=True)
+            self._follow(sweep, folder)
             return
         self.place.check()
         with FolderLock(folder):
             pass  # nobody runs it: asked before a Ray is waited for, and again after it
-        dataset = dataset_for(sweep.run, self.environment)
-        check_batches(sweep, dataset, self._most_workers)
-        check_study(sweep)
+        dataset = self._checked_data(sweep, trains=left > 0 and not concludes_only)
         with ExitStack() as ray:
             if concludes_only:
                 self.console.print(f"its {sweep.time_limit_s:g} s are spent: no trial goes on")
@@ -163,6 +150,29 @@ class SweepSession:
                 if retry:
                     self._take_up_again(folder, failed)
                 self._run(sweep, dataset, writer, ray, left_s)
+
+    def _changed(self, folder: Path, before: Experiment, change: Callable[[Experiment], Experiment]) -> Experiment:
+        """What a sweep is to be from now on, known to add to what it was, if it is another."""
+        sweep = change(before)
+        if not only_adds(before, sweep):
+            told = "\n".join(f"  {line}" for line in difference(before, sweep))
+            self.console.print(f"{folder.name} as it was, and as it is asked for:\n{told}", soft_wrap=True)
+            raise SpecError(
+                "a sweep that goes on keeps its spec, or adds trials, time or checkpoints that stay, but other fields "
+                "differ"
+            )
+        return sweep
+
+    def _checked_data(self, sweep: Experiment, *, trains: bool) -> Dataset:
+        """The data set, known to serve the sweep, as its database and the networks that its trials build on are."""
+        dataset = dataset_for(sweep.run, self.environment)
+        check_batches(sweep, dataset, self._most_workers)
+        check_study(sweep)
+        if trains and isinstance(sweep, SuiteSpec):
+            from searches.followers import check_foundation
+
+            check_foundation(sweep, self.environment.results)
+        return dataset
 
     def _open(self, sweep_id: str) -> Path:
         """The folder of a sweep that is to go on, with its records as the store has them, if there is one."""
@@ -217,14 +227,7 @@ class SweepSession:
         self.console.print(self.place.ray)
         from searches.engine import joined
 
-        place = self.place
-        ray.enter_context(joined(sweep, self.environment, self._resources, place.group, place.address, self.console))
-
-    @property
-    def _resources(self) -> Resources:
-        from trainables.cluster import Resources
-
-        return Resources(cpus=self.place.cpus_per_worker, gpus=self.place.gpus_per_worker)
+        ray.enter_context(joined(sweep, self.place, self.environment, self.console))
 
     def _run(
         self, sweep: Experiment, dataset: Dataset, writer: SweepWriter, ray: ExitStack, left_s: float | None
@@ -243,9 +246,8 @@ class SweepSession:
 
         engine = Engine(
             sweep=sweep,
+            place=self.place,
             environment=self.environment,
-            resources=self._resources,
-            workers=self.place.group,
             folder=writer.folder.resolve(),
             at_each_step=writer.touch,
             console=self.console,
@@ -253,19 +255,35 @@ class SweepSession:
         with writer:
             try:
                 with ray:
-                    ended = engine.run(known, self._warm_trials(sweep), left_s)
-            except StoreError:
-                self._hint_at_resume(writer.sweep_id)
+                    if not engine.run(known, self._warm_trials(sweep), left_s):
+                        raise KeyboardInterrupt
+                writer.stop_clock()
+                if isinstance(sweep, SuiteSpec):
+                    conclude_suite(sweep, writer, self.console)
+                else:
+                    conclude(sweep, dataset, self._here, writer, self.console)
+            except (StoreError, KeyboardInterrupt):
+                if writer.state != "finished":  # all but the report
+                    self._hint_at_resume(writer.sweep_id)
                 raise
-            if not ended:
-                writer.finish("interrupted")
-                self._hint_at_resume(writer.sweep_id)
-                raise KeyboardInterrupt
-            writer.stop_clock()
-            if isinstance(sweep, SuiteSpec):
-                conclude_suite(sweep, writer, self.console)
-            else:
-                conclude(sweep, dataset, self._here, writer, self.console)
+        self._follow(sweep, writer.folder)
+
+    def _follow(self, sweep: Experiment, folder: Path) -> None:
+        """Begin or go on with the suite that follows the one that is finished in `folder`, if one does."""
+        if not isinstance(sweep, SuiteSpec) or sweep.then is None:
+            return
+        from searches.followers import begun, follower
+
+        following = follower(sweep, folder)
+        missing = [row for row in sweep.rows if row not in following.rows]
+        if missing:
+            told = "left out of what follows, for want of finished seeds with checkpoints"
+            self.console.print(f"{told}: {', '.join(missing)}", soft_wrap=True)
+        sweep_ids, rest = begun(following, self.environment.results)
+        for sweep_id in sweep_ids:
+            self.resume(sweep_id)
+        if rest is not None:
+            self.start(rest)
 
     def _hint_at_resume(self, sweep_id: str) -> None:
         """Say what to type to go on as now."""

@@ -18,7 +18,7 @@ SPEAKS_WITHIN_S = 600.0
 
 
 class Door:
-    """`python -m mcl_ray.sweep …`, or another door, writing below `results`."""
+    """`python -m mcl_ray.sweep …`, or another door, writing below `results`; its own Ray has a dashboard if asked."""
 
     def __init__(
         self,
@@ -27,7 +27,11 @@ class Door:
         door: str = "sweep",
         variables: Mapping[str, str] | None = None,
         within_s: float = SPEAKS_WITHIN_S,
+        dashboard: bool = False,
     ) -> None:
+        has_its_own_ray = "--address" not in arguments and (door == "sweep" or "--workers" in arguments)
+        if has_its_own_ray and not dashboard:
+            arguments = (*arguments, "--no-dashboard")  # a tenth of what a small sweep takes
         self.process = subprocess.Popen(
             [sys.executable, "-m", f"mcl_ray.{door}", *arguments, "--results", str(results)],
             stdout=subprocess.PIPE,
@@ -105,7 +109,7 @@ def kill_below(ancestor: int) -> None:
 
 def descendants(ancestor: int, title: str) -> list[int]:
     """Processes below `ancestor`, itself included, that live and whose command line holds `title`."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ewwo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
     table = [line.split(None, 3) for line in listed.splitlines()[1:]]
     rows = [(pid, parent, arguments) for pid, parent, state, arguments in table if not state.startswith("Z")]
     parents = {int(pid): int(parent) for pid, parent, _ in rows}

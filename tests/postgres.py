@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 
 @contextmanager
 def postgres() -> Iterator[str]:
@@ -21,7 +22,7 @@ def postgres() -> Iterator[str]:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
     if not programs[-1].name:
         pytest.skip("needs a PostgreSQL server's programs (Debian: postgresql), which are missing here")
-    folder, port = Path(tempfile.mkdtemp(prefix="mcl-postgres-")), _free_port()
+    folder, port = Path(tempfile.mkdtemp(prefix="mcl-postgres-")), free_port()
     user = _whoever_may(folder)
 
     def call(name: str, *arguments: str) -> None:
@@ -46,9 +47,3 @@ def _whoever_may(folder: Path) -> str | None:
     account = pwd.getpwnam("postgres")
     os.chown(folder, account.pw_uid, account.pw_gid)
     return account.pw_name
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

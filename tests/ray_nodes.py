@@ -7,24 +7,27 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import pytest
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "the-token-of-this-cluster-of-the-tests"
 
 # Says the head's address and the nodes' process ids, adds a node for each line of its input, and lives until that ends.
 _KEEPS = """
-import os, socket, sys
+import os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
 node = {"num_cpus": 1, "object_store_memory": 100_000_000}
-apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[2:]] or [{}] * int(sys.argv[1])
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-head = {"include_dashboard": True, "dashboard_port": port}
+apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[4:]] or [{}] * int(sys.argv[1])
+head = {"num_cpus": int(sys.argv[2]), "include_dashboard": True, "dashboard_port": int(sys.argv[3])}
 cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | head)
 nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
@@ -37,13 +40,13 @@ cluster.shutdown()
 
 
 class RayNodes:
-    """So many nodes of one CPU core each; the first is the head.
+    """So many nodes of one CPU core each; the first is the head, which may be without one.
 
     `apart`: each has caches of its own below `folder`, as if it was a machine.
     """
 
-    def __init__(self, count: int, folder: Path, *, apart: bool = False) -> None:
-        self._count, self._token = count, folder / "token"
+    def __init__(self, count: int, folder: Path, *, apart: bool = False, head_cpus: int = 1) -> None:
+        self._count, self._head_cpus, self._token = count, head_cpus, folder / "token"
         self.caches = [folder / f"node{number}" for number in range(count)] if apart else []
         self._token.write_text(TOKEN)
 
@@ -55,7 +58,7 @@ class RayNodes:
 
     def __enter__(self) -> Self:
         self._keeper = subprocess.Popen(
-            [sys.executable, "-c", _KEEPS, str(self._count), *map(str, self.caches)],
+            [sys.executable, "-c", _KEEPS, *map(str, (self._count, self._head_cpus, free_port(), *self.caches))],
             env=os.environ | self.variables | {"OMP_NUM_THREADS": "1"},
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -85,6 +88,36 @@ class RayNodes:
         self._keeper.stdin.write("\n")
         self._keeper.stdin.flush()
         self.raylets.append(int(*self._said("node")))
+
+    @contextmanager
+    def one_that_does_not_see(self, folder: Path) -> Iterator[None]:
+        """One more node, to which `folder` is another one, and empty, as on a machine without the shared disk."""
+        ray = str(Path(sys.executable).with_name("ray"))
+        start = f"exec {ray} start --address {self.address} --num-cpus 1 --dashboard-agent-listen-port 0 --block"
+        node = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {folder} && {start}"],
+            env=os.environ | self.variables | {"PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        said: list[str] = []
+        try:
+            for line in node.stdout:
+                said.append(line)
+                if "Ray runtime started" in line:
+                    yield
+                    return
+            if any("not permitted" in line or "Permission denied" in line for line in said):
+                pytest.skip("needs a mount namespace of its own, which this machine does not let it have")
+            raise AssertionError("".join(said))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGTERM)
+            node.stdout.read()
+            node.stdout.close()
+            node.wait()
 
     def _said(self, word: str) -> list[str]:
         said = next((line for line in self._keeper.stdout if line.startswith(f"{word} ")), None)

@@ -19,7 +19,7 @@ from tests.ray_nodes import RayNodes
 from tests.s3 import serving
 from tests.test_resume import assert_ends_alike
 
-EPOCHS = 12
+EPOCHS = 8
 OVERRIDES = (f"epochs={EPOCHS}", "cohort.size=1", "test=every_epoch")
 SWEEP = ("digits", "trials=2", "scheduler.kind=none", "space.cohort.size=null")
 
@@ -71,17 +71,20 @@ class Machines:
         """Hold whatever trains still, once a run has told of an epoch and is to tell of two more."""
         deadline = time.monotonic() + HANGS_AFTER_S
         while True:
-            held = descendants(process.pid, title)
+            held, runs = descendants(process.pid, title), []
             send(held, signal.SIGSTOP)
-            folder = self.look()
-            there = (folder / "runs").exists() or (folder / "sweeps").exists()
-            runs = read_runs(folder).to_pylist() if there else []
-            if held and any(1 <= run["epochs_done"] <= EPOCHS - 2 for run in runs):
+            if held and self._is_begun(folder := self.look()):
+                runs = read_runs(folder).to_pylist()
+            if any(1 <= run["epochs_done"] <= EPOCHS - 2 for run in runs):
                 return
             send(held, signal.SIGCONT)
             assert process.poll() is None, f"no run was seen in its middle: {runs}"
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+    @staticmethod
+    def _is_begun(folder):
+        return (folder / "runs").exists() or (folder / "sweeps").exists()
 
     def _results(self, words):
         return [self.uri] if words[0] in ("report", "table") else ["--results", self.uri]
@@ -155,10 +158,10 @@ def test_a_run_in_a_store_is_exported_from_any_machine_into_it_and_once(machines
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_on_another_machine_from_the_store_alone(machines):
-    with machines.begun("a", "sweep", *SWEEP, f"epochs={EPOCHS}") as process:
+    with machines.begun("a", "sweep", *SWEEP, f"epochs={EPOCHS}", "--no-dashboard") as process:
         machines.hold_in_the_middle(process, "ray::ImplicitFunc")
     assert process.returncode == -signal.SIGKILL
-    machines.call("b", "sweep", "--resume", "latest")
+    machines.call("b", "sweep", "--resume", "latest", "--no-dashboard")
     found = machines.look()
     (sweep,) = read_sweeps(found).to_pylist()
     runs = read_runs(found).to_pylist()
@@ -179,7 +182,7 @@ def _is_loss(row, run):
 def test_a_cluster_whose_nodes_share_no_disk(machines, store, tmp_path):
     with RayNodes(2, tmp_path, apart=True) as nodes:
         ray = ("--address", nodes.address)
-        machines.call("driver", "sweep", *SWEEP, "epochs=1", "keep_checkpoints=1", *ray, **nodes.variables)
+        machines.call("driver", "sweep", *SWEEP, "epochs=12", "keep_checkpoints=1", *ray, **nodes.variables)
         machines.call("driver", "train", "digits", "epochs=2", "--workers", "2", *ray, **nodes.variables)
     trained = [{path.parent.name for path in cache.rglob("run.parquet")} for cache in nodes.caches]
     found = machines.look(checkpoints=True)
@@ -189,7 +192,7 @@ def test_a_cluster_whose_nodes_share_no_disk(machines, store, tmp_path):
     assert all(trained), "both nodes trained"
     (sweep,) = read_sweeps(found).to_pylist()
     kept = [path.parents[1].name for path in (found / "sweeps").rglob("*.pt")]
-    assert kept == [sweep["best_run_id"]]
+    assert kept == [sweep["best_run_id"]] * 2, "a run keeps its last two"
     tested = {row["run_id"] for row in read_epochs(found / "sweeps" / sweep["sweep_id"]).to_pylist() if _is_test(row)}
     assert tested == {sweep["best_run_id"]}
     names = store.objects(tmp_path.name)

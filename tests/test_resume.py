@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from mcl_ray.results.store import RunWriter, find_run, read_epochs, read_runs
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
 from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
+from tests.once import once
 
 EPOCHS = 6
 OVERRIDES = (f"epochs={EPOCHS}", "test=every_epoch", "validation_fraction=0.1")
@@ -145,38 +147,40 @@ def state_of(results: Path) -> tuple[str, int, int]:
     return run["state"], run["attempt"], run["epochs_done"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def reference(tmp_path_factory) -> Path:
     """The results of a run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("reference")
-    done = train(folder)
-    assert (done.returncode, done.stderr) == (0, "")
+
+    def whole(folder):
+        done = train(folder)
+        return [done.returncode, done.stderr]
+
+    folder, said = once(tmp_path_factory, "reference", whole)
+    assert said == [0, ""]
     assert len(figures(folder / "results")) == EPOCHS * (6 + 2 * 10 + 1)
     return folder / "results"
 
 
-@pytest.fixture(scope="module")
-def killed_once(tmp_path_factory) -> Path:
-    """A folder in which the same run was killed in the middle of an epoch."""
-    folder = tmp_path_factory.mktemp("killed")
+def kill_in_the_middle(folder: Path) -> None:
+    """Kill the same run in the middle of an epoch."""
     with begun(folder) as process:
         hold_in_the_middle(process, folder / "results", epochs_done=2)
         process.kill()
         assert process.wait(HANGS_AFTER_S) == -signal.SIGKILL
-    return folder
 
 
 @pytest.fixture
-def killed(killed_once, tmp_path) -> Path:
-    """A copy of it, to go on with."""
-    return Path(shutil.copytree(killed_once, tmp_path / "killed"))
+def killed(tmp_path_factory, tmp_path) -> Path:
+    """A folder in which that happened, to go on with."""
+    folder, _ = once(tmp_path_factory, "killed", kill_in_the_middle)
+    return Path(shutil.copytree(folder, tmp_path / "killed"))
 
 
 def test_a_killed_run_reads_as_interrupted_and_says_how_far_it_came(killed):
     state, attempt, epochs_done = state_of(killed / "results")
     assert (state, attempt) == ("interrupted", 1)
     assert 2 <= epochs_done < EPOCHS
-    assert max(key[0] for key in figures(killed / "results")) == epochs_done
+    assert max(key[0] for key in figures(killed / "results")) in (epochs_done, epochs_done + 1), "written just before"
 
 
 def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, reference):
@@ -191,11 +195,11 @@ def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, referen
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
     with begun(tmp_path) as process:
-        hold_in_the_middle(process, tmp_path / "results", epochs_done=1)
+        hold_in_the_middle(process, tmp_path / "results", epochs_done=2)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGCONT)
         told, errors = process.communicate(timeout=HANGS_AFTER_S)
-    assert process.returncode == 130
+    assert process.returncode == 130, (told, errors)
     assert told.endswith("interrupted; the same command with --resume goes on from the last finished epoch\n")
     assert errors == ""
     state, _, epochs_done = state_of(tmp_path / "results")
@@ -232,9 +236,11 @@ def refused(killed: Path, *more: str) -> str:
 
 def test_a_run_without_an_undamaged_checkpoint_is_not_begun_anew(killed):
     folder = checkpoints_of(killed / "results")
-    for file in folder.path.iterdir():
+    files = list(folder.path.glob("*.pt"))
+    assert len(files) in (2, 3), "the last two, and one more where it was killed before it dropped the oldest"
+    for file in files:
         file.write_bytes(b"")
-    assert f"all 2 in {folder.path.relative_to(killed)} are damaged" in refused(killed)
+    assert f"all {len(files)} in {folder.path.relative_to(killed)} are damaged" in refused(killed)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +284,7 @@ def test_any_number_of_kills_at_any_moment_changes_nothing(tmp_path):
         with begun(killed, "--resume", overrides=overrides) as process:
             if number % 2:
                 wait_for_epochs(killed / "results", done + 1)
-                time.sleep(moments.uniform(0, 2 * max(times)))
+                time.sleep(moments.uniform(0, 2 * median(times)))
             else:
                 wait_for_epochs(killed / "results", done + 1, at_most_s=moments.uniform(0, 4))
             assert process.poll() is None, f"the run was over before kill {number}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ from mcl_ray.launch import Launch, launch
 from mcl_ray.results.store import read_runs
 from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
 from tests.pictures import write_folder
+from tests.ports import free_port
 from tests.test_resume import assert_ends_alike, figures, hold_in_the_middle, wait_for_epochs
 
-OVERRIDES = ("epochs=4", "test=every_epoch", "validation_fraction=0.1")
+OVERRIDES = ("epochs=6", "test=every_epoch", "validation_fraction=0.1")
 ON_CPUS = ("--device", "cpu")
 TRAINING = ("digits", *OVERRIDES, *ON_CPUS)
 LONG = ("digits", "epochs=200", *ON_CPUS)
@@ -29,10 +29,7 @@ LONG = ("digits", "epochs=200", *ON_CPUS)
 @contextmanager
 def two_workers(cwd: Path, *words: str) -> Iterator[list[subprocess.Popen[str]]]:
     """Both processes of `train` with the variables that torchrun sets, killed on leaving if they still run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    workers = []
+    workers, port = [], free_port()
     for rank in range(2):
         told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
         variables = surroundings() | {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
@@ -122,7 +119,7 @@ def whole(tmp_path_factory) -> Path:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert [done.stdout.count(told) for told in ("run digits-", "epoch 1/4 ", "epoch 4/4 ")] == [1, 1, 1]
+    assert [done.stdout.count(told) for told in ("run digits-", "epoch 1/6 ", "epoch 6/6 ")] == [1, 1, 1]
     (run,) = read_runs(folder / "results").to_pylist()
     assert run["state"] == "finished"
     assert run["hardware"].startswith("2 workers, each on ")
@@ -160,9 +157,10 @@ def test_a_worker_that_dies_interrupts_the_run_and_is_on_record(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_ends_all_and_the_first_says_how_to_go_on(tmp_path):
     with two_workers(tmp_path, *LONG) as workers:
-        wait_for_epochs(tmp_path / "results", 1)
-        for worker in workers:
-            worker.send_signal(signal.SIGINT)
+        wait_for_epochs(tmp_path / "results", 2)
+        for what in (signal.SIGSTOP, signal.SIGINT, signal.SIGCONT):  # both hear it, before one is gone
+            for worker in workers:
+                worker.send_signal(what)
         said = [worker.communicate(timeout=HANGS_AFTER_S) for worker in workers]
     assert [worker.returncode for worker in workers] == [130, 130]
     assert said[0][0].endswith("interrupted; the same command with --resume goes on from the last finished epoch\n")

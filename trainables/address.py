@@ -17,7 +17,7 @@ from ray.exceptions import AuthenticationError
 from mcl_ray.errors import UserError
 
 messages: Any = gcs_service_pb2  # generated, as calls are: mypy cannot look inside
-ANSWERS_WITHIN_S = 5.0
+ANSWERS_WITHIN_S = 15.0
 PLACES = "it is looked for in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, and in ~/.ray/auth_token"
 
 

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 # Ray reads these when it is imported.
@@ -26,42 +25,35 @@ import ray
 from rich.console import Console
 
 from mcl_ray.errors import SpecError, UserError
+from mcl_ray.place import Place
 from trainables.address import check_cluster
 
 OBJECT_STORE_BYTES = 200_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What one worker, or a trial without workers, asks of one node."""
-
-    cpus: float = 1
-    gpus: float | None = None
-    """None takes one GPU where the cluster has any."""
-
-
 @contextmanager
-def connect(address: str | None, console: Console) -> Iterator[None]:
-    """Be a driver of the Ray at `address`; without one, of a local Ray of our own, which ends with this context.
+def connect(place: Place, console: Console) -> Iterator[None]:
+    """Be a driver of the place's Ray; without an address, of a local Ray of our own, which ends with this context.
 
     Raises:
         UserError: nothing of this Ray's version answers at the address, or it does not take this machine or its token.
     """
-    if address is None:
+    if place.address is None:
         # Never somebody else's that happens to run here.
-        place: dict[str, Any] = {
+        where: dict[str, Any] = {
             "address": "local",
-            "include_dashboard": True,
+            "include_dashboard": not place.no_dashboard,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
     else:
-        place = {"address": check_cluster(address)}
+        where = {"address": check_cluster(place.address)}
     try:
-        context = ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
+        context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (RuntimeError, ConnectionError) as error:  # another Python than the cluster's, say
-        if address is None:
+        if place.address is None:
             raise
-        raise UserError(f"this process must be able to join the Ray cluster at {address}, but: {error}") from error
+        told = f"this process must be able to join the Ray cluster at {place.address}, but: {error}"
+        raise UserError(told) from error
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # what failed is told by our own line and its record
     if context.dashboard_url:
         console.print(f"Ray dashboard: http://{context.dashboard_url}", highlight=False)
@@ -71,13 +63,16 @@ def connect(address: str | None, console: Console) -> Iterator[None]:
         ray.shutdown()
 
 
-def bundle(resources: Resources, device: str) -> dict[str, float]:
-    """What Ray is to reserve for each worker: CPU cores, and a GPU where there are any, or `device` asks for one."""
-    gpus = resources.gpus
+def bundle(place: Place) -> dict[str, float]:
+    """What Ray is to reserve on one node for a worker, or for a trial without any.
+
+    GPUs where none were asked for: one if a node has any or the device is cuda, none if the device is cpu.
+    """
+    gpus = place.gpus_per_worker
     if gpus is None:
         found = max((node.get("GPU", 0.0) for node in _nodes()), default=0.0)
-        gpus = 1.0 if device == "cuda" else min(1.0, found)
-    return {"CPU": resources.cpus, "GPU": 0.0 if device == "cpu" else gpus}
+        gpus = 1.0 if place.device == "cuda" else min(1.0, found)
+    return {"CPU": place.cpus_per_worker, "GPU": 0.0 if place.device == "cpu" else gpus}
 
 
 def fits(needed: Mapping[str, float], fewest: int = 1, most: int = 1) -> int:
@@ -106,8 +101,9 @@ def fitting(needed: Mapping[str, float]) -> int:
 
 
 def described(needed: Mapping[str, float]) -> str:
-    """What a worker needs and what the nodes have, for a person."""
-    have = "; ".join(f"{node.get('CPU', 0):g} CPU cores and {node.get('GPU', 0):g} GPUs" for node in _nodes())
+    """What a worker needs and what the nodes have, for a person; of the same nodes always the same."""
+    amounts = sorted((node.get("GPU", 0), node.get("CPU", 0)) for node in _nodes())
+    have = "; ".join(f"{cpus:g} CPU cores and {gpus:g} GPUs" for gpus, cpus in reversed(amounts))
     return f"each needs {needed['CPU']:g} CPU cores and {needed.get('GPU', 0):g} GPUs, and the nodes have {have}"
 
 

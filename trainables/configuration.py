@@ -5,7 +5,7 @@ Where it is trained is `trial.py` (in the trial's own process) and `group.py` (i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -14,8 +14,9 @@ from typing import Any
 from mcl_ray.environment import Environment
 from mcl_ray.errors import MclError, SpecError, StoreError, TrainingError
 from mcl_ray.results.copies import fetch, make_copy
+from mcl_ray.results.schema import RunState
 from mcl_ray.results.score import Score
-from mcl_ray.results.store import Facts, RunWriter, has_ended, is_run, state_of
+from mcl_ray.results.store import ENDED, Facts, RunWriter, has_ended, is_run, state_of
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.loop import Told
 
@@ -88,8 +89,7 @@ class TrialJob:
     def record_interruption(self, config: Mapping[str, Any]) -> None:
         """Put on record that a trial is to go on: to itself, the end of a sweep looks like an early stop."""
         for folder in self._folders(config):
-            if is_run(folder) and state_of(folder) not in ("finished", "failed"):
-                RunWriter.amend(folder).finish("interrupted")
+            _end(folder, "interrupted", unless=("finished", "failed"))
 
     def has_stopped(self, config: Mapping[str, Any]) -> bool:
         """Whether all runs of a trial that Tune stopped are on record as ended, or are put there now.
@@ -106,8 +106,7 @@ class TrialJob:
     def record_stop(self, config: Mapping[str, Any]) -> None:
         """Put on record that a trial was stopped early, after its processes went away."""
         for folder in self._folders(config):
-            if is_run(folder) and not has_ended(folder):
-                RunWriter.amend(folder).finish("stopped")
+            _end(folder, "stopped", unless=ENDED)
 
     def _folders(self, config: Mapping[str, Any]) -> list[Path]:
         """Of all runs of a trial, with their records as they are in a store by now, if there is one."""
@@ -138,6 +137,15 @@ class TrialJob:
             trial_id=config[TRIAL],
             facts=facts,
         )
+
+
+def _end(folder: Path, state: RunState, unless: Collection[str]) -> None:
+    """Put on record how a run ended whose process did not say so, or does while its folder is waited for."""
+    if not is_run(folder) or state_of(folder) in unless:
+        return
+    with RunWriter.amend(folder) as writer:
+        if writer.state not in unless:
+            writer.finish(state)
 
 
 def point_of(config: Mapping[str, Any]) -> dict[str, Any]:

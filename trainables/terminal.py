@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +13,16 @@ from rich.console import Console
 
 from mcl_ray.environment import Environment
 from mcl_ray.errors import MclError, StoreError
+from mcl_ray.place import Place
 from mcl_ray.progress import RunProgress
 from mcl_ray.results.copies import fetch, shown
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import EpochRow, RunWriter, is_run, read_epochs, read_runs
 from mcl_ray.spec import RunSpec
 from mcl_ray.training.loop import EpochReport
-from trainables.cluster import Resources, bundle, connect, fits
+from trainables.cluster import bundle, connect, fits
 from trainables.group import RAY_FOLDER, Group
+from trainables.interruption import interruptible
 from trainables.sharing import check_shared
 from trainables.waiting import waiting_is_said
 from trainables.worker import train_run
@@ -31,10 +32,8 @@ LOOKS_EVERY_S = 0.5
 
 def train_on_ray(
     spec: RunSpec,
+    place: Place,
     environment: Environment,
-    workers: tuple[int, int],
-    resources: Resources,
-    address: str | None,
     folder: Path | None,
     console: Console,
 ) -> Path:
@@ -42,10 +41,8 @@ def train_on_ray(
 
     Args:
         spec: What to train.
-        environment: Where; its paths are absolute.
-        workers: The fewest and the most that may train it.
-        resources: Of each worker.
-        address: Of a Ray cluster; None starts a local Ray.
+        place: Where; which Ray, and how many workers.
+        environment: Of each worker; its paths are absolute.
         folder: Of a run to go on with; None begins one.
         console: Where the epochs are shown.
 
@@ -58,9 +55,9 @@ def train_on_ray(
         TrainingError: the run cannot go on; recorded as failed.
         KeyboardInterrupt: of a person; recorded as interrupted.
     """
-    fewest, most = workers
-    with connect(address, console):
-        group = Group(fewest=fewest, most=most, bundle=bundle(resources, environment.device))
+    fewest, most = place.group or (1, 1)
+    with connect(place, console):
+        group = Group(fewest=fewest, most=most, bundle=bundle(place))
         fits(group.bundle, fewest, most)
         files = [environment.backbone] if environment.backbone else []
         check_shared(
@@ -92,7 +89,7 @@ def train_in_group(spec: RunSpec, environment: Environment, group: Group, folder
             RunProgress(spec, console) as progress,
             _following(folder, progress),
             waiting_is_said(group, console),
-            _interruptible(),
+            interruptible(),
         ):
             group.train(partial(train_run, spec, environment, folder), folder, folder.name)
     except MclError as error:
@@ -116,22 +113,6 @@ def _record(folder: Path, spec: RunSpec, error: BaseException) -> None:
         return
     with contextlib.suppress(StoreError):  # the error itself matters more
         RunWriter.begin(folder.parents[1], folder.name, spec).finish(state, error)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ray answers Ctrl-C by ending the workers and then this process; let the rest of the program have its say.
-
-    Raises:
-        KeyboardInterrupt: where Ray would end the process.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as end:
-        raise KeyboardInterrupt from end
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from its own runs' folders. A trial that fails says so and ends in peace: its pr
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import ExitStack, closing
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,10 @@ from mcl_ray.training.run import machine_facts
 from mcl_ray.training.seeds import in_step
 from trainables.configuration import TRIAL, TrialJob
 from trainables.gauges import run_with_gauges
+
+# Tune gives a trial that it stops two seconds to close its runs, which may mean to send them to a store; if they are
+# not enough, it drops the trial that is next in this process without a word to anybody.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
 
 _log = logging.getLogger(__name__)
 

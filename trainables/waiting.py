@@ -21,7 +21,7 @@ SAID_AFTER_S = 10.0
 
 @contextmanager
 def waiting_is_said(group: Group, console: Console) -> Iterator[None]:
-    """Say, once each time, that groups like this one of this driver's wait for room."""
+    """Say that groups like this one of this driver's wait for room, and again when there is another reason."""
     watch = _Watch(group, console)
     watch.start()
     try:
@@ -38,7 +38,7 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True)
         self._group, self._console = group, console
         self._since: float | None = None
-        self._seen_at, self._is_said = 0.0, False
+        self._seen_at, self._said = 0.0, ""
         self.over = threading.Event()
 
     def run(self) -> None:
@@ -49,12 +49,12 @@ class _Watch(threading.Thread):
         """A range asks again and again: between two times it waits nonetheless."""
         if num_workers == 0:
             if now - self._seen_at > 2 * LOOKS_EVERY_S:
-                self._since, self._is_said = None, False
+                self._since, self._said = None, ""
             return
         self._since, self._seen_at = self._since or now, now
-        if now - self._since >= SAID_AFTER_S and not self._is_said:
-            self._is_said = True
-            self._console.print(_told(self._group, num_workers), soft_wrap=True)
+        if now - self._since >= SAID_AFTER_S and (told := _told(self._group, num_workers)) != self._said:
+            self._said = told
+            self._console.print(told, soft_wrap=True)
 
 
 def _waiting_workers(group: Group) -> int:

@@ -1,6 +1,5 @@
 """A sweep's wall time: what counts, and what happens when it is spent."""
 
-import os
 import re
 import signal
 import time
@@ -15,11 +14,11 @@ from mcl_ray.results.store import SweepWriter, read_runs, read_sweeps
 from mcl_ray.results.sweep_writer import TOUCHES_EVERY_S
 from searches import verdict
 from searches.session import SweepSession
-from tests.followed import Door, descendants
+from tests.followed import Door, descendants, send
 from tests.searches.known import sweep
 
 LIMIT_S = 0.01
-NOTICED_WITHIN_S = 60.0
+NOTICED_WITHIN_S = 120.0
 
 
 @pytest.fixture
@@ -42,23 +41,25 @@ def spent(results, state):
 def test_no_trial_can_go_on_without_time_which_is_said_with_what_gives_more(session, tmp_path, more):
     name = spent(tmp_path, "finished")
     before = read_sweeps(tmp_path).to_pylist()
-    with pytest.raises(SpecError, match=rf"{name} has time_limit_s=0\.01 and took 0 s") as error:
+    with pytest.raises(SpecError, match=rf"{name} has time_limit_s=0\.01 and took \d s") as error:
         session.resume(name, lambda of: replace(of, more))
     assert f"--resume {name} time_limit_s=" in str(error.value)
     assert read_sweeps(tmp_path).to_pylist() == before
 
 
 def test_a_sweep_that_died_when_its_time_was_spent_is_concluded_and_not_charged(session, tmp_path, monkeypatch):
+    charged = []
+
     def slowly(sweep, dataset, environment, writer, console):
-        time.sleep(1)
+        charged.append(writer.wall_time_s)
+        time.sleep(0.1)
         writer.finish("finished")
 
     monkeypatch.setattr(verdict, "conclude", slowly)
     name = spent(tmp_path, "interrupted")
     session.resume(name)
     (row,) = read_sweeps(tmp_path).to_pylist()
-    assert row["state"] == "finished"
-    assert row["wall_time_s"] < 0.5
+    assert (row["state"], [row["wall_time_s"]]) == ("finished", charged)
     assert "its 0.01 s are spent: no trial goes on" in session.console.export_text()
 
 
@@ -69,24 +70,21 @@ def wall_time_s(door):
 
 @pytest.mark.slow
 def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(tmp_path):
-    limit_s = 3.0 * TOUCHES_EVERY_S
-    door = Door(tmp_path, "digits", "trials=2", "epochs=1000", "scheduler.kind=none", f"time_limit_s={limit_s}")
+    limit_s, small = 12.0 * TOUCHES_EVERY_S, ("cohort.size=1", "space.cohort.size=null", "scheduler.kind=none")
+    door = Door(tmp_path, "digits", "trials=1", "epochs=10000", *small, f"time_limit_s={limit_s}")
     try:
         door.until(".*trials at once")
         while not any(row["epochs_done"] for row in read_runs(door.folder).to_pylist()):
             assert door.process.poll() is None, door.end()
             time.sleep(0.1)
-        trials = descendants(door.process.pid, "ImplicitFunc.train")
-        for pid in trials:
-            os.kill(pid, signal.SIGSTOP)
+        trials = descendants(door.process.pid, "ray::ImplicitFunc")
+        send(trials, signal.SIGSTOP)
         assert trials
         before, began = wall_time_s(door), time.monotonic()
-        while wall_time_s(door) == before and time.monotonic() - began < NOTICED_WITHIN_S:
-            time.sleep(0.1)
-        quiet_s = wall_time_s(door) - before
-        for pid in trials:
-            os.kill(pid, signal.SIGCONT)
-        assert quiet_s > 0, "of trials that say nothing for long"
+        while (now := wall_time_s(door)) == before or now < limit_s - 3 * TOUCHES_EVERY_S:  # at rest, it takes no core
+            assert time.monotonic() - began < NOTICED_WITHIN_S, "of trials that say nothing for long"
+            time.sleep(0.5)
+        send(trials, signal.SIGCONT)
         code, output = door.end()
         assert code == 0, output
         assert re.search(r"best: ", output)

@@ -41,6 +41,7 @@ def test_trials_appear_as_they_happen(tmp_path, database):
         for number in range(4):
             tell(mirror, "started", number)
         tell(mirror, "reported", 0, epoch=1, score=50.0)
+        mirror.wait()
         running = mirrored(tmp_path, database)["0000"]
         assert (running.state.name, running.intermediate_values) == ("RUNNING", {1: 50.0})
         assert running.params == {"losses.alpha": 0.0, "cohort.size": 2}
@@ -88,11 +89,13 @@ def test_several_objectives_have_their_directions(tmp_path):
     assert [kept.values for kept in study.trials] == [[70.0, 2000.0], [70.0, 500.0]]
 
 
+@pytest.mark.slow
 def test_a_database_that_fails_does_not_end_the_sweep_and_is_caught_up_with(tmp_path, caplog, monkeypatch):
     with Mirror(sweep(), tmp_path, []) as mirror:
         (tmp_path / "study.db").rename(tmp_path / "away.db")
         tell(mirror, "started", 0)
         tell(mirror, "completed", 0, epoch=3, score=70.0)
+        mirror.wait()
         (tmp_path / "study.db").unlink(missing_ok=True)
         (tmp_path / "away.db").rename(tmp_path / "study.db")
         monkeypatch.setattr("searches.mirror.read_trials", lambda *_: [trial(0)])

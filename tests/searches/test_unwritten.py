@@ -29,7 +29,8 @@ def test_a_sweep_that_cannot_be_written_is_interrupted_and_goes_on(tmp_path):
     (blocked / "epochs-a0001.parquet").rmdir()
     assert code == 2, output
     assert "error: results must be writable, but writing" in output
-    assert f"interrupted; to go on:\n  python -m mcl_ray.sweep --resume {door.folder.name}" in output
+    as_begun = f"--resume {door.folder.name} --results {tmp_path} --no-dashboard"
+    assert f"interrupted; to go on:\n  python -m mcl_ray.sweep {as_begun}\n" in output
     assert read_sweeps(tmp_path)["state"].to_pylist() == ["interrupted"]
     assert {run["state"] for run in read_runs(tmp_path).to_pylist()} <= {"finished", "interrupted"}
     assert list((blocked / "checkpoints").iterdir())

@@ -1,0 +1,45 @@
+"""A trial's records where a process and the sweep that ends both have a word to say."""
+
+import threading
+
+import pytest
+
+from mcl_ray import recipes
+from mcl_ray.environment import Environment
+from mcl_ray.results.score import Score
+from mcl_ray.results.store import read_runs, state_of
+from trainables.configuration import TRIAL, TrialJob
+
+CONFIG = {TRIAL: "0000"}
+ENDS_WITHIN_S = 0.5
+
+
+@pytest.fixture
+def job(tmp_path):
+    run = recipes.digits()
+    return TrialJob(
+        sweep=tmp_path / "sweeps" / "digits-1",
+        run=run,
+        runs_of=lambda _: [run],
+        repeats=1,
+        objective="validation/top1/mean",
+        score=Score(),
+        costs=(),
+        environment=Environment(results=tmp_path),
+    )
+
+
+@pytest.mark.parametrize("end", ["record_interruption", "record_stop"])
+def test_a_run_that_finishes_while_its_folder_is_waited_for_is_finished(job, end):
+    ((_, writer),) = job.begin(CONFIG, None)
+    threading.Timer(ENDS_WITHIN_S, writer.finish, ["finished"]).start()
+    getattr(job, end)(CONFIG)
+    assert state_of(writer.folder) == "finished"
+
+
+@pytest.mark.parametrize(("end", "state"), [("record_interruption", "interrupted"), ("record_stop", "stopped")])
+def test_a_run_whose_process_is_gone_ends_as_its_sweep_says(job, end, state):
+    ((_, writer),) = job.begin(CONFIG, None)
+    writer.close()
+    getattr(job, end)(CONFIG)
+    assert read_runs(job.sweep)["state"].to_pylist() == [state]
