@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -19,29 +17,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mcl_ray import recipes
-from mcl_ray.catalog import NETWORKS
 from mcl_ray.cohort import build_cohort
 from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
-from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.interop import load_published
 from mcl_ray.overrides import parse, replace
 from mcl_ray.results.images import IMAGES_FILE, read_images
-from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
+from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.spec import CohortSpec, RunSpec
 from mcl_ray.stages import Stage
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.placement import cohort_of
 from mcl_ray.training.run import train_run
-from mcl_ray.transfer.member import OUTPUTS, Member, choose
-from mcl_ray.transfer.program import module_of, tensors_of, to_program
 from tests.doors import HANGS_AFTER_S, snapshot, surroundings, visit
 from tests.pictures import COLOURS, write_folder
-from tests.test_doors import refused
+from tests.test_bad_input import refused
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
-ONE_OF_EACH = ("resnet20", "resnet110", "wrn_16_2", "hcgnet_a1", "shufflenetv2_05x", "resnet18", "resnext50_32x4d")
-"""A network for every kind of block that there is."""
 NAMES = ["README.md", "config.json", "model.safetensors", "program.pt2"]
 ALONE = """
 import sys
@@ -151,6 +143,7 @@ def card_code(exported):
     return re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_best_peer_goes_out_by_default(digits, tmp_path):
     exported = digits.exported()
     top1 = digits.top1()
@@ -163,7 +156,8 @@ def test_the_best_peer_goes_out_by_default(digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_peer_by_its_number_with_all_that_its_card_says(digits, tmp_path):
+def test_a_peer_by_its_number_goes_into_an_empty_folder_which_no_other_replaces(digits, tmp_path):
+    (tmp_path / "two").mkdir()
     exported = digits.exported("--peer", "2", "--out", str(tmp_path / "two"))
     assert exported == tmp_path / "two"
     (tmp_path / "alone").mkdir()
@@ -172,13 +166,20 @@ def test_a_peer_by_its_number_with_all_that_its_card_says(digits, tmp_path):
     assert (config["member"], config["architecture"], config["output"]) == ("peer2", ["resnet8"], "logits")
     assert (config["class_names"], config["input_size"]) == (list("0123456789"), [1, 8, 8])
     assert (config["mean"], config["std"]) == (list(digits.images.mean), list(digits.images.std))
+    check_card(digits, exported, config)
+    check_says_nothing_of_the_machine(digits, exported)
+    told = refused(digits.cwd, "export", digits.run_id, "--peer", "1", "--out", str(exported))
+    assert f"an export replaces nothing, but {exported} is there; remove it, or give another --out" in told
 
+
+def check_card(trained, exported, config):
+    """The card of peer 2 says what it is, and its code runs without this project."""
     card = (exported / "README.md").read_text()
     _, front, text = card.split("---\n", 2)
     assert yaml.safe_load(front)["license"] == "other"
     (spec,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert RunSpec.model_validate(yaml.safe_load(spec)).digest == config["spec_digest"]
-    parameters = sum(parameter.numel() for parameter in digits.cohort().peer(2).parameters())
+    parameters = sum(parameter.numel() for parameter in trained.cohort().peer(2).parameters())
     assert f"{parameters:,} parameters" in card
     assert "Weights inherit the terms of the images" in card
     assert "://" not in card
@@ -186,6 +187,17 @@ def test_a_peer_by_its_number_with_all_that_its_card_says(digits, tmp_path):
     (code,) = card_code(exported)
     guessed = run_alone(exported, code, blocked="torchvision")
     assert set(json.loads(guessed.replace("'", '"'))) <= set("0123456789")
+
+
+def check_says_nothing_of_the_machine(trained, exported):
+    """No file tells where it was made."""
+    root = str(Path(__file__).parents[1]).encode()
+    for file in exported.iterdir():
+        content = file.read_bytes()
+        assert root not in content
+        assert str(trained.cwd).encode() not in content
+    with safe_open(exported / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
 
 
 @pytest.mark.slow
@@ -231,26 +243,6 @@ def test_torchvisions_networks_take_the_tensors_as_they_are(peer, logits, wanted
     run_alone(exported, code, str(tmp_path / "images"), str(tmp_path / "found"))
     torch.testing.assert_close(load_file(tmp_path / "found")["logits"], expected, **TOLERANCE)
     assert json.loads((exported / "config.json").read_text())["class_names"] == sorted(COLOURS)
-
-
-@pytest.mark.slow
-def test_files_say_nothing_of_the_machine_they_were_made_on(digits, tmp_path):
-    exported = digits.exported("--peer", "0", "--out", str(tmp_path / "out"))
-    root = str(Path(__file__).parents[1]).encode()
-    for file in exported.iterdir():
-        content = file.read_bytes()
-        assert root not in content
-        assert str(digits.cwd).encode() not in content
-    with safe_open(exported / "model.safetensors", "pt") as file:
-        assert file.metadata() == {"format": "pt"}
-
-
-@pytest.mark.slow
-def test_an_export_replaces_nothing_but_an_empty_folder(digits, tmp_path):
-    (tmp_path / "empty").mkdir()
-    exported = digits.exported("--peer", "0", "--out", str(tmp_path / "empty"))
-    told = refused(digits.cwd, "export", digits.run_id, "--peer", "1", "--out", str(exported))
-    assert f"an export replaces nothing, but {exported} is there; remove it, or give another --out" in told
 
 
 @pytest.mark.parametrize(
@@ -306,61 +298,10 @@ def test_a_run_from_before_images_were_on_record_is_told_by_its_data(tmp_path):
     assert (config["mean"], config["class_names"]) == (list(images.mean), list(images.class_names))
 
 
-def epochs(tmp_path, *figures):
-    """The table of a run of two peers with a test or validation top-1 of each for each epoch."""
-    with RunWriter.create(tmp_path, recipes.digits()) as writer:
-        for epoch, (split, *top1) in enumerate(figures, start=1):
-            writer.record_epoch(epoch, [EpochRow(f"peer{i}", split, "top1", value) for i, value in enumerate(top1)])
-    return read_epochs(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("figures", "peer", "split"),
-    [
-        ([("test", 90.0, 10.0), ("test", 50.0, 60.0)], 1, "test"),
-        ([("test", 50.0, 50.0)], 0, "test"),
-        ([("test", 10.0, 20.0), ("validation", 70.0, 60.0)], 1, "test"),
-        ([("validation", 10.0, 20.0), ("validation", 70.0, 60.0)], 0, "validation"),
-    ],
-)
-def test_the_best_peer_is_the_best_at_the_last_epoch_on_test_if_there_is_one(figures, peer, split, tmp_path):
-    member = choose("best", recipes.digits(), epochs(tmp_path, *figures))
-    assert (member.peers, member.chosen_on) == ((peer,), split)
-
-
-def test_without_figures_no_peer_is_best(tmp_path):
-    with pytest.raises(StoreError, match="name a peer from 0 to 1"):
-        choose("best", recipes.digits(), epochs(tmp_path))
-    with pytest.raises(SpecError, match="from 0 to 1, but got '2'"):
-        choose("2", recipes.digits(), epochs(tmp_path))
-
-
-def test_every_method_says_what_its_networks_give():
-    assert set(OUTPUTS) == set(get_args(RunSpec.model_fields["method"].annotation))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_every_kind_of_network_becomes_a_program(name):
-    side = 64 if NETWORKS[name].regime == "imagenet" else 32
-    cohort = build_cohort(CohortSpec(networks=(name,), size=1), 10, 3).eval().to(memory_format=torch.channels_last)
-    member = Member(peers=(0,), networks=(name,))
-    tensors = tensors_of(cohort, member)
-    assert all(tensor.is_contiguous() for tensor in tensors.values())
-    apart = build_cohort(CohortSpec(networks=(name,), size=1), 10, 3)
-    load_published(apart, {f"module_list.0.{key}": tensor for key, tensor in tensors.items()})
-    images = torch.randn(3, 3, side, side)
-    content = to_program(module_of(apart, member), (3, side, side))
-    program = torch.export.load(io.BytesIO(content)).module()
-    with torch.no_grad():
-        wanted = cohort.logits(images)[0]
-        torch.testing.assert_close(program(images), wanted, **TOLERANCE)
-        torch.testing.assert_close(program(images.to(memory_format=torch.channels_last)), wanted, **TOLERANCE)
-
-
 ENCODER = """
 import torch
 from safetensors.torch import load_file, save_file
+
 {card}
 images = load_file(sys.argv[1])["images"]
 with torch.no_grad():
@@ -405,9 +346,3 @@ def test_encoders_go_out_with_their_features_and_classifiers_with_the_networks_t
     tensors = load_file(exported / "model.safetensors")
     assert torch.equal(tensors["conv1.weight"], cohort.stems[1].conv.weight)
     assert tensors["fc.weight"].shape == (3, 512)
-
-
-def test_the_mean_of_features_is_no_network(tmp_path):
-    spec = replace(recipes.lincls(), {"linear.backbone": "random", "linear.features": "mean"})
-    with pytest.raises(SpecError, match="linear.features=mean cannot be exported"):
-        choose("0", spec, epochs(tmp_path))

@@ -15,21 +15,13 @@ config = json.loads(Path("config.json").read_text(encoding="utf-8"))
 mean, std = (torch.tensor(config[name]).view(-1, 1, 1) for name in ("mean", "std"))
 images = torch.rand(8, *config["input_size"])  # yours, as float32 from 0 to 1
 with torch.no_grad():
-    logits = torch.export.load("program.pt2").module()((images - mean) / std)
-print([config["class_names"][k] for k in logits.argmax(1)])"""
+    {output} = torch.export.load("program.pt2").module()((images - mean) / std)
+{told}"""
 
-_FEATURES = """\
-import json
-from pathlib import Path
-
-import torch
-
-config = json.loads(Path("config.json").read_text(encoding="utf-8"))
-mean, std = (torch.tensor(config[name]).view(-1, 1, 1) for name in ("mean", "std"))
-images = torch.rand(8, *config["input_size"])  # yours, as float32 from 0 to 1
-with torch.no_grad():
-    features = torch.export.load("program.pt2").module()((images - mean) / std)
-print(features.shape)"""
+_TOLD = {
+    "logits": 'print([config["class_names"][k] for k in logits.argmax(1)])',
+    "features": "print(features.shape)",
+}
 
 _ENCODER = """\
 import torch
@@ -75,7 +67,7 @@ def names(member: Member) -> str:
 
 def section(member: Member, images: ImagesRecord, output: str) -> str:
     """The card's section, with all that can load this member, whose `output` is logits or features."""
-    program = _PROGRAM if output == "logits" else _FEATURES
+    program = _PROGRAM.format(output=output, told=_TOLD[output])
     text = f"## Use\n\nWith torch alone:\n\n```python\n{program}\n```\n\n"
     if member.is_torchvision:
         code = _torchvision(member, images) if output == "logits" else _encoder(member, images)

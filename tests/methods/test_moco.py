@@ -2,31 +2,19 @@
 
 import copy
 import math
-from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
 
-from mcl_ray import distributed, recipes
-from mcl_ray.data.sampling import build_sampler
-from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
+from mcl_ray import recipes
 from mcl_ray.errors import SpecError
-from mcl_ray.methods.method import Batch
 from mcl_ray.overrides import parse, replace
-from mcl_ray.results.store import RunWriter, read_epochs
 from mcl_ray.spec import RunSpec
-from mcl_ray.training.checkpoint import CheckpointFolder
-from mcl_ray.training.feeds import build_feeds
-from mcl_ray.training.optim import build_optimizer
-from mcl_ray.training.placement import build_method, place_cohort
-from mcl_ray.training.run import run_epochs, train_run
+from tests.methods.small_runs import Parts, figures, newest, replace_newest, train
 from tests.pictures import write_folder
 from tests.workers import some_workers
 
 SMALL = ("networks=resnet8", "image_size=16", "batch.size=6", "lr=0.02", "neighbours=5")
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -38,60 +26,6 @@ def spec_of(*overrides, epochs=4, recipe=recipes.moco):
     schedule = (f"epochs={epochs}", "schedule.kind=cosine", "milestones=[]")
     queue = () if any("queue.keys" in override for override in overrides) else ("queue.keys=20",)
     return replace(recipe(), parse(RunSpec, [*SMALL, *schedule, *queue, *overrides]))
-
-
-def train(spec, folder, results, epochs=None):
-    here = Environment(data=folder, results=results, readers=0, threads=1)
-    dataset, writer = dataset_for(spec, here), RunWriter.begin(results, "r", spec)
-    if epochs is None:
-        train_run(spec, dataset, here, writer)
-    else:
-        run = run_epochs(spec, dataset, here, writer)
-        for _ in range(epochs):
-            next(run)
-        with pytest.raises(KeyboardInterrupt):
-            run.throw(KeyboardInterrupt())
-    return writer
-
-
-def figures(results):
-    rows = read_epochs(results).to_pylist()
-    kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s")]
-    return {(row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
-
-
-def remembered(writer):
-    checkpoint, _ = CheckpointFolder(writer.checkpoints).latest()
-    return checkpoint
-
-
-class Parts:
-    """What a run is made of, with its batches."""
-
-    def __init__(self, spec: RunSpec, folder: Path) -> None:
-        here = Environment(data=folder, results=folder.parent / "results", readers=0)
-        self.spec, dataset = spec, dataset_for(spec, here)
-        torch.manual_seed(spec.seed)
-        self.cohort = place_cohort(spec, dataset, CPU)
-        self.method = build_method(spec, dataset, self.cohort, CPU)
-        self.optimizer = build_optimizer(self.cohort, spec.optimizer)
-        self.feed = build_feeds(spec, dataset, here, CPU)["train"]
-        self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
-        self.method.begin(spec.seed, 0)
-
-    def batches(self, count):
-        rank, world_size = distributed.rank(), distributed.world_size()
-        shares, indices = distributed.Shares(self.sampler.shares(world_size)), self.sampler.epoch(0, rank, world_size)
-        for fed in islice(self.feed.training(indices, self.spec.seed, 0, shares), count):
-            yield Batch(fed.images, self.feed.labels[fed.indices], fed.indices, shares)
-
-    def step(self, batch):
-        losses = self.method.losses(batch)
-        self.optimizer.zero_grad()
-        losses.total.backward()
-        self.optimizer.step()
-        self.method.remember()
-        return {name: distributed.mean_(value.detach().clone()) for name, value in losses.terms.items()}
 
 
 @pytest.mark.parametrize("recipe", [recipes.moco, recipes.moco_v2])
@@ -153,7 +87,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(folder, tmp_
     train(spec_of(), folder, tmp_path / "parts", epochs=2)
     parts = train(spec_of(), folder, tmp_path / "parts")
     assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
-    one, other = remembered(parts).method, remembered(whole).method
+    one, other = newest(parts).method, newest(whole).method
     assert torch.equal(one["keys"], other["keys"])
     assert one["pointer"] == other["pointer"]
     assert all(torch.equal(one["encoders"][name], tensor) for name, tensor in other["encoders"].items())
@@ -163,12 +97,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(folder, tmp_
 def test_queues_and_key_encoders_are_part_of_what_is_learned(folder, tmp_path, what):
     train(spec_of(), folder, tmp_path / "whole")
     writer = train(spec_of(), folder, tmp_path / "parts", epochs=2)
-    (newest, *_) = sorted(writer.checkpoints.glob("epoch-0002-*"))
-    checkpoint = remembered(writer)
+    checkpoint = newest(writer)
     tensor = checkpoint.method[what]
     (tensor if what == "keys" else tensor["stems.0.conv.weight"]).normal_()
-    newest.unlink()
-    CheckpointFolder(writer.checkpoints).save(checkpoint)
+    replace_newest(writer, checkpoint)
     train(spec_of(), folder, tmp_path / "parts")
     assert figures(tmp_path / "parts") != figures(tmp_path / "whole")
 
@@ -180,7 +112,7 @@ def test_it_is_scored_by_nearest_neighbours_and_has_no_classifiers(folder, tmp_p
     assert (2, "test", "top1", "mean") not in told
     assert {"vcl", "icl", "soft_vcl", "soft_icl"} <= {metric for _, _, metric, _ in told}
     assert "cross_entropy" not in {metric for _, _, metric, _ in told}
-    assert not [name for name in remembered(writer).cohort if name.startswith("classifiers")]
+    assert not [name for name in newest(writer).cohort if name.startswith("classifiers")]
 
 
 def test_the_published_baseline_has_only_the_contrast_within_each_peer(folder):

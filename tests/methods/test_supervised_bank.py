@@ -1,23 +1,13 @@
-from itertools import islice
-from pathlib import Path
+"""Supervised runs with memory banks: what they learn, remember and go on from, alone and in workers."""
 
 import pytest
 import torch
 
-from mcl_ray import distributed, recipes
-from mcl_ray.data.sampling import build_sampler
-from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
+from mcl_ray import recipes
 from mcl_ray.losses.distill import logit_distillation
-from mcl_ray.methods.method import Batch
 from mcl_ray.overrides import parse, replace
-from mcl_ray.results.store import RunWriter, read_epochs
 from mcl_ray.spec import RunSpec
-from mcl_ray.training.checkpoint import CheckpointFolder
-from mcl_ray.training.feeds import build_feeds
-from mcl_ray.training.optim import build_optimizer
-from mcl_ray.training.placement import build_method, place_cohort
-from mcl_ray.training.run import run_epochs, train_run
+from tests.methods.small_runs import Parts, figures, newest, replace_newest, train
 from tests.pictures import write_folder
 from tests.workers import some_workers
 
@@ -34,29 +24,8 @@ def spec_of(*overrides, epochs=4):
     return replace(recipes.imagenet(), parse(RunSpec, [*SMALL, *schedule, *overrides]))
 
 
-def train(spec, folder, results, epochs=None):
-    here = Environment(data=folder, results=results, readers=0, threads=1)
-    dataset, writer = dataset_for(spec, here), RunWriter.begin(results, "r", spec)
-    if epochs is None:
-        train_run(spec, dataset, here, writer)
-    else:
-        run = run_epochs(spec, dataset, here, writer)
-        for _ in range(epochs):
-            next(run)
-        with pytest.raises(KeyboardInterrupt):
-            run.throw(KeyboardInterrupt())
-    return writer
-
-
-def figures(results):
-    rows = read_epochs(results).to_pylist()
-    kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s")]
-    return {(row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
-
-
 def slots(writer):
-    checkpoint, _ = CheckpointFolder(writer.checkpoints).latest()
-    return checkpoint.method["slots"]
+    return newest(writer).method["slots"]
 
 
 def test_it_learns_the_colours_and_remembers_unit_vectors(folder, tmp_path):
@@ -81,41 +50,24 @@ def test_the_bank_is_part_of_what_is_learned(folder, tmp_path):
     """What a fresh bank in place of the remembered one would do: other figures."""
     train(spec_of(), folder, tmp_path / "whole")
     writer = train(spec_of(), folder, tmp_path / "parts", epochs=2)
-    (newest, *_) = sorted(writer.checkpoints.glob("epoch-0002-*"))
-    checkpoint, _ = CheckpointFolder(writer.checkpoints).latest()
+    checkpoint = newest(writer)
     checkpoint.method["slots"].normal_()
-    newest.unlink()
-    CheckpointFolder(writer.checkpoints).save(checkpoint)
+    replace_newest(writer, checkpoint)
     train(spec_of(), folder, tmp_path / "parts")
     assert figures(tmp_path / "parts") != figures(tmp_path / "whole")
 
 
 def test_without_weights_nothing_is_drawn_or_remembered(folder, tmp_path):
-    baseline = spec_of("alpha=0", "beta=0", "gamma=0", "lam=0")
-    one, other = (train(baseline, folder, tmp_path / name, epochs=epochs) for name, epochs in (("a", 1), ("b", 3)))
-    assert torch.equal(slots(one), slots(other))
+    writer = train(spec_of("alpha=0", "beta=0", "gamma=0", "lam=0", epochs=2), folder, tmp_path)
+    assert slots(writer).numel() == 0
+    assert "vcl" not in {metric for _, _, metric, _ in figures(tmp_path)}
 
 
-def remembered(spec: RunSpec, folder: Path) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The banks after three steps, and the last step's losses as means over the workers."""
-    here, device = Environment(data=folder, results=folder.parent / "results", readers=0), torch.device("cpu")
-    dataset = dataset_for(spec, here)
-    torch.manual_seed(spec.seed)
-    cohort = place_cohort(spec, dataset, device)
-    method = build_method(spec, dataset, cohort, device)
-    optimizer, feed = build_optimizer(cohort, spec.optimizer), build_feeds(spec, dataset, here, device)["train"]
-    sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
-    rank, world_size = distributed.rank(), distributed.world_size()
-    shares = distributed.Shares(sampler.shares(world_size))
-    method.begin(spec.seed, 0)
-    for fed in islice(feed.training(sampler.epoch(0, rank, world_size), spec.seed, 0, shares), 3):
-        losses = method.losses(Batch(fed.images, feed.labels[fed.indices], fed.indices, shares))
-        optimizer.zero_grad()
-        losses.total.backward()
-        optimizer.step()
-        method.remember()
-    means = {name: distributed.mean_(value.detach().clone()) for name, value in losses.terms.items()}
-    return method.state_dict()["slots"], means
+def remembered(spec, folder):
+    """The banks after three steps, and the last step's losses."""
+    parts = Parts(spec, folder)
+    losses = [parts.step(batch) for batch in parts.batches(3)]
+    return parts.method.state_dict()["slots"], losses[-1]
 
 
 @pytest.mark.slow

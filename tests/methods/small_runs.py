@@ -1,0 +1,91 @@
+"""Runs of a method on small pictures: whole ones, ones that end early, and what a single step is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from mcl_ray import distributed
+from mcl_ray.data.sampling import build_sampler
+from mcl_ray.data.source import dataset_for
+from mcl_ray.environment import Environment
+from mcl_ray.methods.method import Batch
+from mcl_ray.results.store import RunWriter, read_epochs
+from mcl_ray.spec import RunSpec
+from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder
+from mcl_ray.training.feeds import build_feeds
+from mcl_ray.training.optim import build_optimizer
+from mcl_ray.training.placement import build_method, place_cohort
+from mcl_ray.training.run import run_epochs, train_run
+
+CPU = torch.device("cpu")
+
+
+def train(spec: RunSpec, folder: Path, results: Path, epochs: int | None = None) -> RunWriter:
+    """Begin a run or go on with it, to its end or until it is interrupted after so many epochs."""
+    here = Environment(data=folder, results=results, readers=0, threads=1)
+    dataset, writer = dataset_for(spec, here), RunWriter.begin(results, "r", spec)
+    if epochs is None:
+        train_run(spec, dataset, here, writer)
+    else:
+        run = run_epochs(spec, dataset, here, writer)
+        for _ in range(epochs):
+            next(run)
+        with pytest.raises(KeyboardInterrupt):
+            run.throw(KeyboardInterrupt())
+    return writer
+
+
+def figures(results: Path) -> dict[tuple[object, ...], float]:
+    """Every figure on record that does not depend on the machine."""
+    rows = read_epochs(results).to_pylist()
+    kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s")]
+    return {(row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
+
+
+def newest(writer: RunWriter) -> Checkpoint:
+    """What a run would go on from."""
+    checkpoint, _ = CheckpointFolder(writer.checkpoints).latest()
+    return checkpoint
+
+
+def replace_newest(writer: RunWriter, checkpoint: Checkpoint) -> None:
+    """Have a run go on from another checkpoint of the same epoch."""
+    (file, *_) = sorted(writer.checkpoints.glob(f"epoch-{checkpoint.epoch:04d}-*"))
+    file.unlink()
+    CheckpointFolder(writer.checkpoints).save(checkpoint)
+
+
+class Parts:
+    """What a run is made of, with its batches; in a group of workers, this worker's."""
+
+    def __init__(self, spec: RunSpec, folder: Path) -> None:
+        here = Environment(data=folder, results=folder.parent / "results", readers=0)
+        self.spec, dataset = spec, dataset_for(spec, here)
+        torch.manual_seed(spec.seed)
+        self.cohort = place_cohort(spec, dataset, CPU)
+        self.method = build_method(spec, dataset, self.cohort, CPU)
+        self.optimizer = build_optimizer(self.cohort, spec.optimizer)
+        self.feed = build_feeds(spec, dataset, here, CPU)["train"]
+        self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
+        self.method.begin(spec.seed, 0)
+
+    def batches(self, count: int) -> Iterator[Batch]:
+        """The first ones of the first epoch."""
+        rank, world_size = distributed.rank(), distributed.world_size()
+        shares, indices = distributed.Shares(self.sampler.shares(world_size)), self.sampler.epoch(0, rank, world_size)
+        for fed in islice(self.feed.training(indices, self.spec.seed, 0, shares), count):
+            yield Batch(fed.images, self.feed.labels[fed.indices], fed.indices, shares)
+
+    def step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Learn from a batch; the losses, as means over the workers."""
+        losses = self.method.losses(batch)
+        self.optimizer.zero_grad()
+        losses.total.backward()
+        self.optimizer.step()
+        self.method.remember()
+        return {name: distributed.mean_(value.detach().clone()) for name, value in losses.terms.items()}

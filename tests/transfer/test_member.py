@@ -1,0 +1,51 @@
+"""Which networks of a run go out: a peer by its number, the best, or all."""
+
+from typing import get_args
+
+import pytest
+
+from mcl_ray import recipes
+from mcl_ray.errors import SpecError, StoreError
+from mcl_ray.overrides import replace
+from mcl_ray.results.store import EpochRow, RunWriter, read_epochs
+from mcl_ray.spec import RunSpec
+from mcl_ray.transfer.member import OUTPUTS, choose
+
+
+def epochs(tmp_path, *figures):
+    """The table of a run of two peers with a test or validation top-1 of each for each epoch."""
+    with RunWriter.create(tmp_path, recipes.digits()) as writer:
+        for epoch, (split, *top1) in enumerate(figures, start=1):
+            writer.record_epoch(epoch, [EpochRow(f"peer{i}", split, "top1", value) for i, value in enumerate(top1)])
+    return read_epochs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("figures", "peer", "split"),
+    [
+        ([("test", 90.0, 10.0), ("test", 50.0, 60.0)], 1, "test"),
+        ([("test", 50.0, 50.0)], 0, "test"),
+        ([("test", 10.0, 20.0), ("validation", 70.0, 60.0)], 1, "test"),
+        ([("validation", 10.0, 20.0), ("validation", 70.0, 60.0)], 0, "validation"),
+    ],
+)
+def test_the_best_peer_is_the_best_at_the_last_epoch_on_test_if_there_is_one(figures, peer, split, tmp_path):
+    member = choose("best", recipes.digits(), epochs(tmp_path, *figures))
+    assert (member.peers, member.chosen_on) == ((peer,), split)
+
+
+def test_without_figures_no_peer_is_best(tmp_path):
+    with pytest.raises(StoreError, match="name a peer from 0 to 1"):
+        choose("best", recipes.digits(), epochs(tmp_path))
+    with pytest.raises(SpecError, match="from 0 to 1, but got '2'"):
+        choose("2", recipes.digits(), epochs(tmp_path))
+
+
+def test_every_method_says_what_its_networks_give():
+    assert set(OUTPUTS) == set(get_args(RunSpec.model_fields["method"].annotation))
+
+
+def test_the_mean_of_features_is_no_network(tmp_path):
+    spec = replace(recipes.lincls(), {"linear.backbone": "random", "linear.features": "mean"})
+    with pytest.raises(SpecError, match="linear.features=mean cannot be exported"):
+        choose("0", spec, epochs(tmp_path))
