@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # where DDP is the first to import it, its defaults hold the group, whose threads never end
 from torch import Tensor, nn
 
 from mcl_ray.errors import MclError
@@ -41,8 +42,9 @@ def is_first() -> bool:
 def group(rank: int, world_size: int, device: torch.device) -> Iterator[None]:
     """Join the group that MASTER_ADDR and MASTER_PORT name, and leave it at the end; one worker is no group.
 
-    Tensors on CPUs travel by gloo, those on CUDA devices by NCCL. Whoever leaves by an exception does not take leave of
-    the others, who may be waiting for it in vain; the end of its process tells them.
+    Tensors on CPUs travel by gloo, those on CUDA devices by NCCL. The group's threads end with it: one that let go of a
+    tensor while the interpreter ends would abort the process. Whoever leaves by an exception does not take leave of the
+    others, who may be waiting for it in vain; the end of its process tells them.
     """
     if world_size == 1:
         yield

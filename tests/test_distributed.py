@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from functools import partial
 from itertools import islice
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from mcl_ray import distributed, recipes
 from mcl_ray.data.augment import epoch_generator
@@ -29,6 +33,8 @@ from mcl_ray.training.images import DeviceImages
 from mcl_ray.training.meters import StepMeter
 from mcl_ray.training.placement import place_cohort, shared_by_workers
 from mcl_ray.training.run import run_epochs, score_test_split
+from tests.doors import HANGS_AFTER_S
+from tests.ports import free_port
 from tests.workers import some_workers
 
 CPU = torch.device("cpu")
@@ -118,7 +124,7 @@ def assert_close(first, second, tolerance):
 @pytest.mark.parametrize(
     ("fields", "dtype", "tolerance"),
     [
-        (PUBLISHED, torch.float64, 1e-6),  # the losses themselves are computed in float32
+        pytest.param(PUBLISHED, torch.float64, 1e-6, marks=pytest.mark.slow),  # the losses are computed in float32
         (SHARED_STEM, torch.float64, 1e-6),
         pytest.param(DEEP, torch.float32, 1e-4, marks=pytest.mark.slow),  # rounded in 64 layers
         (SHARED_STEM, torch.float32, 1e-5),
@@ -335,3 +341,33 @@ def test_alone_nothing_is_exchanged():
     cohort = place_cohort(a_spec(), noise(), CPU)
     assert shared_by_workers(cohort, CPU) is cohort
     assert not any("Sync" in type(module).__name__ for module in cohort.modules())
+
+
+def test_the_threads_of_a_group_end_with_it():
+    """One that still lets go of a tensor while the interpreter ends would abort the process."""
+    context = multiprocessing.get_context("spawn")
+    port, left = str(free_port()), context.SimpleQueue()
+    workers = [context.Process(target=_join_and_leave, args=(rank, port, left), daemon=True) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(HANGS_AFTER_S)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert [left.get() for _ in workers] == [(3, 0), (3, 0)], "threads of gloo within the group, and after it"
+
+
+def _join_and_leave(rank: int, port: str, left: SimpleQueue[tuple[int, int]]) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    with distributed.group(rank, 2, CPU):
+        within = _train_one_step_and_count()
+    left.put((within, _threads_of_gloo()))
+
+
+def _train_one_step_and_count() -> int:
+    model = DistributedDataParallel(torch.nn.Linear(2, 1))
+    model(torch.ones(1, 2)).sum().backward()
+    return _threads_of_gloo()
+
+
+def _threads_of_gloo() -> int:
+    return sum("gloo" in name.read_text() for name in Path("/proc/self/task").glob("*/comm"))
