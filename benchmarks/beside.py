@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import time
@@ -15,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mcl_ray.results.store import Facts
+from benchmarks.record import print_line, ratios
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 OURS, EVIDENT = "ours", "evident"
@@ -73,14 +72,13 @@ def measure(make: MakeCase, num_peers: int, repeats: int, device: str) -> dict[s
     for _ in range(repeats):
         for way, times in took.items():
             times.append(seconds(case, way, device))
-    ratios = [slow / fast for slow, fast in zip(took[EVIDENT], took[OURS], strict=True)]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         look = partial(peak_bytes, make=make, num_peers=num_peers, device=device)
         peaks = dict(zip(took, pool.map(look, took, chunksize=1), strict=True))
     return {
         "peers": num_peers,
         "seconds": {way: round(statistics.median(times), 4) for way, times in took.items()},
-        "times_faster": {"median": round(statistics.median(ratios), 2), "least": round(min(ratios), 2)},
+        "times_faster": ratios(took[EVIDENT], took[OURS]),
         "peak_bytes": peaks,
         "times_smaller": round(peaks[EVIDENT] / max(peaks[OURS], 1), 2),
     }
@@ -94,14 +92,5 @@ def report(name: str, doc: str | None, fields: dict[str, int], make: Callable[..
         parser.add_argument(f"--{field}", type=int, default=default)
     asked = vars(parser.parse_args())
     repeats, device = asked.pop("repeats"), "cuda" if torch.cuda.is_available() else "cpu"
-    facts = Facts()
-    line = {
-        "benchmark": name,
-        **asked,
-        "cases": [measure(partial(make, **asked), peers, repeats, device) for peers in (2, 4)],
-        "n": repeats,
-        "hardware": torch.cuda.get_device_name() if device == "cuda" else facts.hardware,
-        "torch": facts.torch_version,
-        "commit": facts.code_version,
-    }
-    print(json.dumps(line))
+    cases = [measure(partial(make, **asked), peers, repeats, device) for peers in (2, 4)]
+    print_line(name, asked | {"cases": cases}, n=repeats, device=device)

@@ -9,7 +9,6 @@ Prints one JSON line. Both read the same images in the same number of processes,
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -23,13 +22,13 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks.record import print_line, ratios
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import load_dataset
 from mcl_ray.distributed import ALONE
 from mcl_ray.environment import Environment
 from mcl_ray.overrides import replace
 from mcl_ray.recipes import imagenet
-from mcl_ray.results.store import Facts
 from mcl_ray.training.feeds import build_feeds
 
 NUM_CLASSES, BATCH = 10, 64
@@ -105,23 +104,11 @@ def main() -> None:
         for epoch in range(1, asked.repeats + 1):
             for name, way in ways.items():
                 speeds[name].append(images_a_second(way, epoch))
-    ratios = [a / b for a, b in zip(speeds["ours"], speeds["plain"], strict=True)]
-    facts = Facts()
-    line = {
-        "benchmark": "data",
+    figures = {
         "images_per_s": {name: round(statistics.median(values), 1) for name, values in speeds.items()},
-        "ratio": {
-            "median": round(statistics.median(ratios), 3),
-            "range": [round(min(ratios), 3), round(max(ratios), 3)],
-        },
-        "size": asked.size,
-        "readers": asked.readers,
-        "n": asked.repeats,
-        "hardware": facts.hardware,
-        "torch": facts.torch_version,
-        "commit": facts.code_version,
+        "ratio": ratios(speeds["ours"], speeds["plain"]),
     }
-    print(json.dumps(line))
+    print_line("data", {"size": asked.size, "readers": asked.readers} | figures, n=asked.repeats)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def step(
     scale = {"vcl": weights.alpha, "icl": weights.beta, "soft_vcl": weights.gamma, "soft_icl": weights.lam}
     loss = sum_of([scale.get(name, 1.0) * value for name, value in terms.items()])
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     optimizer.step()
     return {name: value.item() for name, value in (terms | {"loss": loss}).items()}
 

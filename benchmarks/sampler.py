@@ -8,7 +8,6 @@ Prints one JSON line: the digits recipe with either sampler, and coverage on lab
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -16,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.record import print_line
 from mcl_ray import recipes
 from mcl_ray.data.sampling import ClassBalancedSampler
 from mcl_ray.data.source import dataset_for
 from mcl_ray.environment import Environment
 from mcl_ray.overrides import replace
-from mcl_ray.results.store import Facts
 from mcl_ray.spec import BatchSpec
 from mcl_ray.training.loop import epochs
 
@@ -51,9 +50,7 @@ def main() -> None:
     seeds = range(parser.parse_args().seeds)
     torch.set_num_threads(1)
     scores = {sampler: [accuracy(sampler, seed) for seed in seeds] for sampler in SAMPLERS}
-    facts = Facts()
-    line = {
-        "benchmark": "sampler",
+    figures = {
         "images_seen_percent": {sampler: round(coverage(sampler), 2) for sampler in SAMPLERS},
         "digits_test_top1_percent": {
             sampler: {
@@ -63,12 +60,8 @@ def main() -> None:
             }
             for sampler, values in scores.items()
         },
-        "n": len(seeds),
-        "hardware": facts.hardware,
-        "torch": facts.torch_version,
-        "commit": facts.code_version,
     }
-    print(json.dumps(line))
+    print_line("sampler", figures, n=len(seeds))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Prints one JSON line per cohort. Ours includes augmentation and the meters; the 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,13 +16,13 @@ import numpy as np
 import torch
 
 from benchmarks import evident
+from benchmarks.record import print_line, ratios
 from mcl_ray.cohort import build_cohort
 from mcl_ray.data.augment import Augment, epoch_generator
 from mcl_ray.data.dataset import ImageSet
 from mcl_ray.distributed import Shares
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
-from mcl_ray.results.store import Facts
 from mcl_ray.spec import CohortSpec, LossSpec
 from mcl_ray.training.images import DeviceImages
 from mcl_ray.training.meters import StepMeter
@@ -31,8 +30,8 @@ from mcl_ray.training.run import has_fast_bf16
 
 BATCH, CLASSES = 128, 100
 COHORTS = {
-    "resnet32 ×2": CohortSpec(size=2, networks="resnet32"),
-    "wrn_16_2 ×4": CohortSpec(size=4, networks="wrn_16_2"),
+    "resnet32 ×2": CohortSpec(size=2, networks=("resnet32",)),
+    "wrn_16_2 ×4": CohortSpec(size=4, networks=("wrn_16_2",)),
 }
 WEIGHTS = LossSpec()
 Step = Callable[[], object]
@@ -59,7 +58,7 @@ def evident_step(cohort_spec: CohortSpec) -> Step:
 def our_step(cohort_spec: CohortSpec, *, bf16: bool) -> Step:
     """The step of the training loop, channels last."""
     torch.manual_seed(0)
-    cohort = build_cohort(cohort_spec, CLASSES).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    cohort = build_cohort(cohort_spec, CLASSES).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(cohort.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
     augment = Augment((0.5,) * 3, (0.25,) * 3, crop_padding=4, flip=True, channels_last=True)
     device = torch.device("cpu")
@@ -70,7 +69,7 @@ def our_step(cohort_spec: CohortSpec, *, bf16: bool) -> Step:
         batch = Batch(train.augmented(indices, generator, Shares((len(indices),))), train.labels[indices], indices)
         losses = supervised_losses(cohort, batch, WEIGHTS, bf16=bf16)
         optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
+        losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         meter.record(losses.terms | {"loss": losses.total})
 
@@ -97,18 +96,9 @@ def compare(cohort: CohortSpec, repeats: int) -> dict[str, object]:
     for _ in range(repeats):
         for name, step in steps.items():
             times[name].append(seconds(step))
-    ratios = {name: [e / t for e, t in zip(times["evident"], own, strict=True)] for name, own in times.items()}
     return {
         "images_per_s": {name: round(BATCH / statistics.median(own), 1) for name, own in times.items()},
-        "ratio_to_evident": {
-            name: {
-                "median": round(statistics.median(own), 3),
-                "min": round(min(own), 3),
-                "max": round(max(own), 3),
-            }
-            for name, own in ratios.items()
-            if name != "evident"
-        },
+        "ratio_to_evident": {name: ratios(times["evident"], own) for name, own in times.items() if name != "evident"},
     }
 
 
@@ -119,17 +109,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    facts = Facts()
-    machine = {
-        "hardware": facts.hardware,
-        "bf16_instructions": has_fast_bf16(),
-        "threads": arguments.threads,
-        "torch": facts.torch_version,
-        "commit": facts.code_version,
-        "n": arguments.repeats,
-    }
+    settings: dict[str, object] = {"threads": arguments.threads, "bf16_instructions": has_fast_bf16()}
     for name, cohort in COHORTS.items():
-        print(json.dumps({"benchmark": "step", "cohort": name, **compare(cohort, arguments.repeats), **machine}))
+        print_line("step", {"cohort": name} | settings | compare(cohort, arguments.repeats), n=arguments.repeats)
 
 
 if __name__ == "__main__":

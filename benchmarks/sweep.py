@@ -11,7 +11,6 @@ next less the epoch's own.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -27,13 +26,14 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
 
+from benchmarks.record import print_line, ratios
 from mcl_ray import recipes
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.environment import Environment
 from mcl_ray.overrides import replace, validate
 from mcl_ray.place import Place
-from mcl_ray.results.store import Facts, RunWriter, read_epochs, read_runs
+from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts, run_epochs
 from searches.engine import Engine, joined
@@ -135,17 +135,16 @@ def main() -> None:
         for name, measure in (("bare", bare), ("ours", ours)):
             with tempfile.TemporaryDirectory() as folder:
                 costs[name].append(measure(asked.trials, Path(folder)))
-    facts = Facts()
-    line: dict[str, Any] = {"benchmark": "sweep", "trials": asked.trials, "n": asked.repeats}
-    for figure in Cost._fields:
-        seconds = {name: [getattr(cost, figure) for cost in measured] for name, measured in costs.items()}
-        ratios = [own / other for own, other in zip(seconds["ours"], seconds["bare"], strict=True)]
-        line[figure] = {
-            "ratio_median": round(statistics.median(ratios), 3),
-            "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
-            "seconds_median": {name: round(statistics.median(values), 4) for name, values in seconds.items()},
-        }
-    print(json.dumps(line | {"hardware": facts.hardware, "torch": facts.torch_version, "commit": facts.code_version}))
+    figures = {name: _figure(name, costs) for name in Cost._fields}
+    print_line("sweep", {"trials": asked.trials} | figures, n=asked.repeats)
+
+
+def _figure(name: str, costs: dict[str, list[Cost]]) -> dict[str, object]:
+    seconds = {way: [getattr(cost, name) for cost in measured] for way, measured in costs.items()}
+    return {
+        "ratio": ratios(seconds["ours"], seconds["bare"]),
+        "seconds_median": {way: round(statistics.median(values), 4) for way, values in seconds.items()},
+    }
 
 
 if __name__ == "__main__":
