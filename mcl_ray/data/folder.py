@@ -56,7 +56,8 @@ def _listing(root: Path, classes: list[str], table: pa.Table, untested_classes: 
 def _classes(root: Path) -> list[str]:
     for split in SPLITS:
         if not (root / split).is_dir():
-            raise DataError(f"a folder of images has train/<class>/* and val/<class>/*, but {root} has no {split}/")
+            told = f"has no {split}/" if root.is_dir() else "is a file; data.source=parquet reads one of Parquet's"
+            raise DataError(f"a folder of images has train/<class>/* and val/<class>/*, but {root} {told}")
     train, val = ({entry.name for entry in os.scandir(root / split) if entry.is_dir()} for split in SPLITS)
     return sorted(train | val)
 

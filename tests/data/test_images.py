@@ -140,6 +140,11 @@ def broken_folder(tmp_path, how):
     return root
 
 
+def file_instead(root):
+    shutil.rmtree(root)
+    root.write_bytes(b"")
+
+
 @pytest.mark.parametrize(
     ("how", "rule"),
     [
@@ -148,6 +153,7 @@ def broken_folder(tmp_path, how):
         (lambda root: shutil.rmtree(root / "train/red"), "every class has images in train, but .* none of red"),
         (lambda root: [f.unlink() for f in (root / "train/blue").iterdir()], "has images in train, .* none of blue"),
         (lambda root: [shutil.rmtree(root / s / c) for s in ("train", "val") for c in ("red", "blue")], "has 1"),
+        (file_instead, "but .*/pictures is a file; data.source=parquet reads one of Parquet's"),
         (shutil.rmtree, "--data names the images of data.source=folder, but there is nothing at"),
     ],
 )
