@@ -9,9 +9,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from mcl_ray.doors import EXIT_BAD_INPUT, EXIT_FAILED
 from mcl_ray.errors import MclError, NonFiniteLossError, UserError
@@ -78,18 +78,35 @@ def launch() -> Launch:
 def one_voice() -> Iterator[None]:
     """Let the first worker speak for all: what the others have to say, it says too.
 
-    Exceptions that end a program with a traceback are seen, whoever raises them.
+    Exceptions that end a program with a traceback are seen, whoever raises them. A worker that ends otherwise than well
+    leaves at once: it has the threads of a group that it took no leave of, which may abort a process that ends slowly.
     """
-    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
+    is_first = os.environ.get("RANK", "0") == "0"
     try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        with nullcontext() if is_first else _silence():
             yield
     except SystemExit as leaving:
-        if leaving.code in (EXIT_FAILED, EXIT_BAD_INPUT):
+        if not is_first and leaving.code in (EXIT_FAILED, EXIT_BAD_INPUT):
             time.sleep(FIRST_SPEAKS_WITHIN_S)
+        if isinstance(leaving.code, int):
+            _leave_at_once(leaving.code)
         raise
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 @contextmanager

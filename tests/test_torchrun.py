@@ -97,6 +97,19 @@ def test_devices_are_dealt_out():
         Launch(world_size=2, local_world_size=2).device("cuda:0")
 
 
+@pytest.mark.parametrize(("rank", "heard"), [("0", "told\n"), ("1", "")])
+def test_a_worker_that_ends_otherwise_than_well_leaves_at_once(rank, heard):
+    """Threads of its group may abort a process that ends slowly, with handlers and modules taken down one by one."""
+    lines = (
+        "import atexit, sys; from mcl_ray.launch import one_voice; atexit.register(print, 'slowly')",
+        "with one_voice(): print('told'); sys.exit(130)",
+    )
+    variables = surroundings() | {"WORLD_SIZE": "2", "RANK": rank}
+    words = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, heard, "")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """The results of two workers that nothing happened to, started by torchrun itself."""
