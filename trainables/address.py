@@ -10,15 +10,13 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import ray
 from ray._private import services
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # compiled
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
-from ray.exceptions import AuthenticationError
 
 from mcl_ray.errors import UserError
+from trainables.token import PLACES, credentials
 
 messages: Any = gcs_service_pb2  # generated, as calls are: mypy cannot look inside
 ANSWERS_WITHIN_S = 15.0
-PLACES = "it is looked for in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, and in ~/.ray/auth_token"
 
 
 def check_cluster(address: str) -> str:
@@ -58,7 +56,7 @@ def _ask(place: str) -> tuple[str, set[str]]:
     try:
         with grpc.insecure_channel(place) as channel:
             head: Any = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
-            ticket = {"timeout": ANSWERS_WITHIN_S, "metadata": _token()}
+            ticket = {"timeout": ANSWERS_WITHIN_S, "metadata": credentials()}
             alive = head.CheckAlive(messages.CheckAliveRequest(), **ticket)
             found = head.GetAllNodeInfo(messages.GetAllNodeInfoRequest(), **ticket)
     except grpc.RpcError as error:
@@ -66,19 +64,9 @@ def _ask(place: str) -> tuple[str, set[str]]:
     return alive.ray_version, {node.node_id.hex() for node in found.node_info_list if not node.state}
 
 
-def _token() -> list[tuple[str, str]]:
-    """What Ray itself would show the cluster, as gRPC wants it."""
-    loader = AuthenticationTokenLoader.instance()
-    try:
-        headers = loader.get_token_for_http_header() if loader.has_token() else {}
-    except AuthenticationError as error:
-        raise UserError(f"a Ray cluster asks for its token, but this process has none: {PLACES}") from error
-    return [(name.lower(), value) for name, value in headers.items()]
-
-
 def _why(place: str, error: grpc.RpcError) -> str:
     if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-        had = "another" if _token() else "none"
+        had = "another" if credentials() else "none"
         return f"the Ray cluster at {place} asks for its token, but this process has {had}: {PLACES}"
     said = " ".join(str(error.details()).split())
     return f"a Ray cluster must answer at {place} within {ANSWERS_WITHIN_S:g} s, but none does: {said}"

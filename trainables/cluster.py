@@ -27,6 +27,7 @@ from rich.console import Console
 from mcl_ray.errors import SpecError, UserError
 from mcl_ray.place import Place
 from trainables.address import check_cluster
+from trainables.token import ensure_token
 
 OBJECT_STORE_BYTES = 200_000_000
 
@@ -39,6 +40,7 @@ def connect(place: Place, console: Console) -> Iterator[None]:
         UserError: nothing of this Ray's version answers at the address, or it does not take this machine or its token.
     """
     if place.address is None:
+        ensure_token()
         # Never somebody else's that happens to run here.
         where: dict[str, Any] = {
             "address": "local",
