@@ -128,13 +128,15 @@ def main() -> None:
     """Print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="its folder, or one of its checkpoints")
-    parser.add_argument("--data", type=Path, help="its images, where they have no place of their own")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="its images, as the run was given them")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where the index of images is kept")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--inverse-penalty", type=float, default=0.01, help="C of the regression")
     parser.add_argument("--neighbours", type=int, default=20)
     asked = parser.parse_args()
     strength = Strength(asked.inverse_penalty, asked.neighbours)
+    if min(strength) <= 0:
+        parser.error(f"--inverse-penalty > 0 and --neighbours > 0 must hold, but got {strength[0]:g} and {strength[1]}")
     try:
         readings = read(asked.run, Environment(data=asked.data, results=asked.results, device=asked.device), strength)
     except MclError as error:

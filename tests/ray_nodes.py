@@ -74,7 +74,7 @@ class RayNodes:
                 self.address, *raylets = said
                 self.raylets = [int(pid) for pid in raylets]
                 return self
-            self.__exit__(None, None, None)
+            self._end_keeper()
         raise AssertionError(f"the cluster did not start, tried {STARTS} times")
 
     @property
@@ -134,6 +134,10 @@ class RayNodes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end_keeper()
+
+    def _end_keeper(self) -> None:
+        """With the whole cluster."""
         self._keeper.stdin.close()
         self._keeper.stdout.close()
         self._keeper.wait()
