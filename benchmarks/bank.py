@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.beside import report
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.bank import ContrastDraw, Drawn, MemoryBank
 from mcl_ray.distributed import ALONE
 from mcl_ray.losses.grid import ContrastGrid
 from mcl_ray.losses.terms import contrastive_terms
-from mcl_ray.spec import LossSpec
 
 NUM_CLASSES, IMAGES_PER_CLASS, DIM = 100, 500, 128
 WEIGHTS = LossSpec(tau=0.07)

@@ -23,12 +23,12 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from benchmarks.record import print_line, ratios
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.recipes import imagenet
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import load_dataset
 from mcl_ray.distributed import ALONE
-from mcl_ray.environment import Environment
-from mcl_ray.overrides import replace
-from mcl_ray.recipes import imagenet
 from mcl_ray.training.feeds import build_feeds
 
 NUM_CLASSES, BATCH = 10, 64

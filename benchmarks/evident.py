@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mcl_ray.cohort import Cohort
-from mcl_ray.spec import LossSpec
+from mcl_ray.config.spec import LossSpec
 
 
 def step(

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from benchmarks.record import print_line
 from mcl_ray.cohort import Cohort
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
 from mcl_ray.errors import CheckpointError, MclError
 from mcl_ray.frozen import build_backbone
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.backbone import find_backbone, load_backbone
 from mcl_ray.training.evaluate import evaluate
 from mcl_ray.training.feeds import build_feeds

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.beside import report
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.losses.streamed import streamed_losses
-from mcl_ray.spec import LossSpec
 
 DIM = 128
 WEIGHTS = LossSpec(alpha=1, beta=1, gamma=1, lam=1, tau=0.07)

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from benchmarks.record import print_line
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.spec import BatchSpec
 from mcl_ray.data.sampling import ClassBalancedSampler
 from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
-from mcl_ray.overrides import replace
-from mcl_ray.spec import BatchSpec
 from mcl_ray.training.loop import epochs
 
 SAMPLERS = ("reference", "balanced")

@@ -18,12 +18,12 @@ import torch
 from benchmarks import evident
 from benchmarks.record import print_line, ratios
 from mcl_ray.cohort import build_cohort
+from mcl_ray.config.spec import CohortSpec, LossSpec
 from mcl_ray.data.augment import Augment, epoch_generator
 from mcl_ray.data.dataset import ImageSet
 from mcl_ray.distributed import Shares
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
-from mcl_ray.spec import CohortSpec, LossSpec
 from mcl_ray.training.images import DeviceImages
 from mcl_ray.training.meters import StepMeter
 from mcl_ray.training.run import has_fast_bf16

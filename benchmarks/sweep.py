@@ -27,14 +27,14 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from benchmarks.record import print_line, ratios
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
+from mcl_ray.config.overrides import replace, validate
+from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
-from mcl_ray.environment import Environment
-from mcl_ray.overrides import replace, validate
-from mcl_ray.place import Place
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
-from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts, run_epochs
 from searches.engine import Engine, joined
 from searches.relay import Relay, listening

@@ -10,10 +10,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from mcl_ray.config.spec import CohortSpec, Head
 from mcl_ray.models.heads import EmbeddingHead
 from mcl_ray.models.network import Network
 from mcl_ray.models.registry import build_network
-from mcl_ray.spec import CohortSpec, Head
 
 # N peers, B images, K input channels, H × W pixels, C classes, F features, D embedding
 

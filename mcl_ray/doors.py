@@ -15,8 +15,8 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from rich.console import Console
 
 from mcl_ray import __version__
+from mcl_ray.config.execution import Place
 from mcl_ray.errors import MclError, UserError
-from mcl_ray.place import Place
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 Options = Annotated[Place, Parameter(name="*")]

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mcl_ray import doors
-from mcl_ray.environment import Environment
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.launch import Launch, own_errors_aloud
-from mcl_ray.place import Place
-from mcl_ray.spec import RunSpec
 
 if TYPE_CHECKING:
     from mcl_ray.data.dataset import Dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mcl_ray import doors
-from mcl_ray.environment import Environment
+from mcl_ray.config.environment import Environment
 from mcl_ray.errors import CheckpointError, StoreError
 from mcl_ray.remote import Uri
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mcl_ray.cohort import Cohort, build_cohort
+from mcl_ray.config.spec import CohortSpec
 from mcl_ray.models.network import Network
-from mcl_ray.spec import CohortSpec
 
 CLASSIFIER_STD = 0.01
 """Of fresh weights, as in MoCo's linear classification."""

@@ -16,8 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mcl_ray.catalog import NETWORKS
 from mcl_ray.cohort import Cohort
+from mcl_ray.config.registry import NETWORKS
 from mcl_ray.errors import CheckpointError
 from mcl_ray.models.network import Network
 

@@ -8,10 +8,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.table import Table
 
-from mcl_ray import doors, plain_yaml
-from mcl_ray.overrides import field_paths
-from mcl_ray.recipes import RECIPES
-from mcl_ray.spec import RunSpec
+from mcl_ray import doors
+from mcl_ray.config import yaml12
+from mcl_ray.config.overrides import field_paths
+from mcl_ray.config.recipes import RECIPES
+from mcl_ray.config.spec import RunSpec
 
 
 def recipes() -> None:
@@ -51,7 +52,7 @@ def fields() -> None:
 
 
 def _default(field: FieldInfo) -> str:
-    return "" if field.is_required() else plain_yaml.inline(field.default)
+    return "" if field.is_required() else yaml12.inline(field.default)
 
 
 def _print(kind: str, known: Mapping[str, Callable[[], object]]) -> None:

@@ -9,15 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from mcl_ray.catalog import DATASETS
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.recipes import to_yaml
+from mcl_ray.config.registry import DATASETS
+from mcl_ray.config.spec import DataSpec, RunSpec
 from mcl_ray.data import cifar
 from mcl_ray.data.images import list_images
 from mcl_ray.data.sampling import Ints
 from mcl_ray.data.source import check_counts, load_dataset
-from mcl_ray.environment import Environment
-from mcl_ray.recipes import to_yaml
 from mcl_ray.remote import Uri
-from mcl_ray.spec import DataSpec, RunSpec
 
 BYTES_PER_PARAMETER = 8
 """A float32 weight and its momentum."""

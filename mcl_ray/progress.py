@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mcl_ray.spec import RunSpec
+from mcl_ray.config.spec import RunSpec
 
 if TYPE_CHECKING:
     from mcl_ray.training.loop import EpochReport

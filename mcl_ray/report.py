@@ -46,7 +46,7 @@ def report(path: Uri | Path, /) -> None:
 
 
 def _sweep(folder: Path) -> list[RenderableType]:
-    from mcl_ray.results.score import Scoring
+    from mcl_ray.config.scoring import Scoring
     from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
     from mcl_ray.results.tables import ranking
     from mcl_ray.results.text import front_table, ranking_table

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.spec import CohortSpec, RunSpec
+from mcl_ray.config.unused_fields import check_used
 from mcl_ray.errors import CheckpointError, SpecError
-from mcl_ray.overrides import parse, replace
 from mcl_ray.remote import Uri
-from mcl_ray.spec import CohortSpec, RunSpec
-from mcl_ray.uses import check_used
 
 SHARED = ("data.", "batch.", "compute.", "seed")
 """Fields that are the same in every stage, unless one is named with its stage: `lincls.batch.size=128`."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from mcl_ray import doors
+from mcl_ray.config.execution import HERE, Place
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.config.unused_fields import check_used, check_used_by_any
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import parse, replace
-from mcl_ray.place import HERE, Place
-from mcl_ray.spec import RunSpec
 from mcl_ray.stages import by_stage
-from mcl_ray.uses import check_used, check_used_by_any
 
 if TYPE_CHECKING:
     from searches.experiment import Experiment

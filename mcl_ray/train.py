@@ -14,12 +14,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mcl_ray import doors, driver
-from mcl_ray.environment import Environment
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import HERE, Place
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import UserError
 from mcl_ray.launch import Launch, launch, one_voice
-from mcl_ray.place import HERE, Place
 from mcl_ray.remote import Uri
-from mcl_ray.spec import RunSpec
 from mcl_ray.stages import Stage, found_at, stages
 
 

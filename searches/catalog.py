@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mcl_ray import recipes
-from mcl_ray.catalog import published_networks
-from mcl_ray.overrides import replace, validate
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace, validate
+from mcl_ray.config.registry import published_networks
 from searches.spec import SWEEP_VERSION, SweepSpec
 
 WEIGHTS_AND_SIZE = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import replace
-from mcl_ray.spec import RunSpec
 from searches.experiment import Experiment
 from searches.suite import SuiteSpec
 

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
-from mcl_ray.spec import RunSpec
 from searches.space import Choice, Dimension, FloatRange, Point, Space, Value, applies
 from searches.spec import SweepSpec
 

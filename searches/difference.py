@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mcl_ray.overrides import flat
-from mcl_ray.plain_yaml import inline
+from mcl_ray.config.overrides import flat
+from mcl_ray.config.yaml12 import inline
 from searches.experiment import Experiment
 from searches.spec import SweepSpec
 

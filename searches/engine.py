@@ -17,8 +17,8 @@ from rich.console import Console
 from trainables.cluster import bundle, connect, fits  # isort: skip -- sets Ray's environment
 from ray import tune
 
-from mcl_ray.environment import Environment
-from mcl_ray.place import Place
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
 from mcl_ray.results.copies import ray_storage, remove
 from searches.convert import to_scheduler
 from searches.experiment import Experiment

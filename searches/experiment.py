@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mcl_ray.config.overrides import validate
+from mcl_ray.config.spec import SPEC_VERSION
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import validate
-from mcl_ray.spec import SPEC_VERSION
 from searches.spec import SWEEP_VERSION, SweepSpec
 from searches.suite import SUITE_VERSION, SuiteSpec
 

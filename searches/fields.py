@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 
+from mcl_ray.config.overrides import resolve
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import resolve
-from mcl_ray.spec import RunSpec
 from searches.space import Dimension, FloatRange, Space, Value, applied, applies, same
 
 FIXED = ("version", "recipe", "data", "evaluation", "schedule.epochs")

@@ -7,10 +7,11 @@ from dataclasses import replace
 import yaml
 from rich.console import Console
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import check_counts
-from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError
-from mcl_ray.place import Place
 from mcl_ray.plan import (
     Images,
     RunPlan,
@@ -22,7 +23,6 @@ from mcl_ray.plan import (
     run_facts,
     workers_fact,
 )
-from mcl_ray.spec import RunSpec
 from searches.corners import corners, undominated
 from searches.spec import SweepSpec
 

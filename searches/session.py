@@ -14,11 +14,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.place import Place
 from mcl_ray.results import copies
 from mcl_ray.results.files import FolderLock
 from mcl_ray.results.store import (

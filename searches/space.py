@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mcl_ray.overrides import replace
-from mcl_ray.spec import Count, Part, Positive, RunSpec
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.spec import Count, Part, Positive, RunSpec
 
 MAX_STEPS = 10_000
 MAX_GRID = 10_000

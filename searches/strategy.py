@@ -1,6 +1,6 @@
 """How a search goes about it: which configurations are proposed, which end early, and what their seeds amount to.
 
-What is searched is `spec.py`.
+What is searched is `config/spec.py`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mcl_ray.results.score import ScoreKind
-from mcl_ray.spec import Count, NonNegative, Part
+from mcl_ray.config.scoring import ScoreKind
+from mcl_ray.config.spec import Count, NonNegative, Part
 
 Cost = Literal["parameters", "multiply_adds", "training_time_s"]
 

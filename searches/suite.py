@@ -14,11 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.scoring import Scoring
+from mcl_ray.config.spec import Count, Part, RunSpec
 from mcl_ray.errors import SpecError, unknown
-from mcl_ray.overrides import replace
-from mcl_ray.results.score import Scoring
-from mcl_ray.spec import Count, Part, RunSpec
 from mcl_ray.stages import SETTLED, SHARED
 from searches.fields import full_path
 from searches.space import Choice, Point, Space, Value, applied

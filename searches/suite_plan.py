@@ -10,10 +10,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from mcl_ray.environment import Environment
-from mcl_ray.place import Place
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.plan import RunPlan, disk, memory, plan_run, print_facts, workers_fact
-from mcl_ray.spec import RunSpec
 from searches.followers import planned_follower
 from searches.suite import ROW, SuiteSpec
 

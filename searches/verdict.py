@@ -8,8 +8,9 @@ from statistics import fmean, stdev
 
 from rich.console import Console
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.environment import Environment
 from mcl_ray.errors import TrainingError
 from mcl_ray.results.copies import fetch, push, shown
 from mcl_ray.results.files import subfolders
@@ -19,7 +20,6 @@ from mcl_ray.results.series import ACCURACIES
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
 from mcl_ray.results.tables import Ranked, ranking
 from mcl_ray.results.text import front_table, ranking_table
-from mcl_ray.spec import RunSpec
 from searches.experiment import Experiment
 from searches.importance import importances
 from searches.spec import SweepSpec

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcl_ray.catalog import NETWORKS, published_networks
+from mcl_ray.config.registry import NETWORKS, published_networks
 
 CIFAR_NETWORKS, IMAGENET_NETWORKS = published_networks("cifar"), published_networks("imagenet")
 IMAGE_SHAPE = {"cifar": (3, 32, 32), "imagenet": (3, 224, 224)}

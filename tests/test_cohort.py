@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from mcl_ray.catalog import NETWORKS
 from mcl_ray.cohort import Cohort, build_cohort
+from mcl_ray.config.registry import NETWORKS
+from mcl_ray.config.spec import CohortSpec
 from mcl_ray.models.registry import build_network
-from mcl_ray.spec import CohortSpec
 
 
 def cohort_of(networks=("resnet8",), size=1, sharing="reference", seed=0):

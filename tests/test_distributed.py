@@ -14,19 +14,20 @@ import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from mcl_ray import distributed, recipes
+from mcl_ray import distributed
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.augment import epoch_generator
 from mcl_ray.data.dataset import Dataset, ImageSet
 from mcl_ray.data.sampling import ClassBalancedSampler
 from mcl_ray.data.source import dataset_for
 from mcl_ray.distributed import ALONE, Shares
-from mcl_ray.environment import Environment
 from mcl_ray.errors import DataError, MclError, NonFiniteLossError, StoreError
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
-from mcl_ray.overrides import parse, replace
 from mcl_ray.results.store import RunWriter, find_run, read_runs
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.evaluate import evaluate
 from mcl_ray.training.feeds import build_augment
 from mcl_ray.training.images import DeviceImages

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mcl_ray import doors, export, sweep, train
-from mcl_ray.catalog import NETWORKS
-from mcl_ray.recipes import RECIPES
+from mcl_ray.config.recipes import RECIPES
+from mcl_ray.config.registry import NETWORKS
 from searches import suites
 from searches.catalog import SEARCHES
 from searches.suites import SUITES

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mcl_ray import __version__, recipes
+from mcl_ray import __version__
 from mcl_ray.cli import DOORS
-from mcl_ray.overrides import field_paths, replace
-from mcl_ray.recipes import RECIPES
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import field_paths, replace
+from mcl_ray.config.recipes import RECIPES
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import read_epochs, read_runs
-from mcl_ray.spec import RunSpec
 from searches import catalog, suites
 from searches.catalog import SEARCHES
 from searches.suites import SUITES

@@ -16,15 +16,15 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mcl_ray import recipes
 from mcl_ray.cohort import build_cohort
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
 from mcl_ray.interop import load_published
-from mcl_ray.overrides import parse, replace
 from mcl_ray.results.images import IMAGES_FILE, read_images
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
-from mcl_ray.spec import CohortSpec, RunSpec
 from mcl_ray.stages import Stage
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.placement import cohort_of

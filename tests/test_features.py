@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.features import Strength, read
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import replace
 from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
 from mcl_ray.errors import CheckpointError
-from mcl_ray.overrides import replace
 from mcl_ray.results.store import RunWriter
 from mcl_ray.training.run import train_run
 

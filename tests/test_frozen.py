@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from mcl_ray.config.spec import CohortSpec, OptimizerSpec
 from mcl_ray.frozen import build_backbone, frozen
-from mcl_ray.spec import CohortSpec, OptimizerSpec
 from mcl_ray.training.optim import build_optimizer
 
 

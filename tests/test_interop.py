@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mcl_ray.catalog import NETWORKS
 from mcl_ray.cohort import build_cohort
+from mcl_ray.config.registry import NETWORKS
+from mcl_ray.config.spec import CohortSpec
 from mcl_ray.errors import CheckpointError
 from mcl_ray.interop import load_published, network_names, published_names, read_published, to_published
-from mcl_ray.spec import CohortSpec
 
 
 def cohort_of(networks=("resnet8",), size=1, sharing="reference", seed=0):

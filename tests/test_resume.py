@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from mcl_ray import recipes
-from mcl_ray.overrides import parse
-from mcl_ray.overrides import replace as replace_fields
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import parse
+from mcl_ray.config.overrides import replace as replace_fields
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import RunWriter, find_run, read_epochs, read_runs
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
 from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
 from tests.once import once

@@ -112,7 +112,7 @@ def test_each_of_these_is_found(source):
         "loader.exec_module(module)",
         "pickle.dumps(value)",
         "yaml.safe_load(text)",
-        "plain_yaml.load(text)",
+        "yaml12.load(text)",
         "torch.load(path, weights_only=True)",
         "subprocess.run(words, shell=False)",
     ],
@@ -122,7 +122,15 @@ def test_none_of_these_is(source):
 
 
 @pytest.mark.parametrize(
-    "module", ["mcl_ray", "mcl_ray.spec", "mcl_ray.recipes", "mcl_ray.environment", "mcl_ray.cli", "searches.catalog"]
+    "module",
+    [
+        "mcl_ray",
+        "mcl_ray.config.spec",
+        "mcl_ray.config.recipes",
+        "mcl_ray.config.environment",
+        "mcl_ray.cli",
+        "searches.catalog",
+    ],
 )
 def test_what_is_known_by_name_is_light_to_import(module, tmp_path):
     seen = run(tmp_path, [sys.executable, "-X", "importtime", "-W", "error", "-c", f"import {module}"])

@@ -1,10 +1,10 @@
 import pytest
 import yaml
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import field_paths, flat, parse, replace
+from mcl_ray.config.spec import SPEC_VERSION, RunSpec
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import field_paths, flat, parse, replace
-from mcl_ray.spec import SPEC_VERSION, RunSpec
 from searches.spec import SweepSpec
 
 

@@ -4,11 +4,11 @@ from shutil import rmtree
 
 import pytest
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import CheckpointError, SpecError
-from mcl_ray.overrides import replace
 from mcl_ray.results.store import read_runs
-from mcl_ray.spec import RunSpec
 from mcl_ray.stages import found_at, stages
 from tests.doors import snapshot, visit
 from tests.pictures import write_folder

@@ -2,11 +2,11 @@
 
 import pytest
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import field_paths
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.config.unused_fields import USES, check_used
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import field_paths
-from mcl_ray.spec import RunSpec
-from mcl_ray.uses import USES, check_used
 
 PATHS = [path for path, _ in field_paths(RunSpec)]
 

@@ -24,8 +24,8 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 import ray
 from rich.console import Console
 
+from mcl_ray.config.execution import Place
 from mcl_ray.errors import SpecError, UserError
-from mcl_ray.place import Place
 from trainables.address import check_cluster
 from trainables.token import ensure_token
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from mcl_ray.environment import Environment
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.scoring import Score
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import MclError, SpecError, StoreError, TrainingError
 from mcl_ray.results.copies import fetch, make_copy
 from mcl_ray.results.schema import RunState
-from mcl_ray.results.score import Score
 from mcl_ray.results.store import ENDED, Facts, RunWriter, has_ended, is_run, state_of
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.loop import Told
 
 TRIAL, EPOCH, SCORE, FAILED, UNWRITTEN = "trial", "epoch", "score", "failed", "unwritten"

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from ray.util.metrics import Gauge
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.environment import Environment
 from mcl_ray.results.store import RunWriter
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.loop import EpochReport
 from mcl_ray.training.run import run_epochs
 from mcl_ray.training.seeds import RunInSteps

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mcl_ray.environment import Environment
+from mcl_ray.config.environment import Environment
 from mcl_ray.errors import DataError, StoreError, UserError
 from mcl_ray.remote import Uri, remote_at
 from mcl_ray.results.files import probe

@@ -14,10 +14,10 @@ from typing import Any
 
 from ray import tune
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
-from mcl_ray.environment import Environment
-from mcl_ray.spec import DataSpec
 from mcl_ray.training.run import machine_facts
 from mcl_ray.training.seeds import in_step
 from trainables.configuration import TRIAL, TrialJob

@@ -15,13 +15,13 @@ from typing import Any
 import ray.train
 import ray.train.torch
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import load_dataset
 from mcl_ray.distributed import from_first, is_first, together
-from mcl_ray.environment import Environment
 from mcl_ray.errors import CheckpointError, MclError, NonFiniteLossError
 from mcl_ray.results.copies import make_copy
 from mcl_ray.results.store import RunWriter
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.loop import Told
 from mcl_ray.training.run import machine_facts
 from mcl_ray.training.seeds import RunInSteps, in_step

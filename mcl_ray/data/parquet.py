@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.encoded import ArrowImages
 from mcl_ray.data.listing import Listing
 from mcl_ray.data.shelf import Shelf
 from mcl_ray.errors import DataError
-from mcl_ray.spec import DataSpec
 
 TRAIN, TEST = ("train",), ("val", "valid", "validation", "test")
 ROWS_AT_ONCE = 1024

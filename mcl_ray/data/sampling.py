@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mcl_ray.config.spec import BatchSpec
 from mcl_ray.errors import SpecError
-from mcl_ray.spec import BatchSpec
 
 Ints = NDArray[np.int64]
 

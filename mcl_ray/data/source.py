@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import DataSpec, RunSpec
 from mcl_ray.data.cifar import download_cifar, is_present, load_cifar
 from mcl_ray.data.dataset import Dataset, held_out_of, hold_out
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
@@ -15,10 +17,8 @@ from mcl_ray.data.images import load_encoded
 from mcl_ray.data.listing import Check, Listing
 from mcl_ray.data.normalisation import IMAGENET
 from mcl_ray.data.sampling import Ints, check_batches
-from mcl_ray.environment import Environment
 from mcl_ray.errors import DataError, SpecError
 from mcl_ray.remote import Uri
-from mcl_ray.spec import DataSpec, RunSpec
 
 SPLIT_SEED = 0
 """Chooses the validation images. Not the run's seed: every trial and repeat of a search shares one split."""

@@ -18,9 +18,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from mcl_ray.config.spec import AugmentationSpec
 from mcl_ray.data.augment import STREAM
 from mcl_ray.data.encoded import EncodedSet
-from mcl_ray.spec import AugmentationSpec
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are none of its formats, cut off, or built to harm."""

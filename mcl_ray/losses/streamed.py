@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.losses.terms import diagonal, with_gradient
-from mcl_ray.spec import LossSpec
 
 CHUNK_BYTES = 2**24
 """About as much of the grid is looked at together."""

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.losses.grid import ContrastGrid
-from mcl_ray.spec import LossSpec
 
 
 def contrastive_terms(grid: ContrastGrid, weights: LossSpec) -> dict[str, Tensor]:

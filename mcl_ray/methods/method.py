@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mcl_ray.cohort import CohortOutput
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.distributed import ALONE, Shares
-from mcl_ray.spec import LossSpec
 
 WEIGHT_OF_TERM = {"vcl": "alpha", "icl": "beta", "soft_vcl": "gamma", "soft_icl": "lam"}
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mcl_ray.cohort import Cohort
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.augment import epoch_generator
 from mcl_ray.distributed import Shares, gather
 from mcl_ray.losses.streamed import streamed_losses
 from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, outputs
-from mcl_ray.spec import LossSpec
 
 SHUFFLE_STREAM = 3
 """Keeps the order of key images apart from what else is drawn from the same (seed, epoch)."""

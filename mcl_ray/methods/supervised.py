@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.in_batch import in_batch_grid
 from mcl_ray.distributed import gather
 from mcl_ray.losses.distill import logit_distillation
@@ -22,7 +23,6 @@ from mcl_ray.methods.method import (
     teaches_heads,
     weighted_sum,
 )
-from mcl_ray.spec import LossSpec
 
 
 class Supervised(Method):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
 from mcl_ray.data.augment import epoch_generator
 from mcl_ray.distributed import gather
@@ -25,7 +26,6 @@ from mcl_ray.methods.method import (
     teaches_heads,
     weighted_sum,
 )
-from mcl_ray.spec import LossSpec
 
 DRAW_STREAM = 2
 """Keeps the draws of slots apart from those of batches and of augmentation, which come from the same (seed, epoch)."""

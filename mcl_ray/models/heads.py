@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from mcl_ray.spec import Head
+from mcl_ray.config.spec import Head
 
 # B images, F features, D embedding
 

@@ -1,4 +1,4 @@
-"""From a network's name to the network. The names themselves are in `mcl_ray.catalog`, which loads nothing heavy."""
+"""Build a network by its name; the names are in `mcl_ray.config.registry`, which loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
-from mcl_ray.catalog import NETWORKS
+from mcl_ray.config.registry import NETWORKS
 from mcl_ray.errors import SpecError, unknown
 from mcl_ray.models.network import Network
 

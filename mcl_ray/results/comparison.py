@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.results import series
 from mcl_ray.results.published import Column, Figure, PublishedTable, column_of
 from mcl_ray.results.published_setting import SETTINGS, deviations
 from mcl_ray.results.reading import read_epochs, read_runs
 from mcl_ray.results.series import BEST_PEER_TEST
-from mcl_ray.spec import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)

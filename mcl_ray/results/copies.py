@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mcl_ray.environment import Environment, copy_folder
+from mcl_ray.config.environment import Environment, copy_folder
 from mcl_ray.errors import StoreError
 from mcl_ray.remote import Uri, remote_at
 from mcl_ray.results.files import check_writable, read_bytes, unwritten, write_atomically

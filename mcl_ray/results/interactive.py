@@ -15,10 +15,10 @@ import plotly.graph_objects as go
 import pyarrow as pa
 from plotly.subplots import make_subplots
 
+from mcl_ray.config.scoring import MEAN, Score
 from mcl_ray.results import series
 from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
 from mcl_ray.results.curves import wants_log
-from mcl_ray.results.score import MEAN, Score
 from mcl_ray.results.series import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
 from mcl_ray.results.style import palette
 from mcl_ray.results.tables import Ranked

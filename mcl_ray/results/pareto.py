@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
+from mcl_ray.config.scoring import Scoring
 from mcl_ray.results.axes import LOG_FROM_RATIO
 from mcl_ray.results.costs import label, unit_of
-from mcl_ray.results.score import Scoring
 from mcl_ray.results.series import Objective
 from mcl_ray.results.style import BLACK, GREY, STYLE, palette
 from mcl_ray.results.tables import Ranked, pareto_front

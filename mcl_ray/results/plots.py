@@ -16,11 +16,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from mcl_ray.config.scoring import MEAN, Score
 from mcl_ray.results import series
 from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
 from mcl_ray.results.curves import learning_curves, seeds_told
 from mcl_ray.results.pareto import pareto
-from mcl_ray.results.score import MEAN, Score
 from mcl_ray.results.series import METRIC_LABELS, Objective
 from mcl_ray.results.style import BLACK, GREY, STYLE, goodness, palette, save
 from mcl_ray.results.tables import Ranked

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mcl_ray.spec import (
+from mcl_ray.config.spec import (
     AugmentationSpec,
     BankSpec,
     BatchSpec,

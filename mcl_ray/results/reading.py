@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.results import schema
 from mcl_ray.results.files import is_locked, read_bytes, subfolders
-from mcl_ray.spec import RunSpec
 
 RUN_FILE, SWEEP_FILE, SPEC_FILE = "run.parquet", "sweep.parquet", "spec.yaml"
 UNREADABLE_FILE = "unreadable.json"

@@ -12,16 +12,16 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from mcl_ray.config.scoring import Score, Scoring
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.results import interactive, interactive_pareto, page, plots, reading, series, tables, text
 from mcl_ray.results.axes import scored
 from mcl_ray.results.files import ensure_writable, write_atomically
 from mcl_ray.results.page import Section
 from mcl_ray.results.pareto import priced
-from mcl_ray.results.score import Score, Scoring
 from mcl_ray.results.series import MEMBER_LABELS, Importances, Objective
 from mcl_ray.results.tables import Ranked
 from mcl_ray.results.text import origin, ranking_cells, run_facts
-from mcl_ray.spec import RunSpec
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
 PAGE_FILE = "report.html"

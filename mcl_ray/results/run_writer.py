@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results import copies, reading, schema
 from mcl_ray.results.facts import Facts
@@ -22,7 +23,6 @@ from mcl_ray.results.images import ImagesRecord, write_images
 from mcl_ray.results.record import RecordWriter
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.series import training_times
-from mcl_ray.spec import RunSpec
 
 CLAIM_LOCK = ".claim.lock"
 CLAIM_WAIT_S = 30.0

@@ -16,13 +16,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.results import copies, reading, schema
 from mcl_ray.results.facts import Facts
 from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
 from mcl_ray.results.record import RecordWriter
 from mcl_ray.results.schema import SweepState
-from mcl_ray.spec import RunSpec
 
 TOUCHES_EVERY_S = 5.0
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from mcl_ray.config.scoring import MEAN, Mode, Score, enough
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results import series
 from mcl_ray.results.costs import mean_costs
 from mcl_ray.results.published import PublishedFigure, published_figure
-from mcl_ray.results.score import MEAN, Mode, Score, enough
 from mcl_ray.results.series import BEST_PEER_TEST, Objective, Point
-from mcl_ray.spec import RunSpec
 
 STATES = ("finished", "stopped", "interrupted", "running", "failed")
 """From the most to the least trusted figure."""

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, training_bytes
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.placement import cohort_of, remembered_images
 
 FLOAT_BYTES = 4

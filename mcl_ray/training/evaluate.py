@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import EpochRow
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.images import Feed
 from mcl_ray.training.neighbours import NearestNeighbours
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.augment import Augment
 from mcl_ray.data.dataset import Dataset, ImageSet
 from mcl_ray.data.encoded import EncodedSet
-from mcl_ray.environment import Environment
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.images import DeviceImages, Feed
 
 

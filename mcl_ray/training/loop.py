@@ -17,14 +17,14 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.distributed import Shares, broadcast_buffers, from_first, gathered, is_first, rank, world_size
-from mcl_ray.environment import Environment
 from mcl_ray.errors import UnreadableImagesError
 from mcl_ray.methods.method import Batch
 from mcl_ray.results.store import EpochRow
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
 from mcl_ray.training.evaluate import score
 from mcl_ray.training.feeds import build_feeds

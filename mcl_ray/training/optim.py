@@ -8,7 +8,7 @@ from bisect import bisect_right
 import torch
 from torch import nn
 
-from mcl_ray.spec import OptimizerSpec, ScheduleSpec
+from mcl_ray.config.spec import OptimizerSpec, ScheduleSpec
 
 
 def build_optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.SGD:

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort, build_cohort
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.dataset import Dataset
@@ -21,7 +22,6 @@ from mcl_ray.methods.moco import Moco
 from mcl_ray.methods.supervised import Supervised
 from mcl_ray.methods.supervised_bank import SupervisedBank
 from mcl_ray.results.images import ImagesRecord
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.backbone import checkpoint_at, load_backbone
 from mcl_ray.training.batch_norm import synchronise_batch_norm
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import world_size
-from mcl_ray.environment import Environment
 from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
 from mcl_ray.results.events import EventFile
 from mcl_ray.results.images import ImagesRecord
 from mcl_ray.results.store import EpochRow, Facts, RunWriter
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.costs import cost_of
 from mcl_ray.training.evaluate import score

@@ -1,6 +1,6 @@
 """Several seeds of one configuration, trained side by side, epoch by epoch, so that they can be stopped as one.
 
-What a run is, is `run.py`; what the seeds' figures amount to is `mcl_ray.results.score`.
+What a run is, is `run.py`; what the seeds' figures amount to is `mcl_ray.config.scoring`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 
+from mcl_ray.config.scoring import enough
 from mcl_ray.errors import MclError, StoreError, TrainingError
-from mcl_ray.results.score import enough
 from mcl_ray.training.loop import Told
 
 RunInSteps = Generator[Told, None, None]

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from mcl_ray.config.spec import AugmentationSpec
 from mcl_ray.data.augment import Augment
 from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.data.views import Reader, Request, Views
 from mcl_ray.distributed import Shares
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.spec import AugmentationSpec
 from mcl_ray.training.images import Fed
 
 BATCHES_AHEAD = 4

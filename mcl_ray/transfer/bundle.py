@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from mcl_ray.config.environment import Environment
 from mcl_ray.data.source import load_dataset
-from mcl_ray.environment import Environment
 from mcl_ray.errors import CheckpointError
 from mcl_ray.results.copies import shown
 from mcl_ray.results.files import write_folder

@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast import gathered
 from mcl_ray.contrast.bank import ContrastDraw, Drawn, MemoryBank
 from mcl_ray.contrast.gathered import gathered_products
 from mcl_ray.distributed import ALONE
 from mcl_ray.losses.terms import contrastive_terms
-from mcl_ray.spec import LossSpec
 from tests.oracles import bank as oracle
 
 TERMS = {"vcl", "soft_vcl", "icl", "soft_icl"}

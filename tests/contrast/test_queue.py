@@ -3,11 +3,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.losses.grid import ContrastGrid
 from mcl_ray.losses.streamed import streamed_losses
 from mcl_ray.losses.terms import contrastive_terms
-from mcl_ray.spec import LossSpec
 
 TERMS = {"vcl", "soft_vcl", "icl", "soft_icl"}
 ALL_ONE = LossSpec(alpha=1, beta=1, gamma=1, lam=1)

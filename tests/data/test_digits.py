@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn import datasets
 
-from mcl_ray.catalog import DATASETS
+from mcl_ray.config.registry import DATASETS
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
 
 

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.recipes import imagenet
+from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.images import list_images
 from mcl_ray.data.source import dataset_for, load_dataset
-from mcl_ray.environment import Environment
 from mcl_ray.errors import DataError, SpecError
-from mcl_ray.overrides import replace
-from mcl_ray.recipes import imagenet
-from mcl_ray.spec import DataSpec
 from tests.pictures import COLOURS, picture, write_folder, write_parquet
 
 FOLDER, PARQUET = DataSpec(source="folder", image_size=16), DataSpec(source="parquet", image_size=16)

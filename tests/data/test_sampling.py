@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from mcl_ray.config.spec import BatchSpec
 from mcl_ray.data.sampling import ClassBalancedSampler, check_batches
 from mcl_ray.errors import SpecError
-from mcl_ray.spec import BatchSpec
 
 Kind = Literal["reference", "balanced"]
 KINDS: tuple[Kind, ...] = ("reference", "balanced")

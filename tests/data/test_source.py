@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import DataSpec
 from mcl_ray.data import source
 from mcl_ray.data.source import load_dataset
-from mcl_ray.environment import Environment
 from mcl_ray.errors import DataError, SpecError
-from mcl_ray.spec import DataSpec
 from tests.data.conftest import WriteArchive
 
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.in_batch import in_batch_grid
 from mcl_ray.losses.terms import contrastive_terms
-from mcl_ray.spec import LossSpec
 from tests.oracles import contrast as oracle
 
 TERMS = ("vcl", "soft_vcl", "icl", "soft_icl")

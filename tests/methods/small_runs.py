@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from mcl_ray import distributed
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
 from mcl_ray.methods.method import Batch
 from mcl_ray.results.store import RunWriter, read_epochs
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder
 from mcl_ray.training.feeds import build_feeds
 from mcl_ray.training.optim import build_optimizer

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import parse, replace
-from mcl_ray.spec import RunSpec
 from tests.methods.small_runs import Parts, figures, newest, replace_newest, train
 from tests.pictures import write_folder
 from tests.workers import some_workers

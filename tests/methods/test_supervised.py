@@ -4,9 +4,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import evident
 from mcl_ray.cohort import build_cohort
+from mcl_ray.config.spec import CohortSpec, LossSpec, OptimizerSpec
 from mcl_ray.methods.method import Batch, outputs, weighted_sum
 from mcl_ray.methods.supervised import supervised_losses
-from mcl_ray.spec import CohortSpec, LossSpec, OptimizerSpec
 from mcl_ray.training.meters import StepMeter
 from mcl_ray.training.optim import build_optimizer
 

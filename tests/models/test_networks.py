@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mcl_ray.catalog import NETWORKS
+from mcl_ray.config.registry import NETWORKS
 from mcl_ray.errors import SpecError
 from mcl_ray.models.network import Network
 from mcl_ray.models.registry import build_network

@@ -7,8 +7,8 @@ import pytest
 from results_synthetic import FACTS
 from rich.console import Console
 
-from mcl_ray import recipes
-from mcl_ray.overrides import replace
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace
 from mcl_ray.results.comparison import compare, outcomes
 from mcl_ray.results.comparison_text import comparison_view
 from mcl_ray.results.published import CIFAR, IMAGENET, MOCO, TABLES, column_of, published_figure

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
 from mcl_ray.errors import StoreError
 from mcl_ray.results.lookup import named_run
 from mcl_ray.results.store import RunWriter, SweepWriter

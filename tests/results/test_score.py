@@ -1,7 +1,7 @@
 import pytest
 
+from mcl_ray.config.scoring import Score, Scoring, enough
 from mcl_ray.errors import SpecError
-from mcl_ray.results.score import Score, Scoring, enough
 
 SEEDS = [60.0, 64.0, 71.0]
 

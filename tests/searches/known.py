@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcl_ray.overrides import replace, validate
+from mcl_ray.config.overrides import replace, validate
 from searches import catalog
 from searches.history import KnownTrial
 from searches.spec import SweepSpec

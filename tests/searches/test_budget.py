@@ -7,9 +7,9 @@ import time
 import pytest
 from rich.console import Console
 
+from mcl_ray.config.execution import Place
+from mcl_ray.config.overrides import replace
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import replace
-from mcl_ray.place import Place
 from mcl_ray.results.store import SweepWriter, read_runs, read_sweeps
 from mcl_ray.results.sweep_writer import TOUCHES_EVERY_S
 from searches import verdict

@@ -1,7 +1,7 @@
 import pytest
 
-from mcl_ray.catalog import published_networks
-from mcl_ray.overrides import replace
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.registry import published_networks
 from searches import catalog
 
 START = {"losses.alpha": 0.1, "losses.beta": 0.1, "losses.gamma": 1.0, "losses.lam": 1.0, "cohort.size": 2}

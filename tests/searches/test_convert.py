@@ -4,7 +4,7 @@ import optuna
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
-from mcl_ray.overrides import parse, replace
+from mcl_ray.config.overrides import parse, replace
 from searches import catalog
 from searches.convert import suggest, to_distributions, to_params, to_point, to_sampler, to_scheduler
 from searches.space import Choice, FloatRange, IntRange, contains

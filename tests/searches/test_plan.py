@@ -6,9 +6,9 @@ import re
 import pytest
 from rich.console import Console
 
-from mcl_ray.environment import Environment
-from mcl_ray.overrides import parse, replace
-from mcl_ray.place import Place
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
+from mcl_ray.config.overrides import parse, replace
 from mcl_ray.plan import plan_run
 from searches import catalog
 from searches.plan import plan_sweep, print_sweep_plan

@@ -1,4 +1,4 @@
-from mcl_ray.environment import Environment
+from mcl_ray.config.environment import Environment
 from searches.retention import Retention
 from tests.searches.known import sweep, trial
 from trainables.configuration import TrialJob

@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
+from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import parse, replace
 from mcl_ray.sweep import resolve
 from searches import catalog
 from searches.difference import difference, only_adds

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
-from mcl_ray.overrides import parse, replace
 from mcl_ray.results.published import TABLES, column_of
 from mcl_ray.results.published_setting import deviations
 from mcl_ray.results.series import BEST_PEER_TEST

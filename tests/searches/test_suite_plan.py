@@ -5,8 +5,8 @@ import io
 import yaml
 from rich.console import Console
 
-from mcl_ray.environment import Environment
-from mcl_ray.place import Place
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
 from mcl_ray.plan import plan_run
 from searches import suites
 from searches.suite import SuiteSpec

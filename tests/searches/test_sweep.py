@@ -10,8 +10,8 @@ import optuna
 import pytest
 from ray._private.utils import get_num_cpus
 
-from mcl_ray import recipes
-from mcl_ray.overrides import validate
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import validate
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
 from mcl_ray.sweep import resolve
 from searches.convert import suggest, to_sampler

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from mcl_ray import recipes
-from mcl_ray.environment import Environment
-from mcl_ray.results.score import Score
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.scoring import Score
 from mcl_ray.results.store import read_runs, state_of
 from trainables.configuration import TRIAL, TrialJob
 

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
 from mcl_ray.errors import BackboneChangedError, CheckpointError
 from mcl_ray.frozen import build_backbone
-from mcl_ray.overrides import parse, replace
 from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs
-from mcl_ray.spec import CohortSpec, RunSpec
 from mcl_ray.stages import Stage
 from mcl_ray.training import loop
 from mcl_ray.training.backbone import checkpoint_at, find_backbone, load_backbone

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mcl_ray.cohort import build_cohort
-from mcl_ray.spec import CohortSpec
+from mcl_ray.config.spec import CohortSpec
 from mcl_ray.training.images import Fed
 from mcl_ray.training.neighbours import NearestNeighbours
 from tests.workers import some_workers

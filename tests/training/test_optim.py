@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mcl_ray.spec import ScheduleSpec
+from mcl_ray.config.spec import ScheduleSpec
 from mcl_ray.training.optim import learning_rate
 
 

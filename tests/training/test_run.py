@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import dataset_for
-from mcl_ray.environment import Environment
 from mcl_ray.errors import NonFiniteLossError, OutOfMemoryError
-from mcl_ray.overrides import parse, replace
 from mcl_ray.results.images import read_images
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.run import out_of_memory_is_typed, run_epochs, score_test_split, train_run
 

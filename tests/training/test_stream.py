@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.recipes import imagenet
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import dataset_for, load_dataset
 from mcl_ray.data.views import decode
 from mcl_ray.distributed import ALONE, Shares, is_first
-from mcl_ray.environment import Environment
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.overrides import parse, replace
-from mcl_ray.recipes import imagenet
-from mcl_ray.spec import RunSpec
 from mcl_ray.training.feeds import build_feeds
 from mcl_ray.training.loop import epochs
 from tests.followed import SPEAKS_WITHIN_S, Door, descendants, send

@@ -4,11 +4,11 @@ from typing import get_args
 
 import pytest
 
-from mcl_ray import recipes
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.overrides import replace
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs
-from mcl_ray.spec import RunSpec
 from mcl_ray.transfer.member import OUTPUTS, choose
 
 

@@ -5,10 +5,10 @@ import io
 import pytest
 import torch
 
-from mcl_ray.catalog import NETWORKS
 from mcl_ray.cohort import build_cohort
+from mcl_ray.config.registry import NETWORKS
+from mcl_ray.config.spec import CohortSpec
 from mcl_ray.interop import load_published
-from mcl_ray.spec import CohortSpec
 from mcl_ray.transfer.member import Member
 from mcl_ray.transfer.program import module_of, tensors_of, to_program
 

@@ -1,7 +1,7 @@
 """What to train: `RunSpec` and its parts.
 
 The same model is the YAML file, the command line, the body of a request and the stored record. Where it is trained
-(device, folders, threads) is `mcl_ray.environment`, never part of a spec and never hashed.
+(device, folders, threads) is `mcl_ray.config.environment`, never part of a spec and never hashed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mcl_ray.catalog import NETWORKS
+from mcl_ray.config.registry import NETWORKS
 from mcl_ray.errors import unknown
 
 SPEC_VERSION = 1

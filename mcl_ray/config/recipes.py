@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from mcl_ray import plain_yaml
+from mcl_ray.config import yaml12
+from mcl_ray.config.overrides import Spec, replace, validate
+from mcl_ray.config.spec import SPEC_VERSION, RunSpec
 from mcl_ray.errors import SpecError, unknown
-from mcl_ray.overrides import Spec, replace, validate
-from mcl_ray.spec import SPEC_VERSION, RunSpec
 
 Recipe = Callable[[], RunSpec]
 NO_MUTUAL_LEARNING = {f"losses.{weight}": 0.0 for weight in ("alpha", "beta", "gamma", "lam")}
@@ -197,7 +197,7 @@ def read_yaml(path: Path, newest_version: int) -> dict[str, object]:
         SpecError: the file cannot be read, is not a mapping, or is from a newer version.
     """
     try:
-        tree = plain_yaml.load(path.read_text(encoding="utf-8"))
+        tree = yaml12.load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(f"cannot read spec file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

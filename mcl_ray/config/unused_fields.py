@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
-from mcl_ray.spec import RunSpec
 
 
 class Use(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mcl_ray import plain_yaml
+from mcl_ray.config import yaml12
 from mcl_ray.errors import SpecError, unknown
 
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -64,7 +64,7 @@ def parse(model: type[BaseModel], assignments: Iterable[str]) -> dict[str, Any]:
         if path in values:
             raise SpecError(f"a field can be given once, but {path} was given twice")
         try:
-            values[path] = plain_yaml.load(text)
+            values[path] = yaml12.load(text)
         except yaml.YAMLError as error:
             raise SpecError(f"the value of {path} must be YAML, but got {text!r}") from error
     return values

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from mcl_ray.environment import Environment, copy_folder
+from mcl_ray.config.environment import Environment, copy_folder
 from mcl_ray.errors import SpecError
 from mcl_ray.remote import Uri
 
