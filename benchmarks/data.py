@@ -29,7 +29,7 @@ from mcl_ray.config.recipes import imagenet
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import load_dataset
 from mcl_ray.distributed import ALONE
-from mcl_ray.training.feeds import build_feeds
+from mcl_ray.training.loaders import build_feeds
 
 NUM_CLASSES, BATCH = 10, 64
 CPU = torch.device("cpu")

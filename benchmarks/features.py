@@ -25,13 +25,13 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import CheckpointError, MclError
-from mcl_ray.frozen import build_backbone
+from mcl_ray.linear_probe import build_backbone
 from mcl_ray.training.backbone import find_backbone, load_backbone
+from mcl_ray.training.build import choose_device
 from mcl_ray.training.evaluate import evaluate
-from mcl_ray.training.feeds import build_feeds
-from mcl_ray.training.images import Feed
-from mcl_ray.training.neighbours import NearestNeighbours
-from mcl_ray.training.placement import choose_device
+from mcl_ray.training.image_loader import Feed
+from mcl_ray.training.knn import NearestNeighbours
+from mcl_ray.training.loaders import build_feeds
 
 MAX_ITERATIONS = 5000
 

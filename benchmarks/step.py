@@ -24,9 +24,9 @@ from mcl_ray.data.dataset import ImageSet
 from mcl_ray.distributed import Shares
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
-from mcl_ray.training.images import DeviceImages
-from mcl_ray.training.meters import StepMeter
-from mcl_ray.training.run import has_fast_bf16
+from mcl_ray.training.image_loader import DeviceImages
+from mcl_ray.training.metrics import StepMeter
+from mcl_ray.training.recorded_run import has_fast_bf16
 
 BATCH, CLASSES = 128, 100
 COHORTS = {

@@ -35,7 +35,7 @@ from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
-from mcl_ray.training.run import machine_facts, run_epochs
+from mcl_ray.training.recorded_run import machine_facts, run_epochs
 from searches.engine import Engine, joined
 from searches.relay import Relay, listening
 from searches.spec import SweepSpec

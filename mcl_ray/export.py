@@ -7,7 +7,7 @@ from pathlib import Path
 from mcl_ray import doors
 from mcl_ray.config.environment import Environment
 from mcl_ray.errors import CheckpointError, StoreError
-from mcl_ray.remote import Uri
+from mcl_ray.object_store import Uri
 
 
 def export(

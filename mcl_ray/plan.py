@@ -17,7 +17,7 @@ from mcl_ray.data import cifar
 from mcl_ray.data.images import list_images
 from mcl_ray.data.sampling import Ints
 from mcl_ray.data.source import check_counts, load_dataset
-from mcl_ray.remote import Uri
+from mcl_ray.object_store import Uri
 
 BYTES_PER_PARAMETER = 8
 """A float32 weight and its momentum."""
@@ -75,10 +75,13 @@ def plan_run(
     check_counts(counts, spec, workers[1])
     num_images, classes = int(counts.sum()), len(counts)
     steps = num_images // spec.batch.size
-    from mcl_ray.training import costs, placement  # loads torch, which a bad batch is told without
+    from mcl_ray.training import (
+        build,  # loads torch, which a bad batch is told without
+        costs,
+    )
 
     if environment.backbone is not None:
-        placement.cohort_of(spec, classes, shape[0], environment.backbone)
+        build.cohort_of(spec, classes, shape[0], environment.backbone)
     cost = costs.cost_of(spec, classes, shape)
     memory = costs.memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]), num_images)
     remembered = costs.remembered_bytes(spec, cost.parameters, num_images)

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 
 from mcl_ray import doors
 from mcl_ray.errors import StoreError
-from mcl_ray.remote import Uri
+from mcl_ray.object_store import Uri
 
 if TYPE_CHECKING:
     from mcl_ray.results.tables import Ranked

@@ -14,7 +14,7 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.config.unused_fields import check_used, check_used_by_any
 from mcl_ray.errors import SpecError
-from mcl_ray.stages import by_stage
+from mcl_ray.pipeline import by_stage
 
 if TYPE_CHECKING:
     from searches.experiment import Experiment

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from mcl_ray import doors
 from mcl_ray.errors import SpecError, StoreError, unknown
-from mcl_ray.remote import Uri
+from mcl_ray.object_store import Uri
 
 
 def table(

@@ -13,14 +13,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mcl_ray import doors, driver
+from mcl_ray import doors, runner
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import HERE, Place
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import UserError
-from mcl_ray.launch import Launch, launch, one_voice
-from mcl_ray.remote import Uri
-from mcl_ray.stages import Stage, found_at, stages
+from mcl_ray.object_store import Uri
+from mcl_ray.pipeline import Stage, found_at, stages
+from mcl_ray.torchrun import Launch, launch, one_voice
 
 
 def train(
@@ -56,7 +56,7 @@ def train(
     if len(planned) > 1:
         _check_later(planned, first, alone, workers)
     resolved, done = planned[0].resolved(first), list[Path]()
-    with driver.joined(worker, place.environment(download=download) if _is_on_ray(place) else alone) as here:
+    with runner.joined(worker, place.environment(download=download) if _is_on_ray(place) else alone) as here:
         for stage in planned:
             spec, backbone = stage.resolved(done[-1]) if done else resolved
             environment = dataclasses.replace(here, backbone=backbone)
@@ -67,10 +67,10 @@ def train(
 
 def _run(spec: RunSpec, place: Place, environment: Environment, worker: Launch, *, resume: bool) -> Path:
     if _is_on_ray(place):
-        return driver.on_ray(spec, place, environment, resume=resume)
+        return runner.on_ray(spec, place, environment, resume=resume)
     if worker.world_size > 1:
-        return driver.together(spec, environment, worker, resume=resume)
-    return driver.alone(spec, environment, resume=resume)
+        return runner.together(spec, environment, worker, resume=resume)
+    return runner.alone(spec, environment, resume=resume)
 
 
 def _may_resume(spec: RunSpec, environment: Environment, done: list[Path]) -> bool:

@@ -75,7 +75,7 @@ class SweepSession:
         dataset = self._checked_data(sweep, trains=True)
         self._warm_trials(sweep)
         ensure_writable(self.environment.results)
-        from mcl_ray.training.run import machine_facts
+        from mcl_ray.training.recorded_run import machine_facts
 
         with ExitStack() as ray:
             self._join(ray, sweep)

@@ -19,7 +19,7 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.config.spec import Count, Part, RunSpec
 from mcl_ray.errors import SpecError, unknown
-from mcl_ray.stages import SETTLED, SHARED
+from mcl_ray.pipeline import SETTLED, SHARED
 from searches.fields import full_path
 from searches.space import Choice, Point, Space, Value, applied
 from searches.spec import Direction

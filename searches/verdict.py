@@ -70,7 +70,7 @@ def tell_unreadable(sweep_folder: Path, console: Console) -> None:
 
 def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> list[EpochRow]:
     """Score a run's newest checkpoint on the test split and add the figures to its last epoch."""
-    from mcl_ray.training.run import score_test_split
+    from mcl_ray.training.recorded_run import score_test_split
 
     fetch(folder, checkpoints=True)
     (row,) = read_runs(folder).to_pylist()

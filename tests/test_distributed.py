@@ -28,12 +28,12 @@ from mcl_ray.errors import DataError, MclError, NonFiniteLossError, StoreError
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
 from mcl_ray.results.store import RunWriter, find_run, read_runs
+from mcl_ray.training.build import place_cohort, shared_by_workers
 from mcl_ray.training.evaluate import evaluate
-from mcl_ray.training.feeds import build_augment
-from mcl_ray.training.images import DeviceImages
-from mcl_ray.training.meters import StepMeter
-from mcl_ray.training.placement import place_cohort, shared_by_workers
-from mcl_ray.training.run import run_epochs, score_test_split
+from mcl_ray.training.image_loader import DeviceImages
+from mcl_ray.training.loaders import build_augment
+from mcl_ray.training.metrics import StepMeter
+from mcl_ray.training.recorded_run import run_epochs, score_test_split
 from tests.doors import HANGS_AFTER_S
 from tests.ports import free_port
 from tests.workers import some_workers

@@ -23,12 +23,12 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.data.source import dataset_for
 from mcl_ray.interop import load_published
+from mcl_ray.pipeline import Stage
 from mcl_ray.results.images import IMAGES_FILE, read_images
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
-from mcl_ray.stages import Stage
+from mcl_ray.training.build import cohort_of
 from mcl_ray.training.checkpoint import CheckpointFolder
-from mcl_ray.training.placement import cohort_of
-from mcl_ray.training.run import train_run
+from mcl_ray.training.recorded_run import train_run
 from tests.doors import HANGS_AFTER_S, snapshot, surroundings, visit
 from tests.pictures import COLOURS, write_folder
 from tests.test_bad_input import refused

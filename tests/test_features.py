@@ -11,7 +11,7 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import CheckpointError
 from mcl_ray.results.store import RunWriter
-from mcl_ray.training.run import train_run
+from mcl_ray.training.recorded_run import train_run
 
 STRENGTH = Strength(inverse_penalty=0.01, neighbours=20)
 

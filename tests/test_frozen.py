@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mcl_ray.config.spec import CohortSpec, OptimizerSpec
-from mcl_ray.frozen import build_backbone, frozen
+from mcl_ray.linear_probe import build_backbone, frozen
 from mcl_ray.training.optim import build_optimizer
 
 

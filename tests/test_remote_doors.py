@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from mcl_ray.config.environment import copy_folder
-from mcl_ray.remote import Uri
+from mcl_ray.object_store import Uri
 from mcl_ray.results import copies
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
 from tests.doors import HANGS_AFTER_S, TRAINING_IMPORTS, command, snapshot, surroundings, visit

@@ -8,8 +8,8 @@ from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import CheckpointError, SpecError
+from mcl_ray.pipeline import found_at, stages
 from mcl_ray.results.store import read_runs
-from mcl_ray.stages import found_at, stages
 from tests.doors import snapshot, visit
 from tests.pictures import write_folder
 

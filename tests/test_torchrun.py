@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mcl_ray.errors import UserError
-from mcl_ray.launch import Launch, launch
 from mcl_ray.results.store import read_runs
+from mcl_ray.torchrun import Launch, launch
 from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
 from tests.pictures import write_folder
 from tests.ports import free_port
@@ -101,7 +101,7 @@ def test_devices_are_dealt_out():
 def test_a_worker_that_ends_otherwise_than_well_leaves_at_once(rank, heard):
     """Threads of its group may abort a process that ends slowly, with handlers and modules taken down one by one."""
     lines = (
-        "import atexit, sys; from mcl_ray.launch import one_voice; atexit.register(print, 'slowly')",
+        "import atexit, sys; from mcl_ray.torchrun import one_voice; atexit.register(print, 'slowly')",
         "with one_voice(): print('told'); sys.exit(130)",
     )
     variables = surroundings() | {"WORLD_SIZE": "2", "RANK": rank}

@@ -18,8 +18,8 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.results.store import RunWriter
 from mcl_ray.training.loop import EpochReport
-from mcl_ray.training.run import run_epochs
-from mcl_ray.training.seeds import RunInSteps
+from mcl_ray.training.multi_seed import RunInSteps
+from mcl_ray.training.recorded_run import run_epochs
 
 RUN_TAGS = ("run_id", "sweep_id", "trial_id", "recipe")
 """Every gauge has these; a run outside a sweep has empty ones."""

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.errors import DataError, StoreError, UserError
-from mcl_ray.remote import Uri, remote_at
+from mcl_ray.object_store import Uri, remote_at
 from mcl_ray.results.files import probe
 from trainables.cluster import alive_nodes
 

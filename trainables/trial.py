@@ -18,8 +18,8 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
-from mcl_ray.training.run import machine_facts
-from mcl_ray.training.seeds import in_step
+from mcl_ray.training.multi_seed import in_step
+from mcl_ray.training.recorded_run import machine_facts
 from trainables.configuration import TRIAL, TrialJob
 from trainables.gauges import run_with_gauges
 

@@ -23,8 +23,8 @@ from mcl_ray.errors import CheckpointError, MclError, NonFiniteLossError
 from mcl_ray.results.copies import make_copy
 from mcl_ray.results.store import RunWriter
 from mcl_ray.training.loop import Told
-from mcl_ray.training.run import machine_facts
-from mcl_ray.training.seeds import RunInSteps, in_step
+from mcl_ray.training.multi_seed import RunInSteps, in_step
+from mcl_ray.training.recorded_run import machine_facts
 from trainables.configuration import EPOCH, TRIAL, TrialJob, point_of
 from trainables.gauges import run_with_gauges
 

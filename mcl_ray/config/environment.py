@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcl_ray.errors import UserError
-from mcl_ray.remote import Uri, cache_folder
+from mcl_ray.object_store import Uri, cache_folder
 
 
 @dataclass(frozen=True, kw_only=True)

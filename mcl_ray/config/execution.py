@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mcl_ray.config.environment import Environment, copy_folder
 from mcl_ray.errors import SpecError
-from mcl_ray.remote import Uri
+from mcl_ray.object_store import Uri
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mcl_ray.data.dataset_index import Check, Listing
 from mcl_ray.data.encoded import ImageFiles
-from mcl_ray.data.listing import Check, Listing
-from mcl_ray.data.shelf import Shelf
+from mcl_ray.data.index_cache import Shelf
 from mcl_ray.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
+from mcl_ray.data.dataset_index import Check, Listing
 from mcl_ray.data.encoded import Encoded, EncodedSet
 from mcl_ray.data.folder import list_folder, open_folder
-from mcl_ray.data.listing import Check, Listing
 from mcl_ray.data.normalisation import IMAGENET, measured
 from mcl_ray.data.parquet import list_parquet, open_parquet
 from mcl_ray.errors import DataError

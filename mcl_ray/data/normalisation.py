@@ -11,7 +11,7 @@ from PIL import Image
 
 from mcl_ray.data.dataset import ChannelStatistics, Statistics
 from mcl_ray.data.encoded import EncodedSet
-from mcl_ray.data.shelf import Shelf
+from mcl_ray.data.index_cache import Shelf
 from mcl_ray.errors import DataError
 
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mcl_ray.config.spec import DataSpec
+from mcl_ray.data.dataset_index import Listing
 from mcl_ray.data.encoded import ArrowImages
-from mcl_ray.data.listing import Listing
-from mcl_ray.data.shelf import Shelf
+from mcl_ray.data.index_cache import Shelf
 from mcl_ray.errors import DataError
 
 TRAIN, TEST = ("train",), ("val", "valid", "validation", "test")

@@ -11,14 +11,14 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import DataSpec, RunSpec
 from mcl_ray.data.cifar import download_cifar, is_present, load_cifar
 from mcl_ray.data.dataset import Dataset, held_out_of, hold_out
+from mcl_ray.data.dataset_index import Check, Listing
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
-from mcl_ray.data.fetched import fetched
+from mcl_ray.data.download import fetched
 from mcl_ray.data.images import load_encoded
-from mcl_ray.data.listing import Check, Listing
 from mcl_ray.data.normalisation import IMAGENET
 from mcl_ray.data.sampling import Ints, check_batches
 from mcl_ray.errors import DataError, SpecError
-from mcl_ray.remote import Uri
+from mcl_ray.object_store import Uri
 
 SPLIT_SEED = 0
 """Chooses the validation images. Not the run's seed: every trial and repeat of a search shares one split."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mcl_ray.config.spec import LossSpec
 from mcl_ray.errors import BackboneChangedError
-from mcl_ray.frozen import FrozenCohort
+from mcl_ray.linear_probe import FrozenCohort
 from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, cross_entropy, outputs, weighted_sum
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from mcl_ray.config.environment import Environment, copy_folder
 from mcl_ray.errors import StoreError
-from mcl_ray.remote import Uri, remote_at
+from mcl_ray.object_store import Uri, remote_at
 from mcl_ray.results.files import check_writable, read_bytes, unwritten, write_atomically
 from mcl_ray.results.pushes import (
     CHECKPOINTS,

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 from mcl_ray.errors import StoreError
-from mcl_ray.remote import Uri, remote_at
+from mcl_ray.object_store import Uri, remote_at
 from mcl_ray.results.copies import fetch, make_copy, shown
 from mcl_ray.results.files import subfolders
 from mcl_ray.results.reading import SWEEP_FILE, is_run, is_sweep, read_row

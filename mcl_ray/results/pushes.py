@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl_ray.errors import StoreError
-from mcl_ray.remote import Remote, Uri, caches, remote_at
+from mcl_ray.object_store import Remote, Uri, caches, remote_at
 from mcl_ray.results import reading, schema
 from mcl_ray.results.files import read_bytes
 

@@ -8,7 +8,7 @@ import torch
 
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, training_bytes
-from mcl_ray.training.placement import cohort_of, remembered_images
+from mcl_ray.training.build import cohort_of, remembered_images
 
 FLOAT_BYTES = 4
 

@@ -11,8 +11,8 @@ from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import EpochRow
-from mcl_ray.training.images import Feed
-from mcl_ray.training.neighbours import NearestNeighbours
+from mcl_ray.training.image_loader import Feed
+from mcl_ray.training.knn import NearestNeighbours
 
 Scores = dict[tuple[str, str], float]
 """(metric, member) → percent."""

@@ -25,12 +25,12 @@ from mcl_ray.distributed import Shares, broadcast_buffers, from_first, gathered,
 from mcl_ray.errors import UnreadableImagesError
 from mcl_ray.methods.method import Batch
 from mcl_ray.results.store import EpochRow
+from mcl_ray.training.build import build_method, choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
 from mcl_ray.training.evaluate import score
-from mcl_ray.training.feeds import build_feeds
-from mcl_ray.training.meters import StepMeter
+from mcl_ray.training.loaders import build_feeds
+from mcl_ray.training.metrics import StepMeter
 from mcl_ray.training.optim import build_optimizer, learning_rate, set_learning_rate
-from mcl_ray.training.placement import build_method, choose_device, describe, place_cohort
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from mcl_ray.results.files import write_folder
 from mcl_ray.results.images import read_images
 from mcl_ray.results.store import read_epochs, read_runs, read_spec
 from mcl_ray.results.tables import RunSummary, summary
+from mcl_ray.training.build import cohort_of, describe
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
-from mcl_ray.training.placement import cohort_of, describe
-from mcl_ray.training.run import record_of
+from mcl_ray.training.recorded_run import record_of
 from mcl_ray.transfer.card import Export, to_card, to_config
 from mcl_ray.transfer.member import Member
 from mcl_ray.transfer.program import module_of, tensors_of, to_program, to_safetensors

@@ -16,11 +16,11 @@ from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import dataset_for
 from mcl_ray.methods.method import Batch
 from mcl_ray.results.store import RunWriter, read_epochs
+from mcl_ray.training.build import build_method, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder
-from mcl_ray.training.feeds import build_feeds
+from mcl_ray.training.loaders import build_feeds
 from mcl_ray.training.optim import build_optimizer
-from mcl_ray.training.placement import build_method, place_cohort
-from mcl_ray.training.run import run_epochs, train_run
+from mcl_ray.training.recorded_run import run_epochs, train_run
 
 CPU = torch.device("cpu")
 

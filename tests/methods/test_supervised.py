@@ -7,7 +7,7 @@ from mcl_ray.cohort import build_cohort
 from mcl_ray.config.spec import CohortSpec, LossSpec, OptimizerSpec
 from mcl_ray.methods.method import Batch, outputs, weighted_sum
 from mcl_ray.methods.supervised import supervised_losses
-from mcl_ray.training.meters import StepMeter
+from mcl_ray.training.metrics import StepMeter
 from mcl_ray.training.optim import build_optimizer
 
 

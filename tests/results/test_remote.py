@@ -12,7 +12,7 @@ from mcl_ray.config.environment import Environment, copy_folder
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import DataError, StoreError
-from mcl_ray.remote import Remote, Uri, caches
+from mcl_ray.object_store import Remote, Uri, caches
 from mcl_ray.results import copies
 from mcl_ray.results.files import FolderLock
 from mcl_ray.results.store import RunWriter, SweepWriter, open_results, read_epochs, read_runs, read_sweeps, state_of

@@ -4,7 +4,7 @@ import pytest
 
 from mcl_ray.errors import StoreError
 from mcl_ray.training.loop import EpochReport, Told
-from mcl_ray.training.seeds import in_step
+from mcl_ray.training.multi_seed import in_step
 from trainables.worker import MetAlone, _shared
 
 

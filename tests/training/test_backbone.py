@@ -13,13 +13,13 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import BackboneChangedError, CheckpointError
-from mcl_ray.frozen import build_backbone
+from mcl_ray.linear_probe import build_backbone
+from mcl_ray.pipeline import Stage
 from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs
-from mcl_ray.stages import Stage
 from mcl_ray.training import loop
 from mcl_ray.training.backbone import checkpoint_at, find_backbone, load_backbone
 from mcl_ray.training.checkpoint import CheckpointFolder
-from mcl_ray.training.run import train_run
+from mcl_ray.training.recorded_run import train_run
 from tests.pictures import write_folder
 
 SMALL = ("image_size=16", "batch.size=6", "schedule.kind=cosine", "milestones=[]")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mcl_ray.training.evaluate import count_correct, evaluate
-from mcl_ray.training.images import Fed
+from mcl_ray.training.image_loader import Fed
 
 
 def test_hits_are_counted_as_a_loop_counts_them():

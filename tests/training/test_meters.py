@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mcl_ray.errors import NonFiniteLossError
-from mcl_ray.training.meters import StepMeter
+from mcl_ray.training.metrics import StepMeter
 
 
 def recorded(values, steps_per_log):

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from mcl_ray.cohort import build_cohort
 from mcl_ray.config.spec import CohortSpec
-from mcl_ray.training.images import Fed
-from mcl_ray.training.neighbours import NearestNeighbours
+from mcl_ray.training.image_loader import Fed
+from mcl_ray.training.knn import NearestNeighbours
 from tests.workers import some_workers
 
 CLASSES = 4

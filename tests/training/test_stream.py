@@ -19,7 +19,7 @@ from mcl_ray.data.source import dataset_for, load_dataset
 from mcl_ray.data.views import decode
 from mcl_ray.distributed import ALONE, Shares, is_first
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.training.feeds import build_feeds
+from mcl_ray.training.loaders import build_feeds
 from mcl_ray.training.loop import epochs
 from tests.followed import SPEAKS_WITHIN_S, Door, descendants, send
 from tests.pictures import picture, write_folder

@@ -18,12 +18,12 @@ from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
 from mcl_ray.results.events import EventFile
 from mcl_ray.results.images import ImagesRecord
 from mcl_ray.results.store import EpochRow, Facts, RunWriter
+from mcl_ray.training.build import choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.costs import cost_of
 from mcl_ray.training.evaluate import score
-from mcl_ray.training.feeds import build_feeds
+from mcl_ray.training.loaders import build_feeds
 from mcl_ray.training.loop import Heartbeat, Report, Told, epochs, silent
-from mcl_ray.training.placement import choose_device, describe, place_cohort
 
 OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed")
 """How the CPU's allocator, CUDA and its libraries say it in a plain RuntimeError."""

@@ -15,7 +15,7 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.config.unused_fields import check_used
 from mcl_ray.errors import CheckpointError, SpecError
-from mcl_ray.remote import Uri
+from mcl_ray.object_store import Uri
 
 SHARED = ("data.", "batch.", "compute.", "seed")
 """Fields that are the same in every stage, unless one is named with its stage: `lincls.batch.size=128`."""

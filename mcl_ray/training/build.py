@@ -15,7 +15,7 @@ from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
-from mcl_ray.frozen import FrozenCohort, build_backbone, frozen
+from mcl_ray.linear_probe import FrozenCohort, build_backbone, frozen
 from mcl_ray.methods.linear import Linear
 from mcl_ray.methods.method import Method, Peers, teaches_heads
 from mcl_ray.methods.moco import Moco

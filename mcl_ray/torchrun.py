@@ -44,7 +44,7 @@ class Launch(NamedTuple):
             )
         import torch
 
-        from mcl_ray.training.placement import choose_device
+        from mcl_ray.training.build import choose_device
 
         if choose_device(name).type == "cpu":
             return name

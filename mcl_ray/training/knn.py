@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
-from mcl_ray.training.images import Feed
+from mcl_ray.training.image_loader import Feed
 
 TEMPERATURE = 0.07
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcl_ray.data.cifar import ARCHIVE, MAX_BYTES
 from mcl_ray.errors import DataError, StoreError
-from mcl_ray.remote import Uri, cache_folder, remote_at
+from mcl_ray.object_store import Uri, cache_folder, remote_at
 
 
 def fetched(data: Uri) -> Path:

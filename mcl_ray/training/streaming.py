@@ -22,7 +22,7 @@ from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.data.views import Reader, Request, Views
 from mcl_ray.distributed import Shares
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.training.images import Fed
+from mcl_ray.training.image_loader import Fed
 
 BATCHES_AHEAD = 4
 """Batches that each reader has ready, or is at work on."""

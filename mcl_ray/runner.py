@@ -19,7 +19,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
-from mcl_ray.launch import Launch, own_errors_aloud
+from mcl_ray.torchrun import Launch, own_errors_aloud
 
 if TYPE_CHECKING:
     from mcl_ray.data.dataset import Dataset
@@ -69,7 +69,7 @@ def joined(worker: Launch, environment: Environment) -> Iterator[Environment]:
         yield environment
         return
     from mcl_ray.distributed import group
-    from mcl_ray.training.placement import choose_device
+    from mcl_ray.training.build import choose_device
 
     environment = dataclasses.replace(environment, device=worker.device(environment.device))
     with group(worker.rank, worker.world_size, choose_device(environment.device)), own_errors_aloud(worker.rank):
@@ -81,7 +81,7 @@ def together(spec: RunSpec, environment: Environment, worker: Launch, *, resume:
     from mcl_ray.distributed import from_first
     from mcl_ray.distributed import together as by_all
     from mcl_ray.results.store import open_results
-    from mcl_ray.training.run import train_run
+    from mcl_ray.training.recorded_run import train_run
 
     def opened() -> RunWriter | Path | None:
         if worker.rank > 0:
@@ -125,14 +125,14 @@ def _dataset(spec: RunSpec, environment: Environment, num_workers: int) -> Datas
 def _check_backbone(spec: RunSpec, dataset: Dataset, environment: Environment) -> None:
     """Whether the networks that are to be frozen are there, and those of the spec, asked before there is a run."""
     if environment.backbone is not None:
-        from mcl_ray.training.placement import cohort_of
+        from mcl_ray.training.build import cohort_of
 
         cohort_of(spec, dataset.num_classes, dataset.image_shape[0], environment.backbone)
 
 
 def _new(spec: RunSpec, environment: Environment) -> RunWriter:
     from mcl_ray.results.store import RunWriter
-    from mcl_ray.training.run import machine_facts
+    from mcl_ray.training.recorded_run import machine_facts
 
     return RunWriter.create(environment.results, spec, facts=machine_facts(environment))
 
@@ -144,7 +144,7 @@ def _resumed(spec: RunSpec, dataset: Dataset, environment: Environment) -> RunWr
     folder = _begun(spec, dataset, environment)
     if _is_done(folder):
         return folder
-    from mcl_ray.training.run import machine_facts
+    from mcl_ray.training.recorded_run import machine_facts
 
     return RunWriter.resume(folder, facts=machine_facts(environment))
 
@@ -161,7 +161,7 @@ def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
         runs_shown = copies.shown(runs)
         raise StoreError(f"only a run that was begun can be resumed, but {runs_shown} has none of spec {spec.digest}")
     if not is_finished(folder):
-        from mcl_ray.training.run import check_resumable
+        from mcl_ray.training.recorded_run import check_resumable
 
         copies.fetch(folder, checkpoints=True)
         check_resumable(spec, dataset, folder / "checkpoints")
@@ -182,7 +182,7 @@ def _is_done(folder: Path) -> bool:
 def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> Path:
     from mcl_ray.progress import RunProgress
     from mcl_ray.results.copies import shown
-    from mcl_ray.training.run import train_run
+    from mcl_ray.training.recorded_run import train_run
 
     console = doors.stdout()
     console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {shown(writer.folder)}", soft_wrap=True)

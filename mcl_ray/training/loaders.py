@@ -9,7 +9,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.augment import Augment
 from mcl_ray.data.dataset import Dataset, ImageSet
 from mcl_ray.data.encoded import EncodedSet
-from mcl_ray.training.images import DeviceImages, Feed
+from mcl_ray.training.image_loader import DeviceImages, Feed
 
 
 def build_feeds(spec: RunSpec, dataset: Dataset, environment: Environment, device: torch.device) -> dict[str, Feed]:
@@ -18,7 +18,7 @@ def build_feeds(spec: RunSpec, dataset: Dataset, environment: Environment, devic
     in_memory = {name: split for name, split in splits.items() if isinstance(split, ImageSet)}
     if in_memory:
         return {name: DeviceImages(split, augment, device) for name, split in in_memory.items()}
-    from mcl_ray.training.stream import Readers, StreamedImages  # loads torchvision
+    from mcl_ray.training.streaming import Readers, StreamedImages  # loads torchvision
 
     encoded = {name: split for name, split in splits.items() if isinstance(split, EncodedSet)}
     readers = Readers(
