@@ -29,8 +29,8 @@ def export(
         results: Folder that holds every run and sweep, or s3://bucket/prefix.
         data: The data set, for a run that was begun before its folder had an images.json.
     """
-    from mcl_ray.results.copies import fetch, push, shown
     from mcl_ray.results.lookup import named_run
+    from mcl_ray.results.remote.pull import fetch, push, shown
     from mcl_ray.results.store import read_epochs, read_spec
     from mcl_ray.transfer.member import choose
 
@@ -58,8 +58,8 @@ def _check_free(target: Path) -> None:
     Raises:
         StoreError: there is something already, or nothing can be written.
     """
-    from mcl_ray.results.copies import holds_anything, shown
-    from mcl_ray.results.files import check_writable
+    from mcl_ray.results.atomic_io import check_writable
+    from mcl_ray.results.remote.pull import holds_anything, shown
 
     if holds_anything(target):
         raise StoreError(f"an export replaces nothing, but {shown(target)} is there; remove it, or give another --out")

@@ -1,6 +1,6 @@
 """A remote store, S3 or what speaks its language: whole objects under names, with bounded waits and plain errors.
 
-Which objects a run or a sweep has, and when they come and go, is `results/copies.py`.
+Which objects a run or a sweep has, and when they come and go, is `results/remote/pull.py`.
 """
 
 from __future__ import annotations

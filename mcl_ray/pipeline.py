@@ -148,15 +148,15 @@ def found_at(source: Path | Uri, results: Path) -> Path:
 
 def _fetched_run(folder: Path) -> Path:
     """The run's folder, brought up to date where the results are in a store."""
-    from mcl_ray.results import copies
+    from mcl_ray.results.remote import pull
 
-    copies.fetch(folder, checkpoints=True)
+    pull.fetch(folder, checkpoints=True)
     return folder
 
 
 def _fetched(source: Uri) -> Path:
-    from mcl_ray.results import copies
+    from mcl_ray.results.remote import pull
 
-    folder = copies.copy_at(source)
-    copies.fetch(folder, checkpoints=True)
+    folder = pull.copy_at(source)
+    pull.fetch(folder, checkpoints=True)
     return folder

@@ -22,8 +22,8 @@ def report(path: Uri | Path, /) -> None:
     Args:
         path: The folder of a run or of a sweep, or a whole results folder; or s3://bucket/prefix of either.
     """
-    from mcl_ray.results.copies import copy_at, push, shown
-    from mcl_ray.results.reading import run_folders, sweep_folders
+    from mcl_ray.results.reader import run_folders, sweep_folders
+    from mcl_ray.results.remote.pull import copy_at, push, shown
 
     if isinstance(path, Uri):
         path = copy_at(path)

@@ -151,26 +151,26 @@ def _resumed(spec: RunSpec, dataset: Dataset, environment: Environment) -> RunWr
 
 def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
     """The newest run of this spec, known to be able to go on."""
-    from mcl_ray.results import copies
+    from mcl_ray.results.remote import pull
     from mcl_ray.results.store import find_run, is_finished
 
     runs = environment.results / "runs"
-    copies.fetch(runs, only=lambda run: spec.digest in run)
+    pull.fetch(runs, only=lambda run: spec.digest in run)
     folder = find_run(environment.results, spec)
     if folder is None:
-        runs_shown = copies.shown(runs)
+        runs_shown = pull.shown(runs)
         raise StoreError(f"only a run that was begun can be resumed, but {runs_shown} has none of spec {spec.digest}")
     if not is_finished(folder):
         from mcl_ray.training.recorded_run import check_resumable
 
-        copies.fetch(folder, checkpoints=True)
+        pull.fetch(folder, checkpoints=True)
         check_resumable(spec, dataset, folder / "checkpoints")
     return folder
 
 
 def _is_done(folder: Path) -> bool:
     """Whether a run is finished, which is said aloud."""
-    from mcl_ray.results.copies import shown
+    from mcl_ray.results.remote.pull import shown
     from mcl_ray.results.store import is_finished
 
     if is_finished(folder):
@@ -181,7 +181,7 @@ def _is_done(folder: Path) -> bool:
 
 def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> Path:
     from mcl_ray.progress import RunProgress
-    from mcl_ray.results.copies import shown
+    from mcl_ray.results.remote.pull import shown
     from mcl_ray.training.recorded_run import train_run
 
     console = doors.stdout()
@@ -203,7 +203,7 @@ def _hint_at_resume(console: Console) -> Iterator[None]:
 
 
 def _print_summary(folder: Path, console: Console) -> None:
-    from mcl_ray.results.copies import fetch, shown
+    from mcl_ray.results.remote.pull import fetch, shown
     from mcl_ray.results.store import read_epochs, read_runs, read_unreadable
     from mcl_ray.results.tables import summary
     from mcl_ray.results.text import summary_table

@@ -32,7 +32,7 @@ def table(
         raise SpecError("a table is of one results folder or more, but none was given")
     from mcl_ray.results.comparison import Outcome, compare, outcomes
     from mcl_ray.results.comparison_text import comparison_view
-    from mcl_ray.results.copies import copy_at, shown
+    from mcl_ray.results.remote.pull import copy_at, shown
 
     found: list[Outcome] = []
     for path in results:

@@ -19,7 +19,7 @@ from ray import tune
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
-from mcl_ray.results.copies import ray_storage, remove
+from mcl_ray.results.remote.pull import ray_storage, remove
 from searches.convert import to_scheduler
 from searches.experiment import Experiment
 from searches.history import KnownTrial

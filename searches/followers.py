@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mcl_ray.errors import CheckpointError, TrainingError
-from mcl_ray.results import copies
+from mcl_ray.results.remote import pull
 from mcl_ray.results.store import is_finished, read_sweeps
 from searches.experiment import stored
 from searches.history import KnownTrial, read_trials
@@ -26,12 +26,12 @@ def follower(suite: SuiteSpec, folder: Path) -> SuiteSpec:
     Raises:
         TrainingError: no row is left.
     """
-    copies.fetch(folder, checkpoints=True)
+    pull.fetch(folder, checkpoints=True)
     trained = {str(trial.point[ROW]): _pretrained(suite, trial, folder) for trial in read_trials(folder, suite)}
     runs = {row: trained[row] for row in suite.rows if trained.get(row)}
     if not runs:
         raise TrainingError(
-            f"no row of {copies.shown(folder)} has all its runs finished, with checkpoints, so that nothing can follow"
+            f"no row of {pull.shown(folder)} has all its runs finished, with checkpoints, so that nothing can follow"
         )
     return _built_on(suite, Foundation(sweep=folder.name, runs=runs))
 
@@ -81,7 +81,7 @@ def planned_follower(suite: SuiteSpec) -> SuiteSpec:
 
 def begun(following: SuiteSpec, results: Path) -> tuple[list[str], SuiteSpec | None]:
     """The sweeps in `results` that have rows of this very suite, oldest first; and it with the other rows, if any."""
-    copies.fetch(results / "sweeps", only=copies.is_of_sweep)
+    pull.fetch(results / "sweeps", only=pull.is_of_sweep)
     records = sorted(read_sweeps(results).to_pylist(), key=lambda row: row["started_at"])
     sweeps = {row["sweep_id"]: stored(row["spec"]) for row in records if row["name"] == following.name}
     known = {name: sweep for name, sweep in sweeps.items() if isinstance(sweep, SuiteSpec) and sweep.built_on}

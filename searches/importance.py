@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from mcl_ray.results.series import Importances
+from mcl_ray.results.queries import Importances
 from mcl_ray.results.tables import Ranked
 from mcl_ray.results.text import parameters_of, setting
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from mcl_ray.results.copies import remove
+from mcl_ray.results.remote.pull import remove
 from searches.history import KnownTrial
 from searches.ledger import failure
 from trainables.configuration import EPOCH, SCORE, TRIAL, TrialJob

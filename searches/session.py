@@ -19,8 +19,8 @@ from mcl_ray.config.execution import Place
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.results import copies
-from mcl_ray.results.files import FolderLock
+from mcl_ray.results.atomic_io import FolderLock
+from mcl_ray.results.remote import pull
 from mcl_ray.results.store import (
     RunWriter,
     SweepWriter,
@@ -131,7 +131,7 @@ class SweepSession:
             self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left{follows}")
             return
         if row["state"] == "finished" and sweep == before and not left:
-            self.console.print(f"nothing left to do: {copies.shown(folder)} is finished", soft_wrap=True)
+            self.console.print(f"nothing left to do: {pull.shown(folder)} is finished", soft_wrap=True)
             self._follow(sweep, folder)
             return
         self.place.check()
@@ -182,9 +182,9 @@ class SweepSession:
 
     def _find(self, sweep_id: str) -> Path:
         results = self.environment.results
-        copies.fetch(results / "sweeps", only=copies.is_of_sweep)
+        pull.fetch(results / "sweeps", only=pull.is_of_sweep)
         folder = find_sweep(results, sweep_id)
-        copies.fetch(folder)
+        pull.fetch(folder)
         return folder
 
     def print_plan(self, sweep: Experiment) -> None:
@@ -237,7 +237,7 @@ class SweepSession:
         Concluding is no time of the search's.
         """
         self.console.print(
-            f"sweep {writer.sweep_id}: {sweep.trials} trials, in {copies.shown(writer.folder)}", soft_wrap=True
+            f"sweep {writer.sweep_id}: {sweep.trials} trials, in {pull.shown(writer.folder)}", soft_wrap=True
         )
         known = read_trials(writer.folder, sweep)
         from searches.engine import Engine

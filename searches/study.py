@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.experiment import Trial
 from ray.tune.search.optuna import OptunaSearch
 
-from mcl_ray.results.copies import try_to_push
-from mcl_ray.results.files import write_atomically
+from mcl_ray.results.atomic_io import write_atomically
+from mcl_ray.results.remote.pull import try_to_push
 from searches.convert import suggest, to_distributions, to_params, to_sampler
 from searches.experiment import Experiment
 from searches.history import KnownTrial

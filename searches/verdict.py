@@ -12,11 +12,11 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import TrainingError
-from mcl_ray.results.copies import fetch, push, shown
-from mcl_ray.results.files import subfolders
-from mcl_ray.results.reading import BEST_FILE
+from mcl_ray.results.atomic_io import subfolders
+from mcl_ray.results.queries import ACCURACIES
+from mcl_ray.results.reader import BEST_FILE
+from mcl_ray.results.remote.pull import fetch, push, shown
 from mcl_ray.results.report import write_report
-from mcl_ray.results.series import ACCURACIES
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
 from mcl_ray.results.tables import Ranked, ranking
 from mcl_ray.results.text import front_table, ranking_table

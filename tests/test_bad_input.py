@@ -10,7 +10,7 @@ import pytest
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
 from mcl_ray.config.spec import SPEC_VERSION
-from mcl_ray.results.reading import RUN_FILE
+from mcl_ray.results.reader import RUN_FILE
 from mcl_ray.results.store import RunWriter
 from tests.data.conftest import archive_in
 from tests.doors import TRAINING_IMPORTS, snapshot, visit

@@ -24,7 +24,7 @@ from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.data.source import dataset_for
 from mcl_ray.interop import load_published
 from mcl_ray.pipeline import Stage
-from mcl_ray.results.images import IMAGES_FILE, read_images
+from mcl_ray.results.dataset_info import IMAGES_FILE, read_images
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.build import cohort_of
 from mcl_ray.training.checkpoint import CheckpointFolder

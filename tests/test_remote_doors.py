@@ -11,7 +11,7 @@ import pytest
 
 from mcl_ray.config.environment import copy_folder
 from mcl_ray.object_store import Uri
-from mcl_ray.results import copies
+from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
 from tests.doors import HANGS_AFTER_S, TRAINING_IMPORTS, command, snapshot, surroundings, visit
 from tests.followed import descendants, kill_below, send
@@ -63,8 +63,8 @@ class Machines:
     def look(self, *, checkpoints=False):
         """The results as the store has them."""
         self._variables.setenv("XDG_CACHE_HOME", str(self._folder / "looks"))
-        folder = copies.make_copy(self.uri)
-        copies.fetch(folder, checkpoints=checkpoints)
+        folder = pull.make_copy(self.uri)
+        pull.fetch(folder, checkpoints=checkpoints)
         return folder
 
     def hold_in_the_middle(self, process, title):

@@ -15,7 +15,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.scoring import Score
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import MclError, SpecError, StoreError, TrainingError
-from mcl_ray.results.copies import fetch, make_copy
+from mcl_ray.results.remote.pull import fetch, make_copy
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import ENDED, Facts, RunWriter, has_ended, is_run, state_of
 from mcl_ray.training.loop import Told

@@ -18,7 +18,7 @@ import ray.train.torch
 from ray.exceptions import RayActorError
 
 from mcl_ray.errors import MclError, TrainingError, WorkerDiedError
-from mcl_ray.results.copies import ray_storage, remove
+from mcl_ray.results.remote.pull import ray_storage, remove
 from trainables.worker import MetAlone
 
 # Ray Train reads these where it starts a group. Without the first, the dashboard knows of none. A group hands over one

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mcl_ray.config.environment import Environment
 from mcl_ray.errors import DataError, StoreError, UserError
 from mcl_ray.object_store import Uri, remote_at
-from mcl_ray.results.files import probe
+from mcl_ray.results.atomic_io import probe
 from trainables.cluster import alive_nodes
 
 SEEN_WITHIN_S = 5.0

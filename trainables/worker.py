@@ -20,7 +20,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import load_dataset
 from mcl_ray.distributed import from_first, is_first, together
 from mcl_ray.errors import CheckpointError, MclError, NonFiniteLossError
-from mcl_ray.results.copies import make_copy
+from mcl_ray.results.remote.pull import make_copy
 from mcl_ray.results.store import RunWriter
 from mcl_ray.training.loop import Told
 from mcl_ray.training.multi_seed import RunInSteps, in_step

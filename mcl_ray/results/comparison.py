@@ -14,11 +14,11 @@ from datetime import datetime
 from pathlib import Path
 
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.results import series
+from mcl_ray.results import queries
 from mcl_ray.results.published import Column, Figure, PublishedTable, column_of
 from mcl_ray.results.published_setting import SETTINGS, deviations
-from mcl_ray.results.reading import read_epochs, read_runs
-from mcl_ray.results.series import BEST_PEER_TEST
+from mcl_ray.results.queries import BEST_PEER_TEST
+from mcl_ray.results.reader import read_epochs, read_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,8 @@ def outcomes(folder: Path) -> list[Outcome]:
     Raises:
         StoreError: `folder` is none of the three, or holds damaged files.
     """
-    curves = series.points(read_epochs(folder), BEST_PEER_TEST)
-    peaks = {run_id: series.highest(curve) for run_id, curve in curves.items()}
+    curves = queries.points(read_epochs(folder), BEST_PEER_TEST)
+    peaks = {run_id: queries.highest(curve) for run_id, curve in curves.items()}
     return [
         Outcome(
             spec=RunSpec.model_validate_json(row["spec"]),

@@ -15,8 +15,8 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mcl_ray.results import series
-from mcl_ray.results.series import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
+from mcl_ray.results import queries
+from mcl_ray.results.queries import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
 from mcl_ray.results.style import BAND, BLACK, GREY, STYLE, palette
 
 LINES = ("-", "--", "-.", ":")
@@ -30,9 +30,9 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str], title: str = "") -
     Of several runs, which are a configuration's seeds, every line is their mean, and the bands are ± their standard
     deviation: of the mean of peers and of the ensemble, and of the losses.
     """
-    own = series.of_runs(epochs, run_ids)
+    own = queries.of_runs(epochs, run_ids)
     splits = [
-        split for split in series.scored_splits(own) if _curve(own, Objective(split, series.accuracy(own), "mean"))
+        split for split in queries.scored_splits(own) if _curve(own, Objective(split, queries.accuracy(own), "mean"))
     ]
     told = seeds_told(len(run_ids))
     with mpl.rc_context(STYLE):
@@ -54,7 +54,7 @@ def seeds_told(num_runs: int) -> str:
 
 
 def _curve(own: pa.Table, objective: Objective) -> list[Spread]:
-    return series.spread(series.points(own, objective).values())
+    return queries.spread(queries.points(own, objective).values())
 
 
 def _draw(panel: Axes, curve: Sequence[Spread], rank: int, **style: Any) -> None:
@@ -77,7 +77,7 @@ def _draw_band(panel: Axes, curve: Sequence[Spread], colour: Any) -> None:
 
 
 def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
-    names, metric = [name for name in series.members(own, split) if name != "best"], series.accuracy(own)
+    names, metric = [name for name in queries.members(own, split) if name != "best"], queries.accuracy(own)
     peers = [name for name in names if name.startswith("peer")]
     for rank, name in enumerate(names):
         style: dict[str, Any]

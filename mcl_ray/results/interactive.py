@@ -16,10 +16,10 @@ import pyarrow as pa
 from plotly.subplots import make_subplots
 
 from mcl_ray.config.scoring import MEAN, Score
-from mcl_ray.results import series
+from mcl_ray.results import queries
 from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
 from mcl_ray.results.curves import wants_log
-from mcl_ray.results.series import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
+from mcl_ray.results.queries import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
 from mcl_ray.results.style import palette
 from mcl_ray.results.tables import Ranked
 from mcl_ray.results.text import caption, shortened
@@ -54,9 +54,9 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
 
     Of several runs, the lines are means and the bands ± their standard deviation, as in `curves.py`.
     """
-    own = series.of_runs(epochs, run_ids)
-    metric = series.accuracy(own)
-    splits = [split for split in series.scored_splits(own) if _curve(own, Objective(split, metric, "mean"))]
+    own = queries.of_runs(epochs, run_ids)
+    metric = queries.accuracy(own)
+    splits = [split for split in queries.scored_splits(own) if _curve(own, Objective(split, metric, "mean"))]
     rows = len(splits) + 1
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for row, split in enumerate(splits, start=1):
@@ -76,11 +76,11 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
 
 
 def _curve(own: pa.Table, objective: Objective) -> list[Spread]:
-    return series.spread(series.points(own, objective).values())
+    return queries.spread(queries.points(own, objective).values())
 
 
 def _add_accuracies(figure: go.Figure, own: pa.Table, split: str, row: int) -> None:
-    names = [name for name in series.members(own, split) if name != "best"]
+    names = [name for name in queries.members(own, split) if name != "best"]
     num_peers = sum(name.startswith("peer") for name in names)
     for rank, name in enumerate(names):
         style: dict[str, Any]
@@ -93,7 +93,7 @@ def _add_accuracies(figure: go.Figure, own: pa.Table, split: str, row: int) -> N
                 "dash": "dash" if name == "ensemble" else "solid",
             }
             style["width"] = 2.5 if name == "ensemble" else 6
-        curve = _curve(own, Objective(split, series.accuracy(own), name))
+        curve = _curve(own, Objective(split, queries.accuracy(own), name))
         label = MEMBER_LABELS.get(name, name)
         _add_curve(figure, curve, rank, label, style, row, f"top-1, {split}", has_band=not is_peer)
 
@@ -172,7 +172,7 @@ def _dimension(axis: ParameterAxis) -> dict[str, Any]:
 def importance_bars(importances: Mapping[str, float], objective: str) -> go.Figure:
     """How much of the objective's variance each parameter explains."""
     ordered = sorted(importances.items(), key=lambda item: item[1])
-    names = series.short_names([name for name, _ in ordered])
+    names = queries.short_names([name for name, _ in ordered])
     shares = [100 * value for _, value in ordered]
     bars = go.Bar(
         x=shares,

@@ -12,7 +12,7 @@ from mcl_ray.config.scoring import Scoring
 from mcl_ray.results.costs import Unit, label, unit_of
 from mcl_ray.results.interactive import LAYOUT, MARGINS, colour_at, escaped, in_lines, told_of
 from mcl_ray.results.pareto import is_log, priced, step_line
-from mcl_ray.results.series import METRIC_LABELS, Objective
+from mcl_ray.results.queries import METRIC_LABELS, Objective
 from mcl_ray.results.tables import Ranked, pareto_front
 
 

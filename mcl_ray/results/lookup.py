@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri, remote_at
-from mcl_ray.results.copies import fetch, make_copy, shown
-from mcl_ray.results.files import subfolders
-from mcl_ray.results.reading import SWEEP_FILE, is_run, is_sweep, read_row
+from mcl_ray.results.atomic_io import subfolders
+from mcl_ray.results.reader import SWEEP_FILE, is_run, is_sweep, read_row
+from mcl_ray.results.remote.pull import fetch, make_copy, shown
 
 
 def named_run(name: Uri | Path, results: Uri | Path) -> Path:

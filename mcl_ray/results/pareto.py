@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.results.axes import LOG_FROM_RATIO
 from mcl_ray.results.costs import label, unit_of
-from mcl_ray.results.series import Objective
+from mcl_ray.results.queries import Objective
 from mcl_ray.results.style import BLACK, GREY, STYLE, palette
 from mcl_ray.results.tables import Ranked, pareto_front
 

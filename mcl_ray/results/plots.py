@@ -17,11 +17,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from mcl_ray.config.scoring import MEAN, Score
-from mcl_ray.results import series
+from mcl_ray.results import queries
 from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
 from mcl_ray.results.curves import learning_curves, seeds_told
 from mcl_ray.results.pareto import pareto
-from mcl_ray.results.series import METRIC_LABELS, Objective
+from mcl_ray.results.queries import METRIC_LABELS, Objective
 from mcl_ray.results.style import BLACK, GREY, STYLE, goodness, palette, save
 from mcl_ray.results.tables import Ranked
 
@@ -102,7 +102,7 @@ def _draw_upright(panel: Axes, place: int, axis: ParameterAxis, *, is_last: bool
 def importance_bars(importances: Mapping[str, float], objective: str) -> Figure:
     """How much of the objective's variance each parameter explains."""
     ordered = sorted(importances.items(), key=lambda item: item[1])
-    names = series.short_names([name for name, _ in ordered])
+    names = queries.short_names([name for name, _ in ordered])
     with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
         figure = Figure(figsize=(7.5, 1.4 + 0.36 * len(ordered)), layout="constrained")
         panel = figure.subplots()

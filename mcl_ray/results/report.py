@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from mcl_ray.config.scoring import Score, Scoring
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.results import interactive, interactive_pareto, page, plots, reading, series, tables, text
+from mcl_ray.results import interactive, interactive_pareto, page, plots, queries, reader, tables, text
+from mcl_ray.results.atomic_io import ensure_writable, write_atomically
 from mcl_ray.results.axes import scored
-from mcl_ray.results.files import ensure_writable, write_atomically
 from mcl_ray.results.page import Section
 from mcl_ray.results.pareto import priced
-from mcl_ray.results.series import MEMBER_LABELS, Importances, Objective
+from mcl_ray.results.queries import MEMBER_LABELS, Importances, Objective
 from mcl_ray.results.tables import Ranked
 from mcl_ray.results.text import origin, ranking_cells, run_facts
 
@@ -33,18 +33,18 @@ def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]
     Raises:
         StoreError: `path` holds no results, damaged ones, or cannot be written.
     """
-    if reading.is_run(path):
+    if reader.is_run(path):
         return _report_run(path)
-    if reading.is_sweep(path):
+    if reader.is_sweep(path):
         return _report_sweep(path, importances)
-    sweeps = reading.sweep_folders(path)
-    alone = [folder for folder in reading.run_folders(path) if folder.parent == path / "runs"]
+    sweeps = reader.sweep_folders(path)
+    alone = [folder for folder in reader.run_folders(path) if folder.parent == path / "runs"]
     reports = [*(_report_sweep(folder, importances) for folder in sweeps), *(_report_run(folder) for folder in alone)]
     return [written for report in reports for written in report]
 
 
 def _report_run(folder: Path) -> list[Path]:
-    runs, epochs = reading.read_runs(folder), reading.read_epochs(folder)
+    runs, epochs = reader.read_runs(folder), reader.read_epochs(folder)
     summary = tables.summary(runs, epochs)
     run_id, run = summary.run["run_id"], summary.run
     cells = [_score_cells(score) for score in summary.scores]
@@ -57,7 +57,7 @@ def _report_run(folder: Path) -> list[Path]:
         sections.append(Section(title="Learning curves", figure=interactive.learning_curves(epochs, [run_id])))
     sections.append(Section(title="Spec", code=_in_order(run["spec"])))
     content = page.render(f"Run {run_id}", facts | run_facts(summary), sections)
-    return _write(folder / reading.REPORT_FOLDER, figures, content)
+    return _write(folder / reader.REPORT_FOLDER, figures, content)
 
 
 def _score_cells(score: tables.MemberScore) -> list[str]:
@@ -72,8 +72,8 @@ _RUN_NOTE = (
 
 
 def _report_sweep(folder: Path, importances: ImportanceSource) -> list[Path]:
-    sweep = reading.read_row(folder / reading.SWEEP_FILE, "sweeps")
-    runs, epochs = reading.read_runs(folder), reading.read_epochs(folder)
+    sweep = reader.read_row(folder / reader.SWEEP_FILE, "sweeps")
+    runs, epochs = reader.read_runs(folder), reader.read_epochs(folder)
     objective, mode, scoring = sweep["objective"], sweep["mode"], Scoring.parse(sweep["spec"])
     rows = tables.ranking(runs, epochs, objective, mode, scoring.score, scoring.repeats)
     headers, cells = ranking_cells(rows, objective, mode, scoring)
@@ -89,7 +89,7 @@ def _report_sweep(folder: Path, importances: ImportanceSource) -> list[Path]:
         sections.append(Section(title="Best spec", code=_spec_yaml(runs, rows[0].run_ids[0])))
     facts = _sweep_facts(sweep, rows, runs, scoring) | (_best_facts(rows[0], runs, epochs) if scored(rows) else {})
     content = page.render(f"Sweep {sweep['name']}", facts, sections)
-    return _write(folder / reading.REPORT_FOLDER, figures, content)
+    return _write(folder / reader.REPORT_FOLDER, figures, content)
 
 
 def _add_front(
@@ -159,7 +159,7 @@ def _importances(source: ImportanceSource, rows: Sequence[Ranked]) -> Importance
 def _ranking_note(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring, epochs: pa.Table) -> str:
     figure = Objective.parse(objective)
     order = "highest" if mode == "max" else "lowest"
-    seen = "" if "test" in series.scored_splits(epochs) else " The search never looked at the test images."
+    seen = "" if "test" in queries.scored_splits(epochs) else " The search never looked at the test images."
     ranks = "" if scoring.score.kind == "mean" else f" Configurations rank by {scoring.score.name(mode)} over seeds."
     rule = f" {text.rule_for(rows)}" if text.rule_for(rows) else ""
     return (
@@ -175,7 +175,7 @@ def _spec_yaml(runs: pa.Table, run_id: str) -> str:
 
 
 def _in_order(spec_json: str) -> str:
-    return reading.to_yaml(RunSpec.model_validate_json(spec_json).model_dump(mode="json"))
+    return reader.to_yaml(RunSpec.model_validate_json(spec_json).model_dump(mode="json"))
 
 
 def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Table, scoring: Scoring) -> dict[str, str]:
@@ -187,7 +187,7 @@ def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Tabl
     facts["trials"] = f"{len(rows)} configurations of {sweep['trials_planned']} planned{seeds}"
     facts["runs"] = f"{len(states)} ({counts or 'none'})"
     if rows and rows[0].value is not None:
-        figure, best = series.Objective.parse(sweep["objective"]), rows[0]
+        figure, best = queries.Objective.parse(sweep["objective"]), rows[0]
         spread = "" if best.std is None else f" ± {figure.format(best.std)}"
         value = f"{figure.format(rows[0].value)}{spread} {figure.unit}".strip()
         facts["best"] = f"{value} (n={best.n}): {text.caption(best)}"

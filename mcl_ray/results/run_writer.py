@@ -1,6 +1,6 @@
 """Writing a run: one writer per attempt, one row that says how it stands, one file of figures per attempt.
 
-Which figures there are is for the training loop to say; reading them back is `reading.py`.
+Which figures there are is for the training loop to say; reading them back is `reader.py`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import pyarrow as pa
 
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError, WorkerDiedError
-from mcl_ray.results import copies, reading, schema
-from mcl_ray.results.facts import Facts
-from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
-from mcl_ray.results.images import ImagesRecord, write_images
-from mcl_ray.results.record import RecordWriter
+from mcl_ray.results import reader, schema
+from mcl_ray.results.atomic_io import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
+from mcl_ray.results.dataset_info import ImagesRecord, write_images
+from mcl_ray.results.provenance import Facts
+from mcl_ray.results.queries import training_times
+from mcl_ray.results.record_writer import RecordWriter
+from mcl_ray.results.remote import pull
 from mcl_ray.results.schema import RunState
-from mcl_ray.results.series import training_times
 
 CLAIM_LOCK = ".claim.lock"
 CLAIM_WAIT_S = 30.0
@@ -43,7 +44,7 @@ class RunWriter(RecordWriter):
     """Writes one attempt of one run, and holds the run's folder until it is finished or closed."""
 
     def __init__(self, folder: Path, lock: FolderLock, row: dict[str, Any]) -> None:
-        super().__init__(folder, lock, reading.RUN_FILE, "runs", row)
+        super().__init__(folder, lock, reader.RUN_FILE, "runs", row)
         self._epochs = schema.SCHEMAS["epochs"].empty_table()
 
     @classmethod
@@ -97,9 +98,9 @@ class RunWriter(RecordWriter):
         """
         folder = root / "runs" / run_id
         ensure_writable(folder)
-        copies.fetch(folder, checkpoints=True)
+        pull.fetch(folder, checkpoints=True)
         lock = FolderLock(folder, wait_s=AMEND_WAIT_S).acquire()
-        if reading.is_run(folder):
+        if reader.is_run(folder):
             return cls._again(folder, lock, facts, may_be_finished=True)
         labels = {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
         return cls._first(folder, lock, spec, labels, facts)
@@ -110,7 +111,7 @@ class RunWriter(RecordWriter):
     ) -> RunWriter:
         writer = cls(folder, lock, _run_row(folder.name, spec, facts or Facts()) | labels)
         try:
-            write_atomically(folder / reading.SPEC_FILE, reading.to_yaml(spec.model_dump(mode="json")).encode())
+            write_atomically(folder / reader.SPEC_FILE, reader.to_yaml(spec.model_dump(mode="json")).encode())
             writer._write_row()
             writer._pushes.push()
         except BaseException:
@@ -146,7 +147,7 @@ class RunWriter(RecordWriter):
         cls, folder: Path, lock: FolderLock, facts: Facts | None, *, may_be_finished: bool, trains: bool = True
     ) -> RunWriter:
         try:
-            row = reading.read_row(folder / reading.RUN_FILE, "runs")
+            row = reader.read_row(folder / reader.RUN_FILE, "runs")
             if row["state"] == "finished" and not may_be_finished:
                 raise StoreError(f"only an unfinished run can be resumed, but {folder.name} is finished")
             remove_leftovers(folder)
@@ -180,7 +181,7 @@ class RunWriter(RecordWriter):
     def cost(self, name: str) -> float:
         """What the run costs: `parameters` or `multiply_adds`, once described, or `training_time_s` so far."""
         if name == "training_time_s":
-            return training_times(reading.read_epochs(self.folder)).get(self.run_id, 0.0)
+            return training_times(reader.read_epochs(self.folder)).get(self.run_id, 0.0)
         return float(self._row[name])
 
     def record_images(self, images: ImagesRecord) -> None:
@@ -194,10 +195,10 @@ class RunWriter(RecordWriter):
 
     def record_unreadable(self, names: Collection[str]) -> None:
         """Adds to the names of the images that did not decode; a run without any has no such file."""
-        known = reading.read_unreadable(self.folder)
+        known = reader.read_unreadable(self.folder)
         if not set(names) <= set(known):
             content = json.dumps(sorted({*known, *names}), indent=1, ensure_ascii=False)
-            write_atomically(self.folder / reading.UNREADABLE_FILE, content.encode())
+            write_atomically(self.folder / reader.UNREADABLE_FILE, content.encode())
 
     def record_epoch(self, epoch: int, rows: Iterable[EpochRow]) -> None:
         """Appends the figures of a 1-based epoch; on return they are on the disk, and any process can read them."""
@@ -232,18 +233,18 @@ class RunWriter(RecordWriter):
 
 
 def _lock(run_folder: Path, wait_s: float, *, checkpoints: bool) -> FolderLock:
-    copies.fetch(run_folder, checkpoints=checkpoints)
-    if not reading.is_run(run_folder):
-        raise StoreError(f"only a run can be resumed, but {run_folder} holds no {reading.RUN_FILE}")
+    pull.fetch(run_folder, checkpoints=checkpoints)
+    if not reader.is_run(run_folder):
+        raise StoreError(f"only a run can be resumed, but {run_folder} holds no {reader.RUN_FILE}")
     return FolderLock(run_folder, wait_s=wait_s).acquire()
 
 
 def _claim_run(root: Path, spec: RunSpec) -> Path:
     """Names are unique in the whole root, so that the tables of several sweeps can be read as one."""
-    whole, stem = reading.results_root(root), f"{spec.recipe}-{spec.digest}"
+    whole, stem = reader.results_root(root), f"{spec.recipe}-{spec.digest}"
     with FolderLock(whole, name=CLAIM_LOCK, wait_s=CLAIM_WAIT_S):
-        copies.fetch(root / "runs", only=lambda record: record.rpartition("/")[2].startswith(f"{stem}-"))
-        return claim_folder(root / "runs", stem, reading.highest_serial(whole, stem) + 1)
+        pull.fetch(root / "runs", only=lambda record: record.rpartition("/")[2].startswith(f"{stem}-"))
+        return claim_folder(root / "runs", stem, reader.highest_serial(whole, stem) + 1)
 
 
 def _run_row(run_id: str, spec: RunSpec, facts: Facts) -> dict[str, Any]:

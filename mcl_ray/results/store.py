@@ -3,10 +3,9 @@
 All access to files is in `files.py` and the modules below; `copies.py` keeps them in step with a remote store.
 """
 
-from mcl_ray.results.copies import open_results
-from mcl_ray.results.facts import Facts
-from mcl_ray.results.files import ensure_writable
-from mcl_ray.results.reading import (
+from mcl_ray.results.atomic_io import ensure_writable
+from mcl_ray.results.provenance import Facts
+from mcl_ray.results.reader import (
     ENDED,
     find_run,
     find_sweep,
@@ -21,6 +20,7 @@ from mcl_ray.results.reading import (
     state_of,
     wait_for_orphans,
 )
+from mcl_ray.results.remote.pull import open_results
 from mcl_ray.results.run_writer import EpochRow, RunWriter
 from mcl_ray.results.sweep_writer import SweepWriter
 

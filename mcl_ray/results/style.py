@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from mcl_ray.results.files import write_atomically
+from mcl_ray.results.atomic_io import write_atomically
 
 DARKEST, PALEST = 0.0, 0.82
 DPI = 150

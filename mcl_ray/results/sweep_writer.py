@@ -18,10 +18,11 @@ from pydantic import BaseModel
 
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
-from mcl_ray.results import copies, reading, schema
-from mcl_ray.results.facts import Facts
-from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
-from mcl_ray.results.record import RecordWriter
+from mcl_ray.results import reader, schema
+from mcl_ray.results.atomic_io import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
+from mcl_ray.results.provenance import Facts
+from mcl_ray.results.record_writer import RecordWriter
+from mcl_ray.results.remote import pull
 from mcl_ray.results.schema import SweepState
 
 TOUCHES_EVERY_S = 5.0
@@ -31,7 +32,7 @@ class SweepWriter(RecordWriter):
     """Writes one sweep's record, and holds the sweep's folder; its runs are written by `RunWriter`s in that folder."""
 
     def __init__(self, folder: Path, lock: FolderLock, row: dict[str, Any]) -> None:
-        super().__init__(folder, lock, reading.SWEEP_FILE, "sweeps", row)
+        super().__init__(folder, lock, reader.SWEEP_FILE, "sweeps", row)
         self._touched = time.monotonic()
 
     @classmethod
@@ -55,7 +56,7 @@ class SweepWriter(RecordWriter):
         content, facts = spec.model_dump(mode="json"), facts or Facts()
         slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "sweep"
         digest = hashlib.sha256(schema.to_json(content).encode()).hexdigest()[:10]
-        copies.fetch(root / "sweeps", only=copies.is_of_sweep)
+        pull.fetch(root / "sweeps", only=pull.is_of_sweep)
         folder = claim_folder(root / "sweeps", f"{slug}-{digest}", 1)
         row: dict[str, Any] = {
             "sweep_id": folder.name,
@@ -68,7 +69,7 @@ class SweepWriter(RecordWriter):
         lock = FolderLock(folder).acquire()
         writer = cls(folder, lock, row | machine | {"started_at": datetime.now(UTC)})
         try:
-            write_atomically(folder / reading.SWEEP_SPEC_FILE, reading.to_yaml(content).encode())
+            write_atomically(folder / reader.SWEEP_SPEC_FILE, reader.to_yaml(content).encode())
             writer._write_row()
             writer._pushes.push()
         except BaseException:
@@ -83,15 +84,15 @@ class SweepWriter(RecordWriter):
         Raises:
             StoreError: there is no sweep, or another process writes it.
         """
-        if not reading.is_sweep(sweep_folder):
-            raise StoreError(f"only a sweep can be resumed, but {sweep_folder} holds no {reading.SWEEP_FILE}")
+        if not reader.is_sweep(sweep_folder):
+            raise StoreError(f"only a sweep can be resumed, but {sweep_folder} holds no {reader.SWEEP_FILE}")
         content = spec.model_dump(mode="json")
         lock = FolderLock(sweep_folder).acquire()
         try:
             remove_leftovers(sweep_folder)
-            row = reading.read_row(sweep_folder / reading.SWEEP_FILE, "sweeps")
+            row = reader.read_row(sweep_folder / reader.SWEEP_FILE, "sweeps")
             writer = cls(sweep_folder, lock, row | {"state": "running"})
-            write_atomically(sweep_folder / reading.SWEEP_SPEC_FILE, reading.to_yaml(content).encode())
+            write_atomically(sweep_folder / reader.SWEEP_SPEC_FILE, reader.to_yaml(content).encode())
             writer._write_row(spec=schema.to_json(content), trials_planned=trials_planned)
             writer._pushes.push()
         except BaseException:
@@ -112,7 +113,7 @@ class SweepWriter(RecordWriter):
 
     def record_best(self, run_id: str, spec: RunSpec) -> None:
         """Keeps the best run so far, and its spec as a file that can be trained as it is."""
-        write_atomically(self.folder / reading.BEST_FILE, reading.to_yaml(spec.model_dump(mode="json")).encode())
+        write_atomically(self.folder / reader.BEST_FILE, reader.to_yaml(spec.model_dump(mode="json")).encode())
         self._write_row(best_run_id=run_id)
         self._pushes.try_to_push()
 

@@ -18,10 +18,10 @@ import pyarrow as pa
 from mcl_ray.config.scoring import MEAN, Mode, Score, enough
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.results import series
+from mcl_ray.results import queries
 from mcl_ray.results.costs import mean_costs
 from mcl_ray.results.published import PublishedFigure, published_figure
-from mcl_ray.results.series import BEST_PEER_TEST, Objective, Point
+from mcl_ray.results.queries import BEST_PEER_TEST, Objective, Point
 
 STATES = ("finished", "stopped", "interrupted", "running", "failed")
 """From the most to the least trusted figure."""
@@ -75,12 +75,12 @@ def ranking(
     """
     if mode not in ("max", "min"):
         raise SpecError(f"mode must be max or min, but got {mode!r}")
-    figure, best = Objective.parse(objective), series.points(epochs, BEST_PEER_TEST)
-    curves = best if figure == BEST_PEER_TEST else series.points(epochs, figure)
+    figure, best = Objective.parse(objective), queries.points(epochs, BEST_PEER_TEST)
+    curves = best if figure == BEST_PEER_TEST else queries.points(epochs, figure)
     order: Mode = "max" if mode == "max" else "min"
     sign = -1.0 if order == "max" else 1.0
     groups = _configurations(runs.to_pylist())
-    times = series.training_times(epochs)
+    times = queries.training_times(epochs)
     rows = [_ranked(group, curves, best, times, figure, order, score, repeats) for group in groups]
     scored = [row for row in rows if row.score is not None]
     scored.sort(key=lambda row: (sign * (row.score or 0.0), row.state != "finished", row.trial_id or ""))
@@ -122,7 +122,7 @@ def _ranked(
     scored = list(living.values()) if enough(len(living), num_planned) else []
     scored.sort(key=lambda row: curves[row["run_id"]][-1].value, reverse=mode == "max")
     values = [curves[row["run_id"]][-1].value for row in scored]
-    peaks = [series.highest(best.get(row["run_id"], [])) for row in scored]
+    peaks = [queries.highest(best.get(row["run_id"], [])) for row in scored]
     known = [peak.value for peak in peaks if peak is not None]
     behind = scored or list(group)
     return Ranked(
@@ -198,7 +198,7 @@ class MemberScore:
     top1: float
     top5: float | None
     metric: str = "top1"
-    """How it was scored, a key of `series.ACCURACIES`."""
+    """How it was scored, a key of `queries.ACCURACIES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,26 +237,26 @@ def summary(runs: pa.Table, epochs: pa.Table, run_id: str | None = None) -> RunS
     if len(rows) != 1:
         raise StoreError(f"a summary is of one run, but {len(rows)} match run_id={run_id!r}")
     row = rows[0]
-    own = series.of_run(epochs, row["run_id"])
+    own = queries.of_run(epochs, row["run_id"])
     scores = [
         score
-        for split in series.scored_splits(own)
-        for member in series.members(own, split)
+        for split in queries.scored_splits(own)
+        for member in queries.members(own, split)
         if (score := _member_score(own, row["run_id"], split, member)) is not None
     ]
     return RunSummary(
         run=row,
         scores=tuple(scores),
-        best_peer_best_epoch=series.highest(series.points(own, BEST_PEER_TEST).get(row["run_id"], [])),
+        best_peer_best_epoch=queries.highest(queries.points(own, BEST_PEER_TEST).get(row["run_id"], [])),
         published=published_figure(RunSpec.model_validate_json(row["spec"])),
     )
 
 
 def _member_score(epochs: pa.Table, run_id: str, split: str, member: str) -> MemberScore | None:
-    metric = series.accuracy(epochs)
+    metric = queries.accuracy(epochs)
     top1, top5 = (
-        series.points(epochs, Objective(split, name, member)).get(run_id, [])
-        for name in (metric, series.ACCURACIES[metric])
+        queries.points(epochs, Objective(split, name, member)).get(run_id, [])
+        for name in (metric, queries.ACCURACIES[metric])
     )
     if not top1:
         return None

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from mcl_ray.config.scoring import PLAIN, RULE, Scoring
 from mcl_ray.results.costs import SHORT_LABELS, short_label, unit_of
-from mcl_ray.results.series import MEMBER_LABELS, Objective, short_names
+from mcl_ray.results.queries import MEMBER_LABELS, Objective, short_names
 from mcl_ray.results.tables import Ranked, RunSummary, pareto_front
 
 LONGEST_REASON = 80

@@ -19,8 +19,8 @@ from mcl_ray.config import recipes
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import CheckpointError
 from mcl_ray.interop import load_published
-from mcl_ray.results.copies import fetch, shown
-from mcl_ray.results.reading import SPEC_FILE, is_sweep, read_runs
+from mcl_ray.results.reader import SPEC_FILE, is_sweep, read_runs
+from mcl_ray.results.remote.pull import fetch, shown
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
 
 _QUERY_ENCODER = re.compile(r"(?:module\.)?encoder_q(?:_(\d+))?\.(.+)")

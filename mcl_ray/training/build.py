@@ -21,7 +21,7 @@ from mcl_ray.methods.method import Method, Peers, teaches_heads
 from mcl_ray.methods.moco import Moco
 from mcl_ray.methods.supervised import Supervised
 from mcl_ray.methods.supervised_bank import SupervisedBank
-from mcl_ray.results.images import ImagesRecord
+from mcl_ray.results.dataset_info import ImagesRecord
 from mcl_ray.training.backbone import checkpoint_at, load_backbone
 from mcl_ray.training.batch_norm import synchronise_batch_norm
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from mcl_ray.errors import CheckpointError
-from mcl_ray.results.files import write_atomically
+from mcl_ray.results.atomic_io import write_atomically
 
 FORMAT = 2
 _NAME = re.compile(r"epoch-(\d{4,})-([0-9a-f]{16})\.pt")

@@ -15,9 +15,9 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import world_size
 from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
-from mcl_ray.results.events import EventFile
-from mcl_ray.results.images import ImagesRecord
+from mcl_ray.results.dataset_info import ImagesRecord
 from mcl_ray.results.store import EpochRow, Facts, RunWriter
+from mcl_ray.results.tensorboard import EventFile
 from mcl_ray.training.build import choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.costs import cost_of

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from mcl_ray.config.environment import Environment
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import CheckpointError
-from mcl_ray.results.copies import shown
-from mcl_ray.results.files import write_folder
-from mcl_ray.results.images import read_images
+from mcl_ray.results.atomic_io import write_folder
+from mcl_ray.results.dataset_info import read_images
+from mcl_ray.results.remote.pull import shown
 from mcl_ray.results.store import read_epochs, read_runs, read_spec
 from mcl_ray.results.tables import RunSummary, summary
 from mcl_ray.training.build import cohort_of, describe

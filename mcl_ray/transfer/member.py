@@ -9,7 +9,7 @@ import pyarrow as pa
 from mcl_ray.config.registry import NETWORKS
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.results.series import Objective, accuracy, points
+from mcl_ray.results.queries import Objective, accuracy, points
 
 OUTPUTS = {"supervised": "logits", "supervised_bank": "logits", "moco": "features", "linear": "logits"}
 """Method → what its networks give."""

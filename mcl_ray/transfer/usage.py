@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcl_ray.results.images import ImagesRecord
+from mcl_ray.results.dataset_info import ImagesRecord
 from mcl_ray.transfer.member import Member
 
 _PROGRAM = """\

@@ -10,8 +10,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results.events import EventFile
 from mcl_ray.results.store import EpochRow
+from mcl_ray.results.tensorboard import EventFile
 
 
 def tell(file, epoch, top1):
@@ -76,8 +76,8 @@ def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path):
 
 
 def test_reading_results_does_not_load_it_and_training_does_before_it_begins():
-    code = "import sys, mcl_ray.results.store, mcl_ray.results.events; sys.exit('tensorboardX' in sys.modules)"
+    code = "import sys, mcl_ray.results.store, mcl_ray.results.tensorboard; sys.exit('tensorboardX' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    code = "import sys, pathlib; from mcl_ray.results.events import EventFile; EventFile(pathlib.Path());"
+    code = "import sys, pathlib; from mcl_ray.results.tensorboard import EventFile; EventFile(pathlib.Path());"
     told = "sys.exit('tensorboardX.proto.event_pb2' not in sys.modules)"
     subprocess.run([sys.executable, "-c", f"{code} {told}"], check=True)

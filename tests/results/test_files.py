@@ -5,7 +5,14 @@ import textwrap
 import pytest
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results.files import FolderLock, claim_folder, ensure_writable, is_locked, write_atomically, write_folder
+from mcl_ray.results.atomic_io import (
+    FolderLock,
+    claim_folder,
+    ensure_writable,
+    is_locked,
+    write_atomically,
+    write_folder,
+)
 
 
 def python(code, argument):
@@ -53,7 +60,7 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path):
         import resource, signal, sys
         from pathlib import Path
         from mcl_ray.errors import StoreError
-        from mcl_ray.results.files import write_atomically
+        from mcl_ray.results.atomic_io import write_atomically
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:

@@ -1,7 +1,7 @@
 import pytest
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results.images import IMAGES_FILE, ImagesRecord, read_images, write_images
+from mcl_ray.results.dataset_info import IMAGES_FILE, ImagesRecord, read_images, write_images
 
 IMAGES = ImagesRecord(
     source="folder",

@@ -13,8 +13,8 @@ from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import DataError, StoreError
 from mcl_ray.object_store import Remote, Uri, caches
-from mcl_ray.results import copies
-from mcl_ray.results.files import FolderLock
+from mcl_ray.results.atomic_io import FolderLock
+from mcl_ray.results.remote import pull
 from mcl_ray.results.store import RunWriter, SweepWriter, open_results, read_epochs, read_runs, read_sweeps, state_of
 from tests.data.conftest import contents, tar_of
 from tests.s3 import serving
@@ -86,10 +86,10 @@ def test_a_finished_run_is_read_on_another_machine(on, objects):
 
     there = on("b")
     assert there != here
-    copies.fetch(there)
+    pull.fetch(there)
     assert (read_runs(there), read_epochs(there)) == (runs, figures)
     assert checkpoints(names_in(there)) == []
-    copies.fetch(there / "runs" / writer.run_id, checkpoints=True)
+    pull.fetch(there / "runs" / writer.run_id, checkpoints=True)
     assert checkpoints(names_in(there)) == ["epoch-0003", "epoch-0004"]
     assert not any("lock" in name or "tmp" in name or "store" in name for name in objects())
 
@@ -100,7 +100,7 @@ def test_every_epoch_is_in_the_store_when_it_is_on_record(on, objects):
         train(writer, epoch)
         assert checkpoints(objects())[-1] == f"epoch-{epoch:04d}"
         there = on("b")
-        copies.fetch(there)
+        pull.fetch(there)
         assert read_runs(there)["epochs_done"].to_pylist() == [epoch]
         assert max(read_epochs(there)["epoch"].to_pylist()) == epoch
         on("a")
@@ -133,7 +133,7 @@ def test_a_run_goes_on_elsewhere_and_then_here_again(on, objects):
         train(third, 4)
         third.finish("finished")
     assert checkpoints(objects()) == ["epoch-0003", "epoch-0004"]
-    copies.fetch(on("b"))
+    pull.fetch(on("b"))
     assert state_of(there / "runs" / writer.run_id) == "finished"
     assert sorted(set(read_epochs(there)["epoch"].to_pylist())) == [1, 2, 3, 4]
 
@@ -148,7 +148,7 @@ def test_a_writer_whose_run_goes_on_elsewhere_ends(on, objects):
         train(orphan, 2)
     assert objects() == before
     second.finish("finished")
-    copies.fetch(on("a"))
+    pull.fetch(on("a"))
     assert state_of(orphan.folder) == "finished"
 
 
@@ -173,12 +173,12 @@ def test_what_could_not_be_sent_is_sent_when_the_run_goes_on_here(on, store, obj
     writer.close()
     store.put(tmp_path.name, before)  # what happens to pushes that fail
     folder = here / "runs" / writer.run_id
-    copies.fetch(here)
+    pull.fetch(here)
     assert read_runs(here)["epochs_done"].to_pylist() == [2]
     assert checkpoints(objects()) == ["epoch-0001", "epoch-0002"]
     shutil.rmtree(folder / "checkpoints")
     store.put(tmp_path.name, objects() | {name: before[name] for name in before if name.endswith("run.parquet")})
-    copies.fetch(folder, checkpoints=True)
+    pull.fetch(folder, checkpoints=True)
     assert checkpoints(names_in(folder)) == ["epoch-0001", "epoch-0002"], "a record that is further may lack them"
 
 
@@ -189,10 +189,10 @@ def test_what_somebody_writes_here_is_left_alone_and_what_the_store_lost_is_forg
         train(writer, 1)
     lost.close()
     store.put(tmp_path.name, {})
-    copies.fetch(here)
+    pull.fetch(here)
     assert read_runs(here)["run_id"].to_pylist() == [kept.run_id]
     kept.close()
-    copies.fetch(here)
+    pull.fetch(here)
     assert read_runs(here).num_rows == 0
 
 
@@ -218,15 +218,15 @@ def test_a_sweep_has_its_runs_and_a_report_of_it_alone_goes_to_its_place(on, uri
     sweep.finish("finished")
 
     on("b")
-    there = copies.copy_at(Uri(uri.below(f"sweeps/{sweep.sweep_id}")))
+    there = pull.copy_at(Uri(uri.below(f"sweeps/{sweep.sweep_id}")))
     assert read_sweeps(there)["state"].to_pylist() == ["finished"]
     assert read_runs(there)["run_id"].to_pylist() == [writer.run_id]
     (there / "report").mkdir()
     (there / "report" / "page.html").write_bytes(b"page")
-    copies.push([there / "report" / "page.html"])
+    pull.push([there / "report" / "page.html"])
     assert objects()[f"sweeps/{sweep.sweep_id}/report/page.html"] == b"page"
 
-    copies.remove([here / "sweeps" / sweep.sweep_id / "runs" / writer.run_id / "checkpoints"] if on("a") else [])
+    pull.remove([here / "sweeps" / sweep.sweep_id / "runs" / writer.run_id / "checkpoints"] if on("a") else [])
     assert checkpoints(objects()) == []
 
 
@@ -234,15 +234,15 @@ def test_a_folder_that_is_no_copy_is_only_a_folder(tmp_path):
     with RunWriter.create(tmp_path, spec(epochs=EPOCHS)) as writer:
         train(writer, 1, 2)
         writer.finish("finished")
-    copies.fetch(tmp_path)
-    assert copies.shown(writer.folder) == str(writer.folder)
+    pull.fetch(tmp_path)
+    assert pull.shown(writer.folder) == str(writer.folder)
     assert checkpoints(names_in(tmp_path)) == ["epoch-0001", "epoch-0002"]
 
 
 def test_a_reader_waits_for_no_writer_and_a_writer_for_a_reader(on):
     with RunWriter.create(on("a"), spec()) as writer, FolderLock(writer.folder, name="another"):
         train(writer, 1)
-        copies.fetch(writer.folder)
+        pull.fetch(writer.folder)
         train(writer, 2)
     assert read_runs(writer.folder)["epochs_done"].to_pylist() == [2]
 

@@ -13,8 +13,8 @@ from results_synthetic import SweepSpec, spec, write_run, write_sweep
 from mcl_ray.config.scoring import RULE, Scoring
 from mcl_ray.results import interactive, plots, style, tables
 from mcl_ray.results.axes import parameter_axes
+from mcl_ray.results.queries import Importances
 from mcl_ray.results.report import write_report
-from mcl_ray.results.series import Importances
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
 
 OBJECTIVE = "validation/top1/mean"

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from mcl_ray.config.overrides import validate
-from mcl_ray.results.reading import sweep_folders
+from mcl_ray.results.reader import sweep_folders
 from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweeps, wait_for_orphans
 from searches.history import read_trials
 from searches.spec import SweepSpec

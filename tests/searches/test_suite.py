@@ -9,7 +9,7 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
 from mcl_ray.results.published import TABLES, column_of
 from mcl_ray.results.published_setting import deviations
-from mcl_ray.results.series import BEST_PEER_TEST
+from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.store import SweepWriter
 from mcl_ray.sweep import resolve_suite
 from searches import catalog, suites

@@ -10,7 +10,7 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import NonFiniteLossError, OutOfMemoryError
-from mcl_ray.results.images import read_images
+from mcl_ray.results.dataset_info import read_images
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import out_of_memory_is_typed, run_epochs, score_test_split, train_run

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from mcl_ray.results import schema
-from mcl_ray.results.files import FolderLock, write_atomically
-from mcl_ray.results.pushes import Pushes
+from mcl_ray.results.atomic_io import FolderLock, write_atomically
+from mcl_ray.results.remote.push import Pushes
 
 
 class RecordWriter:

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from mcl_ray.config.environment import Environment, copy_folder
 from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri, remote_at
-from mcl_ray.results.files import check_writable, read_bytes, unwritten, write_atomically
-from mcl_ray.results.pushes import (
+from mcl_ray.results.atomic_io import check_writable, read_bytes, unwritten, write_atomically
+from mcl_ray.results.remote.push import (
     CHECKPOINTS,
     LATER,
     MARK,

@@ -15,13 +15,13 @@ from typing import Any
 
 from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Remote, Uri, caches, remote_at
-from mcl_ray.results import reading, schema
-from mcl_ray.results.files import read_bytes
+from mcl_ray.results import reader, schema
+from mcl_ray.results.atomic_io import read_bytes
 
 MARK = ".store"
 """In a copy's folder: the URI of its store."""
 CHECKPOINTS = "checkpoints"
-ROWS = {reading.RUN_FILE: "runs", reading.SWEEP_FILE: "sweeps"}
+ROWS = {reader.RUN_FILE: "runs", reader.SWEEP_FILE: "sweeps"}
 _ONLY_HERE = re.compile(r"\..*|.*\.tmp|.*\.db-\w+|tune|ray|runs|sweeps")
 """What the copy of a record has for itself, and what is below it and not of it."""
 LATER = "%s; it is sent with what comes next, or when the run or sweep goes on here"
@@ -101,7 +101,7 @@ class Pushes:
 
     def _check_not_overtaken(self, copy: Copy, there: Collection[str]) -> None:
         """Locks are of one machine; on another, an attempt that follows this one is what tells."""
-        row = self._folder / reading.RUN_FILE
+        row = self._folder / reader.RUN_FILE
         if copy.name(row) not in there:
             return
         mine, (theirs, _) = progress(read_bytes(row), row)[0], progress(copy.remote.read(copy.name(row)), row)

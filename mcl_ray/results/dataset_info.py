@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results.files import read_bytes, write_atomically
+from mcl_ray.results.atomic_io import read_bytes, write_atomically
 
 IMAGES_FILE = "images.json"
 

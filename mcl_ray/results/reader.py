@@ -24,7 +24,7 @@ import yaml
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.results import schema
-from mcl_ray.results.files import is_locked, read_bytes, subfolders
+from mcl_ray.results.atomic_io import is_locked, read_bytes, subfolders
 
 RUN_FILE, SWEEP_FILE, SPEC_FILE = "run.parquet", "sweep.parquet", "spec.yaml"
 UNREADABLE_FILE = "unreadable.json"
