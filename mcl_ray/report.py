@@ -13,7 +13,7 @@ from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri
 
 if TYPE_CHECKING:
-    from mcl_ray.results.tables import Ranked
+    from mcl_ray.analysis.ranking import Ranked
 
 
 def report(path: Uri | Path, /) -> None:
@@ -46,9 +46,9 @@ def report(path: Uri | Path, /) -> None:
 
 
 def _sweep(folder: Path) -> list[RenderableType]:
+    from mcl_ray.analysis.ranking import ranking
     from mcl_ray.config.scoring import Scoring
     from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
-    from mcl_ray.results.tables import ranking
     from mcl_ray.results.text import front_table, ranking_table
 
     (sweep,) = read_sweeps(folder).to_pylist()
@@ -61,8 +61,8 @@ def _sweep(folder: Path) -> list[RenderableType]:
 
 def _published(folder: Path, rows: Sequence[Ranked]) -> list[str]:
     """The published figure beside the best configuration's, where there is one."""
+    from mcl_ray.analysis.ranking import summary
     from mcl_ray.results.store import read_epochs, read_runs
-    from mcl_ray.results.tables import summary
     from mcl_ray.results.text import published_facts
 
     if not rows or rows[0].score is None:
@@ -74,8 +74,8 @@ def _published(folder: Path, rows: Sequence[Ranked]) -> list[str]:
 
 
 def _run(folder: Path) -> RenderableType:
+    from mcl_ray.analysis.ranking import summary
     from mcl_ray.results.store import read_epochs, read_runs
-    from mcl_ray.results.tables import summary
     from mcl_ray.results.text import summary_table
 
     return summary_table(summary(read_runs(folder), read_epochs(folder)))

@@ -203,9 +203,9 @@ def _hint_at_resume(console: Console) -> Iterator[None]:
 
 
 def _print_summary(folder: Path, console: Console) -> None:
+    from mcl_ray.analysis.ranking import summary
     from mcl_ray.results.remote.pull import fetch, shown
     from mcl_ray.results.store import read_epochs, read_runs, read_unreadable
-    from mcl_ray.results.tables import summary
     from mcl_ray.results.text import summary_table
 
     fetch(folder)

@@ -24,13 +24,13 @@ def table(
     Args:
         name: cifar, imagenet or moco.
     """
-    from mcl_ray.results.published import TABLES
+    from mcl_ray.analysis.published import TABLES
 
     if name not in TABLES:
         raise SpecError(unknown("table", name, TABLES))
     if not results:
         raise SpecError("a table is of one results folder or more, but none was given")
-    from mcl_ray.results.comparison import Outcome, compare, outcomes
+    from mcl_ray.analysis.comparison import Outcome, compare, outcomes
     from mcl_ray.results.comparison_text import comparison_view
     from mcl_ray.results.remote.pull import copy_at, shown
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.config.scoring import enough
-from mcl_ray.results.costs import mean_costs
 from mcl_ray.results.queries import Objective, Point, points, training_times
 from mcl_ray.results.store import ENDED, read_epochs, read_runs
 from searches.experiment import Experiment

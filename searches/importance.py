@@ -14,8 +14,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
+from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.results.queries import Importances
-from mcl_ray.results.tables import Ranked
 from mcl_ray.results.text import parameters_of, setting
 
 MIN_CONFIGURATIONS = 8

@@ -7,9 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from mcl_ray.config.overrides import flat, replace
-from mcl_ray.config.scoring import Score, Scoring
+from mcl_ray.config.scoring import Score, Scoring, current_names
 from mcl_ray.config.spec import Count, Part, RunSpec
-from mcl_ray.results.costs import current_names
 from searches.fields import full_path, resolved
 from searches.space import Point, Space, Value, applied, applies, contains, grid
 from searches.strategy import Cost, SamplerSpec, SchedulerSpec, ScoreSpec

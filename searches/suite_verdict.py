@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from mcl_ray.analysis.comparison import compare, outcomes
+from mcl_ray.analysis.published import TABLES
 from mcl_ray.errors import TrainingError
-from mcl_ray.results.comparison import compare, outcomes
 from mcl_ray.results.comparison_text import comparison_view
-from mcl_ray.results.published import TABLES
 from mcl_ray.results.remote.pull import fetch, push, shown
 from mcl_ray.results.report import write_report
 from mcl_ray.results.store import SweepWriter

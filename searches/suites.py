@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from mcl_ray.analysis.published import CIFAR, IMAGENET, MOCO, Column
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.results.published import CIFAR, IMAGENET, MOCO, Column
 from searches.space import Value
 from searches.suite import SUITE_VERSION, SuiteSpec
 

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 
 from rich.console import Console
 
+from mcl_ray.analysis.ranking import Ranked, ranking
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
@@ -18,7 +19,6 @@ from mcl_ray.results.reader import BEST_FILE
 from mcl_ray.results.remote.pull import fetch, push, shown
 from mcl_ray.results.report import write_report
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
-from mcl_ray.results.tables import Ranked, ranking
 from mcl_ray.results.text import front_table, ranking_table
 from searches.experiment import Experiment
 from searches.importance import importances

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mcl_ray.errors import SpecError
-from mcl_ray.results.costs import check_costs, current_names
 
 ScoreKind = Literal["mean", "median", "mean_minus_std"]
 Mode = Literal["max", "min"]
+COSTS = ("parameters", "multiply_adds", "training_time_s")
+"""The first two are columns of the runs table; the last is `results.queries.training_times`."""
+EARLIER_NAMES = {"wall_time_s": "training_time_s"}
+"""Name in the specs of earlier sweeps → what it is now. Wall time also counts the start of a run's process."""
 RULE = (
     "Seeds without a figure are left out while more than half of the planned seeds have one; "
     "otherwise the configuration has failed and has no score."
@@ -60,6 +63,18 @@ class Score:
     def label(self, figure: str, mode: str = "max") -> str:
         """A figure's label with the score's name before it; the mean goes without saying."""
         return figure if self.kind == "mean" else f"{self.name(mode)} over seeds: {figure}"
+
+
+def check_costs(names: Iterable[str]) -> None:
+    """Raises SpecError for a name that is no cost."""
+    unknown = [name for name in names if name not in COSTS]
+    if unknown:
+        raise SpecError(f"a cost is {', '.join(COSTS)}, but got {', '.join(unknown)}")
+
+
+def current_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Costs as they are called now."""
+    return tuple(EARLIER_NAMES.get(name, name) for name in names)
 
 
 MEAN = Score()

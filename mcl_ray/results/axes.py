@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.results.queries import short_names
-from mcl_ray.results.tables import Ranked
 from mcl_ray.results.text import parameters_of, setting, shortened
 
 LOG_FROM_RATIO = 20.0

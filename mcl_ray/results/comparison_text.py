@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mcl_ray.results.comparison import Cell, Comparison, Section, Seeds
-from mcl_ray.results.published import LABELS, Column, told
+from mcl_ray.analysis.comparison import Cell, Comparison, Section, Seeds
+from mcl_ray.analysis.published import LABELS, Column, told
 
 NONE = "–"
 HEADER_WIDTH = 16

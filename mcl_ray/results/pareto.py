@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
+from mcl_ray.analysis.costs import label, unit_of
+from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.results.axes import LOG_FROM_RATIO
-from mcl_ray.results.costs import label, unit_of
 from mcl_ray.results.queries import Objective
 from mcl_ray.results.style import BLACK, GREY, STYLE, palette
-from mcl_ray.results.tables import Ranked, pareto_front
 
 LABEL_STEPS = 12
 DOT_RADIUS = 3.0

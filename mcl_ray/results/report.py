@@ -12,15 +12,16 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from mcl_ray.analysis import ranking
+from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import Score, Scoring
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.results import interactive, interactive_pareto, page, plots, queries, reader, tables, text
+from mcl_ray.results import interactive, interactive_pareto, page, plots, queries, reader, text
 from mcl_ray.results.atomic_io import ensure_writable, write_atomically
 from mcl_ray.results.axes import scored
 from mcl_ray.results.page import Section
 from mcl_ray.results.pareto import priced
 from mcl_ray.results.queries import MEMBER_LABELS, Importances, Objective
-from mcl_ray.results.tables import Ranked
 from mcl_ray.results.text import origin, ranking_cells, run_facts
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
@@ -45,7 +46,7 @@ def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]
 
 def _report_run(folder: Path) -> list[Path]:
     runs, epochs = reader.read_runs(folder), reader.read_epochs(folder)
-    summary = tables.summary(runs, epochs)
+    summary = ranking.summary(runs, epochs)
     run_id, run = summary.run["run_id"], summary.run
     cells = [_score_cells(score) for score in summary.scores]
     facts = {"recipe": run["recipe"], "state": run["state"], "seed": str(run["seed"])}
@@ -60,7 +61,7 @@ def _report_run(folder: Path) -> list[Path]:
     return _write(folder / reader.REPORT_FOLDER, figures, content)
 
 
-def _score_cells(score: tables.MemberScore) -> list[str]:
+def _score_cells(score: ranking.MemberScore) -> list[str]:
     top5 = "–" if score.top5 is None else f"{score.top5:.2f}"
     return [MEMBER_LABELS.get(score.member, score.member), score.split, str(score.epoch), f"{score.top1:.2f}", top5]
 
@@ -75,7 +76,7 @@ def _report_sweep(folder: Path, importances: ImportanceSource) -> list[Path]:
     sweep = reader.read_row(folder / reader.SWEEP_FILE, "sweeps")
     runs, epochs = reader.read_runs(folder), reader.read_epochs(folder)
     objective, mode, scoring = sweep["objective"], sweep["mode"], Scoring.parse(sweep["spec"])
-    rows = tables.ranking(runs, epochs, objective, mode, scoring.score, scoring.repeats)
+    rows = ranking.ranking(runs, epochs, objective, mode, scoring.score, scoring.repeats)
     headers, cells = ranking_cells(rows, objective, mode, scoring)
     note = _ranking_note(rows, objective, mode, scoring, epochs)
     sections = [Section(title="Ranking", note=note, headers=headers, cells=cells)]
@@ -102,7 +103,7 @@ def _add_front(
 ) -> None:
     figures["pareto"] = plots.pareto(rows, objective, mode, scoring)
     drawn = interactive_pareto.pareto(rows, objective, mode, scoring)
-    front = tables.pareto_front(rows, scoring.costs, mode)
+    front = ranking.pareto_front(rows, scoring.costs, mode)
     note = f"{text.front_title(rows, front, mode, scoring.costs)}. {_FRONT_NOTE}"
     headers, cells = ranking_cells(front, objective, mode, scoring)
     sections.append(Section(title="Pareto front", note=note, headers=headers, cells=cells, figure=drawn))
@@ -180,7 +181,7 @@ def _in_order(spec_json: str) -> str:
 
 def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Table, scoring: Scoring) -> dict[str, str]:
     states: list[str] = runs["state"].to_pylist()
-    counts = ", ".join(f"{states.count(state)} {state}" for state in tables.STATES if state in states)
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ranking.STATES if state in states)
     facts = {"sweep": sweep["sweep_id"], "state": sweep["state"]}
     facts["objective"] = ", ".join([sweep["objective"], sweep["mode"], *(f"{cost}, min" for cost in scoring.costs)])
     seeds = f", {scoring.repeats} seeds each" if scoring.repeats > 1 else ""
@@ -196,7 +197,7 @@ def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Tabl
 
 def _best_facts(best: Ranked, runs: pa.Table, epochs: pa.Table) -> dict[str, str]:
     """The published figure beside the best configuration's, where there is one."""
-    summary = tables.summary(runs, epochs, best.run_ids[0])
+    summary = ranking.summary(runs, epochs, best.run_ids[0])
     told = text.published_facts(summary) if summary.published is not None else {}
     return {f"best: {name}": words for name, words in told.items()}
 

@@ -15,10 +15,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from mcl_ray.analysis.costs import SHORT_LABELS, short_label, unit_of
+from mcl_ray.analysis.ranking import Ranked, RunSummary, pareto_front
 from mcl_ray.config.scoring import PLAIN, RULE, Scoring
-from mcl_ray.results.costs import SHORT_LABELS, short_label, unit_of
 from mcl_ray.results.queries import MEMBER_LABELS, Objective, short_names
-from mcl_ray.results.tables import Ranked, RunSummary, pareto_front
 
 LONGEST_REASON = 80
 NARROWEST_HEADER, ROOMY_COLUMNS = 6, 11

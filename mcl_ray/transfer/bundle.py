@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from mcl_ray.analysis.ranking import RunSummary, summary
 from mcl_ray.config.environment import Environment
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import CheckpointError
@@ -13,7 +14,6 @@ from mcl_ray.results.atomic_io import write_folder
 from mcl_ray.results.dataset_info import read_images
 from mcl_ray.results.remote.pull import shown
 from mcl_ray.results.store import read_epochs, read_runs, read_spec
-from mcl_ray.results.tables import RunSummary, summary
 from mcl_ray.training.build import cohort_of, describe
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.recorded_run import record_of

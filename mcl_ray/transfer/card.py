@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mcl_ray.analysis.ranking import RunSummary
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.dataset_info import ImagesRecord
 from mcl_ray.results.reader import to_yaml
-from mcl_ray.results.tables import RunSummary
 from mcl_ray.transfer import usage
 from mcl_ray.transfer.member import OUTPUTS, Member
 

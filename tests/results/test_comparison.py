@@ -7,14 +7,14 @@ import pytest
 from results_synthetic import FACTS
 from rich.console import Console
 
+from mcl_ray.analysis.comparison import compare, outcomes
+from mcl_ray.analysis.published import CIFAR, IMAGENET, MOCO, TABLES, column_of, published_figure
+from mcl_ray.analysis.published_setting import deviations
+from mcl_ray.analysis.ranking import summary
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
-from mcl_ray.results.comparison import compare, outcomes
 from mcl_ray.results.comparison_text import comparison_view
-from mcl_ray.results.published import CIFAR, IMAGENET, MOCO, TABLES, column_of, published_figure
-from mcl_ray.results.published_setting import deviations
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
-from mcl_ray.results.tables import summary
 from mcl_ray.results.text import published_facts
 
 FIELDS = {"baseline": recipes.NO_MUTUAL_LEARNING, "x2": {}, "x4": {"cohort.size": 4}}

@@ -10,8 +10,9 @@ from matplotlib.image import imread
 from plotly.offline import get_plotlyjs
 from results_synthetic import SweepSpec, spec, write_run, write_sweep
 
+from mcl_ray.analysis import ranking
 from mcl_ray.config.scoring import RULE, Scoring
-from mcl_ray.results import interactive, plots, style, tables
+from mcl_ray.results import interactive, plots, style
 from mcl_ray.results.axes import parameter_axes
 from mcl_ray.results.queries import Importances
 from mcl_ray.results.report import write_report
@@ -104,7 +105,7 @@ def rows_of(*searched):
     row = {"run_ids": ("run",), "trial_id": None, "state": "finished", "reason": None, "std": None, "n": 1}
     row |= {"best_peer_best_epoch": None, "epochs_done": 1, "wall_time_s": 1.0}
     return [
-        tables.Ranked(place=place, searched=one, value=50.0 - place, score=50.0 - place, **row)
+        ranking.Ranked(place=place, searched=one, value=50.0 - place, score=50.0 - place, **row)
         for place, one in enumerate(searched, start=1)
     ]
 

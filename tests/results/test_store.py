@@ -258,7 +258,7 @@ READS_AND_COUNTS_THREADS = """
 import sys
 from pathlib import Path
 from mcl_ray.results.store import read_epochs, read_runs
-from mcl_ray.results.tables import ranking, summary
+from mcl_ray.analysis.ranking import ranking, summary
 threads = lambda: len(list(Path("/proc/self/task").iterdir()))
 before = threads()
 runs, epochs = read_runs(Path(sys.argv[1])), read_epochs(Path(sys.argv[1]))

@@ -6,13 +6,13 @@ import pytest
 from results_synthetic import spec, write_run
 from rich.console import Console
 
+from mcl_ray.analysis.published import published_figure
+from mcl_ray.analysis.ranking import Ranked, pareto_front, ranking, summary
 from mcl_ray.config.scoring import RULE, Score, Scoring
 from mcl_ray.config.spec import BatchSpec, CohortSpec, DataSpec, LossSpec, RunSpec
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.results.published import published_figure
 from mcl_ray.results.queries import short_names
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
-from mcl_ray.results.tables import Ranked, pareto_front, ranking, summary
 from mcl_ray.results.text import duration, front_table, ranking_cells, ranking_table, summary_table
 
 OBJECTIVE = "validation/top1/mean"

@@ -2,7 +2,7 @@ import random
 
 import optuna
 
-from mcl_ray.results.tables import Ranked
+from mcl_ray.analysis.ranking import Ranked
 from searches.importance import MIN_CONFIGURATIONS, importances
 
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from mcl_ray.analysis.published import TABLES, column_of
+from mcl_ray.analysis.published_setting import deviations
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
-from mcl_ray.results.published import TABLES, column_of
-from mcl_ray.results.published_setting import deviations
 from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.store import SweepWriter
 from mcl_ray.sweep import resolve_suite

@@ -1,1 +1,1 @@
-"""Results in a remote store: `pull.py` brings this machine's replica up to date, `push.py` uploads what a writer writes."""
+"""Results in a remote store: `pull.py` updates this machine's replica, `push.py` uploads what a writer writes."""

@@ -15,12 +15,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from mcl_ray.analysis.costs import mean_costs
+from mcl_ray.analysis.published import PublishedFigure, published_figure
 from mcl_ray.config.scoring import MEAN, Mode, Score, enough
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results import queries
-from mcl_ray.results.costs import mean_costs
-from mcl_ray.results.published import PublishedFigure, published_figure
 from mcl_ray.results.queries import BEST_PEER_TEST, Objective, Point
 
 STATES = ("finished", "stopped", "interrupted", "running", "failed")

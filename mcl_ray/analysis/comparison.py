@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from mcl_ray.analysis.published import Column, Figure, PublishedTable, column_of
+from mcl_ray.analysis.published_setting import SETTINGS, deviations
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results import queries
-from mcl_ray.results.published import Column, Figure, PublishedTable, column_of
-from mcl_ray.results.published_setting import SETTINGS, deviations
 from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.reader import read_epochs, read_runs
 

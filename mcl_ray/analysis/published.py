@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from mcl_ray.analysis.published_setting import SETTINGS, WEIGHTS, deviations, is_mutual
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.results.published_setting import SETTINGS, WEIGHTS, deviations, is_mutual
 
 Figure = tuple[float, float | None]
 Column = Literal["baseline", "x2", "x4", "x4_kd"]

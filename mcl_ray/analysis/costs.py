@@ -10,12 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcl_ray.errors import SpecError
+from mcl_ray.config.scoring import COSTS
 
-COSTS = ("parameters", "multiply_adds", "training_time_s")
-"""The first two are columns of the runs table; the last is `series.training_times`."""
-EARLIER_NAMES = {"wall_time_s": "training_time_s"}
-"""Name in the specs of earlier sweeps → what it is now. Wall time also counts the start of a run's process."""
 LABELS = {
     "parameters": "Parameters of the cohort",
     "multiply_adds": "Multiply-adds per image, cohort",
@@ -35,18 +31,6 @@ class Unit:
 
 COUNTS = (Unit(1e9, "G", "billions"), Unit(1e6, "M", "millions"), Unit(1e3, "k", "thousands"), Unit(1.0, "", ""))
 TIMES = (Unit(3600.0, "h", "h"), Unit(60.0, "min", "min"), Unit(1.0, "s", "s"))
-
-
-def check_costs(names: Iterable[str]) -> None:
-    """Raises SpecError for a name that is no cost."""
-    unknown = [name for name in names if name not in COSTS]
-    if unknown:
-        raise SpecError(f"a cost is {', '.join(COSTS)}, but got {', '.join(unknown)}")
-
-
-def current_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Costs as they are called now."""
-    return tuple(EARLIER_NAMES.get(name, name) for name in names)
 
 
 def mean_costs(runs: Sequence[Mapping[str, Any]], times: Mapping[str, float]) -> dict[str, float]:

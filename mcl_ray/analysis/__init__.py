@@ -1,0 +1,1 @@
+"""Figures computed from the results store: rankings, costs, comparison with published tables; nothing is drawn."""
