@@ -33,7 +33,7 @@ def report(path: Uri | Path, /) -> None:
         raise StoreError(f"a report needs a run or a sweep, but {shown(path)} holds none yet")
     told = [part for folder in sweeps for part in _sweep(folder)] + [_run(folder) for folder in alone]
 
-    from mcl_ray.results.report import write_report
+    from mcl_ray.reports.build import write_report
     from searches.importance import importances
 
     console = doors.stdout()
@@ -48,8 +48,8 @@ def report(path: Uri | Path, /) -> None:
 def _sweep(folder: Path) -> list[RenderableType]:
     from mcl_ray.analysis.ranking import ranking
     from mcl_ray.config.scoring import Scoring
+    from mcl_ray.reports.terminal import front_table, ranking_table
     from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
-    from mcl_ray.results.text import front_table, ranking_table
 
     (sweep,) = read_sweeps(folder).to_pylist()
     objective, mode, scoring = sweep["objective"], sweep["mode"], Scoring.parse(sweep["spec"])
@@ -62,8 +62,8 @@ def _sweep(folder: Path) -> list[RenderableType]:
 def _published(folder: Path, rows: Sequence[Ranked]) -> list[str]:
     """The published figure beside the best configuration's, where there is one."""
     from mcl_ray.analysis.ranking import summary
+    from mcl_ray.reports.terminal import published_facts
     from mcl_ray.results.store import read_epochs, read_runs
-    from mcl_ray.results.text import published_facts
 
     if not rows or rows[0].score is None:
         return []
@@ -75,8 +75,8 @@ def _published(folder: Path, rows: Sequence[Ranked]) -> list[str]:
 
 def _run(folder: Path) -> RenderableType:
     from mcl_ray.analysis.ranking import summary
+    from mcl_ray.reports.terminal import summary_table
     from mcl_ray.results.store import read_epochs, read_runs
-    from mcl_ray.results.text import summary_table
 
     return summary_table(summary(read_runs(folder), read_epochs(folder)))
 

@@ -180,7 +180,7 @@ def _is_done(folder: Path) -> bool:
 
 
 def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> Path:
-    from mcl_ray.progress import RunProgress
+    from mcl_ray.reports.progress import RunProgress
     from mcl_ray.results.remote.pull import shown
     from mcl_ray.training.recorded_run import train_run
 
@@ -204,9 +204,9 @@ def _hint_at_resume(console: Console) -> Iterator[None]:
 
 def _print_summary(folder: Path, console: Console) -> None:
     from mcl_ray.analysis.ranking import summary
+    from mcl_ray.reports.terminal import summary_table
     from mcl_ray.results.remote.pull import fetch, shown
     from mcl_ray.results.store import read_epochs, read_runs, read_unreadable
-    from mcl_ray.results.text import summary_table
 
     fetch(folder)
     console.print(summary_table(summary(read_runs(folder), read_epochs(folder))))

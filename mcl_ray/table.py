@@ -31,7 +31,7 @@ def table(
     if not results:
         raise SpecError("a table is of one results folder or more, but none was given")
     from mcl_ray.analysis.comparison import Outcome, compare, outcomes
-    from mcl_ray.results.comparison_text import comparison_view
+    from mcl_ray.reports.comparison_table import comparison_view
     from mcl_ray.results.remote.pull import copy_at, shown
 
     found: list[Outcome] = []

@@ -114,8 +114,8 @@ def _check_later(
 def _print_together(folders: list[Path]) -> None:
     """One table of runs that build on each other."""
     from mcl_ray.analysis.ranking import summary
+    from mcl_ray.reports.terminal import stages_table
     from mcl_ray.results.store import read_epochs, read_runs
-    from mcl_ray.results.text import stages_table
 
     doors.stdout().print(stages_table([summary(read_runs(folder), read_epochs(folder)) for folder in folders]))
 

@@ -15,8 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from mcl_ray.analysis.ranking import Ranked
+from mcl_ray.reports.terminal import parameters_of, setting
 from mcl_ray.results.queries import Importances
-from mcl_ray.results.text import parameters_of, setting
 
 MIN_CONFIGURATIONS = 8
 LOG_FROM_RATIO = 20.0

@@ -7,11 +7,11 @@ from rich.console import Console
 from mcl_ray.analysis.comparison import compare, outcomes
 from mcl_ray.analysis.published import TABLES
 from mcl_ray.errors import TrainingError
-from mcl_ray.results.comparison_text import comparison_view
+from mcl_ray.reports.build import write_report
+from mcl_ray.reports.comparison_table import comparison_view
+from mcl_ray.reports.terminal import ranking_table
 from mcl_ray.results.remote.pull import fetch, push, shown
-from mcl_ray.results.report import write_report
 from mcl_ray.results.store import SweepWriter
-from mcl_ray.results.text import ranking_table
 from searches.importance import importances
 from searches.suite import SuiteSpec
 from searches.verdict import found_at, ranked, tell_unreadable

@@ -13,13 +13,13 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import TrainingError
+from mcl_ray.reports.build import write_report
+from mcl_ray.reports.terminal import front_table, ranking_table
 from mcl_ray.results.atomic_io import subfolders
 from mcl_ray.results.queries import ACCURACIES
 from mcl_ray.results.reader import BEST_FILE
 from mcl_ray.results.remote.pull import fetch, push, shown
-from mcl_ray.results.report import write_report
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
-from mcl_ray.results.text import front_table, ranking_table
 from searches.experiment import Experiment
 from searches.importance import importances
 from searches.spec import SweepSpec

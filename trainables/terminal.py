@@ -15,7 +15,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import MclError, StoreError
-from mcl_ray.progress import RunProgress
+from mcl_ray.reports.progress import RunProgress
 from mcl_ray.results.remote.pull import fetch, shown
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import EpochRow, RunWriter, is_run, read_epochs, read_runs

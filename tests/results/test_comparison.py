@@ -13,9 +13,9 @@ from mcl_ray.analysis.published_setting import deviations
 from mcl_ray.analysis.ranking import summary
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
-from mcl_ray.results.comparison_text import comparison_view
+from mcl_ray.reports.comparison_table import comparison_view
+from mcl_ray.reports.terminal import published_facts
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
-from mcl_ray.results.text import published_facts
 
 FIELDS = {"baseline": recipes.NO_MUTUAL_LEARNING, "x2": {}, "x4": {"cohort.size": 4}}
 FIELDS["x4_kd"] = {"cohort.size": 4, "losses.logit_distillation": "reference"}

@@ -12,10 +12,10 @@ from results_synthetic import SweepSpec, spec, write_run, write_sweep
 
 from mcl_ray.analysis import ranking
 from mcl_ray.config.scoring import RULE, Scoring
-from mcl_ray.results import interactive, plots, style
-from mcl_ray.results.axes import parameter_axes
+from mcl_ray.reports import figures, interactive, style
+from mcl_ray.reports.axes import parameter_axes
+from mcl_ray.reports.build import write_report
 from mcl_ray.results.queries import Importances
-from mcl_ray.results.report import write_report
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
 
 OBJECTIVE = "validation/top1/mean"
@@ -155,13 +155,13 @@ def test_labels_do_not_lie_on_each_other(count):
             for place in range(count)
         )
     )
-    assert not overlaps(plots.accuracy_by_parameter(rows, OBJECTIVE))
-    assert len(plots.parallel_coordinates(rows, OBJECTIVE, "max").axes[0].lines) > count
+    assert not overlaps(figures.accuracy_by_parameter(rows, OBJECTIVE))
+    assert len(figures.parallel_coordinates(rows, OBJECTIVE, "max").axes[0].lines) > count
 
 
 def test_curves_are_told_apart_without_colour(tmp_path):
     write_run(tmp_path, spec(num_peers=16, epochs=3))
-    figure = plots.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
+    figure = figures.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
     lines = figure.axes[0].lines
     styles = {(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in lines}
     assert len(styles) == len(lines) == 18
@@ -173,7 +173,7 @@ def test_curves_are_told_apart_without_colour(tmp_path):
 def test_epochs_are_whole(tmp_path, epochs):
     write_run(tmp_path, spec(num_peers=2, epochs=epochs))
     drawn = read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist()
-    panel = plots.learning_curves(*drawn).axes[-1]
+    panel = figures.learning_curves(*drawn).axes[-1]
     shown = [place for place in panel.get_xticks() if panel.get_xlim()[0] <= place <= panel.get_xlim()[1]]
     assert shown
     assert all(float(place).is_integer() for place in shown)
@@ -185,7 +185,7 @@ def test_of_several_seeds_the_curve_is_the_mean_with_a_band_of_one_std(tmp_path)
         with RunWriter.create(tmp_path, spec(seed=seed)) as writer:
             for epoch in (1, 2) if seed else (1, 2, 3):
                 writer.record_epoch(epoch, [EpochRow("mean", "validation", "top1", level * epoch)])
-    figure = plots.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
+    figure = figures.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
     panel = figure.axes[0]
     assert panel.lines[0].get_xydata().tolist() == [[1, 15], [2, 30], [3, 30]]
     (band,) = panel.collections
@@ -203,7 +203,7 @@ def test_numbers_on_a_front_lie_neither_on_each_other_nor_on_points(mode):
         replace(row, std=0.5, score=50 + sign * 2 * float(size), costs={"parameters": 1e6 * float(size)})
         for row, size in zip(rows_of(*[{}] * 14), np.sort(chance.uniform(1, 3, 14)), strict=True)
     ]
-    figure = plots.pareto(rows, OBJECTIVE, mode, Scoring(costs=("parameters",)))
+    figure = figures.pareto(rows, OBJECTIVE, mode, Scoring(costs=("parameters",)))
     (panel,) = figure.axes
     boxes = [text.get_window_extent() for text in panel.texts if text.get_text()]
     assert {text.get_text() for text in panel.texts} - {""} == {str(row.place) for row in rows}
@@ -216,6 +216,6 @@ def test_numbers_on_a_front_lie_neither_on_each_other_nor_on_points(mode):
 
 
 def test_results_import_neither_torch_nor_the_searches():
-    code = "import mcl_ray.results.report, sys; print({'torch', 'ray', 'optuna', 'fastapi'} & set(sys.modules))"
+    code = "import mcl_ray.reports.build, sys; print({'torch', 'ray', 'optuna', 'fastapi'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"

@@ -11,9 +11,9 @@ from mcl_ray.analysis.ranking import Ranked, pareto_front, ranking, summary
 from mcl_ray.config.scoring import RULE, Score, Scoring
 from mcl_ray.config.spec import BatchSpec, CohortSpec, DataSpec, LossSpec, RunSpec
 from mcl_ray.errors import SpecError, StoreError
+from mcl_ray.reports.terminal import duration, front_table, ranking_cells, ranking_table, summary_table
 from mcl_ray.results.queries import short_names
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
-from mcl_ray.results.text import duration, front_table, ranking_cells, ranking_table, summary_table
 
 OBJECTIVE = "validation/top1/mean"
 

@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 from mcl_ray.analysis.costs import Unit, label, unit_of
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
-from mcl_ray.results.interactive import LAYOUT, MARGINS, colour_at, escaped, in_lines, told_of
-from mcl_ray.results.pareto import is_log, priced, step_line
+from mcl_ray.reports.interactive import LAYOUT, MARGINS, colour_at, escaped, in_lines, told_of
+from mcl_ray.reports.pareto import is_log, priced, step_line
 from mcl_ray.results.queries import METRIC_LABELS, Objective
 
 

@@ -17,12 +17,12 @@ from plotly.subplots import make_subplots
 
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import MEAN, Score
+from mcl_ray.reports.axes import ParameterAxis, parameter_axes, scored, values_of
+from mcl_ray.reports.curves import wants_log
+from mcl_ray.reports.style import palette
+from mcl_ray.reports.terminal import caption, shortened
 from mcl_ray.results import queries
-from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
-from mcl_ray.results.curves import wants_log
 from mcl_ray.results.queries import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
-from mcl_ray.results.style import palette
-from mcl_ray.results.text import caption, shortened
 
 DASHES = ("solid", "dash", "dashdot", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "cross", "x")

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import MEAN, Score
+from mcl_ray.reports.axes import ParameterAxis, parameter_axes, scored, values_of
+from mcl_ray.reports.curves import learning_curves, seeds_told
+from mcl_ray.reports.pareto import pareto
+from mcl_ray.reports.style import BLACK, GREY, STYLE, goodness, palette, save
 from mcl_ray.results import queries
-from mcl_ray.results.axes import ParameterAxis, parameter_axes, scored, values_of
-from mcl_ray.results.curves import learning_curves, seeds_told
-from mcl_ray.results.pareto import pareto
 from mcl_ray.results.queries import METRIC_LABELS, Objective
-from mcl_ray.results.style import BLACK, GREY, STYLE, goodness, palette, save
 
 __all__ = [
     "accuracy_by_parameter",

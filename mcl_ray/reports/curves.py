@@ -15,9 +15,9 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mcl_ray.reports.style import BAND, BLACK, GREY, STYLE, palette
 from mcl_ray.results import queries
 from mcl_ray.results.queries import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
-from mcl_ray.results.style import BAND, BLACK, GREY, STYLE, palette
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*Xd<>ph8H1"

@@ -16,13 +16,14 @@ from mcl_ray.analysis import ranking
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import Score, Scoring
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.results import interactive, interactive_pareto, page, plots, queries, reader, text
+from mcl_ray.reports import figures, interactive, interactive_pareto, page, terminal
+from mcl_ray.reports.axes import scored
+from mcl_ray.reports.page import Section
+from mcl_ray.reports.pareto import priced
+from mcl_ray.reports.terminal import origin, ranking_cells, run_facts
+from mcl_ray.results import queries, reader
 from mcl_ray.results.atomic_io import ensure_writable, write_atomically
-from mcl_ray.results.axes import scored
-from mcl_ray.results.page import Section
-from mcl_ray.results.pareto import priced
 from mcl_ray.results.queries import MEMBER_LABELS, Importances, Objective
-from mcl_ray.results.text import origin, ranking_cells, run_facts
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
 PAGE_FILE = "report.html"
@@ -54,7 +55,7 @@ def _report_run(folder: Path) -> list[Path]:
     sections = [Section(title="Accuracy at the last epoch", note=_RUN_NOTE, headers=summary.headers, cells=cells)]
     figures: dict[str, Figure] = {}
     if epochs.num_rows:
-        figures["learning_curves"] = plots.learning_curves(epochs, [run_id])
+        figures["learning_curves"] = figures.learning_curves(epochs, [run_id])
         sections.append(Section(title="Learning curves", figure=interactive.learning_curves(epochs, [run_id])))
     sections.append(Section(title="Spec", code=_in_order(run["spec"])))
     content = page.render(f"Run {run_id}", facts | run_facts(summary), sections)
@@ -85,7 +86,7 @@ def _report_sweep(folder: Path, importances: ImportanceSource) -> list[Path]:
         if priced(rows, scoring.costs) and scoring.costs:
             _add_front(rows, objective, mode, scoring, figures, sections)
         _add_curves(epochs, rows[0], figures, sections)
-        if text.parameters_of(rows):
+        if terminal.parameters_of(rows):
             _add_search_figures(rows, objective, mode, scoring.score, importances, figures, sections)
         sections.append(Section(title="Best spec", code=_spec_yaml(runs, rows[0].run_ids[0])))
     facts = _sweep_facts(sweep, rows, runs, scoring) | (_best_facts(rows[0], runs, epochs) if scored(rows) else {})
@@ -101,10 +102,10 @@ def _add_front(
     figures: dict[str, Figure],
     sections: list[Section],
 ) -> None:
-    figures["pareto"] = plots.pareto(rows, objective, mode, scoring)
+    figures["pareto"] = figures.pareto(rows, objective, mode, scoring)
     drawn = interactive_pareto.pareto(rows, objective, mode, scoring)
     front = ranking.pareto_front(rows, scoring.costs, mode)
-    note = f"{text.front_title(rows, front, mode, scoring.costs)}. {_FRONT_NOTE}"
+    note = f"{terminal.front_title(rows, front, mode, scoring.costs)}. {_FRONT_NOTE}"
     headers, cells = ranking_cells(front, objective, mode, scoring)
     sections.append(Section(title="Pareto front", note=note, headers=headers, cells=cells, figure=drawn))
 
@@ -117,8 +118,8 @@ _FRONT_NOTE = (
 
 
 def _add_curves(epochs: pa.Table, best: Ranked, figures: dict[str, Figure], sections: list[Section]) -> None:
-    figures["learning_curves"] = plots.learning_curves(epochs, best.run_ids, text.caption(best))
-    told = plots.seeds_told(len(best.run_ids))
+    figures["learning_curves"] = figures.learning_curves(epochs, best.run_ids, terminal.caption(best))
+    told = figures.seeds_told(len(best.run_ids))
     note = " ".join([f"{told}." if told else "", " ".join(best.run_ids)]).strip()
     title = "Learning curves of the best configuration" if told else "Learning curves of the best run"
     sections.append(Section(title=title, note=note, figure=interactive.learning_curves(epochs, best.run_ids)))
@@ -133,9 +134,9 @@ def _add_search_figures(
     figures: dict[str, Figure],
     sections: list[Section],
 ) -> None:
-    figures["parallel_coordinates"] = plots.parallel_coordinates(rows, objective, mode, score)
+    figures["parallel_coordinates"] = figures.parallel_coordinates(rows, objective, mode, score)
     lines = interactive.parallel_coordinates(rows, objective, mode, score)
-    figures["accuracy_by_parameter"] = plots.accuracy_by_parameter(rows, objective, mode, score)
+    figures["accuracy_by_parameter"] = figures.accuracy_by_parameter(rows, objective, mode, score)
     dots = interactive.accuracy_by_parameter(rows, objective, mode, score)
     label = score.label(Objective.parse(objective).label, mode)
     sections.append(Section(title="Parallel coordinates", note=_LINES_NOTE, figure=lines))
@@ -143,7 +144,7 @@ def _add_search_figures(
     found = _importances(importances, rows)
     bars = interactive.importance_bars(found.values, objective) if found.values else None
     if found.values:
-        figures["importances"] = plots.importance_bars(found.values, objective)
+        figures["importances"] = figures.importance_bars(found.values, objective)
     sections.append(Section(title="Importance of the parameters", note=found.reason or "", figure=bars))
 
 
@@ -162,7 +163,7 @@ def _ranking_note(rows: Sequence[Ranked], objective: str, mode: str, scoring: Sc
     order = "highest" if mode == "max" else "lowest"
     seen = "" if "test" in queries.scored_splits(epochs) else " The search never looked at the test images."
     ranks = "" if scoring.score.kind == "mean" else f" Configurations rank by {scoring.score.name(mode)} over seeds."
-    rule = f" {text.rule_for(rows)}" if text.rule_for(rows) else ""
+    rule = f" {terminal.rule_for(rows)}" if terminal.rule_for(rows) else ""
     return (
         f"{figure.label}, at the last epoch of each run, {order} first: the mean over the n runs of a configuration, "
         f"which differ in the seed only, ± the sample standard deviation.{ranks}{rule}{seen} Runs that were stopped "
@@ -191,14 +192,14 @@ def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Tabl
         figure, best = queries.Objective.parse(sweep["objective"]), rows[0]
         spread = "" if best.std is None else f" ± {figure.format(best.std)}"
         value = f"{figure.format(rows[0].value)}{spread} {figure.unit}".strip()
-        facts["best"] = f"{value} (n={best.n}): {text.caption(best)}"
+        facts["best"] = f"{value} (n={best.n}): {terminal.caption(best)}"
     return facts | origin(sweep)
 
 
 def _best_facts(best: Ranked, runs: pa.Table, epochs: pa.Table) -> dict[str, str]:
     """The published figure beside the best configuration's, where there is one."""
     summary = ranking.summary(runs, epochs, best.run_ids[0])
-    told = text.published_facts(summary) if summary.published is not None else {}
+    told = terminal.published_facts(summary) if summary.published is not None else {}
     return {f"best: {name}": words for name, words in told.items()}
 
 
@@ -211,7 +212,7 @@ def _write(folder: Path, figures: Mapping[str, Figure], content: str) -> list[Pa
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    plots.save(figure, path)
+    figures.save(figure, path)
     return path
 
 

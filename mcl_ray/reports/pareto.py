@@ -18,9 +18,9 @@ from matplotlib.transforms import Bbox
 from mcl_ray.analysis.costs import label, unit_of
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
-from mcl_ray.results.axes import LOG_FROM_RATIO
+from mcl_ray.reports.axes import LOG_FROM_RATIO
+from mcl_ray.reports.style import BLACK, GREY, STYLE, palette
 from mcl_ray.results.queries import Objective
-from mcl_ray.results.style import BLACK, GREY, STYLE, palette
 
 LABEL_STEPS = 12
 DOT_RADIUS = 3.0

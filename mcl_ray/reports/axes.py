@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mcl_ray.analysis.ranking import Ranked
+from mcl_ray.reports.terminal import parameters_of, setting, shortened
 from mcl_ray.results.queries import short_names
-from mcl_ray.results.text import parameters_of, setting, shortened
 
 LOG_FROM_RATIO = 20.0
 FEW_VALUES = 6
