@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainables.cluster import connect  # isort: skip -- sets Ray's environment
+from trainables.cluster.connect import connect  # isort: skip -- sets Ray's environment
 from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console

@@ -49,7 +49,7 @@ def on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: boo
     folder = _begun(spec, dataset, environment) if resume else None
     if folder is not None and _is_done(folder):
         return folder
-    from trainables.terminal import train_on_ray
+    from trainables.run_on_ray import train_on_ray
 
     console = doors.stdout()
     console.print(place.ray)

@@ -19,7 +19,7 @@ from searches.halving import Halving
 from searches.history import KnownTrial
 from searches.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
 from searches.strategy import SchedulerSpec
-from trainables.configuration import EPOCH, SCORE
+from trainables.trial_job import EPOCH, SCORE
 
 
 def to_sampler(sweep: Experiment, proposed: int = 0) -> BaseSampler:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trainables.cluster import bundle, connect, fits  # isort: skip -- sets Ray's environment
+from trainables.cluster.connect import bundle, connect, fits  # isort: skip -- sets Ray's environment
 from ray import tune
 
 from mcl_ray.config.environment import Environment
@@ -29,13 +29,13 @@ from searches.progress import SweepProgress
 from searches.relay import Relay, UntilUnwritten, listening
 from searches.retention import Retention
 from searches.study import Study
-from trainables.configuration import TrialJob
-from trainables.group import Group
-from trainables.group_trial import TRIAL_RESOURCES, GroupTrial
-from trainables.interruption import ctrl_c_given_back
-from trainables.sharing import check_shared
-from trainables.trial import train_trial
-from trainables.waiting import waiting_is_said
+from trainables.cluster.shared_storage import check_shared
+from trainables.cluster.signals import ctrl_c_given_back
+from trainables.pending_workers import waiting_is_said
+from trainables.torch_trainer import Group
+from trainables.trial_job import TrialJob
+from trainables.tune_function import train_trial
+from trainables.tune_trainable import TRIAL_RESOURCES, GroupTrial
 
 TUNE_FOLDER = "tune"
 RESTARTS = 3

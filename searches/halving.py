@@ -13,7 +13,7 @@ import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from searches.history import KnownTrial
-from trainables.configuration import EPOCH, SCORE, TRIAL
+from trainables.trial_job import EPOCH, SCORE, TRIAL
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What already happened in a sweep, read from the records of its runs: nothing else is asked on resuming.
 
-A trial is one configuration; its runs differ in the seed. Writing records is `trainables.trial` and `searches.ledger`.
+A trial is one configuration; its runs differ in the seed. Writing records is `trainables.tune_function` and `searches.ledger`.
 """
 
 from __future__ import annotations

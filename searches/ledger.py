@@ -12,7 +12,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 
 from mcl_ray.errors import StoreError, WorkerDiedError
-from trainables.configuration import FAILED, UNWRITTEN, TrialJob
+from trainables.trial_job import FAILED, UNWRITTEN, TrialJob
 
 
 class Ledger:

@@ -31,7 +31,7 @@ from searches.experiment import Experiment
 from searches.history import KnownTrial, read_trials
 from searches.ledger import failure
 from searches.study import known_trial
-from trainables.configuration import EPOCH, SCORE, TRIAL, point_of
+from trainables.trial_job import EPOCH, SCORE, TRIAL, point_of
 
 FILE = "study.db"
 SQLITE_WAIT_S = 30

@@ -15,7 +15,7 @@ from rich.table import Table
 from searches.experiment import Experiment
 from searches.history import KnownTrial
 from searches.ledger import failure
-from trainables.configuration import EPOCH, SCORE, TRIAL, point_of
+from trainables.trial_job import EPOCH, SCORE, TRIAL, point_of
 
 ROWS_SHOWN = 20
 

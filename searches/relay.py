@@ -15,7 +15,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
 from mcl_ray.errors import StoreError
-from trainables.configuration import UNWRITTEN
+from trainables.trial_job import UNWRITTEN
 
 _log = logging.getLogger(__name__)
 

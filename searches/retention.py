@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial
 from mcl_ray.results.remote.pull import remove
 from searches.history import KnownTrial
 from searches.ledger import failure
-from trainables.configuration import EPOCH, SCORE, TRIAL, TrialJob
+from trainables.trial_job import EPOCH, SCORE, TRIAL, TrialJob
 
 
 class Retention:

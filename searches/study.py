@@ -25,7 +25,7 @@ from searches.convert import suggest, to_distributions, to_params, to_sampler
 from searches.experiment import Experiment
 from searches.history import KnownTrial
 from searches.space import Space, Value, contains
-from trainables.configuration import FAILED, SCORE, TRIAL, UNWRITTEN
+from trainables.trial_job import FAILED, SCORE, TRIAL, UNWRITTEN
 
 STUDY = "sweep"
 MEMORY_FILE = "sampler.json"

@@ -5,7 +5,7 @@ import re
 from itertools import combinations
 from pathlib import Path
 
-from trainables.gauges import GAUGES, RUN_TAGS
+from trainables.prometheus import GAUGES, RUN_TAGS
 
 FOLDER = Path(__file__).resolve().parents[1] / "deploy" / "monitoring"
 DASHBOARD = json.loads((FOLDER / "grafana-mcl.json").read_text())

@@ -3,7 +3,7 @@
 from searches.convert import to_scheduler
 from searches.strategy import SchedulerSpec
 from tests.searches.known import trial
-from trainables.configuration import EPOCH, SCORE, TRIAL
+from trainables.trial_job import EPOCH, SCORE, TRIAL
 
 EPOCHS = 12
 ASHA = SchedulerSpec(grace_epochs=3, reduction_factor=3)

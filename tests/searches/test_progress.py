@@ -9,7 +9,7 @@ from rich.console import Console
 
 from searches.progress import SweepProgress
 from tests.searches.known import sweep, trial
-from trainables.configuration import EPOCH, FAILED, SCORE, TRIAL
+from trainables.trial_job import EPOCH, FAILED, SCORE, TRIAL
 
 
 def recorded(*, terminal):

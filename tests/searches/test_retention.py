@@ -1,7 +1,7 @@
 from mcl_ray.config.environment import Environment
 from searches.retention import Retention
 from tests.searches.known import sweep, trial
-from trainables.configuration import TrialJob
+from trainables.trial_job import TrialJob
 
 
 class TuneTrial:

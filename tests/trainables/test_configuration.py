@@ -8,7 +8,7 @@ from mcl_ray.config import recipes
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.scoring import Score
 from mcl_ray.results.store import read_runs, state_of
-from trainables.configuration import TRIAL, TrialJob
+from trainables.trial_job import TRIAL, TrialJob
 
 CONFIG = {TRIAL: "0000"}
 ENDS_WITHIN_S = 0.5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.gauges import GAUGES
+from trainables.prometheus import GAUGES
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {"run_id": "r-1", "sweep_id": "", "trial_id": "t1", "recipe": "digits"}
@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 @ray.remote
 class Trial:
     def __init__(self):
-        from trainables.gauges import Gauges
+        from trainables.prometheus import Gauges
         self.gauges = Gauges("r-1", None, "t1", "digits")
 
     def epoch(self):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainables.cluster import connect  # noqa: F401  # isort: skip -- sets Ray's environment
+from trainables.cluster.connect import connect  # noqa: F401  # isort: skip -- sets Ray's environment
 from tests.doors import HANGS_AFTER_S
-from trainables.token import credentials, ensure_token
+from trainables.cluster.token import credentials, ensure_token
 
 RAYS = 4
 

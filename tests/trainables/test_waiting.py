@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from trainables import cluster
-from trainables.group import Group
-from trainables.waiting import SAID_AFTER_S, _Watch
+from trainables.cluster.connect import connect
+from trainables.pending_workers import SAID_AFTER_S, _Watch
+from trainables.torch_trainer import Group
 
 ONE, TWO = ({"Resources": {"CPU": float(cores)}} for cores in (1, 2))
 
@@ -20,7 +20,7 @@ def watch():
 
 def look(watch, monkeypatch, nodes, now):
     """What has been said by then, a line each."""
-    monkeypatch.setattr(cluster, "alive_nodes", lambda: nodes)
+    monkeypatch.setattr(connect, "alive_nodes", lambda: nodes)
     watch._look(2, now)
     return watch._console.file.getvalue().splitlines()
 

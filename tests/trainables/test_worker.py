@@ -5,7 +5,7 @@ import pytest
 from mcl_ray.errors import StoreError
 from mcl_ray.training.loop import EpochReport, Told
 from mcl_ray.training.multi_seed import in_step
-from trainables.worker import MetAlone, _shared
+from trainables.train_worker import MetAlone, _shared
 
 
 def test_an_error_that_one_seed_met_alone_reaches_the_others_as_itself():

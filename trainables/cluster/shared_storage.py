@@ -15,7 +15,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.errors import DataError, StoreError, UserError
 from mcl_ray.object_store import Uri, remote_at
 from mcl_ray.results.atomic_io import probe
-from trainables.cluster import alive_nodes
+from trainables.cluster.connect import alive_nodes
 
 SEEN_WITHIN_S = 5.0
 """How long a network's file system may take to show a new file elsewhere."""

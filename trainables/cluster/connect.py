@@ -26,8 +26,8 @@ from rich.console import Console
 
 from mcl_ray.config.execution import Place
 from mcl_ray.errors import SpecError, UserError
-from trainables.address import check_cluster
-from trainables.token import ensure_token
+from trainables.cluster.address import check_cluster
+from trainables.cluster.token import ensure_token
 
 OBJECT_STORE_BYTES = 200_000_000
 

@@ -20,8 +20,8 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.training.multi_seed import in_step
 from mcl_ray.training.recorded_run import machine_facts
-from trainables.configuration import TRIAL, TrialJob
-from trainables.gauges import run_with_gauges
+from trainables.prometheus import run_with_gauges
+from trainables.trial_job import TRIAL, TrialJob
 
 # Tune gives a trial that it stops two seconds to close its runs, which may mean to send them to a store; if they are
 # not enough, it drops the trial that is next in this process without a word to anybody.

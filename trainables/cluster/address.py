@@ -13,7 +13,7 @@ from ray._private import services
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 from mcl_ray.errors import UserError
-from trainables.token import PLACES, credentials
+from trainables.cluster.token import PLACES, credentials
 
 messages: Any = gcs_service_pb2  # generated, as calls are: mypy cannot look inside
 ANSWERS_WITHIN_S = 15.0

@@ -16,9 +16,9 @@ import ray
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 
-from trainables.configuration import TRIAL, TrialJob
-from trainables.group import Group
-from trainables.worker import train_configuration
+from trainables.torch_trainer import Group
+from trainables.train_worker import train_configuration
+from trainables.trial_job import TRIAL, TrialJob
 
 TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
 """What a trial reserves beside its group: one byte, since Tune wants something and the cores are the group's."""

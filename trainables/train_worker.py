@@ -25,8 +25,8 @@ from mcl_ray.results.store import RunWriter
 from mcl_ray.training.loop import Told
 from mcl_ray.training.multi_seed import RunInSteps, in_step
 from mcl_ray.training.recorded_run import machine_facts
-from trainables.configuration import EPOCH, TRIAL, TrialJob, point_of
-from trainables.gauges import run_with_gauges
+from trainables.prometheus import run_with_gauges
+from trainables.trial_job import EPOCH, TRIAL, TrialJob, point_of
 
 
 class MetAlone(Exception):  # noqa: N818 -- it only carries the error, past everybody who would go on without the run

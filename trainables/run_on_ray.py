@@ -20,12 +20,12 @@ from mcl_ray.results.remote.pull import fetch, shown
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import EpochRow, RunWriter, is_run, read_epochs, read_runs
 from mcl_ray.training.loop import EpochReport
-from trainables.cluster import bundle, connect, fits
-from trainables.group import RAY_FOLDER, Group
-from trainables.interruption import interruptible
-from trainables.sharing import check_shared
-from trainables.waiting import waiting_is_said
-from trainables.worker import train_run
+from trainables.cluster.connect import bundle, connect, fits
+from trainables.cluster.shared_storage import check_shared
+from trainables.cluster.signals import interruptible
+from trainables.pending_workers import waiting_is_said
+from trainables.torch_trainer import RAY_FOLDER, Group
+from trainables.train_worker import train_run
 
 LOOKS_EVERY_S = 0.5
 

@@ -11,8 +11,8 @@ import ray
 from ray.util import placement_group_table
 from rich.console import Console
 
-from trainables.cluster import described, fitting
-from trainables.group import Group
+from trainables.cluster.connect import described, fitting
+from trainables.torch_trainer import Group
 
 LOOKS_EVERY_S = 2.0
 SAID_AFTER_S = 10.0

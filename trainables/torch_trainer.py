@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError
 
 from mcl_ray.errors import MclError, TrainingError, WorkerDiedError
 from mcl_ray.results.remote.pull import ray_storage, remove
-from trainables.worker import MetAlone
+from trainables.train_worker import MetAlone
 
 # Ray Train reads these where it starts a group. Without the first, the dashboard knows of none. A group hands over one
 # report at each look, and an epoch may be shorter than Ray's two seconds.

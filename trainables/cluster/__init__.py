@@ -1,0 +1,1 @@
+"""The Ray that trials and groups run on: joining it, its token, shared folders and signals."""
