@@ -36,9 +36,9 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.recorded_run import machine_facts, run_epochs
-from searches.engine import Engine, joined
-from searches.relay import Relay, listening
-from searches.spec import SweepSpec
+from searches.spec.sweep import SweepSpec
+from searches.tune.callback import Relay, listening
+from searches.tune.tuner import Engine, joined
 
 SEARCHED = "losses.alpha"
 SECONDS = "epoch_time_s"

@@ -22,22 +22,22 @@ def recipes() -> None:
 
 def searches() -> None:
     """List the searches: sweeps known by name."""
-    from searches.catalog import SEARCHES
+    from searches.spec.search_registry import SEARCHES
 
     _print("search", SEARCHES)
 
 
 def suites() -> None:
     """List the suites: tables whose rows are known by name."""
-    from searches.suites import SUITES
+    from searches.spec.suite_registry import SUITES
 
     _print("suite", SUITES)
 
 
 def fields() -> None:
     """List every field of a run, of a search and of a suite, with its default and its meaning."""
-    from searches.spec import SweepSpec
-    from searches.suite import SuiteSpec
+    from searches.spec.suite import SuiteSpec
+    from searches.spec.sweep import SweepSpec
 
     table = Table("field", "default", "meaning", box=None, pad_edge=False)
     for path, field in field_paths(RunSpec):

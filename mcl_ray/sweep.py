@@ -17,10 +17,10 @@ from mcl_ray.errors import SpecError
 from mcl_ray.pipeline import by_stage
 
 if TYPE_CHECKING:
-    from searches.experiment import Experiment
-    from searches.session import SweepSession
-    from searches.spec import SweepSpec
-    from searches.suite import SuiteSpec
+    from searches.spec.experiment import Experiment
+    from searches.spec.suite import SuiteSpec
+    from searches.spec.sweep import SweepSpec
+    from searches.sweep_runner import SweepSession
 
 
 def sweep(
@@ -119,13 +119,13 @@ def _begin(session: SweepSession, asked: Experiment, *, dry_run: bool) -> None:
 
 
 def _session(place: Place, *, download: bool = False) -> SweepSession:
-    from searches.session import SweepSession
+    from searches.sweep_runner import SweepSession
 
     return SweepSession(place=place, download=download, console=doors.stdout())
 
 
 def _extended(sweep: Experiment, trials: int) -> Experiment:
-    from searches.suite import SuiteSpec
+    from searches.spec.suite import SuiteSpec
 
     if isinstance(sweep, SuiteSpec):
         raise SpecError(f"a suite has one trial for each of its {sweep.trials} rows, but was asked for {trials} more")
@@ -136,7 +136,7 @@ def _asked(
     named: Callable[[str, tuple[str, ...]], Experiment], name: str | None, overrides: tuple[str, ...], sweep: Experiment
 ) -> Experiment:
     """What a sweep that goes on is asked to be: what the command names, or itself; with fields replaced."""
-    from searches.suite import SuiteSpec
+    from searches.spec.suite import SuiteSpec
 
     if name is None:
         return sweep
@@ -153,11 +153,10 @@ def resolve(name: str, overrides: tuple[str, ...]) -> SweepSpec:
     Raises:
         SpecError: a rule is broken, or a field that is searched was given one value.
     """
-    from searches import catalog
-    from searches.spec import SweepSpec
+    from searches.spec.sweep import SweepSpec, search_registry
 
     values = parse(SweepSpec, overrides)
-    spec = replace(catalog.load(name), values)
+    spec = replace(search_registry.load(name), values)
     if values.get("run.evaluation.test", "never") != "never":
         raise SpecError(
             "a search reads the test images once, at its end, for the best configuration: run.evaluation.test=never "
@@ -176,14 +175,14 @@ def resolve_suite(name: str, overrides: tuple[str, ...]) -> SuiteSpec:
     Raises:
         SpecError: a rule is broken.
     """
-    from searches import suites
+    from searches.spec.sweep import suite_registry
 
-    return _with_fields(suites.load(name), overrides)
+    return _with_fields(suite_registry.load(name), overrides)
 
 
 def _with_fields(suite: SuiteSpec, overrides: tuple[str, ...]) -> SuiteSpec:
     """The suite with fields replaced; those of what follows have its name before them, or `then`: `lincls.lr=1`."""
-    from searches.suite import SuiteSpec
+    from searches.spec.suite import SuiteSpec
 
     first, follows = suite.run.recipe, suite.then.recipe if suite.then else ""
     stages = [first, *(name for name in (follows, "then") if suite.then and name != first)]

@@ -12,9 +12,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from searches.experiment import Experiment
-from searches.history import KnownTrial
-from searches.ledger import failure
+from searches.spec.experiment import Experiment
+from searches.trial_history import KnownTrial
+from searches.tune.trial_recorder import failure
 from trainables.trial_job import EPOCH, SCORE, TRIAL, point_of
 
 ROWS_SHOWN = 20

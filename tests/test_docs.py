@@ -9,9 +9,9 @@ import pytest
 from mcl_ray import doors, export, sweep, train
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import NETWORKS
-from searches import suites
-from searches.catalog import SEARCHES
-from searches.suites import SUITES
+from searches.spec.search_registry import SEARCHES
+from searches.spec.suite_registry import SUITES
+from searches.spec.sweep import suite_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -66,7 +66,7 @@ def test_every_suite_file_is_a_suite(tmp_path):
     assert blocks
     for block in blocks:
         (tmp_path / "suite.yaml").write_text(block)
-        assert suites.load(str(tmp_path / "suite.yaml")).trials == 3
+        assert suite_registry.load(str(tmp_path / "suite.yaml")).trials == 3
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

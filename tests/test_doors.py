@@ -17,9 +17,9 @@ from mcl_ray.config.overrides import field_paths, replace
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import read_epochs, read_runs
-from searches import catalog, suites
-from searches.catalog import SEARCHES
-from searches.suites import SUITES
+from searches.spec.search_registry import SEARCHES
+from searches.spec.suite_registry import SUITES
+from searches.spec.sweep import search_registry, suite_registry
 from tests.data.conftest import archive_in
 from tests.doors import HANGS_AFTER_S, SLOW_IMPORTS, Visit, command, snapshot, surroundings, visit
 from tests.once import once
@@ -92,7 +92,7 @@ def test_a_dry_run_prints_the_spec_file_that_would_do_the_same_and_writes_nothin
 
 def test_a_dry_run_of_a_search_prints_its_file_and_starts_no_ray(tmp_path):
     file = resolved(tmp_path, "sweep", "trials=3", "lr=1e-3", "space.gamma=null")
-    sweep = catalog.load(str(file))
+    sweep = search_registry.load(str(file))
     assert (sweep.trials, sweep.run.optimizer.lr, "losses.gamma" in sweep.space) == (3, 1e-3, False)
     steps, per_epoch = re.search(r"^# steps +([\d,]+) \((\d+) an epoch\)", file.read_text(), re.MULTILINE).groups()
     assert int(steps.replace(",", "")) == sweep.run.schedule.epochs * int(per_epoch)
@@ -101,7 +101,7 @@ def test_a_dry_run_of_a_search_prints_its_file_and_starts_no_ray(tmp_path):
 @pytest.mark.slow
 def test_a_dry_run_of_a_suite_prints_its_file_and_starts_no_ray(tmp_path):
     file = resolved(tmp_path, "sweep table", "epochs=3", "rows=[resnet8_x2]")
-    suite = suites.load(str(file))
+    suite = suite_registry.load(str(file))
     assert (list(suite.rows), suite.run.schedule.epochs) == (["resnet8_x2"], 3)
 
 

@@ -5,7 +5,7 @@ from mcl_ray.config import recipes
 from mcl_ray.config.overrides import field_paths, flat, parse, replace
 from mcl_ray.config.spec import SPEC_VERSION, RunSpec
 from mcl_ray.errors import SpecError
-from searches.spec import SweepSpec
+from searches.spec.sweep import SweepSpec
 
 
 def changed(*overrides, recipe="cifar"):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from mcl_ray.config.overrides import replace, validate
-from searches import catalog
-from searches.history import KnownTrial
-from searches.spec import SweepSpec
+from searches.spec.sweep import SweepSpec, search_registry
+from searches.trial_history import KnownTrial
 
 SPACE = {
     "losses.alpha": {"kind": "float", "low": 0.0, "high": 1.0},
@@ -15,7 +14,7 @@ SPACE = {
 
 def sweep(**fields) -> SweepSpec:
     """`digits` with three epochs, searched over alpha and the cohort size."""
-    tree = catalog.digits().model_dump() | {"space": SPACE, "trials": 10}
+    tree = search_registry.digits().model_dump() | {"space": SPACE, "trials": 10}
     small = replace(validate(SweepSpec, tree), {"run.schedule.epochs": 3})
     return replace(small, fields)
 

@@ -12,8 +12,8 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.errors import SpecError
 from mcl_ray.results.store import SweepWriter, read_runs, read_sweeps
 from mcl_ray.results.sweep_writer import TOUCHES_EVERY_S
-from searches import verdict
-from searches.session import SweepSession
+from searches import conclude
+from searches.sweep_runner import SweepSession
 from tests.followed import Door, descendants, send
 from tests.searches.known import sweep
 
@@ -55,7 +55,7 @@ def test_a_sweep_that_died_when_its_time_was_spent_is_concluded_and_not_charged(
         time.sleep(0.1)
         writer.finish("finished")
 
-    monkeypatch.setattr(verdict, "conclude", slowly)
+    monkeypatch.setattr(conclude, "conclude", slowly)
     name = spent(tmp_path, "interrupted")
     session.resume(name)
     (row,) = read_sweeps(tmp_path).to_pylist()

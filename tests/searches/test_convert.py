@@ -5,11 +5,10 @@ import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from mcl_ray.config.overrides import parse, replace
-from searches import catalog
-from searches.convert import suggest, to_distributions, to_params, to_point, to_sampler, to_scheduler
-from searches.space import Choice, FloatRange, IntRange, contains
-from searches.spec import SweepSpec
-from searches.strategy import SchedulerSpec
+from searches.spec.space import Choice, FloatRange, IntRange, contains
+from searches.spec.strategy import SchedulerSpec
+from searches.spec.sweep import SweepSpec, search_registry
+from searches.tune.converters import suggest, to_distributions, to_params, to_point, to_sampler, to_scheduler
 
 SPACE = {
     "network": Choice(kind="choice", values=(("a",), ("b",), ("a", "b"))),
@@ -35,7 +34,7 @@ def quiet():
 
 
 def sweep(*overrides):
-    return replace(catalog.load("digits"), parse(SweepSpec, overrides))
+    return replace(search_registry.load("digits"), parse(SweepSpec, overrides))
 
 
 def searched(study, trials, costs=0):

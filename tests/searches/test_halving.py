@@ -1,7 +1,7 @@
 """What halving knows of trials that were there before: the same rungs as if nobody had died."""
 
-from searches.convert import to_scheduler
-from searches.strategy import SchedulerSpec
+from searches.spec.strategy import SchedulerSpec
+from searches.tune.converters import to_scheduler
 from tests.searches.known import trial
 from trainables.trial_job import EPOCH, SCORE, TRIAL
 

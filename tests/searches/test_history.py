@@ -1,6 +1,6 @@
 from mcl_ray.config.overrides import replace
 from mcl_ray.results.store import EpochRow, RunWriter
-from searches.history import read_trials
+from searches.trial_history import read_trials
 from tests.searches.known import sweep
 
 

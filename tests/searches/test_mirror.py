@@ -2,7 +2,7 @@ import optuna
 import pytest
 
 from mcl_ray.errors import StoreError
-from searches.mirror import Mirror, open_storage
+from searches.tune.optuna_exporter import Mirror, open_storage
 from tests.postgres import postgres
 from tests.searches.known import sweep, trial
 
@@ -98,7 +98,7 @@ def test_a_database_that_fails_does_not_end_the_sweep_and_is_caught_up_with(tmp_
         mirror.wait()
         (tmp_path / "study.db").unlink(missing_ok=True)
         (tmp_path / "away.db").rename(tmp_path / "study.db")
-        monkeypatch.setattr("searches.mirror.read_trials", lambda *_: [trial(0)])
+        monkeypatch.setattr("searches.tune.optuna_exporter.read_trials", lambda *_: [trial(0)])
     assert "missed a trial" in caplog.text
     assert mirrored(tmp_path)["0000"].state.name == "COMPLETE"
 

@@ -10,9 +10,8 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.plan import plan_run
-from searches import catalog
-from searches.plan import plan_sweep, print_sweep_plan
-from searches.spec import SweepSpec
+from searches.dry_run import plan_sweep, print_sweep_plan
+from searches.spec.sweep import SweepSpec, search_registry
 
 HERE = Environment()
 
@@ -20,7 +19,7 @@ HERE = Environment()
 def search(**space):
     """`digits`, of which only these fields are searched."""
     overrides = [f"space={{{', '.join(f'{path}: {dimension}' for path, dimension in space.items())}}}"]
-    return replace(catalog.digits(), parse(SweepSpec, ["negatives=500", *overrides]))
+    return replace(search_registry.digits(), parse(SweepSpec, ["negatives=500", *overrides]))
 
 
 def choice(*values, when="{}"):
@@ -50,7 +49,7 @@ def test_a_few_large_networks_may_take_more_than_many_small_ones():
 
 def test_peers_that_share_a_stem_may_take_less_than_fewer_that_do_not(tmp_path):
     asked = {"space": {"cohort.size": {"kind": "int", "low": 1, "high": 3}}}
-    sweep, nowhere = replace(catalog.cifar(), asked), Environment(data=tmp_path / "nowhere")
+    sweep, nowhere = replace(search_registry.cifar(), asked), Environment(data=tmp_path / "nowhere")
     two, three = (plan_run(sweep.trial_run({"cohort.size": size}), nowhere) for size in (2, 3))
     largest, plan = plan_sweep(sweep, nowhere)
     assert largest.cohort.size == 2

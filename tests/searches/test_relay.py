@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
 from mcl_ray.errors import StoreError
-from searches.relay import Relay, listening
+from searches.tune.callback import Relay, listening
 
 
 def test_what_was_just_reported_is_told_and_a_listener_that_cannot_write_is_passed_over(caplog):

@@ -10,8 +10,8 @@ import pytest
 from mcl_ray.config.overrides import validate
 from mcl_ray.results.reader import sweep_folders
 from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweeps, wait_for_orphans
-from searches.history import read_trials
-from searches.spec import SweepSpec
+from searches.spec.sweep import SweepSpec
+from searches.trial_history import read_trials
 from tests.followed import Door
 from tests.ray_nodes import RayNodes
 

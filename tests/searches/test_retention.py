@@ -1,5 +1,5 @@
 from mcl_ray.config.environment import Environment
-from searches.retention import Retention
+from searches.tune.checkpoint_retention import Retention
 from tests.searches.known import sweep, trial
 from trainables.trial_job import TrialJob
 

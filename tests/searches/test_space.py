@@ -4,10 +4,9 @@ import yaml
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
 from mcl_ray.sweep import resolve
-from searches import catalog
-from searches.difference import difference, only_adds
-from searches.space import Choice, FloatRange, IntRange, active, contains, grid
-from searches.spec import SweepSpec
+from searches.spec.difference import difference, only_adds
+from searches.spec.space import Choice, FloatRange, IntRange, active, contains, grid
+from searches.spec.sweep import SweepSpec, search_registry
 
 DEPENDENT = (
     "space.networks={kind: choice, values: [[resnet8], [resnet20], [resnet8, resnet20, resnet8]]}",
@@ -18,16 +17,16 @@ DEPENDENT = (
 
 
 def changed(*overrides, search="digits"):
-    return replace(catalog.load(search), parse(SweepSpec, overrides))
+    return replace(search_registry.load(search), parse(SweepSpec, overrides))
 
 
 def of(kind, **fields):
     return {"float": FloatRange, "int": IntRange, "choice": Choice}[kind](kind=kind, **fields)
 
 
-@pytest.mark.parametrize("name", catalog.SEARCHES)
+@pytest.mark.parametrize("name", search_registry.SEARCHES)
 def test_a_trial_never_reads_the_test_split(name):
-    sweep = catalog.load(name)
+    sweep = search_registry.load(name)
     trial = sweep.trial_run({"losses.alpha": 0.7})
     assert trial.evaluation.test == "never"
     assert trial.data.validation_fraction > 0
@@ -43,7 +42,7 @@ def test_a_search_survives_its_file(tmp_path):
     )  # fmt: skip
     file = tmp_path / "search.yaml"
     file.write_text(yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False))
-    again = catalog.load(str(file))
+    again = search_registry.load(str(file))
     assert again == sweep
     assert list(again.space) == list(sweep.space)
 

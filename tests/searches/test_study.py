@@ -1,7 +1,7 @@
 import pytest
 from optuna.trial import TrialState
 
-from searches.study import Study
+from searches.tune.optuna_searcher import Study
 from tests.searches.known import sweep, trial
 
 KNOWN = [trial(0), trial(1, "unfinished", (40.0,)), trial(2, "stopped", (30.0,)), trial(3, "failed", ())]

@@ -12,16 +12,16 @@ from mcl_ray.errors import SpecError
 from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.store import SweepWriter
 from mcl_ray.sweep import resolve_suite
-from searches import catalog, suites
-from searches.difference import difference, only_adds
-from searches.experiment import stored
-from searches.followers import begun, planned_follower
-from searches.space import contains
-from searches.suite import Foundation, Pretrained, SuiteSpec
+from searches.linear_eval import begun, planned_follower
+from searches.spec.difference import difference, only_adds
+from searches.spec.experiment import stored
+from searches.spec.space import contains
+from searches.spec.suite import Foundation, Pretrained, SuiteSpec
+from searches.spec.sweep import search_registry, suite_registry
 
 
 def suite(*overrides, name="digits"):
-    return suites.load(name).with_fields(parse(SuiteSpec, overrides))
+    return suite_registry.load(name).with_fields(parse(SuiteSpec, overrides))
 
 
 def runs(asked):
@@ -30,7 +30,7 @@ def runs(asked):
 
 @pytest.mark.parametrize("name", ["cifar", "imagenet"])
 def test_a_published_table_has_a_row_for_each_figure_which_trains_as_its_recipe(name):
-    asked, table = suites.load(name), TABLES[name]
+    asked, table = suite_registry.load(name), TABLES[name]
     published = {(network, column) for network, row in table.figures.items() for column in row}
     found = {}
     for row, run in runs(asked).items():
@@ -47,12 +47,12 @@ def test_a_published_table_has_a_row_for_each_figure_which_trains_as_its_recipe(
 def test_what_a_listing_says_of_a_suite_is_so():
     said = {"cifar": "ten networks, 31 rows of 300 epochs", "imagenet": "two networks, seven rows", "moco": "Both"}
     for name, words in said.items():
-        assert words in suites.SUITES[name].__doc__
-        assert suites.load(name).trials == {"cifar": 31, "imagenet": 7, "moco": 2}[name]
+        assert words in suite_registry.SUITES[name].__doc__
+        assert suite_registry.load(name).trials == {"cifar": 31, "imagenet": 7, "moco": 2}[name]
 
 
 def test_the_table_without_labels_has_its_two_rows_and_what_follows_them_is_of_its_columns():
-    asked = suites.load("moco")
+    asked = suite_registry.load("moco")
     for row, run in runs(asked).items():
         recipe = recipes.RECIPES["moco" if row == "resnet18_x2" else "moco_baseline"]()
         assert run == replace(recipe, {"recipe": "moco"})
@@ -148,22 +148,22 @@ def test_a_file_may_name_a_recipe_and_its_record_is_the_same_suite(tmp_path):
     file.write_text(
         "name: mine\nrun: digits\nrows:\n  alone: {cohort.size: 1}\n  mixed: {networks: [resnet8, resnet20]}\n"
     )
-    asked = suites.load(str(file))
+    asked = suite_registry.load(str(file))
     assert asked.run == replace(recipes.digits(), {"evaluation.test": "every_epoch"})
     assert [run.cohort.peers for run in runs(asked).values()] == [("resnet8",), ("resnet8", "resnet20")]
     again = stored(json.dumps(asked.model_dump(mode="json")))
     assert again == asked
-    assert stored(json.dumps(catalog.digits().model_dump(mode="json"))) == catalog.digits()
+    assert stored(json.dumps(search_registry.digits().model_dump(mode="json"))) == search_registry.digits()
 
 
 @pytest.mark.parametrize(
     ("asked", "newer", "rule"),
     [
-        (catalog.digits(), {"version": 2, "hopes": 1}, "version <= 1 of a search's spec must hold, but got 2"),
+        (search_registry.digits(), {"version": 2, "hopes": 1}, "version <= 1 of a search's spec must hold, but got 2"),
         (suite(), {"version": 2, "hopes": 1}, "version <= 1 of a suite's spec must hold, but got 2"),
         (
-            catalog.digits(),
-            {"run": catalog.digits().run.model_dump(mode="json") | {"version": 3, "hopes": 1}},
+            search_registry.digits(),
+            {"run": search_registry.digits().run.model_dump(mode="json") | {"version": 3, "hopes": 1}},
             "version <= 1 of a run's spec must hold, but got 3",
         ),
     ],
@@ -194,7 +194,7 @@ def test_a_suite_that_goes_on_is_the_same_suite():
     asked = suite()
     assert only_adds(asked, suite())
     assert not only_adds(asked, suite("repeats=4"))
-    assert not only_adds(asked, catalog.digits())
+    assert not only_adds(asked, search_registry.digits())
     assert difference(asked, suite("rows=[resnet8_x*]", "rows.resnet8_x4={cohort.size: 3}")) == [
         "rows.resnet8_baseline: {cohort.networks: resnet8, losses.alpha: 0.0, losses.beta: 0.0, losses.gamma: 0.0, "
         "losses.lam: 0.0} -> -",
@@ -224,7 +224,7 @@ def test_what_would_do_nothing_is_refused(name, overrides, rule):
 
 def test_what_follows_goes_by_another_name_where_both_have_the_same(tmp_path):
     file = tmp_path / "mine.yaml"
-    tree = suites.load("moco").model_dump(mode="json")
+    tree = suite_registry.load("moco").model_dump(mode="json")
     tree["run"]["recipe"] = tree["then"]["recipe"] = "custom"
     file.write_text(json.dumps(tree))
     asked = resolve_suite(str(file), ("lr=0.01", "repeats=2", "then.lr=2"))
@@ -232,7 +232,7 @@ def test_what_follows_goes_by_another_name_where_both_have_the_same(tmp_path):
 
 
 def test_rows_that_were_begun_are_known_and_the_others_are_left(tmp_path):
-    following = planned_follower(suites.load("moco"))
+    following = planned_follower(suite_registry.load("moco"))
     one, other = (following.model_copy(update={"rows": {row: {}}}) for row in following.rows)
     ids = []
     for asked in (one, other):

@@ -8,11 +8,13 @@ from rich.console import Console
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.plan import plan_run
-from searches import suites
-from searches.suite import SuiteSpec
-from searches.suite_plan import plan_suite, print_suite_plan
+from searches.spec.suite import SuiteSpec
+from searches.spec.sweep import suite_registry
+from searches.suite_dry_run import plan_suite, print_suite_plan
 
-SMALL = suites.digits().with_fields({"rows": ["*_baseline", "*_x2", "*_x4"], "run.schedule.epochs": 5, "repeats": 2})
+SMALL = suite_registry.digits().with_fields(
+    {"rows": ["*_baseline", "*_x2", "*_x4"], "run.schedule.epochs": 5, "repeats": 2}
+)
 
 
 def test_a_row_costs_what_its_runs_do():
@@ -29,7 +31,7 @@ def test_a_row_costs_what_its_runs_do():
 
 
 def test_what_follows_is_planned_too_and_however_long_a_fact_is_the_whole_stays_a_file():
-    asked = suites.load("moco")
+    asked = suite_registry.load("moco")
     console = Console(width=110, record=True, file=io.StringIO(), markup=False)
     print_suite_plan(asked.with_fields({"rows": ["resnet18_x2"]}), Place(), console)
     told = console.export_text().split("# row ")[0]

@@ -14,9 +14,9 @@ from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
 from mcl_ray.sweep import resolve
-from searches.convert import suggest, to_sampler
-from searches.history import read_trials
-from searches.spec import SweepSpec
+from searches.spec.sweep import SweepSpec
+from searches.trial_history import read_trials
+from searches.tune.converters import suggest, to_sampler
 from tests.followed import ROOT, Door, descendants, send
 
 SMALL = ("epochs=3", "scheduler.kind=none")

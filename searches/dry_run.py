@@ -23,8 +23,8 @@ from mcl_ray.plan import (
     run_facts,
     workers_fact,
 )
-from searches.corners import corners, undominated
-from searches.spec import SweepSpec
+from searches.spec.bounds import corners, undominated
+from searches.spec.sweep import SweepSpec
 
 MAX_PLANS = 64
 """How many runs are worked out, at most: each takes up to seconds."""

@@ -26,11 +26,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mcl_ray.errors import StoreError
-from searches.convert import to_distributions, to_params
-from searches.experiment import Experiment
-from searches.history import KnownTrial, read_trials
-from searches.ledger import failure
-from searches.study import known_trial
+from searches.spec.experiment import Experiment
+from searches.trial_history import KnownTrial, read_trials
+from searches.tune.converters import to_distributions, to_params
+from searches.tune.optuna_searcher import known_trial
+from searches.tune.trial_recorder import failure
 from trainables.trial_job import EPOCH, SCORE, TRIAL, point_of
 
 FILE = "study.db"

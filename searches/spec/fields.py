@@ -8,7 +8,7 @@ from itertools import product
 from mcl_ray.config.overrides import resolve
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
-from searches.space import Dimension, FloatRange, Space, Value, applied, applies, same
+from searches.spec.space import Dimension, FloatRange, Space, Value, applied, applies, same
 
 FIXED = ("version", "recipe", "data", "evaluation", "schedule.epochs")
 """What all trials of a search have in common: images, splits, when they are scored, and how long they train."""

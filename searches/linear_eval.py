@@ -11,9 +11,9 @@ from pathlib import Path
 from mcl_ray.errors import CheckpointError, TrainingError
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import is_finished, read_sweeps
-from searches.experiment import stored
-from searches.history import KnownTrial, read_trials
-from searches.suite import ROW, Foundation, Pretrained, SuiteSpec
+from searches.spec.experiment import stored
+from searches.spec.suite import ROW, Foundation, Pretrained, SuiteSpec
+from searches.trial_history import KnownTrial, read_trials
 
 LONGEST_NAME = 40
 

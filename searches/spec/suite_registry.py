@@ -8,8 +8,8 @@ from mcl_ray.analysis.published import CIFAR, IMAGENET, MOCO, Column
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
 from mcl_ray.config.spec import RunSpec
-from searches.space import Value
-from searches.suite import SUITE_VERSION, SuiteSpec
+from searches.spec.space import Value
+from searches.spec.suite import SUITE_VERSION, SuiteSpec
 
 Columns = Mapping[Column, Mapping[str, Value]]
 COLUMNS: Columns = {

@@ -12,8 +12,8 @@ from itertools import islice
 
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
-from searches.space import Choice, Dimension, FloatRange, Point, Space, Value, applies
-from searches.spec import SweepSpec
+from searches.spec.space import Choice, Dimension, FloatRange, Point, Space, Value, applies
+from searches.spec.sweep import SweepSpec
 
 MAX_POINTS = 1024
 """How many combinations of values are looked at, at most."""

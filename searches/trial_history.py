@@ -1,6 +1,6 @@
 """What already happened in a sweep, read from the records of its runs: nothing else is asked on resuming.
 
-A trial is one configuration; its runs differ in the seed. Writing records is `trainables.tune_function` and `searches.ledger`.
+A trial is one configuration; its runs differ in the seed. Writing records is `trainables.tune_function` and `searches.tune.trial_recorder`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.config.scoring import enough
 from mcl_ray.results.queries import Objective, Point, points, training_times
 from mcl_ray.results.store import ENDED, read_epochs, read_runs
-from searches.experiment import Experiment
-from searches.space import Value
+from searches.spec.experiment import Experiment
+from searches.spec.space import Value
 
 TrialState = Literal["finished", "stopped", "failed", "unfinished"]
 

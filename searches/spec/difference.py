@@ -7,8 +7,8 @@ from typing import Any
 
 from mcl_ray.config.overrides import flat
 from mcl_ray.config.yaml12 import inline
-from searches.experiment import Experiment
-from searches.spec import SweepSpec
+from searches.spec.experiment import Experiment
+from searches.spec.sweep import SweepSpec
 
 BUDGETS = ("trials", "time_limit_s", "keep_checkpoints")
 """Bounds that may be raised, or lifted (null): on trials, time and disk."""

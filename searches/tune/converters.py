@@ -14,11 +14,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from searches.experiment import Experiment
-from searches.halving import Halving
-from searches.history import KnownTrial
-from searches.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
-from searches.strategy import SchedulerSpec
+from searches.spec.experiment import Experiment
+from searches.spec.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
+from searches.spec.strategy import SchedulerSpec
+from searches.trial_history import KnownTrial
+from searches.tune.scheduler import Halving
 from trainables.trial_job import EPOCH, SCORE
 
 

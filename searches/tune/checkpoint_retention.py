@@ -12,8 +12,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 
 from mcl_ray.results.remote.pull import remove
-from searches.history import KnownTrial
-from searches.ledger import failure
+from searches.trial_history import KnownTrial
+from searches.tune.trial_recorder import failure
 from trainables.trial_job import EPOCH, SCORE, TRIAL, TrialJob
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from mcl_ray.config.overrides import validate
 from mcl_ray.config.spec import SPEC_VERSION
 from mcl_ray.errors import SpecError
-from searches.spec import SWEEP_VERSION, SweepSpec
-from searches.suite import SUITE_VERSION, SuiteSpec
+from searches.spec.suite import SUITE_VERSION, SuiteSpec
+from searches.spec.sweep import SWEEP_VERSION, SweepSpec
 
 Experiment = SweepSpec | SuiteSpec
 

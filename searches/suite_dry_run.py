@@ -14,8 +14,8 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.plan import RunPlan, disk, memory, plan_run, print_facts, workers_fact
-from searches.followers import planned_follower
-from searches.suite import ROW, SuiteSpec
+from searches.linear_eval import planned_follower
+from searches.spec.suite import ROW, SuiteSpec
 
 PASSES = {"linear": 1, "moco": 4}
 """Times the forward pass of all peers, by method: a backward pass is taken for two, which linear classification does

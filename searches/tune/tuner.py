@@ -20,15 +20,15 @@ from ray import tune
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.results.remote.pull import ray_storage, remove
-from searches.convert import to_scheduler
-from searches.experiment import Experiment
-from searches.history import KnownTrial
-from searches.ledger import Ledger
-from searches.mirror import Mirror
 from searches.progress import SweepProgress
-from searches.relay import Relay, UntilUnwritten, listening
-from searches.retention import Retention
-from searches.study import Study
+from searches.spec.experiment import Experiment
+from searches.trial_history import KnownTrial
+from searches.tune.callback import Relay, UntilUnwritten, listening
+from searches.tune.checkpoint_retention import Retention
+from searches.tune.converters import to_scheduler
+from searches.tune.optuna_exporter import Mirror
+from searches.tune.optuna_searcher import Study
+from searches.tune.trial_recorder import Ledger
 from trainables.cluster.shared_storage import check_shared
 from trainables.cluster.signals import ctrl_c_given_back
 from trainables.pending_workers import waiting_is_said

@@ -12,9 +12,9 @@ from mcl_ray.reports.comparison_table import comparison_view
 from mcl_ray.reports.terminal import ranking_table
 from mcl_ray.results.remote.pull import fetch, push, shown
 from mcl_ray.results.store import SweepWriter
+from searches.conclude import found_at, ranked, tell_unreadable
 from searches.importance import importances
-from searches.suite import SuiteSpec
-from searches.verdict import found_at, ranked, tell_unreadable
+from searches.spec.suite import SuiteSpec
 
 
 def conclude_suite(suite: SuiteSpec, writer: SweepWriter, console: Console) -> None:

@@ -20,9 +20,9 @@ from mcl_ray.results.queries import ACCURACIES
 from mcl_ray.results.reader import BEST_FILE
 from mcl_ray.results.remote.pull import fetch, push, shown
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
-from searches.experiment import Experiment
 from searches.importance import importances
-from searches.spec import SweepSpec
+from searches.spec.experiment import Experiment
+from searches.spec.sweep import SweepSpec
 
 NAMES_TOLD = 20
 """Of images that do not decode; all are in `unreadable.json` of each run."""

@@ -31,11 +31,11 @@ from mcl_ray.results.store import (
     state_of,
     wait_for_orphans,
 )
-from searches.checks import check_batches, check_comparable, check_study
-from searches.difference import difference, only_adds
-from searches.experiment import Experiment, stored
-from searches.history import KnownTrial, read_trials
-from searches.suite import SuiteSpec
+from searches.preflight import check_batches, check_comparable, check_study
+from searches.spec.difference import difference, only_adds
+from searches.spec.experiment import Experiment, stored
+from searches.spec.suite import SuiteSpec
+from searches.trial_history import KnownTrial, read_trials
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class SweepSession:
         check_batches(sweep, dataset, self._most_workers)
         check_study(sweep)
         if trains and isinstance(sweep, SuiteSpec):
-            from searches.followers import check_foundation
+            from searches.linear_eval import check_foundation
 
             check_foundation(sweep, self.environment.results)
         return dataset
@@ -189,8 +189,8 @@ class SweepSession:
 
     def print_plan(self, sweep: Experiment) -> None:
         """Print the resolved search or suite and what it would do."""
-        from searches.plan import print_sweep_plan
-        from searches.suite_plan import print_suite_plan
+        from searches.dry_run import print_sweep_plan
+        from searches.suite_dry_run import print_suite_plan
 
         if isinstance(sweep, SuiteSpec):
             print_suite_plan(sweep, self.place, self.console)
@@ -225,7 +225,7 @@ class SweepSession:
     def _join(self, ray: ExitStack, sweep: Experiment) -> None:
         """Join a Ray that can serve the sweep, until `ray` is closed."""
         self.console.print(self.place.ray)
-        from searches.engine import joined
+        from searches.tune.tuner import joined
 
         ray.enter_context(joined(sweep, self.place, self.environment, self.console))
 
@@ -240,9 +240,9 @@ class SweepSession:
             f"sweep {writer.sweep_id}: {sweep.trials} trials, in {pull.shown(writer.folder)}", soft_wrap=True
         )
         known = read_trials(writer.folder, sweep)
-        from searches.engine import Engine
-        from searches.suite_verdict import conclude_suite
-        from searches.verdict import conclude
+        from searches.conclude import conclude
+        from searches.conclude_suite import conclude_suite
+        from searches.tune.tuner import Engine
 
         engine = Engine(
             sweep=sweep,
@@ -272,7 +272,7 @@ class SweepSession:
         """Begin or go on with the suite that follows the one that is finished in `folder`, if one does."""
         if not isinstance(sweep, SuiteSpec) or sweep.then is None:
             return
-        from searches.followers import begun, follower
+        from searches.linear_eval import begun, follower
 
         following = follower(sweep, folder)
         missing = [row for row in sweep.rows if row not in following.rows]

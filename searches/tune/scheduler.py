@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from searches.history import KnownTrial
+from searches.trial_history import KnownTrial
 from trainables.trial_job import EPOCH, SCORE, TRIAL
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace, validate
 from mcl_ray.config.registry import published_networks
-from searches.spec import SWEEP_VERSION, SweepSpec
+from searches.spec.sweep import SWEEP_VERSION, SweepSpec
 
 WEIGHTS_AND_SIZE = {
     "losses.alpha": {"kind": "float", "low": 0.0, "high": 1.0},

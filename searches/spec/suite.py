@@ -20,10 +20,10 @@ from mcl_ray.config.scoring import Scoring
 from mcl_ray.config.spec import Count, Part, RunSpec
 from mcl_ray.errors import SpecError, unknown
 from mcl_ray.pipeline import SETTLED, SHARED
-from searches.fields import full_path
-from searches.space import Choice, Point, Space, Value, applied
-from searches.spec import Direction
-from searches.strategy import Cost, SamplerSpec, SchedulerSpec
+from searches.spec.fields import full_path
+from searches.spec.space import Choice, Point, Space, Value, applied
+from searches.spec.strategy import Cost, SamplerSpec, SchedulerSpec
+from searches.spec.sweep import Direction
 
 SUITE_VERSION = 1
 ROW = "row"

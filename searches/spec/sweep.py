@@ -9,9 +9,9 @@ from pydantic import Field, ValidatorFunctionWrapHandler, field_validator, model
 from mcl_ray.config.overrides import flat, replace
 from mcl_ray.config.scoring import Score, Scoring, current_names
 from mcl_ray.config.spec import Count, Part, RunSpec
-from searches.fields import full_path, resolved
-from searches.space import Point, Space, Value, applied, applies, contains, grid
-from searches.strategy import Cost, SamplerSpec, SchedulerSpec, ScoreSpec
+from searches.spec.fields import full_path, resolved
+from searches.spec.space import Point, Space, Value, applied, applies, contains, grid
+from searches.spec.strategy import Cost, SamplerSpec, SchedulerSpec, ScoreSpec
 
 SWEEP_VERSION = 1
 DEFAULT_TRIALS = 100

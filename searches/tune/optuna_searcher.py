@@ -1,7 +1,7 @@
 """Optuna behind Tune: a study in memory that knows every trial on record, and asks for what is left first.
 
 The study is rebuilt from the records whenever a sweep starts or goes on, so that nothing that ended is ever lost. The
-same trials in a database, for people to look at, are `searches.mirror`.
+same trials in a database, for people to look at, are `searches.tune.optuna_exporter`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ray.tune.search.optuna import OptunaSearch
 
 from mcl_ray.results.atomic_io import write_atomically
 from mcl_ray.results.remote.pull import try_to_push
-from searches.convert import suggest, to_distributions, to_params, to_sampler
-from searches.experiment import Experiment
-from searches.history import KnownTrial
-from searches.space import Space, Value, contains
+from searches.spec.experiment import Experiment
+from searches.spec.space import Space, Value, contains
+from searches.trial_history import KnownTrial
+from searches.tune.converters import suggest, to_distributions, to_params, to_sampler
 from trainables.trial_job import FAILED, SCORE, TRIAL, UNWRITTEN
 
 STUDY = "sweep"

@@ -9,8 +9,8 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
-from searches.experiment import Experiment
-from searches.suite import SuiteSpec
+from searches.spec.experiment import Experiment
+from searches.spec.suite import SuiteSpec
 
 
 def check_batches(sweep: Experiment, dataset: Dataset, most_workers: int) -> None:
@@ -43,7 +43,7 @@ def check_study(sweep: Experiment) -> None:
         StoreError: it does not.
     """
     if sweep.study is not None:
-        from searches.mirror import open_storage
+        from searches.tune.optuna_exporter import open_storage
 
         open_storage(sweep.study)
 
