@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mcl_ray import doors
+from mcl_ray.cli import app
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
-from mcl_ray.torchrun import Launch, own_errors_aloud
+from mcl_ray.torchrun import Launch, report_rank_errors
 
 if TYPE_CHECKING:
     from mcl_ray.data.dataset import Dataset
@@ -51,7 +51,7 @@ def on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: boo
         return folder
     from trainables.run_on_ray import train_on_ray
 
-    console = doors.stdout()
+    console = app.stdout()
     console.print(place.ray)
     with _hint_at_resume(console):
         folder = train_on_ray(spec, place, environment, folder, console)
@@ -72,7 +72,7 @@ def joined(worker: Launch, environment: Environment) -> Iterator[Environment]:
     from mcl_ray.training.build import choose_device
 
     environment = dataclasses.replace(environment, device=worker.device(environment.device))
-    with group(worker.rank, worker.world_size, choose_device(environment.device)), own_errors_aloud(worker.rank):
+    with group(worker.rank, worker.world_size, choose_device(environment.device)), report_rank_errors(worker.rank):
         yield environment
 
 
@@ -174,7 +174,7 @@ def _is_done(folder: Path) -> bool:
     from mcl_ray.results.store import is_finished
 
     if is_finished(folder):
-        doors.stdout().print(f"nothing left to do: {shown(folder)} is finished", soft_wrap=True)
+        app.stdout().print(f"nothing left to do: {shown(folder)} is finished", soft_wrap=True)
         return True
     return False
 
@@ -184,7 +184,7 @@ def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: Ru
     from mcl_ray.results.remote.pull import shown
     from mcl_ray.training.recorded_run import train_run
 
-    console = doors.stdout()
+    console = app.stdout()
     console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {shown(writer.folder)}", soft_wrap=True)
     with _hint_at_resume(console), RunProgress(spec, console) as progress:
         train_run(spec, dataset, environment, writer, progress.epoch, progress.step)

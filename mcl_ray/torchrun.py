@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_st
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from mcl_ray.doors import EXIT_BAD_INPUT, EXIT_FAILED
+from mcl_ray.cli.app import EXIT_BAD_INPUT, EXIT_FAILED
 from mcl_ray.errors import MclError, NonFiniteLossError, UserError
 
 FIRST_SPEAKS_WITHIN_S = 5.0
@@ -75,7 +75,7 @@ def launch() -> Launch:
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
+def rank_zero_output() -> Iterator[None]:
     """Let the first worker speak for all: what the others have to say, it says too.
 
     Exceptions that end a program with a traceback are seen, whoever raises them. A worker that ends otherwise than well
@@ -110,8 +110,8 @@ def _leave_at_once(code: int) -> NoReturn:
 
 
 @contextmanager
-def own_errors_aloud(rank: int) -> Iterator[None]:
-    """Say what befell this worker alone, in spite of `one_voice`: all but what every worker raises together."""
+def report_rank_errors(rank: int) -> Iterator[None]:
+    """Say what befell this worker alone, in spite of `rank_zero_output`: all but what every worker raises together."""
     try:
         yield
     except (UserError, NonFiniteLossError):

@@ -12,17 +12,8 @@ from mcl_ray.config.execution import Place
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
-from mcl_ray.plan import (
-    Images,
-    RunPlan,
-    disk,
-    images_of,
-    memory,
-    plan_run,
-    print_facts,
-    run_facts,
-    workers_fact,
-)
+from mcl_ray.reports.dry_run import disk, memory, print_facts, run_facts, workers_fact
+from mcl_ray.training.estimate import Images, RunPlan, images_of, plan_run
 from searches.spec.bounds import corners, undominated
 from searches.spec.sweep import SweepSpec
 

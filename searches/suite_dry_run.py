@@ -13,7 +13,8 @@ from rich.table import Table
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.plan import RunPlan, disk, memory, plan_run, print_facts, workers_fact
+from mcl_ray.reports.dry_run import disk, memory, print_facts, workers_fact
+from mcl_ray.training.estimate import RunPlan, plan_run
 from searches.linear_eval import planned_follower
 from searches.spec.suite import ROW, SuiteSpec
 

@@ -1,6 +1,7 @@
-"""What already happened in a sweep, read from the records of its runs: nothing else is asked on resuming.
+"""What a sweep's records say of its trials: all that resuming reads.
 
-A trial is one configuration; its runs differ in the seed. Writing records is `trainables.tune_function` and `searches.tune.trial_recorder`.
+A trial is one configuration; its runs differ in the seed. Records are written by `trainables.tune_function` and
+`searches.tune.trial_recorder`.
 """
 
 from __future__ import annotations

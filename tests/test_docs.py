@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl_ray import doors, export, sweep, train
+from mcl_ray.cli import app, export, sweep, train
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import NETWORKS
 from searches.spec.search_registry import SEARCHES
@@ -29,9 +29,9 @@ COMMANDS = {
     if re.search(r"mcl_ray\.(train|sweep|export)\b", line)
 }
 PROGRAMS = {
-    "mcl_ray.train": doors.program(train.train),
+    "mcl_ray.train": app.program(train.train),
     "mcl_ray.sweep": sweep.program("mcl_ray.sweep"),
-    "mcl_ray.export": doors.program(export.export),
+    "mcl_ray.export": app.program(export.export),
 }
 GO_ON = {"--resume", "--from", "extend", "retry"}
 
@@ -51,7 +51,7 @@ def test_every_command_is_understood(command, tmp_path, monkeypatch, capsys):
     else:
         words += ["--results", str(tmp_path)]
     if GO_ON & {*words} or door == "mcl_ray.export":
-        with pytest.raises(SystemExit) as left, doors.exit_codes():
+        with pytest.raises(SystemExit) as left, app.exit_codes():
             PROGRAMS[door](words, exit_on_error=False, print_error=False)
         assert left.value.code == 2
         told = capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mcl_ray import __version__
-from mcl_ray.cli import DOORS
+from mcl_ray.cli.main import COMMANDS
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import field_paths, replace
 from mcl_ray.config.recipes import RECIPES
@@ -32,7 +32,7 @@ ONE_EPOCH = ("digits", "epochs=1", "cohort.size=1", "--threads", "1")
     [
         *("train --help", "sweep --help", "report --help", "table --help", "export --help", "train --version"),
         *("mcl", "mcl --help", "mcl --version"),
-        *(f"mcl {verb} --help" for verb in DOORS),
+        *(f"mcl {verb} --help" for verb in COMMANDS),
     ],
 )
 def test_help_loads_nothing_slow(words, tmp_path):

@@ -128,7 +128,7 @@ def test_none_of_these_is(source):
         "mcl_ray.config.spec",
         "mcl_ray.config.recipes",
         "mcl_ray.config.environment",
-        "mcl_ray.cli",
+        "mcl_ray.cli.main",
         "searches.spec.search_registry",
     ],
 )

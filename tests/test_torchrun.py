@@ -101,8 +101,8 @@ def test_devices_are_dealt_out():
 def test_a_worker_that_ends_otherwise_than_well_leaves_at_once(rank, heard):
     """Threads of its group may abort a process that ends slowly, with handlers and modules taken down one by one."""
     lines = (
-        "import atexit, sys; from mcl_ray.torchrun import one_voice; atexit.register(print, 'slowly')",
-        "with one_voice(): print('told'); sys.exit(130)",
+        "import atexit, sys; from mcl_ray.torchrun import rank_zero_output; atexit.register(print, 'slowly')",
+        "with rank_zero_output(): print('told'); sys.exit(130)",
     )
     variables = surroundings() | {"WORLD_SIZE": "2", "RANK": rank}
     words = [sys.executable, "-c", "\n".join(lines)]

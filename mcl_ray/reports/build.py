@@ -16,7 +16,7 @@ from mcl_ray.analysis import ranking
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import Score, Scoring
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.reports import figures, interactive, interactive_pareto, page, terminal
+from mcl_ray.reports import interactive, interactive_pareto, page, plots, terminal
 from mcl_ray.reports.axes import scored
 from mcl_ray.reports.page import Section
 from mcl_ray.reports.pareto import priced
@@ -55,7 +55,7 @@ def _report_run(folder: Path) -> list[Path]:
     sections = [Section(title="Accuracy at the last epoch", note=_RUN_NOTE, headers=summary.headers, cells=cells)]
     figures: dict[str, Figure] = {}
     if epochs.num_rows:
-        figures["learning_curves"] = figures.learning_curves(epochs, [run_id])
+        figures["learning_curves"] = plots.learning_curves(epochs, [run_id])
         sections.append(Section(title="Learning curves", figure=interactive.learning_curves(epochs, [run_id])))
     sections.append(Section(title="Spec", code=_in_order(run["spec"])))
     content = page.render(f"Run {run_id}", facts | run_facts(summary), sections)
@@ -102,7 +102,7 @@ def _add_front(
     figures: dict[str, Figure],
     sections: list[Section],
 ) -> None:
-    figures["pareto"] = figures.pareto(rows, objective, mode, scoring)
+    figures["pareto"] = plots.pareto(rows, objective, mode, scoring)
     drawn = interactive_pareto.pareto(rows, objective, mode, scoring)
     front = ranking.pareto_front(rows, scoring.costs, mode)
     note = f"{terminal.front_title(rows, front, mode, scoring.costs)}. {_FRONT_NOTE}"
@@ -118,8 +118,8 @@ _FRONT_NOTE = (
 
 
 def _add_curves(epochs: pa.Table, best: Ranked, figures: dict[str, Figure], sections: list[Section]) -> None:
-    figures["learning_curves"] = figures.learning_curves(epochs, best.run_ids, terminal.caption(best))
-    told = figures.seeds_told(len(best.run_ids))
+    figures["learning_curves"] = plots.learning_curves(epochs, best.run_ids, terminal.caption(best))
+    told = plots.seeds_told(len(best.run_ids))
     note = " ".join([f"{told}." if told else "", " ".join(best.run_ids)]).strip()
     title = "Learning curves of the best configuration" if told else "Learning curves of the best run"
     sections.append(Section(title=title, note=note, figure=interactive.learning_curves(epochs, best.run_ids)))
@@ -134,9 +134,9 @@ def _add_search_figures(
     figures: dict[str, Figure],
     sections: list[Section],
 ) -> None:
-    figures["parallel_coordinates"] = figures.parallel_coordinates(rows, objective, mode, score)
+    figures["parallel_coordinates"] = plots.parallel_coordinates(rows, objective, mode, score)
     lines = interactive.parallel_coordinates(rows, objective, mode, score)
-    figures["accuracy_by_parameter"] = figures.accuracy_by_parameter(rows, objective, mode, score)
+    figures["accuracy_by_parameter"] = plots.accuracy_by_parameter(rows, objective, mode, score)
     dots = interactive.accuracy_by_parameter(rows, objective, mode, score)
     label = score.label(Objective.parse(objective).label, mode)
     sections.append(Section(title="Parallel coordinates", note=_LINES_NOTE, figure=lines))
@@ -144,7 +144,7 @@ def _add_search_figures(
     found = _importances(importances, rows)
     bars = interactive.importance_bars(found.values, objective) if found.values else None
     if found.values:
-        figures["importances"] = figures.importance_bars(found.values, objective)
+        figures["importances"] = plots.importance_bars(found.values, objective)
     sections.append(Section(title="Importance of the parameters", note=found.reason or "", figure=bars))
 
 
@@ -212,7 +212,7 @@ def _write(folder: Path, figures: Mapping[str, Figure], content: str) -> list[Pa
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figures.save(figure, path)
+    plots.save(figure, path)
     return path
 
 

@@ -1,6 +1,6 @@
 """The corners of a search space: the runs among which is the largest of all its trials, whatever "large" counts.
 
-What a run takes is `mcl_ray.plan`; nothing is worked out here but which runs to ask it of.
+What a run takes is `mcl_ray.training.estimate`; nothing is worked out here but which runs to ask it of.
 """
 
 from __future__ import annotations

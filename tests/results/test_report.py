@@ -12,7 +12,7 @@ from results_synthetic import SweepSpec, spec, write_run, write_sweep
 
 from mcl_ray.analysis import ranking
 from mcl_ray.config.scoring import RULE, Scoring
-from mcl_ray.reports import figures, interactive, style
+from mcl_ray.reports import interactive, plots, style
 from mcl_ray.reports.axes import parameter_axes
 from mcl_ray.reports.build import write_report
 from mcl_ray.results.queries import Importances
@@ -155,13 +155,13 @@ def test_labels_do_not_lie_on_each_other(count):
             for place in range(count)
         )
     )
-    assert not overlaps(figures.accuracy_by_parameter(rows, OBJECTIVE))
-    assert len(figures.parallel_coordinates(rows, OBJECTIVE, "max").axes[0].lines) > count
+    assert not overlaps(plots.accuracy_by_parameter(rows, OBJECTIVE))
+    assert len(plots.parallel_coordinates(rows, OBJECTIVE, "max").axes[0].lines) > count
 
 
 def test_curves_are_told_apart_without_colour(tmp_path):
     write_run(tmp_path, spec(num_peers=16, epochs=3))
-    figure = figures.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
+    figure = plots.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
     lines = figure.axes[0].lines
     styles = {(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in lines}
     assert len(styles) == len(lines) == 18
@@ -173,7 +173,7 @@ def test_curves_are_told_apart_without_colour(tmp_path):
 def test_epochs_are_whole(tmp_path, epochs):
     write_run(tmp_path, spec(num_peers=2, epochs=epochs))
     drawn = read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist()
-    panel = figures.learning_curves(*drawn).axes[-1]
+    panel = plots.learning_curves(*drawn).axes[-1]
     shown = [place for place in panel.get_xticks() if panel.get_xlim()[0] <= place <= panel.get_xlim()[1]]
     assert shown
     assert all(float(place).is_integer() for place in shown)
@@ -185,7 +185,7 @@ def test_of_several_seeds_the_curve_is_the_mean_with_a_band_of_one_std(tmp_path)
         with RunWriter.create(tmp_path, spec(seed=seed)) as writer:
             for epoch in (1, 2) if seed else (1, 2, 3):
                 writer.record_epoch(epoch, [EpochRow("mean", "validation", "top1", level * epoch)])
-    figure = figures.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
+    figure = plots.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
     panel = figure.axes[0]
     assert panel.lines[0].get_xydata().tolist() == [[1, 15], [2, 30], [3, 30]]
     (band,) = panel.collections
@@ -203,7 +203,7 @@ def test_numbers_on_a_front_lie_neither_on_each_other_nor_on_points(mode):
         replace(row, std=0.5, score=50 + sign * 2 * float(size), costs={"parameters": 1e6 * float(size)})
         for row, size in zip(rows_of(*[{}] * 14), np.sort(chance.uniform(1, 3, 14)), strict=True)
     ]
-    figure = figures.pareto(rows, OBJECTIVE, mode, Scoring(costs=("parameters",)))
+    figure = plots.pareto(rows, OBJECTIVE, mode, Scoring(costs=("parameters",)))
     (panel,) = figure.axes
     boxes = [text.get_window_extent() for text in panel.texts if text.get_text()]
     assert {text.get_text() for text in panel.texts} - {""} == {str(row.place) for row in rows}

@@ -9,7 +9,7 @@ from rich.console import Console
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
 from mcl_ray.config.overrides import parse, replace
-from mcl_ray.plan import plan_run
+from mcl_ray.training.estimate import plan_run
 from searches.dry_run import plan_sweep, print_sweep_plan
 from searches.spec.sweep import SweepSpec, search_registry
 

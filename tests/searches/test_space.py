@@ -1,9 +1,9 @@
 import pytest
 import yaml
 
+from mcl_ray.cli.sweep import resolve
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
-from mcl_ray.sweep import resolve
 from searches.spec.difference import difference, only_adds
 from searches.spec.space import Choice, FloatRange, IntRange, active, contains, grid
 from searches.spec.sweep import SweepSpec, search_registry

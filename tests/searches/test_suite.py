@@ -6,12 +6,12 @@ import pytest
 
 from mcl_ray.analysis.published import TABLES, column_of
 from mcl_ray.analysis.published_setting import deviations
+from mcl_ray.cli.sweep import resolve_suite
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
 from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.store import SweepWriter
-from mcl_ray.sweep import resolve_suite
 from searches.linear_eval import begun, planned_follower
 from searches.spec.difference import difference, only_adds
 from searches.spec.experiment import stored

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import Place
-from mcl_ray.plan import plan_run
+from mcl_ray.training.estimate import plan_run
 from searches.spec.suite import SuiteSpec
 from searches.spec.sweep import suite_registry
 from searches.suite_dry_run import plan_suite, print_suite_plan

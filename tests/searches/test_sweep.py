@@ -10,10 +10,10 @@ import optuna
 import pytest
 from ray._private.utils import get_num_cpus
 
+from mcl_ray.cli.sweep import resolve
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
-from mcl_ray.sweep import resolve
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
 from searches.tune.converters import suggest, to_sampler

@@ -43,7 +43,7 @@ def main(app: App) -> None:
         app(exit_on_error=False, print_error=False)
 
 
-def door(command: Callable[..., None]) -> None:
+def run_command(command: Callable[..., None]) -> None:
     """Run one command as a program of its own: `python -m mcl_ray.train`."""
     main(program(command))
 

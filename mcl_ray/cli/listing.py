@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.table import Table
 
-from mcl_ray import doors
+from mcl_ray.cli import app
 from mcl_ray.config import yaml12
 from mcl_ray.config.overrides import field_paths
 from mcl_ray.config.recipes import RECIPES
@@ -48,7 +48,7 @@ def fields() -> None:
         for path, field in field_paths(model):
             if not path.startswith("run."):
                 table.add_row(f"{path} ({kind})", _default(field), field.description)
-    doors.stdout().print(table)
+    app.stdout().print(table)
 
 
 def _default(field: FieldInfo) -> str:
@@ -59,4 +59,4 @@ def _print(kind: str, known: Mapping[str, Callable[[], object]]) -> None:
     table = Table(kind, "what it is", box=None, pad_edge=False)
     for name, function in known.items():
         table.add_row(name, function.__doc__)
-    doors.stdout().print(table)
+    app.stdout().print(table)

@@ -1,0 +1,1 @@
+"""The command line: `main.py` is `mcl`, `app.py` what all commands share; nothing else prints or exits."""

@@ -1,0 +1,26 @@
+"""The console script `mcl`: every command under one name."""
+
+from __future__ import annotations
+
+from mcl_ray.cli import app
+
+COMMANDS = {
+    "train": ("mcl_ray.cli.train:train", "Train one cohort."),
+    "sweep": ("mcl_ray.cli.sweep:command", "Search for the best configuration on Ray Tune with Optuna."),
+    "report": ("mcl_ray.cli.report:report", "Print the ranking or the run's figures, and write plots and a page."),
+    "table": ("mcl_ray.cli.table:table", "Print a published table, and beside it what our runs reached."),
+    "export": ("mcl_ray.cli.export:export", "Export a trained network: tensors, a program, a model card."),
+    "recipes": ("mcl_ray.cli.listing:recipes", "List the recipes: runs known by name."),
+    "fields": ("mcl_ray.cli.listing:fields", "List every field of a run, of a search and of a suite."),
+    "searches": ("mcl_ray.cli.listing:searches", "List the searches: sweeps known by name."),
+    "suites": ("mcl_ray.cli.listing:suites", "List the suites: tables whose rows are known by name."),
+}
+"""Name → its function, imported only when the command is called, and its help."""
+
+
+def main() -> None:
+    """Run `mcl` with the arguments of this process, and exit."""
+    program = app.new_app("mcl", "Train and tune cohorts of networks that teach each other.")
+    for name, (function, help_text) in COMMANDS.items():
+        program.command(function, name=name, help=help_text)
+    app.main(program)
