@@ -10,6 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here an
 
 import pytest
 
+pytest_plugins = ["tests.support.data", "tests.support.results"]
+
 # A shell that runs the tests in the background ignores Ctrl-C, and so would every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

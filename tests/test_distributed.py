@@ -34,9 +34,9 @@ from mcl_ray.training.image_loader import DeviceImages
 from mcl_ray.training.loaders import build_augment
 from mcl_ray.training.metrics import StepMeter
 from mcl_ray.training.recorded_run import run_epochs, score_test_split
-from tests.doors import HANGS_AFTER_S
-from tests.ports import free_port
-from tests.workers import some_workers
+from tests.support.commands import HANGS_AFTER_S
+from tests.support.ports import free_port
+from tests.support.workers import some_workers
 
 CPU = torch.device("cpu")
 ANYWHERE = Environment(threads=1, device="cpu")

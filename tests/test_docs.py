@@ -9,9 +9,9 @@ import pytest
 from mcl_ray.cli import app, export, sweep, train
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import NETWORKS
+from searches.spec import suite_registry
 from searches.spec.search_registry import SEARCHES
 from searches.spec.suite_registry import SUITES
-from searches.spec.sweep import suite_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

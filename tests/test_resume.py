@@ -23,8 +23,8 @@ from mcl_ray.config.overrides import replace as replace_fields
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import RunWriter, find_run, read_epochs, read_runs
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
-from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
-from tests.once import once
+from tests.support.commands import HANGS_AFTER_S, command, snapshot, surroundings
+from tests.support.once import once
 
 EPOCHS = 6
 OVERRIDES = (f"epochs={EPOCHS}", "test=every_epoch", "validation_fraction=0.1")

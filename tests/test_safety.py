@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors import SLOW_IMPORTS, run
+from tests.support.commands import SLOW_IMPORTS, run
 
 ROOT = Path(__file__).parents[1]
 UNPICKLER = "mcl_ray/data/unpickle.py"
@@ -26,7 +26,9 @@ EXEMPT = {
     UNPICKLER: {"pickle.Unpickler"},  # the one that builds nothing but plain data
     "tests/data/test_unpickle.py": {"os.system"},  # what a hostile pickle asks for, never called
     "tests/data/test_cifar.py": {"os.system"},
-    "tests/workers.py": {"pickle.loads"},  # between the tests' own processes; torch's pipes share memory instead
+    "tests/support/workers.py": {
+        "pickle.loads"
+    },  # between the tests' own processes; torch's pipes share memory instead
 }
 SWITCHES = {"weights_only": True, "allow_pickle": False, "shell": False}
 """Arguments that have one safe value, which must be written out."""

@@ -15,9 +15,9 @@ import pytest
 from mcl_ray.errors import UserError
 from mcl_ray.results.store import read_runs
 from mcl_ray.torchrun import Launch, launch
-from tests.doors import HANGS_AFTER_S, command, snapshot, surroundings
-from tests.pictures import write_folder
-from tests.ports import free_port
+from tests.support.commands import HANGS_AFTER_S, command, snapshot, surroundings
+from tests.support.pictures import write_folder
+from tests.support.ports import free_port
 from tests.test_resume import assert_ends_alike, figures, hold_in_the_middle, wait_for_epochs
 
 OVERRIDES = ("epochs=6", "test=every_epoch", "validation_fraction=0.1")

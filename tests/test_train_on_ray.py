@@ -13,8 +13,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
-from tests.followed import ROOT, Door, descendants, send
-from tests.ray_nodes import RayNodes
+from tests.support.followed import ROOT, Door, descendants, send
+from tests.support.ray_nodes import RayNodes
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from mcl_ray.data import cifar
 from mcl_ray.data.cifar import download_cifar, is_present, load_cifar
 from mcl_ray.data.dataset import channel_statistics
 from mcl_ray.errors import DataError
-from tests.data.conftest import WriteArchive, as_python2, contents, tar_of
+from tests.support.data import WriteArchive, as_python2, contents, tar_of
 
 EMOJI_SHA256 = "9d6c42ec8526cfb2984cfb44fa92be6fa5c1a99d99059d03bdcd3ea6d17a040b"
 

@@ -16,7 +16,7 @@ from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.images import list_images
 from mcl_ray.data.source import dataset_for, load_dataset
 from mcl_ray.errors import DataError, SpecError
-from tests.pictures import COLOURS, picture, write_folder, write_parquet
+from tests.support.pictures import COLOURS, picture, write_folder, write_parquet
 
 FOLDER, PARQUET = DataSpec(source="folder", image_size=16), DataSpec(source="parquet", image_size=16)
 

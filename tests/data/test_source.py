@@ -10,7 +10,7 @@ from mcl_ray.config.spec import DataSpec
 from mcl_ray.data import source
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import DataError, SpecError
-from tests.data.conftest import WriteArchive
+from tests.support.data import WriteArchive
 
 
 def test_digits_with_a_validation_split(tmp_path: Path) -> None:

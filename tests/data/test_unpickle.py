@@ -13,7 +13,7 @@ import pytest
 
 from mcl_ray.data.unpickle import read_pickle
 from mcl_ray.errors import DataError
-from tests.data.conftest import as_python2, contents
+from tests.support.data import as_python2, contents
 
 DTYPE = b"cnumpy\ndtype\nX\x02\x00\x00\x00u1K\x00K\x01\x87R"
 NDARRAY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"

@@ -8,7 +8,7 @@ from mcl_ray.config.registry import NETWORKS
 from mcl_ray.config.spec import CohortSpec
 from mcl_ray.interop import load_published, published_names
 from mcl_ray.models.cost import multiply_adds, parameter_count
-from tests.published import CIFAR_NETWORKS, IMAGE_SHAPE, IMAGENET_NETWORKS, NUM_CLASSES, fill, images, read_case
+from tests.support.published import CIFAR_NETWORKS, IMAGE_SHAPE, IMAGENET_NETWORKS, NUM_CLASSES, fill, images, read_case
 
 CASES = [(network, num_peers) for network in (*CIFAR_NETWORKS, *IMAGENET_NETWORKS) for num_peers in (2, 4)]
 

@@ -6,7 +6,7 @@ from mcl_ray.config import recipes
 from mcl_ray.errors import StoreError
 from mcl_ray.results.lookup import named_run
 from mcl_ray.results.store import RunWriter, SweepWriter
-from tests.results.synthetic import FACTS, SweepSpec
+from tests.support.synthetic import FACTS, SweepSpec
 
 
 def finished_run(root):

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 
 import pytest
-from results_synthetic import SweepSpec, epoch_rows, spec
 
 from mcl_ray.config.environment import Environment, copy_folder
 from mcl_ray.config.spec import DataSpec
@@ -16,8 +15,9 @@ from mcl_ray.object_store import Remote, Uri, caches
 from mcl_ray.results.atomic_io import FolderLock
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import RunWriter, SweepWriter, open_results, read_epochs, read_runs, read_sweeps, state_of
-from tests.data.conftest import contents, tar_of
-from tests.s3 import serving
+from tests.support.data import contents, tar_of
+from tests.support.s3 import serving
+from tests.support.synthetic import SweepSpec, epoch_rows, spec
 
 EPOCHS = 4
 

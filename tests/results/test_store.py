@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from results_synthetic import FACTS, SweepSpec, epoch_rows, spec, write_run
 
 from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results import schema
@@ -27,6 +26,7 @@ from mcl_ray.results.store import (
     read_unreadable,
     state_of,
 )
+from tests.support.synthetic import FACTS, SweepSpec, epoch_rows, spec, write_run
 
 WRITES_FOREVER = """
 import sys

@@ -14,8 +14,8 @@ from mcl_ray.results.store import SweepWriter, read_runs, read_sweeps
 from mcl_ray.results.sweep_writer import TOUCHES_EVERY_S
 from searches import conclude
 from searches.sweep_runner import SweepSession
-from tests.followed import Door, descendants, send
-from tests.searches.known import sweep
+from tests.support.followed import Door, descendants, send
+from tests.support.known_trials import sweep
 
 LIMIT_S = 0.01
 NOTICED_WITHIN_S = 120.0

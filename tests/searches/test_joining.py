@@ -3,8 +3,8 @@
 import pytest
 
 from mcl_ray.results.store import SweepWriter, read_sweeps
-from tests.followed import Door
-from tests.searches.known import sweep
+from tests.support.followed import Door
+from tests.support.known_trials import sweep
 
 NOBODY = ("--address", "127.0.0.1:1")
 

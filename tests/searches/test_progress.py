@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from searches.progress import SweepProgress
-from tests.searches.known import sweep, trial
+from tests.support.known_trials import sweep, trial
 from trainables.trial_job import EPOCH, FAILED, SCORE, TRIAL
 
 

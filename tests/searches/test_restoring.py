@@ -12,8 +12,8 @@ from mcl_ray.results.reader import sweep_folders
 from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweeps, wait_for_orphans
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
-from tests.followed import Door
-from tests.ray_nodes import RayNodes
+from tests.support.followed import Door
+from tests.support.ray_nodes import RayNodes
 
 DRIVER_HANGS_AFTER_S = 600.0
 STARTS_WITHIN_S = 20.0

@@ -17,7 +17,7 @@ from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs,
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
 from searches.tune.converters import suggest, to_sampler
-from tests.followed import ROOT, Door, descendants, send
+from tests.support.followed import ROOT, Door, descendants, send
 
 SMALL = ("epochs=3", "scheduler.kind=none")
 ACTOR = "ray::ImplicitFunc"

@@ -9,8 +9,8 @@ import pytest
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps, wait_for_orphans
 from mcl_ray.training.backbone import find_backbone
-from tests.followed import Door
-from tests.pictures import write_folder
+from tests.support.followed import Door
+from tests.support.pictures import write_folder
 
 ROWS = (
     "rows=[resnet8_baseline,resnet8_x2]",

@@ -4,8 +4,8 @@ import pytest
 
 from mcl_ray.errors import StoreError
 from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
-from tests.followed import Door
-from tests.searches.known import sweep
+from tests.support.followed import Door
+from tests.support.known_trials import sweep
 
 
 def finish(*arguments):

@@ -20,7 +20,7 @@ from mcl_ray.training import loop
 from mcl_ray.training.backbone import checkpoint_at, find_backbone, load_backbone
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import train_run
-from tests.pictures import write_folder
+from tests.support.pictures import write_folder
 
 SMALL = ("image_size=16", "batch.size=6", "schedule.kind=cosine", "milestones=[]")
 

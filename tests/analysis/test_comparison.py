@@ -1,0 +1,212 @@
+"""Published tables beside our runs: which cell a run is of, and the numbers in it."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from mcl_ray.analysis.comparison import compare, outcomes
+from mcl_ray.analysis.published import CIFAR, IMAGENET, MOCO, TABLES, column_of, published_figure
+from mcl_ray.analysis.published_setting import deviations
+from mcl_ray.analysis.ranking import summary
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace
+from mcl_ray.reports.comparison_table import comparison_view
+from mcl_ray.reports.terminal import published_facts
+from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
+from tests.support.synthetic import FACTS
+
+FIELDS = {"baseline": recipes.NO_MUTUAL_LEARNING, "x2": {}, "x4": {"cohort.size": 4}}
+FIELDS["x4_kd"] = {"cohort.size": 4, "losses.logit_distillation": "reference"}
+
+
+def write(root, spec, curve, state="finished", split="test", **fields):
+    """A run whose best peer goes through `curve`; the mean of peers, which does not count, is far above."""
+    with RunWriter.create(root, replace(spec, fields), facts=FACTS) as writer:
+        for epoch, value in enumerate(curve, start=1):
+            rows = [EpochRow("best", split, "top1", value), EpochRow("mean", split, "top1", 99.0)]
+            writer.record_epoch(epoch, rows)
+        writer.finish(state)
+
+
+def compared(root, table=CIFAR):
+    return compare(table, outcomes(root))
+
+
+def shown(comparison, networks=None, width=200):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(comparison_view(comparison, networks))
+    return console.export_text()
+
+
+def lines_of(told, network):
+    """A network's lines in the table, each as its cells."""
+    lines = [re.findall(r"\d+\.\d+(?: ± [\d.]+)?(?: \(\d\))?|[+-][\d.]+|\S+", line) for line in told.splitlines()]
+    (start,) = (place for place, cells in enumerate(lines) if cells and cells[0] == network)
+    return [lines[start][1:], lines[start + 1], lines[start + 2]]
+
+
+def test_a_cell_is_mean_and_std_of_the_best_epochs_of_its_seeds(tmp_path):
+    for seed, curve in enumerate(([50.0, 71.0, 70.0], [73.0], [72.0, 60.0])):
+        write(tmp_path, recipes.cifar(), curve, seed=seed)
+    write(tmp_path, recipes.cifar_baseline(), [70.91])
+    found = compared(tmp_path)
+    seeds = found.reproduced["resnet32", "x2"]
+    assert sorted(seeds.values) == [71.0, 72.0, 73.0]
+    assert (seeds.n, *seeds.figure) == (3, 72.0, 1.0)
+    assert found.reproduced["resnet32", "baseline"].figure == (70.91, None)
+    assert found.difference(("resnet32", "x2")) == pytest.approx(72.0 - 72.96)
+    assert found.difference(("resnet32", "x4")) is None
+    assert (found.others, dict(found.left_out)) == ((), {})
+    assert lines_of(shown(found), "resnet32") == [
+        ["ours", "70.91 (1)", "72.00 ± 1.00 (3)", "–", "–"],
+        ["published", "70.91 ± 0.14", "72.96 ± 0.28", "74.04 ± 0.07", "–"],
+        ["difference", "+0.00", "-0.96", "–", "–"],
+    ]
+    assert lines_of(shown(found), "hcgnet_a2")[:2] == [
+        ["ours", "–", "–", "–", "–"],
+        ["published", "79.00 ± 0.41", "–", "–", "82.47 ± 0.20"],
+    ]
+
+
+@pytest.mark.parametrize("column", FIELDS)
+@pytest.mark.parametrize("table", ["cifar", "imagenet"])
+def test_the_recipes_with_each_published_network_are_the_cells_as_published(table, column):
+    known = recipes.RECIPES
+    recipe = known[{"x2": table}.get(column, f"{table}_{column}")]()
+    for network, row in TABLES[table].figures.items():
+        spec = replace(recipe, {"cohort.networks": network})
+        assert (spec.method, column_of(spec), deviations(spec)) == (TABLES[table].method, column, ())
+        derived = replace(known[table](), FIELDS[column] | {"cohort.networks": network, "recipe": recipe.recipe})
+        assert derived == spec
+        assert table != "cifar" or (published_figure(spec) is not None) == (column in row)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cohort.size": 3},
+        {"losses.beta": 0.0},
+        {"losses.logit_distillation": "all"},
+        {"cohort.networks": ("resnet32", "resnet56")},
+        recipes.NO_MUTUAL_LEARNING | {"losses.logit_distillation": "all"},
+    ],
+)
+def test_what_was_not_published_has_no_column(fields):
+    assert column_of(replace(recipes.cifar(), fields)) is None
+
+
+def classified(pretraining):
+    """Linear classification of what a run has learned."""
+    cohort = {f"cohort.{name}": value for name, value in pretraining.cohort.model_dump().items()}
+    return replace(recipes.lincls(), cohort | {"pretraining": pretraining, "linear.backbone": f"sha256:{'0' * 64}"})
+
+
+@pytest.mark.parametrize(
+    ("pretraining", "column"),
+    [
+        (recipes.moco(), "x2"),
+        (recipes.moco_baseline(), "baseline"),
+        (replace(recipes.moco(), {"cohort.size": 3}), None),
+        (replace(recipes.moco(), {"losses.lam": 0.0}), None),
+        (recipes.imagenet(), None),
+    ],
+)
+def test_linear_classification_has_the_column_of_its_pretraining(pretraining, column):
+    assert column_of(classified(pretraining)) == column
+    assert MOCO.columns == ("baseline", "x2")
+
+
+def test_linear_classification_as_published_and_not():
+    assert column_of(replace(recipes.lincls(), {"linear.backbone": "random"})) is None
+    for recipe in (recipes.moco, recipes.moco_baseline):
+        assert deviations(classified(recipe())) == ()
+    shorter = classified(replace(recipes.moco(), {"schedule.epochs": 2, "schedule.milestones": (1,)}))
+    assert deviations(replace(shorter, {"linear.features": "mean"})) == (
+        "linear.features=mean (published: each)",
+        "pretraining.schedule.epochs=2 (published: 200)",
+        "pretraining.schedule.milestones=[1] (published: [120, 160])",
+    )
+    figure = published_figure(shorter)
+    assert str(figure) == "48.04 ± 0.13"
+    assert figure.label == "MoCo on ImageNet, linear classification, resnet18, MCL ×2"
+    assert len(figure.deviations) == 2
+
+
+def test_of_other_images_the_published_figure_is_told_and_no_difference(tmp_path):
+    write(tmp_path, classified(recipes.moco()), [48.0], **{"data.source": "parquet"})
+    facts = published_facts(summary(read_runs(tmp_path), read_epochs(tmp_path)))
+    assert facts["published"].startswith("48.04 ± 0.13 %")
+    assert facts["not the published setting"].startswith("data.source=parquet (published: folder)")
+    assert "difference" not in facts
+
+
+def test_runs_that_differ_are_told_apart_and_compared_with_nothing(tmp_path):
+    write(tmp_path, recipes.cifar(), [60.0], **{"schedule.epochs": 20})
+    write(tmp_path, recipes.cifar_baseline(), [55.0], **{"schedule.epochs": 20})
+    write(tmp_path, recipes.cifar(), [61.0], **{"schedule.epochs": 20, "data.checksum": "off"})
+    write(tmp_path, recipes.cifar_baseline(), [71.5], **{"cohort.size": 4, "cohort.sharing": "none"})
+    found = compared(tmp_path)
+    assert found.reproduced == {}
+    epochs = "schedule.epochs=20 (published: 300)"
+    cells = {other.deviations: {cell: seeds.values for cell, seeds in other.cells.items()} for other in found.others}
+    assert cells == {
+        (epochs,): {("resnet32", "x2"): (60.0,), ("resnet32", "baseline"): (55.0,)},
+        ("data.checksum=off (published: official)", epochs): {("resnet32", "x2"): (61.0,)},
+        ("cohort.sharing=none (published: reference)", "cohort.size=4 (of a baseline: 2)"): {
+            ("resnet32", "baseline"): (71.5,)
+        },
+    }
+    told = shown(found)
+    assert "difference" not in told
+    assert f"not as published, so compared with nothing: {epochs}\n" in told
+    assert [len(section.deviations) for section in found.others] == [1, 2, 2]
+
+
+def test_what_does_not_count_is_counted(tmp_path):
+    write(tmp_path, recipes.cifar(), [90.0], "stopped")
+    write(tmp_path, recipes.cifar(), [90.0], "failed")
+    write(tmp_path, recipes.cifar(), [90.0], split="validation")
+    write(tmp_path, recipes.cifar(), [90.0], **{"cohort.size": 3})
+    write(tmp_path, recipes.imagenet(), [90.0])
+    write(tmp_path, recipes.cifar(), [70.0])
+    write(tmp_path, recipes.cifar(), [71.0])
+    found = compare(CIFAR, outcomes(tmp_path) + outcomes(tmp_path))
+    assert found.reproduced["resnet32", "x2"].values == (71.0,), "the later run of a seed"
+    assert dict(found.left_out) == {
+        "not finished": 2,
+        "never scored on the test images": 1,
+        "of a cohort or losses without a column": 1,
+        "of another method": 1,
+        "replaced by a later run of the same seed": 1,
+    }
+    assert "runs left out: 2 not finished; 1 never scored on the test images; 1 of " in " ".join(shown(found).split())
+
+
+def test_figures_without_a_spread_and_networks_without_a_figure(tmp_path):
+    write(tmp_path, recipes.imagenet(), [70.0])
+    write(tmp_path, recipes.imagenet(), [75.0], **{"cohort.networks": "resnet50"})
+    told = shown(compared(tmp_path, IMAGENET))
+    assert lines_of(told, "resnet18") == [
+        ["ours", "–", "70.00 (1)", "–", "–"],
+        ["published", "69.76", "70.32", "70.77", "70.82"],
+        ["difference", "–", "-0.32", "–", "–"],
+    ]
+    assert lines_of(told, "resnet50")[:2] == [["ours", "–", "75.00 (1)", "–", "–"], ["published", "–", "–", "–", "–"]]
+    assert "not verified" in told
+    assert "resnet34" not in shown(compared(tmp_path, IMAGENET), ["resnet18"])
+
+
+def test_it_fits_a_terminal_of_a_hundred_columns(tmp_path):
+    for seed in range(3):
+        for column in FIELDS.values():
+            write(
+                tmp_path, recipes.cifar(), [70.0 + seed], seed=seed, **column, **{"cohort.networks": "shufflenetv2_1x"}
+            )
+    told = shown(compared(tmp_path), width=100)
+    ours = ["ours", *["71.00 ± 1.00 (3)"] * 4]
+    assert lines_of(told, "shufflenetv2_1x")[0] == ours
+    narrow = shown(compared(tmp_path), width=80)
+    assert "…" not in narrow
+    assert narrow.count("(3)") == 4

@@ -1,0 +1,245 @@
+"""Bad input of every kind: one line that states the rule, exit code 2, and nothing else that happened."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace
+from mcl_ray.config.spec import SPEC_VERSION
+from mcl_ray.results.reader import RUN_FILE
+from mcl_ray.results.store import RunWriter
+from tests.support.commands import TRAINING_IMPORTS, snapshot, visit
+from tests.support.data import archive_in
+
+MINE = ("--data", "images.tar.gz", "checksum=off")
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __reduce__(self):
+        return open, ("owned", "w")
+
+
+def refused(cwd: Path, *words: str) -> str:
+    """The error line of a door that is called in `cwd`, known to be the only thing that happened."""
+    before = snapshot(cwd)
+    seen = visit(cwd, *words)
+    assert seen.code == 2, seen.stderr
+    assert seen.stdout == ""
+    assert seen.stderr.startswith("error: ")
+    assert seen.stderr.count("\n") == 1
+    assert seen.modules.isdisjoint(TRAINING_IMPORTS)
+    assert snapshot(cwd) == before
+    return seen.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ("train digts", "unknown recipe 'digts'; did you mean 'digits'?"),
+        ("train digits networks=resnt8", "unknown network 'resnt8'; did you mean 'resnet8'?"),
+        ("train digits losses.alhpa=1", "unknown field 'losses.alhpa'; did you mean 'losses.alpha'?"),
+        ("train digits alpha=-1", "losses.alpha must be greater than or equal to 0, but got -1"),
+        ("train digits alpha=.nan", "losses.alpha must be a finite number, but got nan"),
+        ("train digits seed=2001-99-99", "the value of seed must be YAML, but got '2001-99-99'"),
+        ("train digits networks=[resnet8,wrn_16_2] sharing=stem", "sharing='stem' with networks=resnet8, wrn_16_2"),
+        ("train digits batch.size=42", "batch.size % batch.per_class == 0 must hold, but got size=42, per_class=4"),
+        ("train digits batch.size=44", "got size=44, per_class=4, classes=10; per_class=11 fits"),
+        ("train digits batch.size=44 --dry-run", "got size=44, per_class=4, classes=10; per_class=11 fits"),
+        ("train cifar batch.size=202 --dry-run", "got size=202, per_class=2, classes=100"),
+        ("train digits --alpha 0.3", "unknown option --alpha; a field is given without dashes, as alpha=VALUE"),
+        ("train digits --alpha=0.3", "unknown option --alpha; a field is given without dashes, as alpha=0.3"),
+        ("train digits --resultz=x", "the options are --address, --cpus-per-worker, --data, --device, --download"),
+        ("train", "NAME requires an argument"),
+        ("train digits alpha=true", "alpha must be a number, but got true"),
+        ("train digits bank.negatives=3", "bank.negatives does something where method=supervised_bank, but method is"),
+        ("train digits min_area=0.5", "does something where data.source=folder or parquet, but data.source is digits"),
+        ("train moco crop_padding=2", "augmentation.crop_padding does something where data.source=cifar or digits"),
+        ("train digits --download", "ships with scikit-learn, so that --download has nothing to fetch"),
+        ("sweep digits run.evaluation.test=every_epoch", "run.evaluation.test=never must hold, but got every_epoch"),
+        ("sweep digits queue.keys=9", "queue.keys does something where method=moco, but method is supervised"),
+        ("train lincls", "needs --from with a run or a checkpoint, or linear.backbone=random, but got no --from"),
+        ("train lincls --from nowhere", "there is neither nowhere nor results/runs/nowhere"),
+        ("train moco+lincl", "unknown recipe 'lincl'; did you mean 'lincls'?"),
+        ("train moco+digits", "freezes the networks of another run, but digits trains its own (method=supervised)"),
+        ("train moco+lincls lincls.batch.size=2000000", "got size=2000000, images=1281167"),
+        ("train moco+lincls lincls.networks=resnet20", "of the one before, so that cohort.networks cannot be given"),
+        ("train moco source=digits views=crop", "method=moco draws its views from images that are decoded"),
+        ("train digits views=moco_v2", "augmentation.views=moco_v2 is of images that are decoded"),
+        ("train moco alpha=0 beta=0 gamma=0 lam=0", "without labels only the contrastive terms teach"),
+        (
+            "train lincls linear.backbone=random features=2",
+            "linear.features < cohort.size must hold, but got features=2",
+        ),
+        ("train lincls linear.backbone=random alpha=1", "method=linear trains classifiers alone"),
+        ("sweep digits run.method=moco source=folder", "nearest neighbours (knn_top1, knn_top5) score method=moco"),
+        ("train digits --device nonsense", "auto, cpu, cuda or one CUDA device as cuda:1, but got 'nonsense'"),
+        ("train digits --threads 0", "threads >= 1 must hold, but got 0"),
+        ("train digits --threads=-3", "threads >= 1 must hold, but got -3"),
+        ("train digits --threads two", 'unable to convert "two" into int'),
+        ("train digits --resume", "only a run that was begun can be resumed, but results/runs has none of spec"),
+        ("train cifar", "no CIFAR-100 in data: put cifar-100-python.tar.gz or the unpacked folder"),
+        ("train cifar --data nowhere", "no CIFAR-100 in nowhere"),
+        ("train nowhere.yaml", "cannot read spec file nowhere.yaml: No such file"),
+        ("report nowhere", "but nowhere is not a folder"),
+        ("report .", "but . holds none of them"),
+        ("report", "PATH requires an argument"),
+        ("table cifr results", "unknown table 'cifr'; did you mean 'cifar'?"),
+        ("table cifar", "a table is of one results folder or more, but none was given"),
+        ("table cifar nowhere", "but nowhere is not a folder"),
+        ("table cifar .", "but . holds none of them"),
+        ("export", "RUN requires an argument"),
+        ("export nowhere", "or by its id, but got nowhere; results holds none"),
+        ("export .", "or by its id, but . holds none"),
+        ("export nowhere --peer", "--peer"),
+        ("export s3://", "a store has a bucket"),
+        ("export nowhere --out s3://bucket/x", "--out is a folder of this machine, but got s3://bucket/x"),
+        ("sweep digts", "unknown search 'digts'; did you mean 'digits'?"),
+        ("sweep", "a search has a name or a file"),
+        ("sweep digits trials=0", "trials must be greater than or equal to 1, but got 0"),
+        ("sweep digits run.batch.size=44", "got size=44, per_class=4, classes=10; per_class=11 fits"),
+        ("sweep digits --trials 4", "a field is given without dashes, as trials=VALUE"),
+        ("sweep digits --cpus-per-worker 0", "cpus_per_worker >= 1 must hold, but got 0"),
+        ("sweep digits --device nonsense", "auto, cpu, cuda or one CUDA device as cuda:1, but got 'nonsense'"),
+        ("sweep digits --cpus-per-worker 4096", "1 workers need 4096 CPU cores, but this machine has"),
+        ("sweep digits --gpus-per-worker -1", "gpus_per_worker >= 0, and finite, must hold, but got -1.0"),
+        ("sweep digits --gpus-per-worker nan", "gpus_per_worker >= 0, and finite, must hold, but got nan"),
+        ("sweep cifar", "put cifar-100-python.tar.gz or the unpacked folder"),
+        ("sweep --resume nowhere", "a sweep is named by its id, or is latest, but"),
+        ("sweep extend nowhere --trials 1", "a sweep is named by its id, or is latest, but"),
+        ("sweep retry latest --failed", "a sweep is named by its id, or is latest, but"),
+        ("sweep extend latest --trials 0", '"0" for --trials. It must be 1 or more.'),
+        ("sweep table digts", "unknown suite 'digts'; did you mean 'digits'?"),
+        ("sweep table", "a suite has a name or a file"),
+        ("sweep table digits rows=[resnet8_x3]", "unknown row 'resnet8_x3'; did you mean 'resnet8_x"),
+        ("sweep table digits networks=resnt8", "unknown network 'resnt8'; did you mean 'resnet8'?"),
+        ("sweep table moco lincls.alhpa=1", "unknown field 'alhpa'; did you mean 'alpha'?"),
+        ("sweep table digits batch.size=44", "got size=44, per_class=4, classes=10; per_class=11 fits"),
+        ("sweep table cifar", "put cifar-100-python.tar.gz or the unpacked folder"),
+        ("sweep table --resume nowhere", "a sweep is named by its id, or is latest, but"),
+        ("sweep digits --workers 4..1", "a number from 1, as 2, or a rising range, as 1..4, but got '4..1'"),
+        ("sweep digits --workers 1..64", "workers <= batch.size / batch.per_class must hold, but got size=40"),
+        ("sweep digits --workers 4096", "4096 workers need 4096 CPU cores, but this machine has"),
+        ("sweep digits space.losses.alhpa.low=1", "alhpa"),
+        ("sweep digits space.losses.alpha.low=20", "low"),
+        ("sweep digits --device cpu --gpus-per-worker 1", "but got device=cpu, gpus_per_worker=1.0"),
+        ("train digits --workers 0", "a number from 1, as 2, or a rising range, as 1..4, but got '0'"),
+        ("train digits --workers 1..64", "workers <= batch.size / batch.per_class must hold, but got size=40"),
+        ("train digits --workers 2 --gpus-per-worker 0.5", "is a whole number, but got 0.5 for 2 workers"),
+        ("train digits --workers 2 --threads 2", "are their --cpus-per-worker, but got --threads 2"),
+        ("train digits --no-dashboard", "--no-dashboard is of a Ray that is started here, but --workers is missing"),
+        ("sweep digits --no-dashboard --address auto", "is of a Ray that is started here, but got address auto"),
+        ("train digits --cpus-per-worker 2", "are of workers on Ray, but --workers is missing"),
+        ("train digits --workers 2 --device cuda:0", "auto, cpu or cuda, but got cuda:0"),
+        ("mcl trian digits", 'Did you mean "train"?'),
+        ("mcl train digts", "unknown recipe 'digts'; did you mean 'digits'?"),
+        ("mcl train digits --lr 1", "a field is given without dashes, as lr=VALUE"),
+        ("mcl train", "NAME requires an argument"),
+        ("mcl sweep digts", "unknown search 'digts'; did you mean 'digits'?"),
+        ("mcl report nowhere", "but nowhere is not a folder"),
+        ("mcl export nowhere", "or by its id, but got nowhere; results holds none"),
+        ("mcl recipes more", "Unused Tokens: ['more']"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_else_happens(words, rule, tmp_path):
+    assert rule in refused(tmp_path, *words.split())
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "[bold]name[/bold]", "long " * 30 + "name"])
+def test_what_a_user_called_a_file_is_neither_broken_up_nor_read_as_markup(name, tmp_path):
+    assert f"no CIFAR-100 in {' '.join(name.split())}: put " in refused(tmp_path, "train", "cifar", "--data", name)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "cifar", "--data"),
+        ("train", "cifar", "--dry-run", "--data"),
+        ("train", "digits", "--results"),
+        ("train", "digits", "--resume", "--results"),
+        ("report",),
+        ("export",),
+    ],
+)
+def test_a_path_that_the_system_refuses(words, tmp_path):
+    assert "File name too long" in refused(tmp_path, *words, "n" * 300)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "rule"),
+    [
+        (cut_short, MINE, "images.tar.gz is damaged: it is cut short"),
+        (cut_short, (*MINE, "--dry-run"), "images.tar.gz is damaged: it is cut short"),
+        (lambda path: path.write_bytes(gzip.compress(b"no tar")), MINE, "images.tar.gz is damaged"),
+        (lambda path: archive_in(path.parent, train=Hostile()), MINE, "images.tar.gz: train is refused"),
+        (lambda path: archive_in(path.parent, meta=[Hostile()]), MINE, "images.tar.gz: meta is refused"),
+        (None, (*MINE, "batch.size=8"), "got size=8, per_class=2, classes=3; per_class=4 fits"),
+        (None, (*MINE, "batch.size=14"), "batch.size <= training images must hold, but got size=14, images=12"),
+        (None, ("--data", "images.tar.gz"), "must have the checksum md5:eb9058c3a382ffc7106e4002c42a8d85"),
+        (None, ("--data", "images.tar.gz", f"checksum=md5:{'0' * 32}"), "accepts what is there"),
+    ],
+)
+def test_an_archive_that_cannot_be_trained_on(change, words, rule, tmp_path):
+    archive = archive_in(tmp_path)
+    if change is not None:
+        change(archive)
+    assert rule in refused(tmp_path, "train", "cifar", *words)
+
+
+@pytest.mark.parametrize("door", ["train", "sweep"])
+@pytest.mark.parametrize("results", ["file", "file/below", "file/far/below"])
+def test_results_that_cannot_be_written(door, results, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    told = refused(tmp_path, door, "digits", "--results", results)
+    assert "the results folder must be writable, but " in told
+    assert f"{results} is not: " in told
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (f"version: {SPEC_VERSION + 1}\n".encode(), f"up to version {SPEC_VERSION}, but spec.yaml has version"),
+        (bytes(range(256)), "spec file spec.yaml must be YAML"),
+        (b"a: \0\n", "spec file spec.yaml must be YAML"),
+        (b"[" * 100_000, "spec file spec.yaml must be YAML"),
+        (b"- 1\n", "must hold fields and values, but holds list"),
+        (b"losses: {alhpa: 1}\n", "losses.alhpa: unknown field 'alhpa'; did you mean 'alpha'?"),
+        (None, "cannot read spec file spec.yaml: Is a directory"),
+    ],
+)
+def test_spec_files_that_are_none(content, rule, tmp_path):
+    file = tmp_path / "spec.yaml"
+    file.mkdir() if content is None else file.write_bytes(content)
+    assert rule in refused(tmp_path, "train", file.name)
+
+
+def test_results_that_cannot_be_reported(tmp_path):
+    folder = tmp_path / "results" / "runs"
+    folder.mkdir(parents=True)
+    assert "a report needs a run or a sweep, but results holds none yet" in refused(tmp_path, "report", "results")
+    assert "a table needs runs, but results holds none yet" in refused(tmp_path, "table", "cifar", "results")
+    spec = replace(recipes.digits(), {"schedule.epochs": 1})
+    with RunWriter.create(tmp_path / "results", spec) as whole:
+        whole.finish("finished")
+    with RunWriter.create(tmp_path / "results", spec) as writer:
+        writer.finish("finished")
+    file = writer.folder / RUN_FILE
+    file.write_bytes(file.read_bytes()[:-20])
+    for path in ("results", f"results/runs/{writer.run_id}"):
+        assert f"{writer.run_id}/{RUN_FILE} is damaged" in refused(tmp_path, "report", path)
+
+
+def test_a_device_that_is_not_there_is_found_out_before_there_is_a_run(tmp_path):
+    seen = visit(tmp_path, "train", "digits", "--device", "cuda:99")
+    assert (seen.code, seen.stdout) == (2, "")
+    assert seen.stderr.startswith("error: the device must be one that this machine has, but got cuda:99 and ")
+    assert list(snapshot(tmp_path)) == []

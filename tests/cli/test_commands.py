@@ -1,0 +1,199 @@
+"""The front doors as processes: what they say, what they load for it, and what they never write."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from mcl_ray import __version__
+from mcl_ray.cli.main import COMMANDS
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import field_paths, replace
+from mcl_ray.config.recipes import RECIPES
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.results.store import read_epochs, read_runs
+from searches.spec import search_registry, suite_registry
+from searches.spec.search_registry import SEARCHES
+from searches.spec.suite_registry import SUITES
+from tests.support.commands import HANGS_AFTER_S, SLOW_IMPORTS, Visit, command, snapshot, surroundings, visit
+from tests.support.data import archive_in
+from tests.support.once import once
+
+ONE_EPOCH = ("digits", "epochs=1", "cohort.size=1", "--threads", "1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("train --help", "sweep --help", "report --help", "table --help", "export --help", "train --version"),
+        *("mcl", "mcl --help", "mcl --version"),
+        *(f"mcl {verb} --help" for verb in COMMANDS),
+    ],
+)
+def test_help_loads_nothing_slow(words, tmp_path):
+    seen = visit(tmp_path, *words.split())
+    assert (seen.code, seen.stderr) == (0, "")
+    assert seen.modules.isdisjoint(SLOW_IMPORTS | {"numpy"})
+    assert snapshot(tmp_path) == {}
+    if words.endswith("--version"):
+        assert seen.stdout == f"{__version__}\n"
+    else:
+        assert seen.stdout.startswith("Usage: ")
+        assert seen.stdout.splitlines()[2].strip().endswith(".")  # what it is for
+
+
+@pytest.mark.parametrize(("verb", "known"), [("recipes", RECIPES), ("searches", SEARCHES), ("suites", SUITES)])
+def test_what_is_known_by_name_is_listed_with_what_it_is(verb, known, tmp_path):
+    seen = visit(tmp_path, "mcl", verb)
+    assert (seen.code, seen.stderr) == (0, "")
+    assert [" ".join(line.split()) for line in seen.stdout.splitlines()[1:]] == [
+        f"{name} {function.__doc__}" for name, function in known.items()
+    ]
+    assert seen.modules.isdisjoint(SLOW_IMPORTS)
+
+
+def test_every_field_is_listed_without_loading_anything_slow(tmp_path):
+    seen = visit(tmp_path, "mcl", "fields")
+    assert (seen.code, seen.stderr) == (0, "")
+    listed = {line.split()[0] for line in seen.stdout.splitlines() if line.strip()}
+    assert {path for path, _ in field_paths(RunSpec)} <= listed
+    assert {"space", "trials", "scheduler.grace_epochs", "rows"} <= listed
+    assert seen.modules.isdisjoint(SLOW_IMPORTS)
+
+
+def resolved(tmp_path: Path, door: str, *overrides: str) -> Path:
+    """What a dry run prints, as a file; the same door says the same of it."""
+    first = visit(tmp_path, *door.split(), "digits", *overrides, "--dry-run")
+    assert (first.code, first.stderr) == (0, "")
+    assert first.modules.isdisjoint({"ray", "optuna"})
+    assert snapshot(tmp_path) == {}
+    for fact in ("runs", "steps", "multiply-adds", "memory", "disk"):
+        assert f"\n# {fact} " in first.stdout
+    assert "parameters" in first.stdout
+    file = tmp_path / "resolved.yaml"
+    file.write_text(first.stdout)
+    assert visit(tmp_path, *door.split(), file.name, "--dry-run").stdout == first.stdout
+    assert set(snapshot(tmp_path)) == {file.name}
+    return file
+
+
+@pytest.mark.slow
+def test_a_dry_run_prints_the_spec_file_that_would_do_the_same_and_writes_nothing(tmp_path):
+    file = resolved(tmp_path, "train", "networks=[resnet8,wrn_16_2]", "epochs=3", "sampler=reference")
+    values = {"cohort.networks": ("resnet8", "wrn_16_2"), "schedule.epochs": 3, "batch.sampler": "reference"}
+    assert recipes.load(str(file)).digest == replace(recipes.digits(), values).digest
+    assert "105 (35 an epoch)" in file.read_text()
+
+
+def test_a_dry_run_of_a_search_prints_its_file_and_starts_no_ray(tmp_path):
+    file = resolved(tmp_path, "sweep", "trials=3", "lr=1e-3", "space.gamma=null")
+    sweep = search_registry.load(str(file))
+    assert (sweep.trials, sweep.run.optimizer.lr, "losses.gamma" in sweep.space) == (3, 1e-3, False)
+    steps, per_epoch = re.search(r"^# steps +([\d,]+) \((\d+) an epoch\)", file.read_text(), re.MULTILINE).groups()
+    assert int(steps.replace(",", "")) == sweep.run.schedule.epochs * int(per_epoch)
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_a_suite_prints_its_file_and_starts_no_ray(tmp_path):
+    file = resolved(tmp_path, "sweep table", "epochs=3", "rows=[resnet8_x2]")
+    suite = suite_registry.load(str(file))
+    assert (list(suite.rows), suite.run.schedule.epochs) == (["resnet8_x2"], 3)
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
+    with subprocess.Popen(
+        command("mcl", "recipes"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=surroundings()
+    ) as process:
+        process.stdout.close()
+        assert process.wait(HANGS_AFTER_S) == 1
+        assert process.stderr.read() == b""
+
+
+@pytest.fixture
+def finished(tmp_path_factory, tmp_path):
+    """A folder in which one run of one epoch was trained, and what its door said."""
+
+    def train(folder):
+        seen = visit(folder, "train", *ONE_EPOCH)
+        return asdict(seen) | {"modules": sorted(seen.modules)}
+
+    folder, said = once(tmp_path_factory, "finished", train)
+    seen = Visit(**said | {"modules": set(said["modules"])})
+    assert (seen.code, seen.stderr) == (0, "")
+    return Path(shutil.copytree(folder, tmp_path / "finished")), seen
+
+
+def test_a_run_is_told_line_by_line_where_nobody_watches(finished):
+    folder, seen = finished
+    (run,) = read_runs(folder / "results").to_pylist()
+    assert (run["state"], run["epochs_done"], run["attempt"]) == ("finished", 1, 1)
+    assert seen.stdout.startswith(f"run {run['run_id']}, attempt 1, in results/runs/{run['run_id']}\nepoch 1/1  loss ")
+    assert f"plots: python -m mcl_ray.report results/runs/{run['run_id']}\n" in seen.stdout
+    assert "\x1b" not in seen.stdout
+    assert "ray" not in seen.modules
+
+
+@pytest.mark.slow
+def test_a_second_run_gets_its_own_folder_and_a_finished_one_has_nothing_left(finished):
+    folder, _ = finished
+    before = snapshot(folder)
+    (first,) = read_runs(folder / "results").to_pylist()
+    resumed = visit(folder, "train", *ONE_EPOCH, "--resume")
+    assert (resumed.code, resumed.stderr) == (0, "")
+    assert resumed.stdout == f"nothing left to do: results/runs/{first['run_id']} is finished\n"
+    assert snapshot(folder) == before
+
+    assert visit(folder, "train", *ONE_EPOCH).code == 0
+    after = snapshot(folder)
+    assert {path: after.get(path) for path in before} == before
+    runs = read_runs(folder / "results").to_pylist()
+    assert [run["run_id"][-2:] for run in runs] == ["-1", "-2"]
+    assert runs[0]["digest"] == runs[1]["digest"]
+
+
+def test_a_report_of_a_run_prints_its_figures_and_writes_beside_it(finished):
+    folder, _ = finished
+    run_id = read_runs(folder / "results")["run_id"][0].as_py()
+    seen = visit(folder, "report", f"results/runs/{run_id}")
+    assert (seen.code, seen.stderr) == (0, "")
+    assert f"{run_id}: finished, 1 of 1 epochs" in seen.stdout
+    assert f"wrote results/runs/{run_id}/report/report.html\n" in seen.stdout
+    assert (folder / "results" / "runs" / run_id / "report" / "report.html").exists()
+    assert seen.modules.isdisjoint({"ray", "torch"})
+
+
+def test_a_table_sets_a_run_that_was_not_trained_as_published_beside_nothing(finished):
+    folder, _ = finished
+    seen = visit(folder, "table", "cifar", "results", "results/runs")
+    assert seen.code == 2, "a folder of runs is no results folder"
+    seen = visit(folder, "table", "cifar", "results")
+    assert (seen.code, seen.stderr) == (0, "")
+    assert "70.91 ± 0.14" in seen.stdout
+    assert "difference" not in seen.stdout
+    assert "runs left out: 1 of a cohort or losses without a column" in seen.stdout
+    assert seen.modules.isdisjoint({"ray", "torch", "optuna"})
+
+
+def test_an_archive_of_ones_own_trains(tmp_path):
+    archive_in(tmp_path)
+    small = ("networks=resnet8", "batch.size=6", "epochs=1", "--threads", "1")
+    seen = visit(tmp_path, "train", "cifar", "--data", "images.tar.gz", "checksum=off", *small)
+    assert (seen.code, seen.stderr) == (0, "")
+    figures = read_epochs(tmp_path / "results").to_pylist()
+    assert {row["split"] for row in figures} == {"train", "test"}
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_on_record(tmp_path):
+    seen = visit(tmp_path, "train", "digits", "lr=1e30", "epochs=2", "--threads", "1")
+    assert seen.code == 1
+    told = r"every loss must be finite, but cross_entropy = nan at step 2 of epoch 1"
+    assert seen.stderr == f"error: {told}\n"
+    (run,) = read_runs(tmp_path / "results").to_pylist()
+    assert (run["state"], run["error_type"], run["error"]) == ("failed", "NonFiniteLossError", told)
+    assert run["epochs_done"] == 0

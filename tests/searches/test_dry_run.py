@@ -1,0 +1,110 @@
+"""What a search would take, before it is run: each figure is that of the largest trial."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import Place
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.training.estimate import plan_run
+from searches.dry_run import plan_sweep, print_sweep_plan
+from searches.spec import search_registry
+from searches.spec.sweep import SweepSpec
+
+HERE = Environment()
+
+
+def search(**space):
+    """`digits`, of which only these fields are searched."""
+    overrides = [f"space={{{', '.join(f'{path}: {dimension}' for path, dimension in space.items())}}}"]
+    return replace(search_registry.digits(), parse(SweepSpec, ["negatives=500", *overrides]))
+
+
+def choice(*values, when="{}"):
+    return f"{{kind: choice, values: [{', '.join(map(str, values))}], when: {when}}}"
+
+
+def planned(sweep, *points):
+    """The largest of each figure over these points, one by one."""
+    plans = [plan_run(sweep.trial_run(point), HERE) for point in points]
+    memory = max(plan.state_bytes + plan.activation_bytes for plan in plans)
+    names = ("steps", "steps_per_epoch", "parameters", "multiply_adds", "disk_bytes")
+    return {"memory": memory} | {name: max(getattr(plan, name) for plan in plans) for name in names}
+
+
+def told(sweep):
+    _, plan = plan_sweep(sweep, HERE)
+    names = ("steps", "steps_per_epoch", "parameters", "multiply_adds", "disk_bytes")
+    return {"memory": plan.state_bytes + plan.activation_bytes} | {name: getattr(plan, name) for name in names}
+
+
+def test_a_few_large_networks_may_take_more_than_many_small_ones():
+    sweep = search(networks=choice("[resnet110]", "[resnet8, resnet8, resnet8]"))
+    found = told(sweep)
+    assert found == planned(sweep, {"cohort.networks": "resnet110"})
+    assert found["memory"] > 10 * planned(sweep, {"cohort.networks": ["resnet8"] * 3})["memory"]
+
+
+def test_peers_that_share_a_stem_may_take_less_than_fewer_that_do_not(tmp_path):
+    asked = {"space": {"cohort.size": {"kind": "int", "low": 1, "high": 3}}}
+    sweep, nowhere = replace(search_registry.cifar(), asked), Environment(data=tmp_path / "nowhere")
+    two, three = (plan_run(sweep.trial_run({"cohort.size": size}), nowhere) for size in (2, 3))
+    largest, plan = plan_sweep(sweep, nowhere)
+    assert largest.cohort.size == 2
+    assert plan.activation_bytes == two.activation_bytes > three.activation_bytes + three.state_bytes
+    assert plan.parameters == three.parameters > two.parameters
+
+
+@pytest.mark.parametrize(
+    ("space", "points"),
+    [
+        (
+            {"batch.size": choice(20, 40)},
+            [{"batch.size": 20}, {"batch.size": 40}],
+        ),
+        ({"embedding_dim": "{kind: int, low: 8, high: 512, log: true}"}, [{"cohort.embedding_dim": 512}]),
+        (
+            {"method": choice("supervised", "supervised_bank")},
+            [{"method": "supervised"}, {"method": "supervised_bank"}],
+        ),
+        (
+            {
+                "cohort.size": "{kind: int, low: 1, high: 4}",
+                "embedding_dim": choice(16, 1024, when="{cohort.size: [1]}"),
+            },
+            [{"cohort.size": 4}, {"cohort.size": 1, "cohort.embedding_dim": 1024}],
+        ),
+        (
+            {"lr": choice(0.05, 0.1), "batch.size": choice(8, 20, when="{lr: [0.1]}")},
+            [{}, {"optimizer.lr": 0.1, "batch.size": 8}],
+        ),
+    ],
+)
+def test_whatever_changes_a_figure_counts(space, points):
+    sweep = search(**space)
+    assert told(sweep) == planned(sweep, *points)
+
+
+def test_values_that_do_not_go_together_count_for_nothing():
+    """20 images are not 40 of each class, and of ten classes 2 images each are not 400."""
+    sweep = search(**{"batch.size": choice(20, 400), "per_class": choice(2, 40)})
+    points = [{"batch.size": 20, "batch.per_class": 2}, {"batch.size": 400, "batch.per_class": 40}]
+    assert told(sweep) == planned(sweep, *points)
+
+
+def test_what_is_printed_is_of_all_seeds_and_of_what_is_kept():
+    networks = {"networks": choice("[resnet20]", "[resnet8, resnet8, resnet8]"), "batch.size": choice(20, 40)}
+    sweep = replace(search(**networks), {"repeats": 3, "trials": 4, "keep_checkpoints": 2})
+    console = Console(width=300, record=True, file=io.StringIO(), markup=False)
+    print_sweep_plan(sweep, Place(), console)
+    facts = dict(line[2:].split("  ", 1) for line in console.export_text().splitlines() if line.startswith("# "))
+    plans = [plan_run(sweep.trial_run({"cohort.networks": "resnet20", "batch.size": size}), HERE) for size in (20, 40)]
+    few, many = plans
+    memory = 3 * many.state_bytes + many.activation_bytes
+    assert facts["memory"].strip().startswith(f"about {memory / 1e6:,.0f} MB a worker")
+    assert facts["steps in all"].split()[-1] == f"{few.steps * 4 * 3:,}"
+    assert re.search(r"[\d,.]+ MB", facts["disk"]).group() == f"{2 * 3 * few.disk_bytes / 1e6:,.1f} MB"
+    assert facts["largest run"].strip().startswith("2 peers (resnet20), batches of 40, up to ")

@@ -1,0 +1,120 @@
+"""A front door as a process whose lines are followed while it runs, and the processes below it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEAKS_WITHIN_S = 600.0
+"""Far longer than any wait of a test for a line, or for the end: what takes longer hangs, and is killed."""
+
+
+class Door:
+    """`python -m mcl_ray.sweep …`, or another door, writing below `results`; its own Ray has a dashboard if asked."""
+
+    def __init__(
+        self,
+        results: Path,
+        *arguments: str,
+        door: str = "sweep",
+        variables: Mapping[str, str] | None = None,
+        within_s: float = SPEAKS_WITHIN_S,
+        dashboard: bool = False,
+    ) -> None:
+        has_its_own_ray = "--address" not in arguments and (door == "sweep" or "--workers" in arguments)
+        if has_its_own_ray and not dashboard:
+            arguments = (*arguments, "--no-dashboard")  # a tenth of what a small sweep takes
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"mcl_ray.{door}", *arguments, "--results", str(results)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | (variables or {}),
+            start_new_session=True,
+        )
+        self.results, self.lines, self._within_s = results, [], within_s
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """The first line from here on that matches."""
+        with self._deadline(f"a line {pattern!r}"):
+            for line in self.process.stdout:
+                self.lines.append(line)
+                found = re.match(pattern, line)
+                if found:
+                    return found
+        raise AssertionError(f"{pattern!r} never came:\n{''.join(self.lines)}")
+
+    def end(self) -> tuple[int, str]:
+        """The exit code and everything that was said."""
+        with self._deadline("the end"):
+            for line in self.process.stdout:
+                self.lines.append(line)
+            code = self.process.wait()
+        self.process.stdout.close()
+        return code, "".join(self.lines)
+
+    @contextmanager
+    def _deadline(self, awaited: str) -> Iterator[None]:
+        """Kill it, with all that holds on to what it says, if it is not heard in time; a read cannot be interrupted."""
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            kill_below(self.process.pid)
+
+        timer = threading.Timer(self._within_s, kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if late.is_set():
+                said = "".join(self.lines[-50:]) or "nothing"
+                raise AssertionError(f"{awaited} did not come within {self._within_s:g} s; last heard:\n{said}")
+
+    def close(self) -> None:
+        """Kill it, as no other way is sure."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    @property
+    def folder(self) -> Path:
+        """The only sweep's."""
+        (folder,) = (self.results / "sweeps").iterdir()
+        return folder
+
+
+def send(pids: Iterable[int], what: signal.Signals) -> None:
+    """A signal to processes of which some may have gone."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, what)
+
+
+def kill_below(ancestor: int) -> None:
+    """Kill a process and then all that were below it."""
+    below = descendants(ancestor, "")
+    send([ancestor, *below], signal.SIGKILL)
+
+
+def descendants(ancestor: int, title: str) -> list[int]:
+    """Processes below `ancestor`, itself included, that live and whose command line holds `title`."""
+    listed = subprocess.run(["ps", "-ewwo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
+    table = [line.split(None, 3) for line in listed.splitlines()[1:]]
+    rows = [(pid, parent, arguments) for pid, parent, state, arguments in table if not state.startswith("Z")]
+    parents = {int(pid): int(parent) for pid, parent, _ in rows}
+
+    def is_below(pid: int) -> bool:
+        return pid == ancestor or (pid in parents and is_below(parents[pid]))
+
+    return [int(pid) for pid, _, arguments in rows if title in arguments and is_below(int(pid))]

@@ -1,0 +1,49 @@
+"""A PostgreSQL server of the tests' own, with its files in a new folder, on a free port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.ports import free_port
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """The URL of its database, as SQLAlchemy has it."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
+    if not programs[-1].name:
+        pytest.skip("needs a PostgreSQL server's programs (Debian: postgresql), which are missing here")
+    folder, port = Path(tempfile.mkdtemp(prefix="mcl-postgres-")), free_port()
+    user = _whoever_may(folder)
+
+    def call(name: str, *arguments: str) -> None:
+        program = [str(programs[-1].with_name(name)), "-D", str(folder / "data"), *arguments]
+        subprocess.run(program, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+    try:
+        call("initdb", "-A", "trust", "-U", "mcl", "--no-sync")
+        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c fsync=off", "start")
+        try:
+            yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/postgres"
+        finally:
+            call("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+def _whoever_may(folder: Path) -> str | None:
+    """The server refuses to run as root; then the account that Debian makes for it has the folder."""
+    if os.geteuid() != 0:
+        return None
+    account = pwd.getpwnam("postgres")
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    return account.pw_name

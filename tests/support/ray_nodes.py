@@ -1,0 +1,159 @@
+"""A Ray cluster of several nodes on this machine, kept by a process of its own: nobody else's Ray is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "the-token-of-this-cluster-of-the-tests"
+STARTS = 3
+"""Tries: a raylet ends if its agent takes more than 15 s to start, as it may beside other tests; Ray has no setting."""
+TOO_SLOW = "timed out during startup"
+
+# Says the head's address and the nodes' process ids, adds a node for each line of its input, and lives until that ends.
+_KEEPS = """
+import os, sys
+os.makedirs("/tmp/ray", exist_ok=True)
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[4:]] or [{}] * int(sys.argv[1])
+head = {"num_cpus": int(sys.argv[2]), "include_dashboard": True, "dashboard_port": int(sys.argv[3])}
+cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | head)
+nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
+raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+print("nodes", cluster.address, *raylets, flush=True)
+for line in sys.stdin:
+    added = cluster.add_node(**node)
+    print("node", added.all_processes["raylet"][0].process.pid, flush=True)
+cluster.shutdown()
+"""
+
+
+class RayNodes:
+    """So many nodes of one CPU core each; the first is the head, which may be without one.
+
+    `apart`: each has caches of its own below `folder`, as if it was a machine.
+    """
+
+    def __init__(self, count: int, folder: Path, *, apart: bool = False, head_cpus: int = 1) -> None:
+        self._count, self._head_cpus, self._token = count, head_cpus, folder / "token"
+        self.caches = [folder / f"node{number}" for number in range(count)] if apart else []
+        self._token.write_text(TOKEN)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a process needs to be let in."""
+        told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._token), "RAY_USAGE_STATS_ENABLED": "0"}
+        return told | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+
+    def __enter__(self) -> Self:
+        for _ in range(STARTS):
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-c", _KEEPS, *map(str, (self._count, self._head_cpus, free_port(), *self.caches))],
+                env=os.environ | self.variables | {"OMP_NUM_THREADS": "1"},
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            if said := self._said("nodes"):
+                self.address, *raylets = said
+                self.raylets = [int(pid) for pid in raylets]
+                return self
+            self._end_keeper()
+        raise AssertionError(f"the cluster did not start, tried {STARTS} times")
+
+    @property
+    def pid(self) -> int:
+        """Of the process that all others are below."""
+        return self._keeper.pid
+
+    def kill_one_with(self, title: str) -> None:
+        """Kill a node that is not the head and has such a process, with everything on it, as a power cut would."""
+        raylet = next(pid for pid in self.raylets[1:] if any(title in args for args in _children(pid).values()))
+        self.raylets.remove(raylet)
+        for pid in (raylet, *_children(raylet)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def add_one(self) -> None:
+        """Add a node."""
+        self._keeper.stdin.write("\n")
+        self._keeper.stdin.flush()
+        said = self._said("node")
+        assert said, "the node did not start"
+        self.raylets.append(int(*said))
+
+    @contextmanager
+    def one_that_does_not_see(self, folder: Path) -> Iterator[None]:
+        """One more node, to which `folder` is another one, and empty, as on a machine without the shared disk."""
+        ray = str(Path(sys.executable).with_name("ray"))
+        start = f"exec {ray} start --address {self.address} --num-cpus 1 --dashboard-agent-listen-port 0 --block"
+        for _ in range(STARTS):
+            node = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {folder} && {start}"],
+                env=os.environ | self.variables | {"PYTHONUNBUFFERED": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            said: list[str] = []
+            try:
+                for line in node.stdout:
+                    said.append(line)
+                    if "Ray runtime started" in line:
+                        yield
+                        return
+            finally:
+                _end(node)
+            if any("not permitted" in line or "Permission denied" in line for line in said):
+                pytest.skip("needs a mount namespace of its own, which this machine does not let it have")
+            if not any(TOO_SLOW in line for line in said):
+                break
+        raise AssertionError("".join(said))
+
+    def _said(self, word: str) -> list[str]:
+        said = next((line for line in self._keeper.stdout if line.startswith(f"{word} ")), None)
+        return said.split()[1:] if said else []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_keeper()
+
+    def _end_keeper(self) -> None:
+        """With the whole cluster."""
+        self._keeper.stdin.close()
+        self._keeper.stdout.close()
+        self._keeper.wait()
+
+
+def _end(node: subprocess.Popen[str]) -> None:
+    """With all its processes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(node.pid, signal.SIGTERM)
+    node.stdout.read()
+    node.stdout.close()
+    node.wait()
+
+
+def _children(parent: int) -> dict[int, str]:
+    """Command lines of the processes that `parent` started."""
+    words = ["ps", "-o", "pid=,args=", "--ppid", str(parent)]
+    listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    return {int(pid): args for pid, _, args in (line.strip().partition(" ") for line in listed.splitlines())}

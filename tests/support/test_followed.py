@@ -1,0 +1,54 @@
+"""What the tests wait for: a process or a worker that hangs is killed, and what it last said is told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.support.followed import Door, descendants
+from tests.support.workers import some_workers
+
+# Says a line, and leaves a child that holds on to its output.
+HANGS = "import subprocess, sys, time; print('so far', flush=True); subprocess.Popen(['sleep', '600']); time.sleep(600)"
+
+
+class Hanging(Door):
+    """A process of ours instead of a front door."""
+
+    def __init__(self, within_s):
+        self.process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, text=True)
+        self.results, self.lines, self._within_s = None, [], within_s
+
+
+@pytest.mark.parametrize(("wait", "awaited"), [(lambda door: door.until("never"), "a line"), (Door.end, "the end")])
+def test_a_door_that_hangs_is_killed_with_all_below_it_and_what_it_said_is_told(wait, awaited):
+    door = Hanging(within_s=10.0)
+    began = time.monotonic()
+    with pytest.raises(AssertionError, match=rf"^{awaited}.* did not come within 10 s; last heard:\nso far\n$"):
+        wait(door)
+    door.close()
+    assert time.monotonic() - began < 60
+    assert door.process.returncode == -signal.SIGKILL
+
+
+def test_what_has_died_is_no_descendant():
+    child = subprocess.Popen(["sleep", "600"])
+    assert child.pid in descendants(os.getpid(), "sleep")
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet asked of
+    assert child.pid not in descendants(os.getpid(), "")
+    child.wait()
+
+
+def test_a_worker_that_hangs_or_dies_is_named(tmp_path):
+    with some_workers(tmp_path, 1) as workers:
+        workers.run(os.getpid)
+        workers._within_s = 0.5
+        with pytest.raises(AssertionError, match="worker 0 did not return from sleep within 0.5 s"):
+            workers.run(time.sleep, 600)
+    (tmp_path / "meeting").unlink()
+    with some_workers(tmp_path, 1) as workers, pytest.raises(AssertionError, match="worker 0 died in _exit: .* 3"):
+        workers.run(os._exit, 3)

@@ -1,0 +1,193 @@
+"""Images that are read as they are wanted: the same whoever reads them, and none lost but those that do not decode."""
+
+import io
+import logging
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.recipes import imagenet
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.data.source import dataset_for, load_dataset
+from mcl_ray.data.views import decode
+from mcl_ray.distributed import ALONE, Shares, is_first
+from mcl_ray.errors import UnreadableImagesError
+from mcl_ray.training.loaders import build_feeds
+from mcl_ray.training.loop import epochs
+from tests.support.followed import SPEAKS_WITHIN_S, Door, descendants, send
+from tests.support.pictures import picture, write_folder
+from tests.support.workers import some_workers
+
+CPU = torch.device("cpu")
+INDICES = np.array([[0, 9, 17, 3], [22, 5, 1, 12], [6, 6, 20, 14]])
+
+
+def feeds_of(root, results, readers=0, **fields):
+    fields = {"data.image_size": 16, "batch.size": 4, "bank.negatives": 8} | fields
+    spec, here = replace(imagenet(), fields), Environment(data=root, results=results, readers=readers)
+    dataset = load_dataset(spec.data, here)
+    return build_feeds(spec, dataset, here, CPU), dataset
+
+
+def is_alive(pid):
+    return bool(descendants(pid, ""))
+
+
+def drawn(feeds, epoch=0, seed=0, indices=INDICES, shares=ALONE):
+    return list(feeds["train"].training(indices, seed, epoch, shares))
+
+
+def same(first, second):
+    assert len(first) == len(second)
+    return all(
+        torch.equal(a.images, b.images) and torch.equal(a.indices, b.indices)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_views_come_of_seed_and_epoch_alone_however_many_readers_there_are(tmp_path):
+    root = write_folder(tmp_path / "pictures")
+    here, _ = feeds_of(root, tmp_path)
+    views = drawn(here)
+    assert [fed.indices.tolist() for fed in views] == INDICES.tolist()
+    assert views[0].images.shape == (4, 3, 16, 16)
+    assert same(views, drawn(here))
+    assert not same(views, drawn(here, epoch=1))
+    assert not same(views, drawn(here, seed=1))
+    assert not torch.equal(views[2].images[0], views[2].images[1]), "the same image twice is two views"
+    elsewhere, _ = feeds_of(root, tmp_path, readers=2)
+    assert same(views, drawn(elsewhere))
+    assert same(views, drawn(elsewhere)), "the readers serve a second epoch"
+
+
+@pytest.mark.slow
+def test_readers_end_with_the_process_that_trains_though_it_is_killed(tmp_path):
+    words = ("networks=resnet8", "image_size=16", "batch.size=6", "negatives=8", "epochs=1000", "--readers", "2")
+    data = str(write_folder(tmp_path / "pictures"))
+    door = Door(tmp_path / "results", "imagenet", *words, "--data", data, door="train")
+    try:
+        door.until("epoch 1/")
+        readers = descendants(door.process.pid, "forkserver")
+        assert len(readers) == 3, "two, and the one that starts them"
+        door.process.kill()
+        door.process.wait()
+        deadline = time.monotonic() + SPEAKS_WITHIN_S
+        while any(map(is_alive, readers)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(map(is_alive, readers))
+    finally:
+        send(readers, signal.SIGKILL)
+        door.close()
+
+
+def test_reading_leaves_the_generator_of_the_weights_alone(tmp_path):
+    feeds, _ = feeds_of(write_folder(tmp_path / "pictures"), tmp_path)
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    drawn(feeds)
+    assert torch.equal(torch.rand(3), want)
+
+
+def test_each_worker_reads_its_part_of_the_same_views(tmp_path, monkeypatch):
+    from mcl_ray import distributed
+
+    feeds, _ = feeds_of(write_folder(tmp_path / "pictures"), tmp_path)
+    whole, parts = drawn(feeds), []
+    for rank, part in enumerate((INDICES[:, :3], INDICES[:, 3:])):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(drawn(feeds, indices=part, shares=Shares((3, 1))))
+    for fed, first, second in zip(whole, *parts, strict=True):
+        assert torch.equal(fed.images, torch.cat([first.images, second.images]))
+
+
+def test_images_are_scored_whole_and_in_order(tmp_path):
+    feeds, dataset = feeds_of(write_folder(tmp_path / "pictures", side=48), tmp_path)
+    fed = list(feeds["test"].scoring([slice(0, 5), slice(5, 12)]))
+    assert torch.cat([one.indices for one in fed]).tolist() == list(range(12))
+    pixels = decode(dataset.test.read(0)).float() / 255
+    got = fed[0].images[0] * torch.tensor(dataset.std)[:, None, None] + torch.tensor(dataset.mean)[:, None, None]
+    torch.testing.assert_close(got.mean((1, 2)), pixels[:, 6:-6, 6:-6].mean((1, 2)), atol=0.02, rtol=0)
+
+
+def test_an_image_that_does_not_decode_is_named_and_another_of_its_class_comes_in_its_place(tmp_path, caplog):
+    root = write_folder(tmp_path / "pictures")
+    feeds, dataset = feeds_of(root, tmp_path, **{"data.normalisation": "imagenet"})
+    broken = dataset.train.name(9)
+    Path(broken).write_bytes(picture("green", 1)[:40])
+    with caplog.at_level(logging.WARNING):
+        views = [*drawn(feeds), *drawn(feeds, epoch=1)]
+    assert [fed.indices.tolist() for fed in views[:3]] == [[0, 10, 17, 3], *INDICES[1:].tolist()]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert broken in told
+
+
+def test_of_the_images_that_are_scored_one_that_does_not_decode_is_left_out(tmp_path):
+    root = write_folder(tmp_path / "pictures")
+    feeds, dataset = feeds_of(root, tmp_path)
+    Path(dataset.test.name(2)).write_bytes(b"")
+    (fed,) = feeds["test"].scoring([slice(0, 4)])
+    assert fed.indices.tolist() == [0, 1, 3]
+    assert len(fed.images) == 3
+
+
+def met(spec, root):
+    """Names of the images that did not decode after each epoch of a run, or what ended it."""
+    here = Environment(data=root, results=root.parent / "results", readers=0)
+    checkpoints = root.parent / spec.digest if is_first() else None
+    try:
+        return [told.report.unreadable for told in epochs(spec, dataset_for(spec, here), here, checkpoints)]
+    except UnreadableImagesError as error:
+        return str(error)
+
+
+@pytest.mark.slow
+def test_the_bound_is_of_all_workers_and_each_knows_every_name(tmp_path):
+    root = write_folder(tmp_path / "pictures")
+    broken = sorted(str(root / "train" / name / file) for name in ("red", "blue") for file in ("0.png", "2.png"))
+    for file in broken:
+        Path(file).write_bytes(b"not an image")
+    words = ["networks=resnet8", "image_size=16", "batch.size=6", "negatives=8", "epochs=1", "normalisation=imagenet"]
+    spec = replace(imagenet(), parse(RunSpec, [*words, "milestones=[]", "schedule.kind=cosine"]))
+    with some_workers(tmp_path, 2) as pair:
+        assert pair.run(met, spec, root) == [[tuple(broken)]] * 2
+        told = pair.run(met, replace(spec, {"data.unreadable": 3, "seed": 1}), root)
+    assert told[0] == told[1]
+    assert "got 3 and 4" in told[0]
+
+
+@pytest.mark.parametrize("readers", [0, 1])
+def test_more_of_them_than_the_bound_end_the_run_with_their_names(tmp_path, readers):
+    root = write_folder(tmp_path / "pictures")
+    feeds, dataset = feeds_of(root, tmp_path, readers, **{"data.unreadable": 1, "data.normalisation": "imagenet"})
+    names = [dataset.train.name(index) for index in (0, 9)]
+    for name in names:
+        Path(name).write_bytes(b"not an image")
+    with pytest.raises(UnreadableImagesError, match=r"data.unreadable >= images .* got 1 and 2") as raised:
+        drawn(feeds)
+    assert all(name in str(raised.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+        *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
+        *(("TIFF", mode) for mode in ("1", "CMYK")),
+        ("WEBP", "RGBA"),
+        ("BMP", "P"),
+        ("GIF", "P"),
+    ],
+)
+def test_whatever_pillow_reads_becomes_red_green_and_blue(kind, mode):
+    content = io.BytesIO()
+    Image.new(mode, (6, 5), 1).save(content, kind)
+    decoded = decode(content.getvalue())
+    assert (decoded.shape, decoded.dtype) == ((3, 5, 6), torch.uint8)
