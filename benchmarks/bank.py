@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmarks.beside import report
 from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.bank import ContrastDraw, Drawn, MemoryBank
-from mcl_ray.distributed import ALONE
+from mcl_ray.distributed import SINGLE_SHARD
 from mcl_ray.losses.grid import ContrastGrid
 from mcl_ray.losses.terms import contrastive_terms
 
@@ -32,7 +32,7 @@ class BankCase:
         embeddings = torch.randn(num_peers, batch, DIM, generator=generator, device=device)
         self.embeddings = F.normalize(embeddings, dim=-1).requires_grad_()
         draw = ContrastDraw(labels, positives=1, negatives=negatives)
-        self.drawn: Drawn = draw(torch.arange(batch, device=device), generator, ALONE)
+        self.drawn: Drawn = draw(torch.arange(batch, device=device), generator, SINGLE_SHARD)
 
     def ours(self) -> Tensor:
         """One gather of each bank, kept by nobody."""

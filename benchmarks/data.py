@@ -28,8 +28,8 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.config.recipes import imagenet
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import load_dataset
-from mcl_ray.distributed import ALONE
-from mcl_ray.training.loaders import build_feeds
+from mcl_ray.distributed import SINGLE_SHARD
+from mcl_ray.training.loaders import build_loaders
 
 NUM_CLASSES, BATCH = 10, 64
 CPU = torch.device("cpu")
@@ -53,9 +53,9 @@ def ours(root: Path, size: int, readers: int, results: Path) -> Callable[[int], 
     spec = replace(imagenet(), {"data.image_size": size, "batch.size": BATCH, "data.unreadable": 0})
     environment = Environment(data=root, results=results, readers=readers)
     dataset = load_dataset(spec.data, environment)
-    feed = build_feeds(spec, dataset, environment, CPU)["train"]
+    feed = build_loaders(spec, dataset, environment, CPU)["train"]
     sampler = build_sampler(dataset.train.labels, spec.batch, 0)
-    return lambda epoch: sum(len(fed.images) for fed in feed.training(sampler.epoch(epoch), 0, epoch, ALONE))
+    return lambda epoch: sum(len(fed.images) for fed in feed.training(sampler.epoch(epoch), 0, epoch, SINGLE_SHARD))
 
 
 def plain(root: Path, size: int, readers: int) -> Callable[[int], int]:

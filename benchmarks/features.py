@@ -29,9 +29,9 @@ from mcl_ray.linear_probe import build_backbone
 from mcl_ray.training.backbone import find_backbone, load_backbone
 from mcl_ray.training.build import choose_device
 from mcl_ray.training.evaluate import evaluate
-from mcl_ray.training.image_loader import Feed
+from mcl_ray.training.image_loader import ImageLoader
 from mcl_ray.training.knn import NearestNeighbours
-from mcl_ray.training.loaders import build_feeds
+from mcl_ray.training.loaders import build_loaders
 
 MAX_ITERATIONS = 5000
 
@@ -66,7 +66,7 @@ def read(run: Path, environment: Environment, strength: Strength) -> dict[str, d
     if spec is None:
         raise CheckpointError(f"the features of a run are read, but the spec of {found.file} is not beside it")
     dataset, device = dataset_for(spec, environment), choose_device(environment.device)
-    feeds = build_feeds(spec, dataset, environment, device)
+    feeds = build_loaders(spec, dataset, environment, device)
     networks = _untrained(spec, dataset).to(device).eval()
     readings = {"untrained": _readings(networks, spec, dataset, feeds, strength)}
     load_backbone(networks, found.file, found.checksum)
@@ -80,7 +80,7 @@ def _untrained(spec: RunSpec, dataset: Dataset) -> Cohort:
 
 @torch.inference_mode()
 def _readings(
-    networks: Cohort, spec: RunSpec, dataset: Dataset, feeds: dict[str, Feed], strength: Strength
+    networks: Cohort, spec: RunSpec, dataset: Dataset, feeds: dict[str, ImageLoader], strength: Strength
 ) -> dict[str, list[float]]:
     train, test = feeds["train"], feeds["test"]
     batch, bf16 = spec.evaluation.batch_size, spec.compute.precision == "bf16"
@@ -104,7 +104,7 @@ def _readings(
     }
 
 
-def _features(networks: Cohort, feed: Feed, batch: int, *, bf16: bool) -> Features:
+def _features(networks: Cohort, feed: ImageLoader, batch: int, *, bf16: bool) -> Features:
     values: list[list[Tensor]] = []
     labels: list[Tensor] = []
     for fed in feed.scoring([slice(start, start + batch) for start in range(0, len(feed), batch)]):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from mcl_ray.results.store import Facts
+from mcl_ray.results.store import Provenance
 
 
 def print_line(benchmark: str, figures: Mapping[str, object], *, n: int, device: str = "cpu") -> None:
@@ -20,7 +20,7 @@ def print_line(benchmark: str, figures: Mapping[str, object], *, n: int, device:
         n: How often each figure was measured.
         device: Where, `cpu` or `cuda`.
     """
-    facts = Facts()
+    facts = Provenance()
     hardware = facts.hardware if device == "cpu" else f"{torch.cuda.get_device_name()}, {facts.hardware}"
     machine = {"n": n, "hardware": hardware, "torch": facts.torch_version, "commit": facts.code_version}
     print(json.dumps({"benchmark": benchmark, **figures, **machine}))

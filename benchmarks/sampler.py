@@ -22,7 +22,7 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.config.spec import BatchSpec
 from mcl_ray.data.sampling import ClassBalancedSampler
 from mcl_ray.data.source import dataset_for
-from mcl_ray.training.loop import epochs
+from mcl_ray.training.loop import iter_epochs
 
 SAMPLERS = ("reference", "balanced")
 
@@ -39,7 +39,7 @@ def accuracy(sampler: str, seed: int) -> float:
     spec = replace(recipes.digits(), {"batch.sampler": sampler, "seed": seed})
     environment = Environment(threads=torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
-        *_, last = epochs(spec, dataset_for(spec, environment), environment, Path(folder))
+        *_, last = iter_epochs(spec, dataset_for(spec, environment), environment, Path(folder))
     return next(r.value for r in last.report.rows if (r.split, r.metric, r.member) == ("test", "top1", "mean"))
 
 

@@ -21,7 +21,7 @@ from mcl_ray.cohort import build_cohort
 from mcl_ray.config.spec import CohortSpec, LossSpec
 from mcl_ray.data.augment import Augment, epoch_generator
 from mcl_ray.data.dataset import ImageSet
-from mcl_ray.distributed import Shares
+from mcl_ray.distributed import BatchShards
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
 from mcl_ray.training.image_loader import DeviceImages
@@ -66,7 +66,7 @@ def our_step(cohort_spec: CohortSpec, *, bf16: bool) -> Step:
     indices, meter = torch.arange(BATCH), StepMeter(1_000_000, device)
 
     def step() -> None:
-        batch = Batch(train.augmented(indices, generator, Shares((len(indices),))), train.labels[indices], indices)
+        batch = Batch(train.augmented(indices, generator, BatchShards((len(indices),))), train.labels[indices], indices)
         losses = supervised_losses(cohort, batch, WEIGHTS, bf16=bf16)
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -29,20 +29,20 @@ from rich.console import Console
 from benchmarks.record import print_line, ratios
 from mcl_ray.config import recipes
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.overrides import replace, validate
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
-from mcl_ray.training.recorded_run import machine_facts, run_epochs
+from mcl_ray.training.recorded_run import machine_provenance, run_epochs
 from searches.spec.sweep import SweepSpec
-from searches.tune.callback import Relay, listening
-from searches.tune.tuner import Engine, joined
+from searches.tune.callback import TuneCallback, listening
+from searches.tune.tuner import SweepTuner, joined
 
 SEARCHED = "losses.alpha"
 SECONDS = "epoch_time_s"
-PLACE = Place(device="cpu", cpus_per_worker=os.cpu_count() or 1)
+PLACE = ExecutionOptions(device="cpu", cpus_per_worker=os.cpu_count() or 1)
 
 
 class Cost(NamedTuple):
@@ -80,9 +80,9 @@ def ours(trials: int, folder: Path) -> Cost:
     tree = {"run": run, "space": space, "trials": trials, "scheduler": {"kind": "none"}, "sampler": {"kind": "random"}}
     clock = Clock(folder)
     sweep, console = validate(SweepSpec, tree), Console(quiet=True)
-    engine = Engine(
+    engine = SweepTuner(
         sweep=sweep,
-        place=PLACE,
+        execution=PLACE,
         environment=_environment(folder),
         folder=folder,
         at_each_step=lambda: None,
@@ -102,7 +102,7 @@ def bare(trials: int, folder: Path) -> Cost:
             trainable,
             param_space={SEARCHED: tune.uniform(0.0, 1.0)},
             tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True),
-            run_config=tune.RunConfig(name="tune", storage_path=str(folder), callbacks=[Relay()], verbose=0),
+            run_config=tune.RunConfig(name="tune", storage_path=str(folder), callbacks=[TuneCallback()], verbose=0),
         ).fit()
     return clock.cost()
 
@@ -110,7 +110,7 @@ def bare(trials: int, folder: Path) -> Cost:
 def _train(config: dict[str, Any], folder: Path) -> None:
     spec = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1} | config)
     environment = _environment(folder)
-    writer = RunWriter.create(folder, spec, facts=machine_facts(environment))
+    writer = RunWriter.create(folder, spec, facts=machine_provenance(environment))
     for told in run_epochs(spec, _dataset(spec.data, environment), environment, writer):
         tune.report({"epoch": told.report.epoch})
 

@@ -33,7 +33,7 @@ def world_size() -> int:
     return dist.get_world_size() if _has_group() else 1
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this worker is the one that writes and speaks for all."""
     return rank() == 0
 
@@ -59,7 +59,7 @@ def group(rank: int, world_size: int, device: torch.device) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Shares:
+class BatchShards:
     """How a batch is dealt out: so many images to each worker, in the order of their ranks."""
 
     sizes: tuple[int, ...]
@@ -85,11 +85,11 @@ class Shares:
         return len(self.sizes) * self.mine / self.whole
 
 
-ALONE = Shares((1,))
+SINGLE_SHARD = BatchShards((1,))
 """One worker has it all, however much it is."""
 
 
-def gather(part: Tensor, shares: Shares, dim: int = 0) -> Tensor:
+def gather(part: Tensor, shares: BatchShards, dim: int = 0) -> Tensor:
     """All workers' parts, side by side along `dim` in the order of their ranks, with their gradient.
 
     The parts are equal in shape, but along `dim`, where they are as long as `shares` says.
@@ -101,12 +101,12 @@ def gather(part: Tensor, shares: Shares, dim: int = 0) -> Tensor:
     return cast("Tensor", _Gather.apply(part, shares, dim)) if world_size() > 1 else part
 
 
-def summed(part: Tensor) -> Tensor:
+def all_reduce_sum(part: Tensor) -> Tensor:
     """The sum of all workers' tensors, equal in shape, with its gradient: the sum of what each worker makes of it."""
     return cast("Tensor", _Sum.apply(part)) if world_size() > 1 else part
 
 
-def mean_(values: Tensor) -> Tensor:
+def all_reduce_mean_(values: Tensor) -> Tensor:
     """Replace `values` by their mean over the workers; not differentiable."""
     if world_size() > 1:
         dist.all_reduce(values)
@@ -114,7 +114,7 @@ def mean_(values: Tensor) -> Tensor:
     return values
 
 
-def gathered(value: T) -> list[T]:
+def gather_values(value: T) -> list[T]:
     """The values of all workers, in the order of their ranks."""
     if world_size() == 1:
         return [value]
@@ -130,7 +130,7 @@ def broadcast_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def from_first(make: Callable[[], T]) -> T:
+def run_on_rank_zero(make: Callable[[], T]) -> T:
     """What the first worker makes, on every worker; it alone makes it.
 
     Raises:
@@ -138,7 +138,7 @@ def from_first(make: Callable[[], T]) -> T:
     """
     if world_size() == 1:
         return make()
-    outcome = [_attempt(make) if is_first() else None]
+    outcome = [_attempt(make) if is_rank_zero() else None]
     dist.broadcast_object_list(outcome, src=0)
     value, error = cast("tuple[T, Exception | None]", outcome[0])
     if error is not None:
@@ -146,7 +146,7 @@ def from_first(make: Callable[[], T]) -> T:
     return value
 
 
-def together(make: Callable[[], T]) -> T:
+def run_on_all_ranks(make: Callable[[], T]) -> T:
     """What this worker makes, once every worker has made its own; all wait for the slowest.
 
     Raises:
@@ -177,7 +177,7 @@ def _attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor, shares: Shares, dim: int) -> Tensor:
+    def forward(ctx: Any, part: Tensor, shares: BatchShards, dim: int) -> Tensor:
         ctx.shares, ctx.dim = shares, dim
         missing = max(shares.sizes) - shares.mine  # gloo exchanges equal shapes
         padded = torch.cat([part, part.narrow(dim, 0, missing)], dim) if missing else part.contiguous()

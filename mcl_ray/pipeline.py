@@ -157,6 +157,6 @@ def _fetched_run(folder: Path) -> Path:
 def _fetched(source: Uri) -> Path:
     from mcl_ray.results.remote import pull
 
-    folder = pull.copy_at(source)
+    folder = pull.pull_replica(source)
     pull.fetch(folder, checkpoints=True)
     return folder

@@ -16,17 +16,17 @@ from rich.console import Console
 
 from mcl_ray.cli import app
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
-from mcl_ray.torchrun import Launch, report_rank_errors
+from mcl_ray.torchrun import TorchrunEnv, report_rank_errors
 
 if TYPE_CHECKING:
     from mcl_ray.data.dataset import Dataset
     from mcl_ray.results.store import RunWriter
 
 
-def alone(spec: RunSpec, environment: Environment, *, resume: bool) -> Path:
+def run_local(spec: RunSpec, environment: Environment, *, resume: bool) -> Path:
     """Train in this process."""
     from mcl_ray.data.source import dataset_for
     from mcl_ray.results.store import open_results
@@ -38,12 +38,12 @@ def alone(spec: RunSpec, environment: Environment, *, resume: bool) -> Path:
     return opened if isinstance(opened, Path) else _train(spec, dataset, environment, opened)
 
 
-def on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: bool) -> Path:
+def run_on_ray(spec: RunSpec, execution: ExecutionOptions, environment: Environment, *, resume: bool) -> Path:
     """As `alone`, with the loop in workers that Ray starts, and starts again when one dies."""
     from mcl_ray.results.store import open_results
 
     open_results(environment)
-    workers = place.group or (1, 1)
+    workers = execution.group or (1, 1)
     dataset = _dataset(spec, environment, workers[1])
     _check_backbone(spec, dataset, environment)
     folder = _begun(spec, dataset, environment) if resume else None
@@ -52,15 +52,15 @@ def on_ray(spec: RunSpec, place: Place, environment: Environment, *, resume: boo
     from trainables.run_on_ray import train_on_ray
 
     console = app.stdout()
-    console.print(place.ray)
+    console.print(execution.ray)
     with _hint_at_resume(console):
-        folder = train_on_ray(spec, place, environment, folder, console)
+        folder = train_on_ray(spec, execution, environment, folder, console)
     _print_summary(folder, console)
     return folder
 
 
 @contextmanager
-def joined(worker: Launch, environment: Environment) -> Iterator[Environment]:
+def joined_group(worker: TorchrunEnv, environment: Environment) -> Iterator[Environment]:
     """The environment of this worker of torchrun, while it is in one group with the others; once for all that is done.
 
     torch leaves in its store what told the workers of a first group, and a second one may take it for its own.
@@ -76,10 +76,9 @@ def joined(worker: Launch, environment: Environment) -> Iterator[Environment]:
         yield environment
 
 
-def together(spec: RunSpec, environment: Environment, worker: Launch, *, resume: bool) -> Path:
+def run_distributed(spec: RunSpec, environment: Environment, worker: TorchrunEnv, *, resume: bool) -> Path:
     """As `alone`, with the folder and the console left to the first worker; what one cannot do ends all."""
-    from mcl_ray.distributed import from_first
-    from mcl_ray.distributed import together as by_all
+    from mcl_ray.distributed import run_on_all_ranks, run_on_rank_zero
     from mcl_ray.results.store import open_results
     from mcl_ray.training.recorded_run import train_run
 
@@ -88,13 +87,15 @@ def together(spec: RunSpec, environment: Environment, worker: Launch, *, resume:
             return None
         return _resumed(spec, dataset, environment) if resume else _new(spec, environment)
 
-    from_first(lambda: open_results(environment))
+    run_on_rank_zero(lambda: open_results(environment))
     if environment.download:  # one worker on each machine fetches, for all of it
-        by_all(lambda: _dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None)
-    dataset = by_all(lambda: _dataset(spec, dataclasses.replace(environment, download=False), worker.world_size))
-    from_first(lambda: _check_backbone(spec, dataset, environment))
-    writer = by_all(opened)
-    done = from_first(lambda: writer if isinstance(writer, Path) else None)
+        run_on_all_ranks(lambda: _dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None)
+    dataset = run_on_all_ranks(
+        lambda: _dataset(spec, dataclasses.replace(environment, download=False), worker.world_size)
+    )
+    run_on_rank_zero(lambda: _check_backbone(spec, dataset, environment))
+    writer = run_on_all_ranks(opened)
+    done = run_on_rank_zero(lambda: writer if isinstance(writer, Path) else None)
     if done is not None:
         return done
     if writer is None:
@@ -102,7 +103,7 @@ def together(spec: RunSpec, environment: Environment, worker: Launch, *, resume:
     else:
         assert not isinstance(writer, Path), "it would be done"
         _train(spec, dataset, environment, writer)
-    return from_first(lambda: _folder(writer))
+    return run_on_rank_zero(lambda: _folder(writer))
 
 
 def _folder(writer: RunWriter | Path | None) -> Path:
@@ -132,9 +133,9 @@ def _check_backbone(spec: RunSpec, dataset: Dataset, environment: Environment) -
 
 def _new(spec: RunSpec, environment: Environment) -> RunWriter:
     from mcl_ray.results.store import RunWriter
-    from mcl_ray.training.recorded_run import machine_facts
+    from mcl_ray.training.recorded_run import machine_provenance
 
-    return RunWriter.create(environment.results, spec, facts=machine_facts(environment))
+    return RunWriter.create(environment.results, spec, facts=machine_provenance(environment))
 
 
 def _resumed(spec: RunSpec, dataset: Dataset, environment: Environment) -> RunWriter | Path:
@@ -144,9 +145,9 @@ def _resumed(spec: RunSpec, dataset: Dataset, environment: Environment) -> RunWr
     folder = _begun(spec, dataset, environment)
     if _is_done(folder):
         return folder
-    from mcl_ray.training.recorded_run import machine_facts
+    from mcl_ray.training.recorded_run import machine_provenance
 
-    return RunWriter.resume(folder, facts=machine_facts(environment))
+    return RunWriter.resume(folder, facts=machine_provenance(environment))
 
 
 def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
@@ -158,7 +159,7 @@ def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
     pull.fetch(runs, only=lambda run: spec.digest in run)
     folder = find_run(environment.results, spec)
     if folder is None:
-        runs_shown = pull.shown(runs)
+        runs_shown = pull.display_path(runs)
         raise StoreError(f"only a run that was begun can be resumed, but {runs_shown} has none of spec {spec.digest}")
     if not is_finished(folder):
         from mcl_ray.training.recorded_run import check_resumable
@@ -170,22 +171,22 @@ def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
 
 def _is_done(folder: Path) -> bool:
     """Whether a run is finished, which is said aloud."""
-    from mcl_ray.results.remote.pull import shown
+    from mcl_ray.results.remote.pull import display_path
     from mcl_ray.results.store import is_finished
 
     if is_finished(folder):
-        app.stdout().print(f"nothing left to do: {shown(folder)} is finished", soft_wrap=True)
+        app.stdout().print(f"nothing left to do: {display_path(folder)} is finished", soft_wrap=True)
         return True
     return False
 
 
 def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> Path:
     from mcl_ray.reports.progress import RunProgress
-    from mcl_ray.results.remote.pull import shown
+    from mcl_ray.results.remote.pull import display_path
     from mcl_ray.training.recorded_run import train_run
 
     console = app.stdout()
-    console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {shown(writer.folder)}", soft_wrap=True)
+    console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {display_path(writer.folder)}", soft_wrap=True)
     with _hint_at_resume(console), RunProgress(spec, console) as progress:
         train_run(spec, dataset, environment, writer, progress.epoch, progress.step)
     _print_summary(writer.folder, console)
@@ -205,13 +206,13 @@ def _hint_at_resume(console: Console) -> Iterator[None]:
 def _print_summary(folder: Path, console: Console) -> None:
     from mcl_ray.analysis.ranking import summary
     from mcl_ray.reports.terminal import summary_table
-    from mcl_ray.results.remote.pull import fetch, shown
+    from mcl_ray.results.remote.pull import display_path, fetch
     from mcl_ray.results.store import read_epochs, read_runs, read_unreadable
 
     fetch(folder)
     console.print(summary_table(summary(read_runs(folder), read_epochs(folder))))
     if unreadable := read_unreadable(folder):
         told = f"images skipped, as they do not decode: {len(unreadable)}"
-        console.print(f"{told}, named in {shown(folder)}/unreadable.json", soft_wrap=True)
-    console.print(f"figures and checkpoints: {shown(folder)}", soft_wrap=True)
-    console.print(f"plots: {shlex.join(['python', '-m', 'mcl_ray.report', shown(folder)])}", soft_wrap=True)
+        console.print(f"{told}, named in {display_path(folder)}/unreadable.json", soft_wrap=True)
+    console.print(f"figures and checkpoints: {display_path(folder)}", soft_wrap=True)
+    console.print(f"plots: {shlex.join(['python', '-m', 'mcl_ray.report', display_path(folder)])}", soft_wrap=True)

@@ -20,7 +20,7 @@ FIRST_SPEAKS_WITHIN_S = 5.0
 """torchrun ends all workers with the first that fails, so the others wait for the one who says why."""
 
 
-class Launch(NamedTuple):
+class TorchrunEnv(NamedTuple):
     """Which worker this process is; without torchrun, the only one."""
 
     rank: int = 0
@@ -56,18 +56,18 @@ class Launch(NamedTuple):
         return f"cuda:{self.local_rank}"
 
 
-def launch() -> Launch:
+def read_torchrun_env() -> TorchrunEnv:
     """What torchrun says of this process.
 
     Raises:
         UserError: its variables contradict each other.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        return Launch()
+        return TorchrunEnv()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     told = {name: os.environ.get(name, "") for name in names}
     if all(value.isdecimal() for value in told.values()):
-        found = Launch(*map(int, told.values()))
+        found = TorchrunEnv(*map(int, told.values()))
         if found.rank < found.world_size and found.local_rank < found.local_world_size <= found.world_size:
             return found
     values = ", ".join(f"{name}={value!r}" for name, value in told.items())
@@ -84,12 +84,12 @@ def rank_zero_output() -> Iterator[None]:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
-    is_first = os.environ.get("RANK", "0") == "0"
+    is_rank_zero = os.environ.get("RANK", "0") == "0"
     try:
-        with nullcontext() if is_first else _silence():
+        with nullcontext() if is_rank_zero else _silence():
             yield
     except SystemExit as leaving:
-        if not is_first and leaving.code in (EXIT_FAILED, EXIT_BAD_INPUT):
+        if not is_rank_zero and leaving.code in (EXIT_FAILED, EXIT_BAD_INPUT):
             time.sleep(FIRST_SPEAKS_WITHIN_S)
         if isinstance(leaving.code, int):
             _leave_at_once(leaving.code)

@@ -18,7 +18,7 @@ from mcl_ray.reports.terminal import front_table, ranking_table
 from mcl_ray.results.atomic_io import subfolders
 from mcl_ray.results.queries import ACCURACIES
 from mcl_ray.results.reader import BEST_FILE
-from mcl_ray.results.remote.pull import fetch, push, shown
+from mcl_ray.results.remote.pull import display_path, fetch, push
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
 from searches.importance import importances
 from searches.spec.experiment import Experiment
@@ -46,7 +46,7 @@ def conclude(
     if best is None:
         reasons = {row.reason for row in rows if row.reason}
         raise TrainingError(
-            f"no trial of {shown(writer.folder)} has a score for {sweep.objective}: {'; '.join(sorted(reasons))}"
+            f"no trial of {display_path(writer.folder)} has a score for {sweep.objective}: {'; '.join(sorted(reasons))}"
         )
     told = [score_on_test(writer.folder / "runs" / run_id, dataset, environment) for run_id in best.run_ids]
     writer.record_best(best.run_ids[0], sweep.best_run(dict(best.searched)))
@@ -54,7 +54,7 @@ def conclude(
     writer.finish("finished")  # so that the page says so
     files = write_report(writer.folder, importances)
     push(files)
-    console.print(f"best spec: python -m mcl_ray.train {_here(writer.folder / BEST_FILE)}", soft_wrap=True)
+    console.print(f"best spec: python -m mcl_ray.train {_relative_to_cwd(writer.folder / BEST_FILE)}", soft_wrap=True)
     console.print(f"results:   {found_at(writer.folder)} (Parquet)", soft_wrap=True)
     for file in files:
         console.print(f"report:    {found_at(file)}", soft_wrap=True)
@@ -105,12 +105,12 @@ def ranked(sweep: Experiment, folder: Path) -> list[Ranked]:
     return ranking(read_runs(folder), read_epochs(folder), sweep.objective, "max", scoring.score, scoring.repeats)
 
 
-def _here(path: Path) -> Path:
+def _relative_to_cwd(path: Path) -> Path:
     """As short as it can be said from the current folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def found_at(path: Path) -> str:
     """In the store if it is there, else as short as it can be said."""
-    where = shown(path)
-    return str(_here(path)) if where == str(path) else where
+    where = display_path(path)
+    return str(_relative_to_cwd(path)) if where == str(path) else where

@@ -10,7 +10,7 @@ from mcl_ray.errors import TrainingError
 from mcl_ray.reports.build import write_report
 from mcl_ray.reports.comparison_table import comparison_view
 from mcl_ray.reports.terminal import ranking_table
-from mcl_ray.results.remote.pull import fetch, push, shown
+from mcl_ray.results.remote.pull import display_path, fetch, push
 from mcl_ray.results.store import SweepWriter
 from searches.conclude import found_at, ranked, tell_unreadable
 from searches.importance import importances
@@ -29,7 +29,7 @@ def conclude_suite(suite: SuiteSpec, writer: SweepWriter, console: Console) -> N
     tell_unreadable(writer.folder, console)
     if not any(row.score is not None for row in rows):
         reasons = {row.reason for row in rows if row.reason}
-        raise TrainingError(f"no row of {shown(writer.folder)} has a figure: {'; '.join(sorted(reasons))}")
+        raise TrainingError(f"no row of {display_path(writer.folder)} has a figure: {'; '.join(sorted(reasons))}")
     if suite.table is not None and suite.then is None:
         comparison = compare(TABLES[suite.table], outcomes(writer.folder))
         console.print(comparison_view(comparison, suite.networks))

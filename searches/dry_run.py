@@ -8,7 +8,7 @@ import yaml
 from rich.console import Console
 
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
@@ -21,13 +21,13 @@ MAX_PLANS = 64
 """How many runs are worked out, at most: each takes up to seconds."""
 
 
-def print_sweep_plan(sweep: SweepSpec, place: Place, console: Console) -> None:
+def print_sweep_plan(sweep: SweepSpec, execution: ExecutionOptions, console: Console) -> None:
     """Print the search as the file that `mcl_ray.sweep` reads, and what it would do.
 
     Steps, parameters, multiply-adds, memory and disk are each the largest that any trial of the space may have.
     """
-    workers = place.group
-    largest, plan = plan_sweep(sweep, place.environment(), workers or (1, 1))
+    workers = execution.group
+    largest, plan = plan_sweep(sweep, execution.environment(), workers or (1, 1))
     total = {
         "memory": memory(plan, sweep.repeats),
         "steps in all": f"at most {plan.steps * sweep.num_runs:,}",
@@ -38,18 +38,18 @@ def print_sweep_plan(sweep: SweepSpec, place: Place, console: Console) -> None:
         "largest run": f"{largest.cohort.size} peers ({peers}), batches of {largest.batch.size}, up to "
         f"{largest.schedule.epochs} epochs; each figure below is the largest of any trial"
     }
-    facts = _search_facts(sweep, place) | workers_fact(largest.batch.size, workers) | size | run_facts(plan) | total
+    facts = _search_facts(sweep, execution) | workers_fact(largest.batch.size, workers) | size | run_facts(plan) | total
     console.print(yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
     print_facts(facts, console)
 
 
-def _search_facts(sweep: SweepSpec, place: Place) -> dict[str, str]:
+def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, str]:
     """The search in words."""
     points, scheduler = sweep.first_points, sweep.scheduler.kind
     seeds = f"seeds {sweep.seeds[0]} to {sweep.seeds[-1]}, scored by their {sweep.score.kind}"
-    unit = "trial" if place.workers is None else "worker"
+    unit = "trial" if execution.workers is None else "worker"
     facts = {
-        "runs": f"{sweep.num_runs}: {sweep.trials} trials × {sweep.repeats}, {place.cpus_per_worker} CPU a {unit}",
+        "runs": f"{sweep.num_runs}: {sweep.trials} trials × {sweep.repeats}, {execution.cpus_per_worker} CPU a {unit}",
         "repeats": f"{sweep.repeats} ({seeds})" if sweep.repeats > 1 else "1",
         "maximised": sweep.objective,
         "minimised": ", ".join(sweep.costs),

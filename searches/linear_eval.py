@@ -31,7 +31,7 @@ def follower(suite: SuiteSpec, folder: Path) -> SuiteSpec:
     runs = {row: trained[row] for row in suite.rows if trained.get(row)}
     if not runs:
         raise TrainingError(
-            f"no row of {pull.shown(folder)} has all its runs finished, with checkpoints, so that nothing can follow"
+            f"no row of {pull.display_path(folder)} has all its runs finished, with checkpoints: nothing can follow"
         )
     return _built_on(suite, Foundation(sweep=folder.name, runs=runs))
 

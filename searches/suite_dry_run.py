@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.reports.dry_run import disk, memory, print_facts, workers_fact
 from mcl_ray.training.estimate import RunPlan, plan_run
@@ -73,37 +73,37 @@ def plan_suite(suite: SuiteSpec, environment: Environment, workers: tuple[int, i
     return rows
 
 
-def print_suite_plan(suite: SuiteSpec, place: Place, console: Console) -> None:
+def print_suite_plan(suite: SuiteSpec, execution: ExecutionOptions, console: Console) -> None:
     """Print the suite as the file that `mcl_ray.sweep table` reads, and what its rows would do."""
     console.print(yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
-    _print_costs(suite, place, console)
+    _print_costs(suite, execution, console)
     if suite.then is not None:
         following = planned_follower(suite)
         console.print(f"# then {following.name}, by the networks of each run")
-        _print_costs(following, place, console)
+        _print_costs(following, execution, console)
 
 
-def _print_costs(suite: SuiteSpec, place: Place, console: Console) -> None:
+def _print_costs(suite: SuiteSpec, execution: ExecutionOptions, console: Console) -> None:
     """What all rows take, as comments."""
-    workers = place.group
-    rows = plan_suite(suite, place.environment(), workers or (1, 1))
-    print_facts(_facts(suite, place, rows) | workers_fact(suite.run.batch.size, workers), console)
+    workers = execution.group
+    rows = plan_suite(suite, execution.environment(), workers or (1, 1))
+    print_facts(_facts(suite, execution, rows) | workers_fact(suite.run.batch.size, workers), console)
     console.print(_table(rows))
 
 
-def _facts(suite: SuiteSpec, place: Place, rows: Mapping[str, RowPlan]) -> dict[str, str]:
+def _facts(suite: SuiteSpec, execution: ExecutionOptions, rows: Mapping[str, RowPlan]) -> dict[str, str]:
     """The suite in words."""
     first = next(iter(rows.values())).plan
     largest = max(rows, key=lambda row: rows[row].plan.state_bytes + rows[row].plan.activation_bytes)
     seeds = ", ".join(map(str, (suite.run.seed + repeat for repeat in range(suite.repeats))))
-    unit = "row" if place.workers is None else "worker"
+    unit = "row" if execution.workers is None else "worker"
     passes = next(iter(rows.values())).passes
     times = f"{passes} times those" if passes > 1 else "those"
     multiply_adds = sum(row.multiply_adds for row in rows.values())
     return {
         "rows": f"{suite.trials}, of {suite.run.schedule.epochs} epochs, all of them trained and tested",
-        "runs": f"{suite.num_runs}: {suite.trials} rows × {suite.repeats} (seed {seeds}), {place.cpus_per_worker} CPU "
-        f"a {unit}",
+        "runs": f"{suite.num_runs}: {suite.trials} rows × {suite.repeats} (seed {seeds}), "
+        f"{execution.cpus_per_worker} CPU a {unit}",
         "data": first.data,
         "training images": f"{first.train_images:,} in {first.classes} classes",
         "steps": f"{sum(row.steps for row in rows.values()):,}",

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import SpecError, StoreError
@@ -39,10 +39,10 @@ from searches.trial_history import KnownTrial, read_trials
 
 
 @dataclass(frozen=True)
-class SweepSession:
+class SweepRunner:
     """Where and with what sweeps are run."""
 
-    place: Place
+    execution: ExecutionOptions
     """With workers: so many train each trial; without, each trains in its own process."""
     console: Console
     download: bool = False
@@ -51,17 +51,17 @@ class SweepSession:
     @property
     def environment(self) -> Environment:
         """Of every trial."""
-        return self.place.environment(download=self.download)
+        return self.execution.environment(download=self.download)
 
     @property
-    def _here(self) -> Environment:
+    def _driver_environment(self) -> Environment:
         """Of this process, which may be on a node without the trials' devices."""
-        return self.environment if self.place.address is None else replace_fields(self.environment, device="auto")
+        return self.environment if self.execution.address is None else replace_fields(self.environment, device="auto")
 
     @property
     def _most_workers(self) -> int:
         """That may share a batch."""
-        return self.place.group[1] if self.place.group else 1
+        return self.execution.group[1] if self.execution.group else 1
 
     def start(self, sweep: Experiment) -> None:
         """Run a new sweep.
@@ -70,12 +70,12 @@ class SweepSession:
             UserError: the data, the results folder, the study's database or the cluster cannot serve; nothing has been
                 written.
         """
-        self.place.check()
+        self.execution.check()
         open_results(self.environment)
         dataset = self._checked_data(sweep, trains=True)
         self._warm_trials(sweep)
         ensure_writable(self.environment.results)
-        from mcl_ray.training.recorded_run import machine_facts
+        from mcl_ray.training.recorded_run import machine_provenance
 
         with ExitStack() as ray:
             self._join(ray, sweep)
@@ -86,7 +86,7 @@ class SweepSession:
                 objective=sweep.objective,
                 mode="max",
                 trials_planned=sweep.trials,
-                facts=machine_facts(self._here),
+                facts=machine_provenance(self._driver_environment),
             )
             self._run(sweep, dataset, writer, ray, sweep.time_limit_s)
 
@@ -131,10 +131,10 @@ class SweepSession:
             self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left{follows}")
             return
         if row["state"] == "finished" and sweep == before and not left:
-            self.console.print(f"nothing left to do: {pull.shown(folder)} is finished", soft_wrap=True)
+            self.console.print(f"nothing left to do: {pull.display_path(folder)} is finished", soft_wrap=True)
             self._follow(sweep, folder)
             return
-        self.place.check()
+        self.execution.check()
         with FolderLock(folder):
             pass  # nobody runs it: asked before a Ray is waited for, and again after it
         dataset = self._checked_data(sweep, trains=left > 0 and not concludes_only)
@@ -193,9 +193,9 @@ class SweepSession:
         from searches.suite_dry_run import print_suite_plan
 
         if isinstance(sweep, SuiteSpec):
-            print_suite_plan(sweep, self.place, self.console)
+            print_suite_plan(sweep, self.execution, self.console)
         else:
-            print_sweep_plan(sweep, self.place, self.console)
+            print_sweep_plan(sweep, self.execution, self.console)
 
     def _left(self, folder: Path, sweep: Experiment) -> int:
         """How many trials are left to run."""
@@ -224,10 +224,10 @@ class SweepSession:
 
     def _join(self, ray: ExitStack, sweep: Experiment) -> None:
         """Join a Ray that can serve the sweep, until `ray` is closed."""
-        self.console.print(self.place.ray)
+        self.console.print(self.execution.ray)
         from searches.tune.tuner import joined
 
-        ray.enter_context(joined(sweep, self.place, self.environment, self.console))
+        ray.enter_context(joined(sweep, self.execution, self.environment, self.console))
 
     def _run(
         self, sweep: Experiment, dataset: Dataset, writer: SweepWriter, ray: ExitStack, left_s: float | None
@@ -237,16 +237,16 @@ class SweepSession:
         Concluding is no time of the search's.
         """
         self.console.print(
-            f"sweep {writer.sweep_id}: {sweep.trials} trials, in {pull.shown(writer.folder)}", soft_wrap=True
+            f"sweep {writer.sweep_id}: {sweep.trials} trials, in {pull.display_path(writer.folder)}", soft_wrap=True
         )
         known = read_trials(writer.folder, sweep)
         from searches.conclude import conclude
         from searches.conclude_suite import conclude_suite
-        from searches.tune.tuner import Engine
+        from searches.tune.tuner import SweepTuner
 
-        engine = Engine(
+        engine = SweepTuner(
             sweep=sweep,
-            place=self.place,
+            execution=self.execution,
             environment=self.environment,
             folder=writer.folder.resolve(),
             at_each_step=writer.touch,
@@ -261,7 +261,7 @@ class SweepSession:
                 if isinstance(sweep, SuiteSpec):
                     conclude_suite(sweep, writer, self.console)
                 else:
-                    conclude(sweep, dataset, self._here, writer, self.console)
+                    conclude(sweep, dataset, self._driver_environment, writer, self.console)
             except (StoreError, KeyboardInterrupt):
                 if writer.state != "finished":  # all but the report
                     self._hint_at_resume(writer.sweep_id)
@@ -287,7 +287,7 @@ class SweepSession:
 
     def _hint_at_resume(self, sweep_id: str) -> None:
         """Say what to type to go on as now."""
-        command = shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.place.options()])
+        command = shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.execution.options()])
         self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
 
 

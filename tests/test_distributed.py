@@ -23,7 +23,7 @@ from mcl_ray.data.augment import epoch_generator
 from mcl_ray.data.dataset import Dataset, ImageSet
 from mcl_ray.data.sampling import ClassBalancedSampler
 from mcl_ray.data.source import dataset_for
-from mcl_ray.distributed import ALONE, Shares
+from mcl_ray.distributed import SINGLE_SHARD, BatchShards
 from mcl_ray.errors import DataError, MclError, NonFiniteLossError, StoreError
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
@@ -98,16 +98,18 @@ def one_step(spec: RunSpec, dtype: torch.dtype = torch.float64, part: int | None
     images = DeviceImages(dataset.train, augment, CPU)
     sampler = ClassBalancedSampler(dataset.train.labels, spec.batch, spec.seed)
     indices = torch.from_numpy(sampler.epoch(0, rank, world_size))[0]
-    shares, generator = Shares(sampler.shares(world_size)), epoch_generator(0, 0, CPU)
+    shares, generator = BatchShards(sampler.shares(world_size)), epoch_generator(0, 0, CPU)
     if part is None:
         pixels = images.augmented(indices, generator, shares)
     else:
         pixels = augment(images.images[indices], generator, start=sum(shares.sizes[:part]), whole=shares.whole)
-        shares = ALONE
+        shares = SINGLE_SHARD
     losses = supervised_losses(peers, Batch(pixels.to(dtype), images.labels[indices], indices, shares), spec.losses)
     losses.total.backward()
-    found = {f"loss {name}": distributed.mean_(value.detach().clone()) for name, value in losses.terms.items()}
-    found["loss"] = distributed.mean_(losses.total.detach().clone())
+    found = {
+        f"loss {name}": distributed.all_reduce_mean_(value.detach().clone()) for name, value in losses.terms.items()
+    }
+    found["loss"] = distributed.all_reduce_mean_(losses.total.detach().clone())
     found |= {f"gradient {name}": p.grad for name, p in cohort.named_parameters() if p.grad is not None}
     return found | {f"running {name}": b.to(dtype) for name, b in cohort.named_buffers()}
 
@@ -165,7 +167,7 @@ def two_epochs_of_steps(spec: RunSpec) -> list[bool]:
     """Which heads have gradients after each of two steps."""
     dataset = noise()
     peers = shared_by_workers(cohort := place_cohort(spec, dataset, CPU), CPU)
-    batch = Batch(torch.randn(8, 3, 16, 16), torch.arange(4).repeat(2), torch.arange(8), Shares((8, 8)))
+    batch = Batch(torch.randn(8, 3, 16, 16), torch.arange(4).repeat(2), torch.arange(8), BatchShards((8, 8)))
     for _ in range(2):
         cohort.zero_grad()
         supervised_losses(peers, batch, spec.losses).total.backward()
@@ -239,11 +241,11 @@ def test_what_one_worker_cannot_do_none_can(pair):
     def told(*arguments):
         return pair.run(outcome, *arguments)
 
-    assert told(distributed.together, DataError) == [0, 1]
-    assert told(distributed.together, DataError, 1) == ["DataError('worker 1')"] * 2
-    assert told(distributed.together, StoreError, 0, 1) == ["StoreError('worker 0')"] * 2
-    assert told(distributed.from_first, DataError, 1) == [0, 0]
-    assert told(distributed.from_first, DataError, 0) == ["DataError('worker 0')"] * 2
+    assert told(distributed.run_on_all_ranks, DataError) == [0, 1]
+    assert told(distributed.run_on_all_ranks, DataError, 1) == ["DataError('worker 1')"] * 2
+    assert told(distributed.run_on_all_ranks, StoreError, 0, 1) == ["StoreError('worker 0')"] * 2
+    assert told(distributed.run_on_rank_zero, DataError, 1) == [0, 0]
+    assert told(distributed.run_on_rank_zero, DataError, 0) == ["DataError('worker 0')"] * 2
 
 
 def digits(*overrides: str) -> RunSpec:
@@ -255,7 +257,7 @@ def digits(*overrides: str) -> RunSpec:
 def train(root: Path, *overrides: str, epochs_told: int = 2) -> list[object]:
     """Begin or go on with a run of two epochs, whichever workers began it; what each epoch told, or the error."""
     spec, writer = digits(*overrides), None
-    if distributed.is_first():
+    if distributed.is_rank_zero():
         folder = find_run(root, spec) if root.is_dir() else None
         writer = RunWriter.resume(folder) if folder else RunWriter.create(root, spec)
     run, told = run_epochs(spec, dataset_for(spec, ANYWHERE), ANYWHERE, writer), []
@@ -336,9 +338,9 @@ def test_the_scores_on_record_are_those_of_the_checkpoint(pair, tmp_path):
 
 def test_alone_nothing_is_exchanged():
     part = torch.ones(2, requires_grad=True)
-    assert distributed.gather(part, ALONE) is part
-    assert distributed.summed(part) is part
-    assert distributed.mean_(part) is part
+    assert distributed.gather(part, SINGLE_SHARD) is part
+    assert distributed.all_reduce_sum(part) is part
+    assert distributed.all_reduce_mean_(part) is part
     cohort = place_cohort(a_spec(), noise(), CPU)
     assert shared_by_workers(cohort, CPU) is cohort
     assert not any("Sync" in type(module).__name__ for module in cohort.modules())

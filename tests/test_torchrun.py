@@ -14,7 +14,7 @@ import pytest
 
 from mcl_ray.errors import UserError
 from mcl_ray.results.store import read_runs
-from mcl_ray.torchrun import Launch, launch
+from mcl_ray.torchrun import TorchrunEnv, read_torchrun_env
 from tests.support.commands import HANGS_AFTER_S, command, snapshot, surroundings
 from tests.support.pictures import write_folder
 from tests.support.ports import free_port
@@ -87,14 +87,14 @@ def test_variables_that_contradict_each_other(told, monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, told[name]) if name in told else monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=f"numbers the workers from 0, but got .*WORLD_SIZE='{told['WORLD_SIZE']}'"):
-        launch()
+        read_torchrun_env()
 
 
 def test_devices_are_dealt_out():
-    assert Launch().device("cuda:3") == "cuda:3"
-    assert Launch(rank=1, world_size=2, local_rank=1, local_world_size=2).device("cpu") == "cpu"
+    assert TorchrunEnv().device("cuda:3") == "cuda:3"
+    assert TorchrunEnv(rank=1, world_size=2, local_rank=1, local_world_size=2).device("cpu") == "cpu"
     with pytest.raises(UserError, match="each worker takes a CUDA device of its own: .* but got cuda:0"):
-        Launch(world_size=2, local_world_size=2).device("cuda:0")
+        TorchrunEnv(world_size=2, local_world_size=2).device("cuda:0")
 
 
 @pytest.mark.parametrize(("rank", "heard"), [("0", "told\n"), ("1", "")])

@@ -18,7 +18,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.results.store import RunWriter
 from mcl_ray.training.loop import EpochReport
-from mcl_ray.training.multi_seed import RunInSteps
+from mcl_ray.training.multi_seed import RunIterator
 from mcl_ray.training.recorded_run import run_epochs
 
 RUN_TAGS = ("run_id", "sweep_id", "trial_id", "recipe")
@@ -82,7 +82,7 @@ def run_with_gauges(
     writer: RunWriter | None,
     sweep_id: str | None = None,
     trial_id: str | None = None,
-) -> RunInSteps:
+) -> RunIterator:
     """Train by `run_epochs`, with gauges that follow; workers after the first have neither a record nor gauges."""
     if writer is None:
         yield from run_epochs(spec, dataset, environment, None)

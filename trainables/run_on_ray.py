@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import MclError, StoreError
 from mcl_ray.reports.progress import RunProgress
-from mcl_ray.results.remote.pull import fetch, shown
+from mcl_ray.results.remote.pull import display_path, fetch
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import EpochRow, RunWriter, is_run, read_epochs, read_runs
 from mcl_ray.training.loop import EpochReport
@@ -32,7 +32,7 @@ LOOKS_EVERY_S = 0.5
 
 def train_on_ray(
     spec: RunSpec,
-    place: Place,
+    execution: ExecutionOptions,
     environment: Environment,
     folder: Path | None,
     console: Console,
@@ -41,10 +41,10 @@ def train_on_ray(
 
     Args:
         spec: What to train.
-        place: Where; which Ray, and how many workers.
+        execution: Where; which Ray, and how many workers.
         environment: Of each worker; its paths are absolute.
         folder: Of a run to go on with; None begins one.
-        console: Where the epochs are shown.
+        console: Where the epochs are display_path.
 
     Returns:
         The run's folder.
@@ -55,9 +55,9 @@ def train_on_ray(
         TrainingError: the run cannot go on; recorded as failed.
         KeyboardInterrupt: of a person; recorded as interrupted.
     """
-    fewest, most = place.group or (1, 1)
-    with connect(place, console):
-        group = Group(fewest=fewest, most=most, bundle=bundle(place))
+    fewest, most = execution.group or (1, 1)
+    with connect(execution, console):
+        group = Group(fewest=fewest, most=most, bundle=bundle(execution))
         fits(group.bundle, fewest, most)
         files = [environment.backbone] if environment.backbone else []
         check_shared(
@@ -65,7 +65,7 @@ def train_on_ray(
         )
         if folder is None:
             folder = RunWriter.claim(environment.results, spec)
-        console.print(f"run {folder.name}, {group}, in {shown(folder)}", soft_wrap=True)
+        console.print(f"run {folder.name}, {group}, in {display_path(folder)}", soft_wrap=True)
         train_in_group(spec, environment, group, folder, console)
     return folder
 
@@ -78,7 +78,7 @@ def train_in_group(spec: RunSpec, environment: Environment, group: Group, folder
         environment: Where; its paths are absolute, and every node sees them.
         group: Who trains.
         folder: The run's.
-        console: Where the epochs are shown.
+        console: Where the epochs are display_path.
 
     Raises:
         MclError: the run cannot go on; recorded as failed.

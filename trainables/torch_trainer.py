@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError
 
 from mcl_ray.errors import MclError, TrainingError, WorkerDiedError
 from mcl_ray.results.remote.pull import ray_storage, remove
-from trainables.train_worker import MetAlone
+from trainables.train_worker import RankLocalError
 
 # Ray Train reads these where it starts a group. Without the first, the dashboard knows of none. A group hands over one
 # report at each look, and an epoch may be shorter than Ray's two seconds.
@@ -98,7 +98,7 @@ class _EndsAtOwnErrors(ray.train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for error in worker_exceptions.values():
-            ours = error.error if isinstance(error, MetAlone) else error
+            ours = error.error if isinstance(error, RankLocalError) else error
             if isinstance(ours, MclError) and not isinstance(ours, WorkerDiedError):
                 raise ours
 

@@ -15,9 +15,9 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.scoring import Score
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import MclError, SpecError, StoreError, TrainingError
-from mcl_ray.results.remote.pull import fetch, make_copy
+from mcl_ray.results.remote.pull import fetch, open_replica
 from mcl_ray.results.schema import RunState
-from mcl_ray.results.store import ENDED, Facts, RunWriter, has_ended, is_run, state_of
+from mcl_ray.results.store import ENDED, Provenance, RunWriter, has_ended, is_run, state_of
 from mcl_ray.training.loop import Told
 
 TRIAL, EPOCH, SCORE, FAILED, UNWRITTEN = "trial", "epoch", "score", "failed", "unwritten"
@@ -42,14 +42,14 @@ class TrialJob:
     """Columns of a run's record that are reported beside the score."""
     environment: Environment
 
-    def here(self) -> TrialJob:
+    def on_this_node(self) -> TrialJob:
         """The same on the machine of this process, whose copy of a store may lie elsewhere."""
         if self.environment.store is None:
             return self
-        results = make_copy(self.environment.store)
-        return replace(self, environment=self.environment.here(), sweep=results / "sweeps" / self.sweep.name)
+        results = open_replica(self.environment.store)
+        return replace(self, environment=self.environment.on_this_node(), sweep=results / "sweeps" / self.sweep.name)
 
-    def begin(self, config: Mapping[str, Any], facts: Facts | None) -> Iterator[tuple[RunSpec, RunWriter]]:
+    def begin(self, config: Mapping[str, Any], facts: Provenance | None) -> Iterator[tuple[RunSpec, RunWriter]]:
         """The runs of a trial, new ones or those that it began before it was lost; whoever takes a writer closes it.
 
         Raises:
@@ -127,7 +127,7 @@ class TrialJob:
         costs = {cost: fmean(writer.cost(cost) for writer in living) for cost in self.costs}
         return {EPOCH: told[0].report.epoch, SCORE: self.score.of(values)} | spread | costs
 
-    def _writer(self, config: Mapping[str, Any], spec: RunSpec, repeat: int, facts: Facts | None) -> RunWriter:
+    def _writer(self, config: Mapping[str, Any], spec: RunSpec, repeat: int, facts: Provenance | None) -> RunWriter:
         return RunWriter.begin(
             self.sweep,
             self.folder_of(config, repeat).name,

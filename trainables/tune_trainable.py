@@ -34,7 +34,7 @@ class GroupTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:  # type: ignore[override]
         """Start the group; Tune is not kept waiting."""
-        self._turnstile: Any = ray.remote(num_cpus=0)(Turnstile).remote()
+        self._turnstile: Any = ray.remote(num_cpus=0)(ReportChannel).remote()
         self._training = threading.Thread(target=self._train, args=(config, job, group), daemon=True)
         self._training.start()
 
@@ -58,7 +58,7 @@ class GroupTrial(tune.Trainable):
         self._training.join(STOPS_WITHIN_S)
 
     def _train(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:
-        job = job.here()
+        job = job.on_this_node()
         turnstile, name = self._turnstile, f"{job.sweep.name}-{config[TRIAL]}"
         try:
             group.train(partial(train_configuration, config, job, partial(_pass, turnstile)), job.sweep, name)
@@ -69,7 +69,7 @@ class GroupTrial(tune.Trainable):
             ray.get(turnstile.tell.remote({RESULT_DUPLICATE: True}))  # Tune's word for "that was the last"
 
 
-class Turnstile:
+class ReportChannel:
     """Where a group's first worker and its trial meet: one report goes through at a time, and gets its answer."""
 
     def __init__(self) -> None:

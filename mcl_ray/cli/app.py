@@ -15,11 +15,11 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from rich.console import Console
 
 from mcl_ray import __version__
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import MclError, UserError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
-Options = Annotated[Place, Parameter(name="*")]
+Options = Annotated[ExecutionOptions, Parameter(name="*")]
 """A place whose fields are options."""
 OVERRIDES_HELP = "Fields to replace, as field=value: alpha=0.3, cohort.size=4, networks=[resnet32,wrn_16_2]."
 

@@ -30,7 +30,7 @@ def export(
         data: The data set, for a run that was begun before its folder had an images.json.
     """
     from mcl_ray.results.lookup import named_run
-    from mcl_ray.results.remote.pull import fetch, push, shown
+    from mcl_ray.results.remote.pull import display_path, fetch, push
     from mcl_ray.results.store import read_epochs, read_spec
     from mcl_ray.transfer.member import choose
 
@@ -42,14 +42,14 @@ def export(
     _check_free(target)
     fetch(folder, checkpoints=True)
     if not any((folder / "checkpoints").glob("epoch-*.pt")):
-        raise CheckpointError(f"a run with a checkpoint can be exported, but {shown(folder)} has none")
+        raise CheckpointError(f"a run with a checkpoint can be exported, but {display_path(folder)} has none")
 
     from mcl_ray.transfer.bundle import write_bundle
 
     files = write_bundle(folder, member, target, Environment(data=data))
     push(files)
     for file in files:
-        app.stdout().print(f"wrote {shown(file)}", soft_wrap=True)
+        app.stdout().print(f"wrote {display_path(file)}", soft_wrap=True)
 
 
 def _check_free(target: Path) -> None:
@@ -59,8 +59,10 @@ def _check_free(target: Path) -> None:
         StoreError: there is something already, or nothing can be written.
     """
     from mcl_ray.results.atomic_io import check_writable
-    from mcl_ray.results.remote.pull import holds_anything, shown
+    from mcl_ray.results.remote.pull import display_path, holds_anything
 
     if holds_anything(target):
-        raise StoreError(f"an export replaces nothing, but {shown(target)} is there; remove it, or give another --out")
+        raise StoreError(
+            f"an export replaces nothing, but {display_path(target)} is there; remove it, or give another --out"
+        )
     check_writable(target.parent, "the folder of an export")

@@ -23,14 +23,14 @@ def report(path: Uri | Path, /) -> None:
         path: The folder of a run or of a sweep, or a whole results folder; or s3://bucket/prefix of either.
     """
     from mcl_ray.results.reader import run_folders, sweep_folders
-    from mcl_ray.results.remote.pull import copy_at, push, shown
+    from mcl_ray.results.remote.pull import display_path, pull_replica, push
 
     if isinstance(path, Uri):
-        path = copy_at(path)
+        path = pull_replica(path)
     sweeps = sweep_folders(path)
     alone = [run for run in run_folders(path) if not any(run.is_relative_to(sweep) for sweep in sweeps)]
     if not (sweeps or alone):
-        raise StoreError(f"a report needs a run or a sweep, but {shown(path)} holds none yet")
+        raise StoreError(f"a report needs a run or a sweep, but {display_path(path)} holds none yet")
     told = [part for folder in sweeps for part in _sweep(folder)] + [_run(folder) for folder in alone]
 
     from mcl_ray.reports.build import write_report
@@ -42,7 +42,7 @@ def report(path: Uri | Path, /) -> None:
     files = write_report(path, importances)
     push(files)
     for file in files:
-        console.print(f"wrote {shown(file)}", soft_wrap=True)
+        console.print(f"wrote {display_path(file)}", soft_wrap=True)
 
 
 def _sweep(folder: Path) -> list[RenderableType]:

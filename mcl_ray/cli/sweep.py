@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from mcl_ray.cli import app
-from mcl_ray.config.execution import HERE, Place
+from mcl_ray.config.execution import DEFAULT_EXECUTION, ExecutionOptions
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.config.unused_fields import check_used, check_used_by_any
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from searches.spec.experiment import Experiment
     from searches.spec.suite import SuiteSpec
     from searches.spec.sweep import SweepSpec
-    from searches.sweep_runner import SweepSession
+    from searches.sweep_runner import SweepRunner
 
 
 def sweep(
     name: str | None = None,
     /,
     *overrides: Annotated[str, Parameter(help=app.OVERRIDES_HELP)],
-    place: app.Options = HERE,
+    execution: app.Options = DEFAULT_EXECUTION,
     download: bool = False,
     resume: str | None = None,
     dry_run: bool = False,
@@ -41,7 +41,7 @@ def sweep(
             too: they may add trials, time or checkpoints that stay; any other difference is printed, and refused.
         dry_run: Print the resolved search and what it would do, without doing it.
     """
-    session = _session(place, download=download)
+    session = _session(execution, download=download)
     if resume is not None:
         session.resume(resume, partial(_asked, resolve, name, overrides), dry_run=dry_run)
     elif name is None:
@@ -54,7 +54,7 @@ def table(
     name: str | None = None,
     /,
     *overrides: Annotated[str, Parameter(help=app.OVERRIDES_HELP)],
-    place: app.Options = HERE,
+    execution: app.Options = DEFAULT_EXECUTION,
     download: bool = False,
     resume: str | None = None,
     dry_run: bool = False,
@@ -70,7 +70,7 @@ def table(
             too: any difference is printed, and refused.
         dry_run: Print the resolved suite and what it would cost, without doing it.
     """
-    session = _session(place, download=download)
+    session = _session(execution, download=download)
     if resume is not None:
         session.resume(resume, partial(_asked, resolve_suite, name, overrides), dry_run=dry_run)
     elif name is None:
@@ -84,7 +84,7 @@ def extend(
     /,
     *,
     trials: Annotated[int, Parameter(validator=app.at_least_one)],
-    place: app.Options = HERE,
+    execution: app.Options = DEFAULT_EXECUTION,
 ) -> None:
     """Give a sweep, finished or not, more trials, and go on with it.
 
@@ -92,7 +92,7 @@ def extend(
         sweep_id: The sweep's id, or latest.
         trials: Trials beside those it has.
     """
-    _session(place).resume(sweep_id, partial(_extended, trials=trials))
+    _session(execution).resume(sweep_id, partial(_extended, trials=trials))
 
 
 def retry(
@@ -100,7 +100,7 @@ def retry(
     /,
     *,
     failed: Annotated[bool, Parameter(help="Which trials: those that failed. It must be given.")],
-    place: app.Options = HERE,
+    execution: app.Options = DEFAULT_EXECUTION,
 ) -> None:
     """Try the failed trials of a sweep again, from their last checkpoints, and go on with it.
 
@@ -108,20 +108,20 @@ def retry(
         sweep_id: The sweep's id, or latest.
     """
     assert failed, "there is no --no-failed"
-    _session(place).resume(sweep_id, retry=True)
+    _session(execution).resume(sweep_id, retry=True)
 
 
-def _begin(session: SweepSession, asked: Experiment, *, dry_run: bool) -> None:
+def _begin(session: SweepRunner, asked: Experiment, *, dry_run: bool) -> None:
     if dry_run:
         session.print_plan(asked)
     else:
         session.start(asked)
 
 
-def _session(place: Place, *, download: bool = False) -> SweepSession:
-    from searches.sweep_runner import SweepSession
+def _session(execution: ExecutionOptions, *, download: bool = False) -> SweepRunner:
+    from searches.sweep_runner import SweepRunner
 
-    return SweepSession(place=place, download=download, console=app.stdout())
+    return SweepRunner(execution=execution, download=download, console=app.stdout())
 
 
 def _extended(sweep: Experiment, trials: int) -> Experiment:

@@ -32,13 +32,13 @@ def table(
         raise SpecError("a table is of one results folder or more, but none was given")
     from mcl_ray.analysis.comparison import Outcome, compare, outcomes
     from mcl_ray.reports.comparison_table import comparison_view
-    from mcl_ray.results.remote.pull import copy_at, shown
+    from mcl_ray.results.remote.pull import display_path, pull_replica
 
     found: list[Outcome] = []
     for path in results:
-        folder = copy_at(path) if isinstance(path, Uri) else path
+        folder = pull_replica(path) if isinstance(path, Uri) else path
         runs = outcomes(folder)
         if not runs:
-            raise StoreError(f"a table needs runs, but {shown(folder)} holds none yet")
+            raise StoreError(f"a table needs runs, but {display_path(folder)} holds none yet")
         found += runs
     app.stdout().print(comparison_view(compare(TABLES[name], found)))

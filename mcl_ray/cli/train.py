@@ -16,19 +16,19 @@ from cyclopts import Parameter
 from mcl_ray import runner
 from mcl_ray.cli import app
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import HERE, Place
+from mcl_ray.config.execution import DEFAULT_EXECUTION, ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import UserError
 from mcl_ray.object_store import Uri
 from mcl_ray.pipeline import Stage, found_at, stages
-from mcl_ray.torchrun import Launch, launch
+from mcl_ray.torchrun import TorchrunEnv, read_torchrun_env
 
 
 def train(
     name: str,
     /,
     *overrides: Annotated[str, Parameter(help=app.OVERRIDES_HELP)],
-    place: app.Options = HERE,
+    execution: app.Options = DEFAULT_EXECUTION,
     source: Annotated[Uri | Path | None, Parameter(name="--from")] = None,
     download: bool = False,
     threads: int | None = None,
@@ -46,9 +46,9 @@ def train(
         dry_run: Print the resolved spec and what it would do, without doing it.
     """
     planned = stages(name, overrides)
-    worker = launch()
-    workers = _check(place, threads, worker)
-    alone = place.alone(download=download, threads=threads)
+    worker = read_torchrun_env()
+    workers = _check(execution, threads, worker)
+    alone = execution.alone(download=download, threads=threads)
     first = None if source is None else found_at(source, alone.results)
     if dry_run:
         if worker.rank == 0:
@@ -57,21 +57,27 @@ def train(
     if len(planned) > 1:
         _check_later(planned, first, alone, workers)
     resolved, done = planned[0].resolved(first), list[Path]()
-    with runner.joined(worker, place.environment(download=download) if _is_on_ray(place) else alone) as here:
+    with runner.joined_group(
+        worker, execution.environment(download=download) if _is_on_ray(execution) else alone
+    ) as here:
         for stage in planned:
             spec, backbone = stage.resolved(done[-1]) if done else resolved
             environment = dataclasses.replace(here, backbone=backbone)
-            done.append(_run(spec, place, environment, worker, resume=resume and _may_resume(spec, environment, done)))
+            done.append(
+                _run(spec, execution, environment, worker, resume=resume and _may_resume(spec, environment, done))
+            )
     if len(done) > 1 and worker.rank == 0:
         _print_together(done)
 
 
-def _run(spec: RunSpec, place: Place, environment: Environment, worker: Launch, *, resume: bool) -> Path:
-    if _is_on_ray(place):
-        return runner.on_ray(spec, place, environment, resume=resume)
+def _run(
+    spec: RunSpec, execution: ExecutionOptions, environment: Environment, worker: TorchrunEnv, *, resume: bool
+) -> Path:
+    if _is_on_ray(execution):
+        return runner.run_on_ray(spec, execution, environment, resume=resume)
     if worker.world_size > 1:
-        return runner.together(spec, environment, worker, resume=resume)
-    return runner.alone(spec, environment, resume=resume)
+        return runner.run_distributed(spec, environment, worker, resume=resume)
+    return runner.run_local(spec, environment, resume=resume)
 
 
 def _may_resume(spec: RunSpec, environment: Environment, done: list[Path]) -> bool:
@@ -121,20 +127,23 @@ def _print_together(folders: list[Path]) -> None:
     app.stdout().print(stages_table([summary(read_runs(folder), read_epochs(folder)) for folder in folders]))
 
 
-def _is_on_ray(place: Place) -> bool:
-    return place.workers is not None or place.address is not None
+def _is_on_ray(execution: ExecutionOptions) -> bool:
+    return execution.workers is not None or execution.address is not None
 
 
-def _check(place: Place, threads: int | None, worker: Launch) -> tuple[int, int] | None:
+def _check(execution: ExecutionOptions, threads: int | None, worker: TorchrunEnv) -> tuple[int, int] | None:
     """Fewest and most workers, if there are to be any; options that would do nothing are errors.
 
     Raises:
         UserError: options contradict each other, or ask for what is not there.
     """
-    if not _is_on_ray(place):
-        if (place.cpus_per_worker, place.gpus_per_worker) != (HERE.cpus_per_worker, HERE.gpus_per_worker):
+    if not _is_on_ray(execution):
+        if (execution.cpus_per_worker, execution.gpus_per_worker) != (
+            DEFAULT_EXECUTION.cpus_per_worker,
+            DEFAULT_EXECUTION.gpus_per_worker,
+        ):
             raise UserError("--cpus-per-worker and --gpus-per-worker are of workers on Ray, but --workers is missing")
-        if place.no_dashboard:
+        if execution.no_dashboard:
             raise UserError("--no-dashboard is of a Ray that is started here, but --workers is missing")
         return None if worker.world_size == 1 else (worker.world_size, worker.world_size)
     if worker.world_size > 1:
@@ -144,5 +153,5 @@ def _check(place: Place, threads: int | None, worker: Launch) -> tuple[int, int]
         )
     if threads is not None:
         raise UserError(f"the threads of workers on Ray are their --cpus-per-worker, but got --threads {threads}")
-    place.check()
-    return place.group or (1, 1)
+    execution.check()
+    return execution.group or (1, 1)

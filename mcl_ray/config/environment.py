@@ -50,16 +50,16 @@ class Environment:
         """What was worked out of images once, and can be thrown away."""
         return self.results / "cache"
 
-    def here(self) -> Environment:
+    def on_this_node(self) -> Environment:
         """The same on the machine of this process, whose copy of the store may lie elsewhere."""
         if self.store is None:
             return self
-        results, backbone = copy_folder(self.store), self.backbone
+        results, backbone = replica_folder(self.store), self.backbone
         if backbone is not None and backbone.is_relative_to(self.results):
             backbone = results / backbone.relative_to(self.results)
         return replace(self, results=results, backbone=backbone)
 
 
-def copy_folder(store: Uri) -> Path:
+def replica_folder(store: Uri) -> Path:
     """Where this machine has its copy of a store."""
     return cache_folder("stores", store)

@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from mcl_ray.config.environment import Environment, copy_folder
+from mcl_ray.config.environment import Environment, replica_folder
 from mcl_ray.errors import SpecError
 from mcl_ray.object_store import Uri
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ExecutionOptions:
     """An environment, and what of Ray is in it."""
 
     results: Uri | Path = Environment.results
@@ -57,7 +57,7 @@ class Place:
     def alone(self, *, download: bool = False, threads: int | None = None) -> Environment:
         """The place as a process without Ray finds it."""
         store = self.results if isinstance(self.results, Uri) else None
-        results = copy_folder(self.results) if isinstance(self.results, Uri) else self.results
+        results = replica_folder(self.results) if isinstance(self.results, Uri) else self.results
         return Environment(
             results=results,
             store=store,
@@ -120,7 +120,7 @@ class Place:
 
     def options(self) -> list[str]:
         """The words that name this place on a command line, without those that are the default."""
-        here = Place(results=Path("results"), data=Path("data"))
+        here = ExecutionOptions(results=Path("results"), data=Path("data"))
         words: list[str] = []
         for option in (field.name for field in fields(self)):
             if (value := getattr(self, option)) != getattr(here, option):
@@ -128,7 +128,7 @@ class Place:
         return words
 
 
-HERE = Place()
+DEFAULT_EXECUTION = ExecutionOptions()
 
 
 def _workers(text: str) -> tuple[int, int]:

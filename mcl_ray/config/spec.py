@@ -314,7 +314,7 @@ class RunSpec(Part):
         return 2 if self.method == "moco" else 1
 
     @property
-    def wants_labels(self) -> bool:
+    def is_supervised(self) -> bool:
         """Whether the cohort classifies."""
         return self.method != "moco"
 

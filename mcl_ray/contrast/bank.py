@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mcl_ray.contrast.gathered import gathered_products
-from mcl_ray.distributed import Shares
+from mcl_ray.distributed import BatchShards
 from mcl_ray.losses.grid import ContrastGrid
 
 
@@ -46,7 +46,7 @@ class ContrastDraw:
         self._counts_C = labels.bincount()
         self._starts_C = self._counts_C.cumsum(0) - self._counts_C
 
-    def __call__(self, image_ids_B: Tensor, generator: torch.Generator, shares: Shares) -> Drawn:
+    def __call__(self, image_ids_B: Tensor, generator: torch.Generator, shares: BatchShards) -> Drawn:
         """The slots for this worker's images [B]; how many workers there are changes nothing."""
         shape = (max(shares.whole, len(image_ids_B)), self._positives + self._negatives)
         chance_GK = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)

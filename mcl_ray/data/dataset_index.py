@@ -16,7 +16,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Listing:
+class DatasetIndex:
     """All images of a source, those of training and those of test."""
 
     class_names: tuple[str, ...]
@@ -60,7 +60,7 @@ class Listing:
         return [name for name, count in zip(self.class_names, counts, strict=True) if not count]
 
 
-Check = Callable[[Listing], None]
+Check = Callable[[DatasetIndex], None]
 """Raises an error if a run cannot be fed with what is listed."""
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mcl_ray.data.dataset_index import Check, Listing
+from mcl_ray.data.dataset_index import Check, DatasetIndex
 from mcl_ray.data.encoded import ImageFiles
-from mcl_ray.data.index_cache import Shelf
+from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
@@ -18,7 +18,7 @@ SPLITS = ("train", "val")
 INDEX = "index.arrow"
 
 
-def list_folder(root: Path, untested_classes: int) -> Listing:
+def list_folder(root: Path, untested_classes: int) -> DatasetIndex:
     """List the images below `root`.
 
     Raises:
@@ -28,13 +28,15 @@ def list_folder(root: Path, untested_classes: int) -> Listing:
     return _listing(root, classes, _table(root, classes), untested_classes)
 
 
-def open_folder(root: Path, untested_classes: int, cache: Path, check: Check) -> tuple[Listing, ImageFiles, Shelf]:
+def open_folder(
+    root: Path, untested_classes: int, cache: Path, check: Check
+) -> tuple[DatasetIndex, ImageFiles, IndexCache]:
     """The same with the images, from what is kept of the last time if nothing was added or taken away since.
 
     Nothing is kept of images that `check` refuses.
     """
     classes = _classes(root)
-    shelf = Shelf(cache, root, reading="folder", signature=_signature(root, classes))
+    shelf = IndexCache(cache, root, reading="folder", signature=_signature(root, classes))
     kept = _kept(shelf.path(INDEX))
     table = _table(root, classes) if kept is None else kept
     listing = _listing(root, classes, table, untested_classes)
@@ -43,8 +45,8 @@ def open_folder(root: Path, untested_classes: int, cache: Path, check: Check) ->
     return listing, ImageFiles(root, table.column("path").combine_chunks()), shelf
 
 
-def _listing(root: Path, classes: list[str], table: pa.Table, untested_classes: int) -> Listing:
-    listing = Listing(
+def _listing(root: Path, classes: list[str], table: pa.Table, untested_classes: int) -> DatasetIndex:
+    listing = DatasetIndex(
         class_names=tuple(classes),
         labels=table.column("label").to_numpy(),
         is_train=table.column("is_train").to_numpy(),

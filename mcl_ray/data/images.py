@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.data.dataset_index import Check, Listing
+from mcl_ray.data.dataset_index import Check, DatasetIndex
 from mcl_ray.data.encoded import Encoded, EncodedSet
 from mcl_ray.data.folder import list_folder, open_folder
 from mcl_ray.data.normalisation import IMAGENET, measured
@@ -38,7 +38,7 @@ def load_encoded(spec: DataSpec, path: Path, cache: Path, check: Check) -> Datas
     return Dataset(name=spec.source, class_names=listing.class_names, mean=mean, std=std, train=train, test=test)
 
 
-def list_images(spec: DataSpec, path: Path) -> Listing:
+def list_images(spec: DataSpec, path: Path) -> DatasetIndex:
     """What there is at `path`, with nothing kept and no image read.
 
     Raises:

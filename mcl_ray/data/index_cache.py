@@ -22,7 +22,7 @@ from mcl_ray.errors import DataError
 T = TypeVar("T")
 
 
-class Shelf:
+class IndexCache:
     """The files that are kept of one source as it is now.
 
     Args:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mcl_ray.data.dataset import ChannelStatistics, Statistics
 from mcl_ray.data.encoded import EncodedSet
-from mcl_ray.data.index_cache import Shelf
+from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
 
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -19,7 +19,7 @@ MEASURED_IMAGES = 1000
 """Training images that are looked at, evenly spaced."""
 
 
-def measured(train: EncodedSet, shelf: Shelf) -> Statistics:
+def measured(train: EncodedSet, shelf: IndexCache) -> Statistics:
     """Those of the training images, whole, as they were measured when the source was first used.
 
     Raises:

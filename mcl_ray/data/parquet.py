@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mcl_ray.config.spec import DataSpec
-from mcl_ray.data.dataset_index import Listing
+from mcl_ray.data.dataset_index import DatasetIndex
 from mcl_ray.data.encoded import ArrowImages
-from mcl_ray.data.index_cache import Shelf
+from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
 
 TRAIN, TEST = ("train",), ("val", "valid", "validation", "test")
 ROWS_AT_ONCE = 1024
 
 
-def list_parquet(path: Path, spec: DataSpec) -> Listing:
+def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
     """The classes and splits of all rows, in the order of the files' names.
 
     Raises:
@@ -34,7 +34,7 @@ def list_parquet(path: Path, spec: DataSpec) -> Listing:
         labels.append(_plain(table.column(spec.label_column), f"{spec.label_column} of {file}"))
         splits.append(_is_train(file, table, spec))
     classes, positions = np.unique(np.concatenate(labels), return_inverse=True)
-    listing = Listing(
+    listing = DatasetIndex(
         class_names=tuple(str(name) for name in classes),
         labels=positions.astype(np.int64),
         is_train=np.concatenate(splits),
@@ -43,11 +43,11 @@ def list_parquet(path: Path, spec: DataSpec) -> Listing:
     return listing
 
 
-def open_parquet(path: Path, spec: DataSpec, cache: Path) -> tuple[ArrowImages, Shelf]:
+def open_parquet(path: Path, spec: DataSpec, cache: Path) -> tuple[ArrowImages, IndexCache]:
     """The rows' images, copied once to an uncompressed file that processes can map: Parquet has no way to one row."""
     files = _files(path)
     signature = "\n".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
-    shelf = Shelf(cache, path, reading=f"parquet {spec.image_column} {spec.split_column}", signature=signature)
+    shelf = IndexCache(cache, path, reading=f"parquet {spec.image_column} {spec.split_column}", signature=signature)
     file = shelf.read("images.arrow", _opens, lambda file: _copy(files, spec, file))
     return ArrowImages(file, str(path)), shelf
 

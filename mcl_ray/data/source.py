@@ -11,7 +11,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import DataSpec, RunSpec
 from mcl_ray.data.cifar import download_cifar, is_present, load_cifar
 from mcl_ray.data.dataset import Dataset, held_out_of, hold_out
-from mcl_ray.data.dataset_index import Check, Listing
+from mcl_ray.data.dataset_index import Check, DatasetIndex
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
 from mcl_ray.data.download import fetched
 from mcl_ray.data.images import load_encoded
@@ -32,7 +32,7 @@ def dataset_for(run: RunSpec, environment: Environment) -> Dataset:
         SpecError: The sampler cannot make such batches of these images, or the bank cannot be drawn from them.
     """
 
-    def check(listing: Listing) -> None:
+    def check(listing: DatasetIndex) -> None:
         check_counts(listing.train_counts(run.data.validation_fraction), run)
 
     if run.data.source == "digits":

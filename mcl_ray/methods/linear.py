@@ -34,7 +34,7 @@ class Linear(Method):
         terms = {"cross_entropy": cross_entropy(outputs(self.peers, batch.images, bf16=self.bf16).logits, batch)}
         return StepLosses(weighted_sum(terms, self.weights), terms)
 
-    def end(self) -> None:
+    def on_epoch_end(self) -> None:
         """Check that the networks are what they were.
 
         Raises:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mcl_ray.cohort import CohortOutput
 from mcl_ray.config.spec import LossSpec
-from mcl_ray.distributed import ALONE, Shares
+from mcl_ray.distributed import SINGLE_SHARD, BatchShards
 
 WEIGHT_OF_TERM = {"vcl": "alpha", "icl": "beta", "soft_vcl": "gamma", "soft_icl": "lam"}
 
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """[B] int64 class indices."""
     image_ids: Tensor
     """[B] int64, equal for the same image."""
-    shares: Shares = ALONE
+    shares: BatchShards = SINGLE_SHARD
     """Who has how much of the whole batch."""
 
 
@@ -59,17 +59,17 @@ class Method(ABC):
     def __init__(self, peers: Peers, weights: LossSpec, *, bf16: bool) -> None:
         self.peers, self.weights, self.bf16 = peers, weights, bf16
 
-    def begin(self, seed: int, epoch: int) -> None:  # noqa: B027 -- most have nothing to do
+    def on_epoch_start(self, seed: int, epoch: int) -> None:  # noqa: B027 -- most have nothing to do
         """Be told which epoch the next batches are of."""
 
     @abstractmethod
     def losses(self, batch: Batch) -> StepLosses:
         """What a step is to make smaller."""
 
-    def remember(self) -> None:  # noqa: B027
+    def after_optimizer_step(self) -> None:  # noqa: B027
         """Be told that the optimiser has made the step."""
 
-    def end(self) -> None:  # noqa: B027
+    def on_epoch_end(self) -> None:  # noqa: B027
         """Be told that the epoch is over.
 
         Raises:
@@ -91,7 +91,7 @@ def outputs(peers: Peers, images: Tensor, *, bf16: bool) -> CohortOutput:
     return CohortOutput(output.logits.float(), output.embeddings)
 
 
-def teaches_heads(weights: LossSpec, num_peers: int) -> bool:
+def uses_contrastive_terms(weights: LossSpec, num_peers: int) -> bool:
     """Whether any contrastive term is on, so that embeddings are compared; one peer has no pairs."""
     return any((weights.alpha, num_peers > 1 and any((weights.beta, weights.gamma, weights.lam))))
 

@@ -14,7 +14,7 @@ from mcl_ray.cohort import Cohort
 from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.augment import epoch_generator
-from mcl_ray.distributed import Shares, gather
+from mcl_ray.distributed import BatchShards, gather
 from mcl_ray.losses.streamed import streamed_losses
 from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, outputs
 
@@ -56,7 +56,7 @@ class Moco(Method):
         self._generator: torch.Generator | None = None
         self._new_keys: Tensor | None = None
 
-    def begin(self, seed: int, epoch: int) -> None:
+    def on_epoch_start(self, seed: int, epoch: int) -> None:
         """Shuffle as this epoch does, whatever was shuffled before."""
         self._generator = epoch_generator(seed, epoch, self.queue.keys.device, SHUFFLE_STREAM)
 
@@ -71,7 +71,7 @@ class Moco(Method):
         self._new_keys, weight = keys_NGD, batch.shares.weight
         return StepLosses(weight * streamed.total, {name: weight * term for name, term in streamed.terms.items()})
 
-    def remember(self) -> None:
+    def after_optimizer_step(self) -> None:
         """Put the keys of the batch that the optimiser has just learned from into the queue."""
         assert self._new_keys is not None, "a step has losses first"
         self.queue.enqueue(self._new_keys)
@@ -88,7 +88,7 @@ class Moco(Method):
         self.queue.pointer = state["pointer"]
 
     @torch.no_grad()
-    def _keys_of(self, images: Tensor, shares: Shares) -> Tensor:
+    def _keys_of(self, images: Tensor, shares: BatchShards) -> Tensor:
         """Keys of the images of all workers, in their order: [N, G, D]. The encoders first follow the queries'."""
         self._follow()
         if not self._shuffles:

@@ -20,7 +20,7 @@ from mcl_ray.methods.method import (
     StepLosses,
     cross_entropy,
     outputs,
-    teaches_heads,
+    uses_contrastive_terms,
     weighted_sum,
 )
 
@@ -46,7 +46,7 @@ def supervised_losses(cohort: Peers, batch: Batch, weights: LossSpec, *, bf16: b
     if weights.logit_distillation != "off":
         distilled = logit_distillation(output.logits, weights.temperature, weights.logit_distillation)
         terms["logit_distillation"] = batch.shares.weight * distilled
-    if teaches_heads(weights, len(output.logits)):
+    if uses_contrastive_terms(weights, len(output.logits)):
         terms |= _contrast(output.embeddings, batch, weights)
     return StepLosses(weighted_sum(terms, weights), terms)
 

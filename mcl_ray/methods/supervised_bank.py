@@ -23,7 +23,7 @@ from mcl_ray.methods.method import (
     StepLosses,
     cross_entropy,
     outputs,
-    teaches_heads,
+    uses_contrastive_terms,
     weighted_sum,
 )
 
@@ -48,7 +48,7 @@ class SupervisedBank(Method):
         self._generator: torch.Generator | None = None
         self._seen: tuple[Tensor, Tensor] | None = None
 
-    def begin(self, seed: int, epoch: int) -> None:
+    def on_epoch_start(self, seed: int, epoch: int) -> None:
         """Draw as this epoch does, whatever was drawn before."""
         self._generator = epoch_generator(seed, epoch, self.bank.slots.device, DRAW_STREAM)
 
@@ -64,7 +64,7 @@ class SupervisedBank(Method):
         if weights.logit_distillation != "off":
             learners: Learners = "last" if weights.logit_distillation == "reference" else "all"
             terms["logit_distillation"] = weight * logit_distillation(output.logits, weights.temperature, learners)
-        if teaches_heads(weights, len(output.logits)):
+        if uses_contrastive_terms(weights, len(output.logits)):
             drawn = self._draw(batch.image_ids, self._generator, batch.shares)
             contrast = contrastive_terms(self.bank.grid(output.embeddings, drawn, weights.tau), weights)
             terms |= {name: weight * term for name, term in contrast.items()}
@@ -72,7 +72,7 @@ class SupervisedBank(Method):
             self._seen = embeddings, gather(batch.image_ids, batch.shares)
         return StepLosses(weighted_sum(terms, weights), terms)
 
-    def remember(self) -> None:
+    def after_optimizer_step(self) -> None:
         """Renew the slots of the batch that the optimiser has just learned from."""
         if self._seen is not None:
             self.bank.renew(*self._seen)

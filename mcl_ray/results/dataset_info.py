@@ -16,7 +16,7 @@ IMAGES_FILE = "images.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesRecord:
+class DatasetInfo:
     """The images of a run, in the words that its networks need."""
 
     source: str
@@ -37,13 +37,13 @@ class ImagesRecord:
         return len(self.class_names)
 
 
-def write_images(run_folder: Path, images: ImagesRecord) -> None:
+def write_images(run_folder: Path, images: DatasetInfo) -> None:
     """Put on record what a run is trained on."""
     content = json.dumps(asdict(images), ensure_ascii=False, indent=1) + "\n"
     write_atomically(run_folder / IMAGES_FILE, content.encode())
 
 
-def read_images(run_folder: Path) -> ImagesRecord | None:
+def read_images(run_folder: Path) -> DatasetInfo | None:
     """What a run was trained on; None for a run from before this was on record.
 
     Raises:
@@ -56,6 +56,6 @@ def read_images(run_folder: Path) -> ImagesRecord | None:
         told = json.loads(read_bytes(file))
         channels, height, width = told.pop("image_shape")
         mean, std, class_names = (tuple(told.pop(name)) for name in ("mean", "std", "class_names"))
-        return ImagesRecord(**told, class_names=class_names, mean=mean, std=std, image_shape=(channels, height, width))
+        return DatasetInfo(**told, class_names=class_names, mean=mean, std=std, image_shape=(channels, height, width))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreError(f"the record of a run's images must be whole, but {file} is damaged: {error}") from error

@@ -9,7 +9,7 @@ from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri, remote_at
 from mcl_ray.results.atomic_io import subfolders
 from mcl_ray.results.reader import SWEEP_FILE, is_run, is_sweep, read_row
-from mcl_ray.results.remote.pull import fetch, make_copy, shown
+from mcl_ray.results.remote.pull import display_path, fetch, open_replica
 
 
 def named_run(name: Uri | Path, results: Uri | Path) -> Path:
@@ -35,7 +35,7 @@ def _opened(place: Uri | Path) -> Path:
     if isinstance(place, Path):
         return place
     remote_at(place).check_readable()
-    folder = make_copy(place)
+    folder = open_replica(place)
     fetch(folder)
     return folder
 
@@ -50,7 +50,7 @@ def _by_id(name: str, results: Uri | Path) -> Path:
     known = {folder.name: folder for parent in parents for folder in subfolders(parent) if _is_record(folder)}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"{shown(root)} holds {len(known) or 'none'}"
+        hint = f"did you mean {near[0]}?" if near else f"{display_path(root)} holds {len(known) or 'none'}"
         raise StoreError(f"a run is named by its folder, or its sweep's, or by its id, but got {name}; {hint}")
     return known[name]
 
@@ -59,6 +59,6 @@ def _best_run(sweep_folder: Path) -> Path:
     best: str | None = read_row(sweep_folder / SWEEP_FILE, "sweeps")["best_run_id"]
     if best is None:
         raise StoreError(
-            f"a search that has ended stands for its best run, but {shown(sweep_folder)} has none: name a run of it"
+            f"a search stands for its best run once it has ended, but {display_path(sweep_folder)} has none; name a run"
         )
     return sweep_folder / "runs" / best

@@ -50,7 +50,7 @@ def torch_version() -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class Provenance:
     """Machine and code of a run or a sweep; the defaults describe this process on a CPU."""
 
     host: str = field(default_factory=platform.node)

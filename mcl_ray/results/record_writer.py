@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from mcl_ray.results import schema
 from mcl_ray.results.atomic_io import FolderLock, write_atomically
-from mcl_ray.results.remote.push import Pushes
+from mcl_ray.results.remote.push import Uploader
 
 
 class RecordWriter:
@@ -22,7 +22,7 @@ class RecordWriter:
     def __init__(self, folder: Path, lock: FolderLock, file_name: str, kind: schema.Kind, row: dict[str, Any]) -> None:
         self.folder, self._lock, self._row = folder, lock, row
         self._path, self._kind = folder / file_name, kind
-        self._pushes = Pushes(folder)
+        self._pushes = Uploader(folder)
         self._earlier_s = float(row["wall_time_s"])
         self._started: float | None = time.monotonic()
 

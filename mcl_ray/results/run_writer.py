@@ -18,8 +18,8 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results import reader, schema
 from mcl_ray.results.atomic_io import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
-from mcl_ray.results.dataset_info import ImagesRecord, write_images
-from mcl_ray.results.provenance import Facts
+from mcl_ray.results.dataset_info import DatasetInfo, write_images
+from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.queries import training_times
 from mcl_ray.results.record_writer import RecordWriter
 from mcl_ray.results.remote import pull
@@ -56,7 +56,7 @@ class RunWriter(RecordWriter):
         searched: Mapping[str, Any] | None = None,
         sweep_id: str | None = None,
         trial_id: str | None = None,
-        facts: Facts | None = None,
+        facts: Provenance | None = None,
     ) -> RunWriter:
         """Claims the next serial of this spec in `root`/runs; `root` is a results folder or a sweep's folder.
 
@@ -87,7 +87,7 @@ class RunWriter(RecordWriter):
         searched: Mapping[str, Any] | None = None,
         sweep_id: str | None = None,
         trial_id: str | None = None,
-        facts: Facts | None = None,
+        facts: Provenance | None = None,
     ) -> RunWriter:
         """Starts the run of this name in `root`/runs, or an attempt that adds to it, finished or not.
 
@@ -107,9 +107,9 @@ class RunWriter(RecordWriter):
 
     @classmethod
     def _first(
-        cls, folder: Path, lock: FolderLock, spec: RunSpec, labels: dict[str, Any], facts: Facts | None
+        cls, folder: Path, lock: FolderLock, spec: RunSpec, labels: dict[str, Any], facts: Provenance | None
     ) -> RunWriter:
-        writer = cls(folder, lock, _run_row(folder.name, spec, facts or Facts()) | labels)
+        writer = cls(folder, lock, _run_row(folder.name, spec, facts or Provenance()) | labels)
         try:
             write_atomically(folder / reader.SPEC_FILE, reader.to_yaml(spec.model_dump(mode="json")).encode())
             writer._write_row()
@@ -120,7 +120,7 @@ class RunWriter(RecordWriter):
         return writer
 
     @classmethod
-    def resume(cls, run_folder: Path, *, facts: Facts | None = None) -> RunWriter:
+    def resume(cls, run_folder: Path, *, facts: Provenance | None = None) -> RunWriter:
         """Starts the next attempt of a run that did not finish.
 
         Raises:
@@ -144,7 +144,7 @@ class RunWriter(RecordWriter):
 
     @classmethod
     def _again(
-        cls, folder: Path, lock: FolderLock, facts: Facts | None, *, may_be_finished: bool, trains: bool = True
+        cls, folder: Path, lock: FolderLock, facts: Provenance | None, *, may_be_finished: bool, trains: bool = True
     ) -> RunWriter:
         try:
             row = reader.read_row(folder / reader.RUN_FILE, "runs")
@@ -153,7 +153,7 @@ class RunWriter(RecordWriter):
             remove_leftovers(folder)
             writer = cls(folder, lock, row | {"attempt": _next_attempt(folder, row["attempt"])})
             if trains:
-                writer._row |= _machine(facts or Facts()) | {"state": "running", "error_type": None, "error": None}
+                writer._row |= _machine(facts or Provenance()) | {"state": "running", "error_type": None, "error": None}
             else:
                 writer.stop_clock()
             writer._write_row()
@@ -184,7 +184,7 @@ class RunWriter(RecordWriter):
             return training_times(reader.read_epochs(self.folder)).get(self.run_id, 0.0)
         return float(self._row[name])
 
-    def record_images(self, images: ImagesRecord) -> None:
+    def record_images(self, images: DatasetInfo) -> None:
         """Records what the run is trained on; it is sent with the first epoch."""
         assert self._lock.held, f"{self.folder} was given back and cannot be written"
         write_images(self.folder, images)
@@ -247,7 +247,7 @@ def _claim_run(root: Path, spec: RunSpec) -> Path:
         return claim_folder(root / "runs", stem, reader.highest_serial(whole, stem) + 1)
 
 
-def _run_row(run_id: str, spec: RunSpec, facts: Facts) -> dict[str, Any]:
+def _run_row(run_id: str, spec: RunSpec, facts: Provenance) -> dict[str, Any]:
     return _machine(facts) | {
         "run_id": run_id,
         "recipe": spec.recipe,
@@ -265,7 +265,7 @@ def _run_row(run_id: str, spec: RunSpec, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _machine(facts: Facts) -> dict[str, Any]:
+def _machine(facts: Provenance) -> dict[str, Any]:
     names = ("host", "hardware", "code_version", "torch_version")
     return {name: getattr(facts, name) for name in names}
 

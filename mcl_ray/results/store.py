@@ -1,10 +1,10 @@
 """The results store: the writers of runs and sweeps, and the readers, under one name.
 
-All access to files is in `files.py` and the modules below; `copies.py` keeps them in step with a remote store.
+Access to files is in `atomic_io.py`; `remote/` keeps this machine's replica in step with a remote store.
 """
 
 from mcl_ray.results.atomic_io import ensure_writable
-from mcl_ray.results.provenance import Facts
+from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.reader import (
     ENDED,
     find_run,
@@ -27,7 +27,7 @@ from mcl_ray.results.sweep_writer import SweepWriter
 __all__ = [
     "ENDED",
     "EpochRow",
-    "Facts",
+    "Provenance",
     "RunWriter",
     "SweepWriter",
     "ensure_writable",

@@ -20,7 +20,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.results import reader, schema
 from mcl_ray.results.atomic_io import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
-from mcl_ray.results.provenance import Facts
+from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.record_writer import RecordWriter
 from mcl_ray.results.remote import pull
 from mcl_ray.results.schema import SweepState
@@ -45,7 +45,7 @@ class SweepWriter(RecordWriter):
         objective: str,
         mode: str,
         trials_planned: int,
-        facts: Facts | None = None,
+        facts: Provenance | None = None,
     ) -> SweepWriter:
         """Claims a folder in `root`/sweeps, named by the sweep's name, the hash of its spec, and a serial.
 
@@ -53,7 +53,7 @@ class SweepWriter(RecordWriter):
             StoreError: the folder cannot be written.
         """
         ensure_writable(root)
-        content, facts = spec.model_dump(mode="json"), facts or Facts()
+        content, facts = spec.model_dump(mode="json"), facts or Provenance()
         slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "sweep"
         digest = hashlib.sha256(schema.to_json(content).encode()).hexdigest()[:10]
         pull.fetch(root / "sweeps", only=pull.is_of_sweep)

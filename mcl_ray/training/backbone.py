@@ -20,7 +20,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import CheckpointError
 from mcl_ray.interop import load_published
 from mcl_ray.results.reader import SPEC_FILE, is_sweep, read_runs
-from mcl_ray.results.remote.pull import fetch, shown
+from mcl_ray.results.remote.pull import display_path, fetch
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
 
 _QUERY_ENCODER = re.compile(r"(?:module\.)?encoder_q(?:_(\d+))?\.(.+)")
@@ -77,7 +77,9 @@ def checkpoint_at(source: Path, pretraining: RunSpec | None) -> Path:
         found = CheckpointFolder(run / "checkpoints").latest()
         if found is not None:
             return found[1]
-    raise CheckpointError(f"what linear classification freezes is a run of {shown(source)}, but it has no checkpoint")
+    raise CheckpointError(
+        f"what linear classification freezes is a run of {display_path(source)}, but it has no checkpoint"
+    )
 
 
 def load_backbone(cohort: Cohort, file: Path, checksum: str) -> None:

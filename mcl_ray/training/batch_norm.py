@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mcl_ray.distributed import rank, summed, world_size
+from mcl_ray.distributed import all_reduce_sum, rank, world_size
 
 # W workers, B images of this worker, C channels, H × W pixels
 
@@ -74,7 +74,7 @@ def _of_all_workers(mean_C: Tensor, var_C: Tensor, count: int) -> tuple[Tensor, 
     """Mean, variance and number of values of the whole, from those of its parts."""
     own_3C = torch.stack([mean_C, var_C, torch.full_like(mean_C, count)])
     others = world_size() - 1
-    all_W3C = summed(nn.functional.pad(own_3C[None], (0, 0, 0, 0, rank(), others - rank())))
+    all_W3C = all_reduce_sum(nn.functional.pad(own_3C[None], (0, 0, 0, 0, rank(), others - rank())))
     means_WC, vars_WC, counts_WC = all_W3C.unbind(1)
     total_C = counts_WC.sum(0)
     weights_WC = counts_WC / total_C

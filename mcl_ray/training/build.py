@@ -17,11 +17,11 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
 from mcl_ray.linear_probe import FrozenCohort, build_backbone, frozen
 from mcl_ray.methods.linear import Linear
-from mcl_ray.methods.method import Method, Peers, teaches_heads
+from mcl_ray.methods.method import Method, Peers, uses_contrastive_terms
 from mcl_ray.methods.moco import Moco
 from mcl_ray.methods.supervised import Supervised
 from mcl_ray.methods.supervised_bank import SupervisedBank
-from mcl_ray.results.dataset_info import ImagesRecord
+from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.training.backbone import checkpoint_at, load_backbone
 from mcl_ray.training.batch_norm import synchronise_batch_norm
 
@@ -70,8 +70,8 @@ def cohort_of(spec: RunSpec, num_classes: int, in_channels: int, backbone: Path 
             assert spec.linear.backbone is not None, "the door has filled it in"
             load_backbone(networks, checkpoint_at(backbone, spec.pretraining), spec.linear.backbone)
         return frozen(networks, spec.linear.features, num_classes)
-    cohort = build_cohort(spec.cohort, num_classes if spec.wants_labels else 0, in_channels)
-    cohort.heads.requires_grad_(teaches_heads(spec.losses, cohort.num_peers))
+    cohort = build_cohort(spec.cohort, num_classes if spec.is_supervised else 0, in_channels)
+    cohort.heads.requires_grad_(uses_contrastive_terms(spec.losses, cohort.num_peers))
     return cohort
 
 
@@ -122,11 +122,11 @@ def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.
 
 def remembered_images(spec: RunSpec, train_images: int) -> int:
     """How many images of so many have a slot in each memory bank: none where nothing is contrasted with it."""
-    is_used = spec.method == "supervised_bank" and teaches_heads(spec.losses, spec.cohort.size)
+    is_used = spec.method == "supervised_bank" and uses_contrastive_terms(spec.losses, spec.cohort.size)
     return train_images if is_used else 0
 
 
-def describe(spec: RunSpec, dataset: Dataset | ImagesRecord) -> str:
+def describe(spec: RunSpec, dataset: Dataset | DatasetInfo) -> str:
     """The architecture in words: what a checkpoint's tensors belong to."""
     networks = " + ".join(spec.cohort.peers)
     stem = "one stem" if spec.cohort.shares_stem else "own stems"
@@ -136,5 +136,5 @@ def describe(spec: RunSpec, dataset: Dataset | ImagesRecord) -> str:
         chosen = spec.linear.features
         whose = f"peer {chosen}" if isinstance(chosen, int) else chosen
         return f"linear classifiers ({whose}) of {dataset.num_classes} classes on {networks} ({stem}) of {shape} images"
-    classes = f"images of {dataset.num_classes} classes" if spec.wants_labels else "images without classes"
+    classes = f"images of {dataset.num_classes} classes" if spec.is_supervised else "images without classes"
     return f"{networks} ({stem}, embedding {spec.cohort.embedding_dim}{head}) on {shape} {classes}"

@@ -11,7 +11,7 @@ from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import EpochRow
-from mcl_ray.training.image_loader import Feed
+from mcl_ray.training.image_loader import ImageLoader
 from mcl_ray.training.knn import NearestNeighbours
 
 Scores = dict[tuple[str, str], float]
@@ -21,7 +21,9 @@ Vote = Callable[[Tensor], Tensor]
 
 
 @torch.inference_mode()
-def score(spec: RunSpec, cohort: Cohort, train: Feed, splits: Mapping[str, Feed], num_classes: int) -> list[EpochRow]:
+def score(
+    spec: RunSpec, cohort: Cohort, train: ImageLoader, splits: Mapping[str, ImageLoader], num_classes: int
+) -> list[EpochRow]:
     """Top-1 and top-5 of every split, as the method is scored; every worker has to call this, and gets them all.
 
     Peers that were trained without labels are scored by `NearestNeighbours`, and these figures are `knn_top1` and
@@ -32,7 +34,7 @@ def score(spec: RunSpec, cohort: Cohort, train: Feed, splits: Mapping[str, Feed]
         return []
     cohort.eval()
     vote, kind = _by_classifiers(cohort, bf16=bf16), ""
-    if not spec.wants_labels:
+    if not spec.is_supervised:
         vote, kind = (
             NearestNeighbours(
                 cohort,
@@ -63,7 +65,7 @@ def _by_classifiers(cohort: Cohort, *, bf16: bool) -> Vote:
 
 
 @torch.inference_mode()
-def evaluate(vote: Vote, images: Feed, batch_size: int, num_peers: int) -> Scores:
+def evaluate(vote: Vote, images: ImageLoader, batch_size: int, num_peers: int) -> Scores:
     """Top-1 and top-5 in percent of `peer0`… , `mean`, `best` (the peer with the highest top-1) and `ensemble`.
 
     The ensemble is the mean of the peers' votes. With fewer than five classes, top-5 counts them all. Several workers
@@ -78,8 +80,8 @@ def evaluate(vote: Vote, images: Feed, batch_size: int, num_peers: int) -> Score
         voters = torch.cat([votes_NBC, votes_NBC.mean(0, keepdim=True)])
         correct += count_correct(voters, images.labels[fed.indices])
         seen += len(fed.indices)
-    whole = distributed.summed(torch.tensor(seen, dtype=torch.float64, device=device))
-    percent = (100 * distributed.summed(correct) / whole.clamp(min=1).float()).tolist()
+    whole = distributed.all_reduce_sum(torch.tensor(seen, dtype=torch.float64, device=device))
+    percent = (100 * distributed.all_reduce_sum(correct) / whole.clamp(min=1).float()).tolist()
     return _by_member(percent)
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from mcl_ray.data.augment import Augment, epoch_generator
 from mcl_ray.data.dataset import ImageSet
-from mcl_ray.distributed import Shares
+from mcl_ray.distributed import BatchShards
 
 
-class Fed(NamedTuple):
+class ImageBatch(NamedTuple):
     """One batch."""
 
     images: Tensor
@@ -27,7 +27,7 @@ class Fed(NamedTuple):
     """[B] int64, which images of the split they are."""
 
 
-class Feed(Protocol):
+class ImageLoader(Protocol):
     """One split."""
 
     labels: Tensor
@@ -40,10 +40,12 @@ class Feed(Protocol):
     def __len__(self) -> int:
         """Number of images, n."""
 
-    def training(self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: Shares) -> Iterator[Fed]:
+    def training(
+        self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: BatchShards
+    ) -> Iterator[ImageBatch]:
         """This worker's part of each of S batches, augmented; the same images for the same seed and epoch."""
 
-    def scoring(self, batches: Sequence[slice]) -> Iterator[Fed]:
+    def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
         """Whole images as they are scored."""
 
 
@@ -62,18 +64,20 @@ class DeviceImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training(self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: Shares) -> Iterator[Fed]:
+    def training(
+        self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: BatchShards
+    ) -> Iterator[ImageBatch]:
         """Each batch augmented at once; all draws of an epoch come from one generator."""
         generator = epoch_generator(seed, epoch, self.labels.device)
         for indices in torch.from_numpy(indices_SB).to(self.labels.device):
-            yield Fed(self.augmented(indices, generator, shares), indices)
+            yield ImageBatch(self.augmented(indices, generator, shares), indices)
 
-    def scoring(self, batches: Sequence[slice]) -> Iterator[Fed]:
+    def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
         """Each batch as it is."""
         for batch in batches:
-            yield Fed(self.normalised(batch), torch.arange(*batch.indices(len(self)), device=self.labels.device))
+            yield ImageBatch(self.normalised(batch), torch.arange(*batch.indices(len(self)), device=self.labels.device))
 
-    def augmented(self, indices_B: Tensor, generator: torch.Generator, shares: Shares) -> Tensor:
+    def augmented(self, indices_B: Tensor, generator: torch.Generator, shares: BatchShards) -> Tensor:
         """This worker's images, randomly cropped, flipped and normalised: [B, channels, height, width] float32."""
         return self._augment(self.images[indices_B], generator, start=shares.start, whole=shares.whole)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
-from mcl_ray.training.image_loader import Feed
+from mcl_ray.training.image_loader import ImageLoader
 
 TEMPERATURE = 0.07
 
@@ -36,7 +36,7 @@ class NearestNeighbours:
     def __init__(
         self,
         cohort: Cohort,
-        train: Feed,
+        train: ImageLoader,
         num_classes: int,
         *,
         neighbours: int,
@@ -76,7 +76,7 @@ class NearestNeighbours:
         return votes_BC.scatter_add_(1, self._labels_n[nearest.indices], weight_Bk)
 
 
-def _mine(train: Feed, num_images: int, batch_size: int) -> list[slice]:
+def _mine(train: ImageLoader, num_images: int, batch_size: int) -> list[slice]:
     """This worker's batches: of the images that are looked at, every so manieth is one worker's."""
     workers = distributed.world_size()
     step = workers * max(1, -(-len(train) // max(num_images, workers)))
@@ -84,8 +84,8 @@ def _mine(train: Feed, num_images: int, batch_size: int) -> list[slice]:
     return [slice(start, start + step * batch_size, step) for start in range(first, len(train), step * batch_size)]
 
 
-def _shares(own: int, device: torch.device) -> distributed.Shares:
+def _shares(own: int, device: torch.device) -> distributed.BatchShards:
     """How many images each worker has seen: not all decode."""
     counts_W = torch.zeros(distributed.world_size(), dtype=torch.float64, device=device)
     counts_W[distributed.rank()] = own
-    return distributed.Shares(tuple(int(count) for count in distributed.summed(counts_W).tolist()))
+    return distributed.BatchShards(tuple(int(count) for count in distributed.all_reduce_sum(counts_W).tolist()))

@@ -9,19 +9,21 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.augment import Augment
 from mcl_ray.data.dataset import Dataset, ImageSet
 from mcl_ray.data.encoded import EncodedSet
-from mcl_ray.training.image_loader import DeviceImages, Feed
+from mcl_ray.training.image_loader import DeviceImages, ImageLoader
 
 
-def build_feeds(spec: RunSpec, dataset: Dataset, environment: Environment, device: torch.device) -> dict[str, Feed]:
+def build_loaders(
+    spec: RunSpec, dataset: Dataset, environment: Environment, device: torch.device
+) -> dict[str, ImageLoader]:
     """A feed for each split that there is, by name."""
     augment, splits = build_augment(spec, dataset), dataset.splits
     in_memory = {name: split for name, split in splits.items() if isinstance(split, ImageSet)}
     if in_memory:
         return {name: DeviceImages(split, augment, device) for name, split in in_memory.items()}
-    from mcl_ray.training.streaming import Readers, StreamedImages  # loads torchvision
+    from mcl_ray.training.streaming import ReaderWorkers, StreamedImages  # loads torchvision
 
     encoded = {name: split for name, split in splits.items() if isinstance(split, EncodedSet)}
-    readers = Readers(
+    readers = ReaderWorkers(
         encoded,
         spec.augmentation,
         count=environment.readers,

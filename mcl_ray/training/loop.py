@@ -21,14 +21,22 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.sampling import build_sampler
-from mcl_ray.distributed import Shares, broadcast_buffers, from_first, gathered, is_first, rank, world_size
+from mcl_ray.distributed import (
+    BatchShards,
+    broadcast_buffers,
+    gather_values,
+    is_rank_zero,
+    rank,
+    run_on_rank_zero,
+    world_size,
+)
 from mcl_ray.errors import UnreadableImagesError
 from mcl_ray.methods.method import Batch
 from mcl_ray.results.store import EpochRow
 from mcl_ray.training.build import build_method, choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
 from mcl_ray.training.evaluate import score
-from mcl_ray.training.loaders import build_feeds
+from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.metrics import StepMeter
 from mcl_ray.training.optim import build_optimizer, learning_rate, set_learning_rate
 
@@ -73,7 +81,7 @@ def silent(*, epoch: int, step: int, steps: int, losses: dict[str, float]) -> No
     """The heartbeat that nobody listens to."""
 
 
-def epochs(
+def iter_epochs(
     spec: RunSpec,
     dataset: Dataset,
     environment: Environment,
@@ -100,7 +108,7 @@ def epochs(
         CheckpointError: the checkpoints under `folder` are damaged or belong to another spec.
         UnreadableImagesError: more images do not decode than the spec allows.
     """
-    run = _Run(spec, dataset, environment, folder)
+    run = RunState(spec, dataset, environment, folder)
     resumed = run.resume()
     if resumed is not None:
         yield resumed
@@ -108,7 +116,7 @@ def epochs(
         started = time.perf_counter()
         rate = learning_rate(spec.optimizer.lr, spec.schedule, epoch)
         set_learning_rate(run.optimizer, rate)
-        run.method.begin(spec.seed, epoch)
+        run.method.on_epoch_start(spec.seed, epoch)
         steps, meter = run.sampler.num_batches, StepMeter(environment.steps_per_log, run.device)
 
         for step, batch in enumerate(run.batches(epoch), start=1):
@@ -116,12 +124,12 @@ def epochs(
             run.optimizer.zero_grad(set_to_none=True)
             losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             run.optimizer.step()
-            run.method.remember()
+            run.method.after_optimizer_step()
 
             if meter.record(losses.terms | {"loss": losses.total}) or step == steps:
                 meter.read(epoch + 1)
                 heartbeat(epoch=epoch + 1, step=step, steps=steps, losses=meter.means())
-        run.method.end()
+        run.method.on_epoch_end()
 
         seconds = time.perf_counter() - started
         speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": steps * run.shares.whole / seconds}
@@ -131,11 +139,11 @@ def epochs(
         yield Told(finished, run.save(finished))
 
 
-class _Run:
+class RunState:
     """The parts of one run, put together on its device."""
 
     def __init__(self, spec: RunSpec, dataset: Dataset, environment: Environment, folder: Path | None) -> None:
-        assert (folder is not None) == is_first(), "one worker has the checkpoints"
+        assert (folder is not None) == is_rank_zero(), "one worker has the checkpoints"
         self.spec, self.environment = spec, environment
         self.device = choose_device(environment.device)
         self.bf16 = spec.compute.precision == "bf16"
@@ -143,19 +151,19 @@ class _Run:
         self.cohort = place_cohort(spec, dataset, self.device, environment.backbone)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
         self.method = build_method(spec, dataset, self.cohort, self.device)
-        feeds = build_feeds(spec, dataset, environment, self.device)
+        feeds = build_loaders(spec, dataset, environment, self.device)
         self.train = feeds.pop("train")
         self.held_out = feeds
         self.num_classes = dataset.num_classes
         self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
-        self.shares = Shares(self.sampler.shares(world_size()))
+        self.shares = BatchShards(self.sampler.shares(world_size()))
         self.checkpoints = CheckpointFolder(folder, environment.checkpoints_kept) if folder is not None else None
         self.architecture = describe(spec, dataset)
         self.told: set[str] = set()
 
     def resume(self) -> Told | None:
         """Take up the newest checkpoint, as the first worker finds it, and tell its epoch once more."""
-        found = from_first(lambda: self.checkpoints.latest() if self.checkpoints is not None else None)
+        found = run_on_rank_zero(lambda: self.checkpoints.latest() if self.checkpoints is not None else None)
         if found is None:
             return None
         checkpoint, file = found
@@ -189,8 +197,8 @@ class _Run:
         if not self.spec.data.is_encoded:
             return ()
         own, bound = self.train.unreadable, self.spec.data.unreadable
-        names = sorted(frozenset[str]().union(*gathered(own)))
-        if is_first():
+        names = sorted(frozenset[str]().union(*gather_values(own)))
+        if is_rank_zero():
             for name in sorted(set(names) - own - self.told):
                 _log.warning("another worker skipped an image that does not decode: %s", name)
             self.told |= set(names)

@@ -44,7 +44,7 @@ class StepMeter:
         """
         if self._rows is None:
             return
-        for row in distributed.mean_(self._rows[: self._filled]).tolist():
+        for row in distributed.all_reduce_mean_(self._rows[: self._filled]).tolist():
             self._read += 1
             for i, value in enumerate(row):
                 if not math.isfinite(value):

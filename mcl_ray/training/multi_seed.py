@@ -12,10 +12,10 @@ from mcl_ray.config.scoring import enough
 from mcl_ray.errors import MclError, StoreError, TrainingError
 from mcl_ray.training.loop import Told
 
-RunInSteps = Generator[Told, None, None]
+RunIterator = Generator[Told, None, None]
 
 
-def in_step(runs: Sequence[RunInSteps]) -> Generator[list[Told], None, None]:
+def run_in_lockstep(runs: Sequence[RunIterator]) -> Generator[list[Told], None, None]:
     """Yield what every living run tells of an epoch, once all of them have finished it.
 
     Runs that are ahead, since they resume from a later epoch, wait for the others. A run that fails is left out while
@@ -47,7 +47,7 @@ def in_step(runs: Sequence[RunInSteps]) -> Generator[list[Told], None, None]:
             run.close()
 
 
-def _next_epoch(living: list[RunInSteps], epoch: int, failures: list[MclError]) -> list[Told]:
+def _next_epoch(living: list[RunIterator], epoch: int, failures: list[MclError]) -> list[Told]:
     """Bring every living run to the same epoch, `epoch` or a later one that one of them resumes from."""
     heads: dict[int, Told] = {}
     while True:

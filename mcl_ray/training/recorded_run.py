@@ -15,15 +15,15 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import world_size
 from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
-from mcl_ray.results.dataset_info import ImagesRecord
-from mcl_ray.results.store import EpochRow, Facts, RunWriter
+from mcl_ray.results.dataset_info import DatasetInfo
+from mcl_ray.results.store import EpochRow, Provenance, RunWriter
 from mcl_ray.results.tensorboard import EventFile
 from mcl_ray.training.build import choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.costs import cost_of
 from mcl_ray.training.evaluate import score
-from mcl_ray.training.loaders import build_feeds
-from mcl_ray.training.loop import Heartbeat, Report, Told, epochs, silent
+from mcl_ray.training.loaders import build_loaders
+from mcl_ray.training.loop import Heartbeat, Report, Told, iter_epochs, silent
 
 OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed")
 """How the CPU's allocator, CUDA and its libraries say it in a plain RuntimeError."""
@@ -58,7 +58,7 @@ def run_epochs(
             writer.record_images(record_of(dataset))
             writer.describe(**cost_of(spec, dataset.num_classes, dataset.image_shape)._asdict())
         try:
-            for told in epochs(spec, dataset, environment, folder, heartbeat):
+            for told in iter_epochs(spec, dataset, environment, folder, heartbeat):
                 if writer is None or events is None:
                     yield told
                     continue
@@ -112,9 +112,9 @@ def check_resumable(spec: RunSpec, dataset: Dataset, checkpoints: Path) -> None:
         check_belongs(*found, digest=spec.digest, architecture=describe(spec, dataset))
 
 
-def record_of(dataset: Dataset) -> ImagesRecord:
+def record_of(dataset: Dataset) -> DatasetInfo:
     """What a run's record says of its images."""
-    return ImagesRecord(
+    return DatasetInfo(
         source=dataset.name,
         class_names=dataset.class_names,
         mean=dataset.mean,
@@ -134,9 +134,9 @@ def has_fast_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def machine_facts(environment: Environment) -> Facts:
+def machine_provenance(environment: Environment) -> Provenance:
     """The machine a run finds itself on, the GPU's name where it trains on one; how many workers share it."""
-    facts = Facts()
+    facts = Provenance()
     device = choose_device(environment.device)
     if device.type == "cuda":
         facts = replace(facts, hardware=torch.cuda.get_device_name(device))
@@ -193,6 +193,6 @@ def score_test_split(
     device = choose_device(environment.device)
     cohort = place_cohort(spec, dataset, device, environment.backbone)
     cohort.load_state_dict(checkpoint.cohort)
-    feeds = build_feeds(spec, dataset, environment, device)
+    feeds = build_loaders(spec, dataset, environment, device)
     splits = {"test": feeds["test"]}
     return checkpoint.epoch, score(spec, cohort, feeds["train"], splits, dataset.num_classes)

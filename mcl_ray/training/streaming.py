@@ -20,16 +20,16 @@ from mcl_ray.config.spec import AugmentationSpec
 from mcl_ray.data.augment import Augment
 from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.data.views import Reader, Request, Views
-from mcl_ray.distributed import Shares
+from mcl_ray.distributed import BatchShards
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.training.image_loader import Fed
+from mcl_ray.training.image_loader import ImageBatch
 
 BATCHES_AHEAD = 4
 """Batches that each reader has ready, or is at work on."""
 _log = logging.getLogger(__name__)
 
 
-class Readers:
+class ReaderWorkers:
     """The processes that read, the same for all splits, from the first batch that is wanted to the end of the run.
 
     Args:
@@ -124,7 +124,7 @@ class StreamedImages:
     """One split, read as it is wanted and normalised on the device."""
 
     def __init__(
-        self, split: str, images: EncodedSet, readers: Readers, augment: Augment, device: torch.device
+        self, split: str, images: EncodedSet, readers: ReaderWorkers, augment: Augment, device: torch.device
     ) -> None:
         self.labels = torch.from_numpy(images.labels).to(device)
         """[n] int64."""
@@ -138,7 +138,9 @@ class StreamedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training(self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: Shares) -> Iterator[Fed]:
+    def training(
+        self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: BatchShards
+    ) -> Iterator[ImageBatch]:
         """Training views; an image that does not decode is replaced by another one of its class."""
         whole = shares.whole if len(shares.sizes) > 1 else indices_SB.shape[1]
         return self._fed(
@@ -148,11 +150,11 @@ class StreamedImages:
             ]
         )
 
-    def scoring(self, batches: Sequence[slice]) -> Iterator[Fed]:
+    def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
         """Images as they are scored; one that does not decode is left out."""
         return self._fed([Request(self._split, list(range(*batch.indices(len(self))))) for batch in batches])
 
-    def _fed(self, requests: list[Request]) -> Iterator[Fed]:
+    def _fed(self, requests: list[Request]) -> Iterator[ImageBatch]:
         for views in self._readers.read(requests):
             images = views.images.to(self._device, non_blocking=True)
-            yield Fed(self._augment.normalise(images), views.indices.to(self._device, non_blocking=True))
+            yield ImageBatch(self._augment.normalise(images), views.indices.to(self._device, non_blocking=True))

@@ -12,7 +12,7 @@ from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import CheckpointError
 from mcl_ray.results.atomic_io import write_folder
 from mcl_ray.results.dataset_info import read_images
-from mcl_ray.results.remote.pull import shown
+from mcl_ray.results.remote.pull import display_path
 from mcl_ray.results.store import read_epochs, read_runs, read_spec
 from mcl_ray.training.build import cohort_of, describe
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
@@ -42,7 +42,7 @@ def write_bundle(run_folder: Path, member: Member, target: Path, environment: En
     images = read_images(run_folder) or record_of(load_dataset(spec.data, environment))
     found = CheckpointFolder(run_folder / "checkpoints").latest()
     if found is None:
-        raise CheckpointError(f"a run with a checkpoint can be exported, but {shown(run_folder)} has none")
+        raise CheckpointError(f"a run with a checkpoint can be exported, but {display_path(run_folder)} has none")
     checkpoint, file = found
     check_belongs(checkpoint, file, digest=spec.digest, architecture=describe(spec, images))
     cohort = cohort_of(spec, images.num_classes, images.image_shape[0])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mcl_ray.analysis.ranking import RunSummary
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.results.dataset_info import ImagesRecord
+from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.results.reader import to_yaml
 from mcl_ray.transfer import usage
 from mcl_ray.transfer.member import OUTPUTS, Member
@@ -25,7 +25,7 @@ class Export:
 
     member: Member
     spec: RunSpec
-    images: ImagesRecord
+    images: DatasetInfo
     summary: RunSummary
     """The run's record, and its figures up to the epoch of the weights."""
     epoch: int
@@ -133,7 +133,7 @@ def _repeats_stem(export: Export) -> bool:
     return export.member.is_ensemble and export.spec.cohort.shares_stem
 
 
-def _images(images: ImagesRecord, *, is_encoded: bool) -> str:
+def _images(images: DatasetInfo, *, is_encoded: bool) -> str:
     channels, height, width = images.image_shape
     resized = f"resized to {round(height * 256 / 224)} pixels at their shorter side and cropped at the centre to "
     means, stds = (", ".join(f"{value:.6g}" for value in values) for values in (images.mean, images.std))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcl_ray.results.dataset_info import ImagesRecord
+from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.transfer.member import Member
 
 _PROGRAM = """\
@@ -65,7 +65,7 @@ def names(member: Member) -> str:
     return f"tensors by the names of one network in the published code of Mutual Contrastive Learning{each}"
 
 
-def section(member: Member, images: ImagesRecord, output: str) -> str:
+def section(member: Member, images: DatasetInfo, output: str) -> str:
     """The card's section, with all that can load this member, whose `output` is logits or features."""
     program = _PROGRAM.format(output=output, told=_TOLD[output])
     text = f"## Use\n\nWith torch alone:\n\n```python\n{program}\n```\n\n"
@@ -75,16 +75,16 @@ def section(member: Member, images: ImagesRecord, output: str) -> str:
     return f"{text}Torchvision has no such network: `model.safetensors` is for those who have its code."
 
 
-def _encoder(member: Member, images: ImagesRecord) -> str:
+def _encoder(member: Member, images: DatasetInfo) -> str:
     return _ENCODER.format(network=member.networks[0], stem=_stem(images))
 
 
-def _stem(images: ImagesRecord) -> str:
+def _stem(images: DatasetInfo) -> str:
     channels = images.image_shape[0]
     return "" if channels == 3 else _STEM.format(channels=channels)
 
 
-def _torchvision(member: Member, images: ImagesRecord) -> str:
+def _torchvision(member: Member, images: DatasetInfo) -> str:
     classes, stem = images.num_classes, _stem(images)
     if not member.is_ensemble:
         code = _ONE.format(network=member.networks[0], classes=classes, stem=stem)

@@ -171,7 +171,7 @@ class SuiteSpec(Part):
     @property
     def objective(self) -> str:
         """The published tables' figure; of peers without labels, the best peer's nearest neighbours."""
-        return f"test/{'top1' if self.run.wants_labels else 'knn_top1'}/best"
+        return f"test/{'top1' if self.run.is_supervised else 'knn_top1'}/best"
 
     @property
     def trials(self) -> int:

@@ -83,7 +83,7 @@ class SweepSpec(Part):
     def _objective_is_what_the_method_is_scored_by(self) -> SweepSpec:
         if self.run.method == "linear":
             raise ValueError("a search trains networks, but got run.method=linear, which freezes them")
-        if ("/knn_" in self.objective) == self.run.wants_labels:
+        if ("/knn_" in self.objective) == self.run.is_supervised:
             raise ValueError(
                 f"nearest neighbours (knn_top1, knn_top5) score method=moco, and it alone, but got "
                 f"objective={self.objective} and run.method={self.run.method}"

@@ -46,7 +46,7 @@ def listening(*listeners: Listener, at_each_step: Callable[[], None] | None = No
         _at_each_step.clear()
 
 
-class Relay(Callback):
+class TuneCallback(Callback):
     """The callback that Tune keeps."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
@@ -76,7 +76,7 @@ class Relay(Callback):
                 _log.warning("the sweep goes on, but not on record: %s", error)
 
 
-class UntilUnwritten(Stopper):
+class StopOnStorageError(Stopper):
     """Ends a sweep once a trial could not be put on record: no other could."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from searches.tune.trial_recorder import failure
 from trainables.trial_job import EPOCH, SCORE, TRIAL, TrialJob
 
 
-class Retention:
+class CheckpointRetention:
     """Listens to the sweep's trials; `kept` None keeps everything."""
 
     def __init__(self, job: TrialJob, kept: int | None, epochs: int, ended: Sequence[KnownTrial]) -> None:

@@ -18,7 +18,7 @@ from searches.spec.experiment import Experiment
 from searches.spec.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
 from searches.spec.strategy import SchedulerSpec
 from searches.trial_history import KnownTrial
-from searches.tune.scheduler import Halving
+from searches.tune.scheduler import ResumableHalving
 from trainables.trial_job import EPOCH, SCORE
 
 
@@ -54,7 +54,7 @@ def to_scheduler(spec: SchedulerSpec, epochs: int, known: Sequence[KnownTrial] =
     if spec.kind == "none" or spec.grace_epochs >= epochs:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     first_rungs = (spec.grace_epochs * spec.reduction_factor**bracket for bracket in range(spec.brackets))
-    halving = Halving(
+    halving = ResumableHalving(
         time_attr=EPOCH,
         max_t=epochs,
         grace_period=spec.grace_epochs,

@@ -39,7 +39,7 @@ _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "faile
 _log = logging.getLogger(__name__)
 
 
-class Mirror:
+class OptunaExporter:
     """Listens to the sweep's trials: early-stopped ones are PRUNED in the database, failed ones FAIL."""
 
     def __init__(self, sweep: Experiment, folder: Path, known: Sequence[KnownTrial]) -> None:

@@ -34,7 +34,7 @@ KEPT_NOTES = "qmc:"
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.COMPLETE, "failed": TrialState.FAIL}
 
 
-class StudySearch(OptunaSearch):
+class TuneOptunaSearch(OptunaSearch):
     """Tune's searcher, for trials that say themselves that they failed: their process lives on for the next trial."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -55,7 +55,7 @@ class StudySearch(OptunaSearch):
         super().on_trial_complete(trial_id, None if failed else result, error=failed)
 
 
-class Study:
+class OptunaSearcher:
     """The sampler's view of a sweep: trials that ended, trials to go on with, points to begin with, then its own."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Study:
         """The study as Tune asks it."""
         metrics = [SCORE, *self._sweep.costs]
         modes = [direction[:3] for direction in self._sweep.directions]
-        return StudySearch(
+        return TuneOptunaSearch(
             space=partial(_propose, space=self._sweep.space, first_number=self._first_number),
             metric=metrics if self._sweep.costs else SCORE,
             mode=modes if self._sweep.costs else "max",

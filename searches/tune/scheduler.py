@@ -24,7 +24,7 @@ class _Past:
     config: dict[str, Any]
 
 
-class Halving(AsyncHyperBandScheduler):
+class ResumableHalving(AsyncHyperBandScheduler):
     """A trial's bracket follows from its id alone, so that it is the same whenever the sweep goes on."""
 
     def recall(self, known: Sequence[KnownTrial]) -> None:

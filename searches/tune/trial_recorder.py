@@ -15,7 +15,7 @@ from mcl_ray.errors import StoreError, WorkerDiedError
 from trainables.trial_job import FAILED, UNWRITTEN, TrialJob
 
 
-class Ledger:
+class TrialRecorder:
     """Listens to the sweep's trials."""
 
     def __init__(self, job: TrialJob) -> None:

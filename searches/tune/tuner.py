@@ -18,17 +18,17 @@ from trainables.cluster.connect import bundle, connect, fits  # isort: skip -- s
 from ray import tune
 
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.results.remote.pull import ray_storage, remove
 from searches.progress import SweepProgress
 from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial
-from searches.tune.callback import Relay, UntilUnwritten, listening
-from searches.tune.checkpoint_retention import Retention
+from searches.tune.callback import StopOnStorageError, TuneCallback, listening
+from searches.tune.checkpoint_retention import CheckpointRetention
 from searches.tune.converters import to_scheduler
-from searches.tune.optuna_exporter import Mirror
-from searches.tune.optuna_searcher import Study
-from searches.tune.trial_recorder import Ledger
+from searches.tune.optuna_exporter import OptunaExporter
+from searches.tune.optuna_searcher import OptunaSearcher
+from searches.tune.trial_recorder import TrialRecorder
 from trainables.cluster.shared_storage import check_shared
 from trainables.cluster.signals import ctrl_c_given_back
 from trainables.pending_workers import waiting_is_said
@@ -43,26 +43,28 @@ RESTARTS = 3
 
 
 @contextmanager
-def joined(sweep: Experiment, place: Place, environment: Environment, console: Console) -> Iterator[None]:
+def joined(
+    sweep: Experiment, execution: ExecutionOptions, environment: Environment, console: Console
+) -> Iterator[None]:
     """Be a driver of a Ray that is known to serve the sweep's trials: what an engine needs to run them.
 
     Raises:
         UserError: the cluster cannot be joined, or has no room for a trial, or a node does not see what the others see;
             nothing has been written.
     """
-    with connect(place, console):
+    with connect(execution, console):
         data = [] if sweep.run.data.source == "digits" else [environment.data]
         check_shared(environment, environment.results, data)
-        fits(bundle(place), *(place.group or (1, 1)))
+        fits(bundle(execution), *(execution.group or (1, 1)))
         yield
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class SweepTuner:
     """What runs the trials of one sweep, on the Ray that was `joined`."""
 
     sweep: Experiment
-    place: Place
+    execution: ExecutionOptions
     """With workers, they train a trial together; without, a trial trains in its own process."""
     environment: Environment
     folder: Path
@@ -90,10 +92,10 @@ class Engine:
         if left <= 0 or time_left_s == 0:  # to Tune, no time is no limit
             return True
         job = self._job
-        ledger, study = Ledger(job), Study(self.sweep, self.folder, known, warm)
-        retention = Retention(job, self.sweep.keep_checkpoints, self.sweep.run.schedule.epochs, ended)
+        ledger, study = TrialRecorder(job), OptunaSearcher(self.sweep, self.folder, known, warm)
+        retention = CheckpointRetention(job, self.sweep.keep_checkpoints, self.sweep.run.schedule.epochs, ended)
         progress = SweepProgress(self.sweep, self.console, ended, time_left_s)
-        with Mirror(self.sweep, self.folder, known) as mirror:
+        with OptunaExporter(self.sweep, self.folder, known) as mirror:
             tuner = self._tuner(job, study, known, left, time_left_s)
             listeners = ledger, study, mirror, retention, progress
             heard = listening(*listeners, at_each_step=self.at_each_step)
@@ -124,7 +126,7 @@ class Engine:
         return replace(self.environment, backbone=self.folder.parent / before.sweep) if before else self.environment
 
     def _tuner(
-        self, job: TrialJob, study: Study, known: Sequence[KnownTrial], left: int, time_left_s: float | None
+        self, job: TrialJob, study: OptunaSearcher, known: Sequence[KnownTrial], left: int, time_left_s: float | None
     ) -> tune.Tuner:
         trainable, at_once = self._trainable(job)
         return tune.Tuner(
@@ -136,13 +138,13 @@ class Engine:
                 time_budget_s=time_left_s,
                 max_concurrent_trials=at_once,
                 # A process that led a group cannot lead another.
-                reuse_actors=self.place.group is None,
+                reuse_actors=self.execution.group is None,
             ),
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
                 **ray_storage(self.folder),
-                callbacks=[Relay()],
-                stop=UntilUnwritten(),
+                callbacks=[TuneCallback()],
+                stop=StopOnStorageError(),
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 verbose=0,
             ),
@@ -150,19 +152,19 @@ class Engine:
 
     def _waiting_is_said(self) -> AbstractContextManager[None]:
         """A trial of its own process has its place as long as the sweep lasts; a group may lose it."""
-        workers = self.place.group
+        workers = self.execution.group
         return nullcontext() if workers is None else waiting_is_said(self._group(*workers), self.console)
 
     def _group(self, fewest: int, most: int) -> Group:
-        return Group(fewest=fewest, most=most, bundle=bundle(self.place))
+        return Group(fewest=fewest, most=most, bundle=bundle(self.execution))
 
     def _trainable(self, job: TrialJob) -> tuple[Any, int]:
         """What trains a trial, with what it needs, and how many fit at once."""
-        needed = bundle(self.place)
-        fewest, most = self.place.group or (1, 1)
+        needed = bundle(self.execution)
+        fewest, most = self.execution.group or (1, 1)
         at_once = min(fits(needed, fewest, most), self.sweep.trials)
         share = f"{needed['CPU']:g} CPU cores and {needed['GPU']:g} GPUs"
-        if self.place.group is None:
+        if self.execution.group is None:
             self.console.print(f"{at_once} trials at once, {share} each")
             return tune.with_resources(tune.with_parameters(train_trial, job=job), needed), at_once
         workers = f"{fewest}" if fewest == most else f"{fewest} to {most}"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mcl_ray.config.environment import copy_folder
+from mcl_ray.config.environment import replica_folder
 from mcl_ray.object_store import Uri
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
@@ -63,7 +63,7 @@ class Machines:
     def look(self, *, checkpoints=False):
         """The results as the store has them."""
         self._variables.setenv("XDG_CACHE_HOME", str(self._folder / "looks"))
-        folder = pull.make_copy(self.uri)
+        folder = pull.open_replica(self.uri)
         pull.fetch(folder, checkpoints=checkpoints)
         return folder
 
@@ -212,5 +212,5 @@ def _is_test(row):
 def test_each_machine_has_one_copy(machines, monkeypatch, tmp_path):
     looked = machines.look()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
-    assert copy_folder(machines.uri).name == looked.name
-    assert copy_folder(machines.uri) != looked
+    assert replica_folder(machines.uri).name == looked.name
+    assert replica_folder(machines.uri) != looked

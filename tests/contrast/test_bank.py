@@ -7,7 +7,7 @@ from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast import gathered
 from mcl_ray.contrast.bank import ContrastDraw, Drawn, MemoryBank
 from mcl_ray.contrast.gathered import gathered_products
-from mcl_ray.distributed import ALONE
+from mcl_ray.distributed import SINGLE_SHARD
 from mcl_ray.losses.terms import contrastive_terms
 from tests.oracles import bank as oracle
 
@@ -27,7 +27,7 @@ def unit(*shape, seed=1, dtype=torch.float64):
 
 def drawn_for(image_ids, positives=2, negatives=7, seed=0):
     draw = ContrastDraw(LABELS, positives=positives, negatives=negatives)
-    return draw(torch.tensor(image_ids), torch.Generator().manual_seed(seed), ALONE)
+    return draw(torch.tensor(image_ids), torch.Generator().manual_seed(seed), SINGLE_SHARD)
 
 
 @pytest.mark.parametrize("case", ["n2", "n3", "n4"])
@@ -115,7 +115,7 @@ def test_how_many_workers_there_are_changes_no_draw(monkeypatch):
     from mcl_ray import distributed
 
     whole = drawn_for([5, 1, 8, 3])
-    draw, shares = ContrastDraw(LABELS, positives=2, negatives=7), distributed.Shares((3, 1))
+    draw, shares = ContrastDraw(LABELS, positives=2, negatives=7), distributed.BatchShards((3, 1))
     parts = []
     for rank, image_ids in enumerate(([5, 1, 8], [3])):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)

@@ -1,9 +1,9 @@
 import pytest
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results.dataset_info import IMAGES_FILE, ImagesRecord, read_images, write_images
+from mcl_ray.results.dataset_info import IMAGES_FILE, DatasetInfo, read_images, write_images
 
-IMAGES = ImagesRecord(
+IMAGES = DatasetInfo(
     source="folder",
     class_names=("Bär", 'a "quoted" one'),
     mean=(0.5, 0.4, 0.3),

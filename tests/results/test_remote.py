@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from mcl_ray.config.environment import Environment, copy_folder
+from mcl_ray.config.environment import Environment, replica_folder
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import DataError, StoreError
@@ -218,7 +218,7 @@ def test_a_sweep_has_its_runs_and_a_report_of_it_alone_goes_to_its_place(on, uri
     sweep.finish("finished")
 
     on("b")
-    there = pull.copy_at(Uri(uri.below(f"sweeps/{sweep.sweep_id}")))
+    there = pull.pull_replica(Uri(uri.below(f"sweeps/{sweep.sweep_id}")))
     assert read_sweeps(there)["state"].to_pylist() == ["finished"]
     assert read_runs(there)["run_id"].to_pylist() == [writer.run_id]
     (there / "report").mkdir()
@@ -269,7 +269,7 @@ def test_a_bucket_that_is_not_there(store, tmp_path, monkeypatch):
     nowhere = Uri(store.uri("x", bucket="nowhere"))
     with pytest.raises(StoreError, match="there is no bucket nowhere"):
         open_results(Environment(store=nowhere).here())
-    assert not copy_folder(nowhere).exists()
+    assert not replica_folder(nowhere).exists()
 
 
 @pytest.mark.parametrize("named", ["", "cifar-100-python.tar.gz"])

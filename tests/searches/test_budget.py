@@ -7,13 +7,13 @@ import time
 import pytest
 from rich.console import Console
 
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.overrides import replace
 from mcl_ray.errors import SpecError
 from mcl_ray.results.store import SweepWriter, read_runs, read_sweeps
 from mcl_ray.results.sweep_writer import TOUCHES_EVERY_S
 from searches import conclude
-from searches.sweep_runner import SweepSession
+from searches.sweep_runner import SweepRunner
 from tests.support.followed import Door, descendants, send
 from tests.support.known_trials import sweep
 
@@ -23,7 +23,7 @@ NOTICED_WITHIN_S = 120.0
 
 @pytest.fixture
 def session(tmp_path):
-    return SweepSession(place=Place(results=tmp_path), console=Console(record=True, width=200))
+    return SweepRunner(execution=ExecutionOptions(results=tmp_path), console=Console(record=True, width=200))
 
 
 def spent(results, state):

@@ -7,14 +7,14 @@ import pytest
 from rich.console import Console
 
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.training.estimate import plan_run
 from searches.dry_run import plan_sweep, print_sweep_plan
 from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 
-HERE = Environment()
+ENVIRONMENT = Environment()
 
 
 def search(**space):
@@ -29,14 +29,14 @@ def choice(*values, when="{}"):
 
 def planned(sweep, *points):
     """The largest of each figure over these points, one by one."""
-    plans = [plan_run(sweep.trial_run(point), HERE) for point in points]
+    plans = [plan_run(sweep.trial_run(point), ENVIRONMENT) for point in points]
     memory = max(plan.state_bytes + plan.activation_bytes for plan in plans)
     names = ("steps", "steps_per_epoch", "parameters", "multiply_adds", "disk_bytes")
     return {"memory": memory} | {name: max(getattr(plan, name) for plan in plans) for name in names}
 
 
 def told(sweep):
-    _, plan = plan_sweep(sweep, HERE)
+    _, plan = plan_sweep(sweep, ENVIRONMENT)
     names = ("steps", "steps_per_epoch", "parameters", "multiply_adds", "disk_bytes")
     return {"memory": plan.state_bytes + plan.activation_bytes} | {name: getattr(plan, name) for name in names}
 
@@ -99,9 +99,11 @@ def test_what_is_printed_is_of_all_seeds_and_of_what_is_kept():
     networks = {"networks": choice("[resnet20]", "[resnet8, resnet8, resnet8]"), "batch.size": choice(20, 40)}
     sweep = replace(search(**networks), {"repeats": 3, "trials": 4, "keep_checkpoints": 2})
     console = Console(width=300, record=True, file=io.StringIO(), markup=False)
-    print_sweep_plan(sweep, Place(), console)
+    print_sweep_plan(sweep, ExecutionOptions(), console)
     facts = dict(line[2:].split("  ", 1) for line in console.export_text().splitlines() if line.startswith("# "))
-    plans = [plan_run(sweep.trial_run({"cohort.networks": "resnet20", "batch.size": size}), HERE) for size in (20, 40)]
+    plans = [
+        plan_run(sweep.trial_run({"cohort.networks": "resnet20", "batch.size": size}), ENVIRONMENT) for size in (20, 40)
+    ]
     few, many = plans
     memory = 3 * many.state_bytes + many.activation_bytes
     assert facts["memory"].strip().startswith(f"about {memory / 1e6:,.0f} MB a worker")

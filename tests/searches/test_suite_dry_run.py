@@ -6,7 +6,7 @@ import yaml
 from rich.console import Console
 
 from mcl_ray.config.environment import Environment
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.training.estimate import plan_run
 from searches.spec import suite_registry
 from searches.spec.suite import SuiteSpec
@@ -33,11 +33,11 @@ def test_a_row_costs_what_its_runs_do():
 def test_what_follows_is_planned_too_and_however_long_a_fact_is_the_whole_stays_a_file():
     asked = suite_registry.load("moco")
     console = Console(width=110, record=True, file=io.StringIO(), markup=False)
-    print_suite_plan(asked.with_fields({"rows": ["resnet18_x2"]}), Place(), console)
+    print_suite_plan(asked.with_fields({"rows": ["resnet18_x2"]}), ExecutionOptions(), console)
     told = console.export_text().split("# row ")[0]
     assert SuiteSpec.model_validate(yaml.safe_load(told)).then == asked.then
     console = Console(width=200, record=True, file=io.StringIO(), markup=False)
-    print_suite_plan(asked, Place(), console)
+    print_suite_plan(asked, ExecutionOptions(), console)
     first, second = console.export_text().split("# then moco_lincls, by the networks of each run")
     assert "estimated as 4 times those of the forward passes" in first, "of queries, of keys, and back"
     assert "estimated as those of the forward passes" in second
@@ -46,7 +46,7 @@ def test_what_follows_is_planned_too_and_however_long_a_fact_is_the_whole_stays_
 
 def test_the_plan_is_a_suite_file_with_rows_runs_steps_arithmetic_and_disk_in_its_comments():
     console = Console(width=200, record=True, file=io.StringIO(), markup=False)
-    print_suite_plan(SMALL, Place(), console)
+    print_suite_plan(SMALL, ExecutionOptions(), console)
     told = console.export_text()
     assert SuiteSpec.model_validate(yaml.safe_load(told)) == SMALL
     facts = dict(line[2:].split(None, 1) for line in told.splitlines() if line.startswith("# "))

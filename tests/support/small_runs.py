@@ -18,7 +18,7 @@ from mcl_ray.methods.method import Batch
 from mcl_ray.results.store import RunWriter, read_epochs
 from mcl_ray.training.build import build_method, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder
-from mcl_ray.training.loaders import build_feeds
+from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.optim import build_optimizer
 from mcl_ray.training.recorded_run import run_epochs, train_run
 
@@ -70,14 +70,17 @@ class Parts:
         self.cohort = place_cohort(spec, dataset, CPU)
         self.method = build_method(spec, dataset, self.cohort, CPU)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
-        self.feed = build_feeds(spec, dataset, here, CPU)["train"]
+        self.feed = build_loaders(spec, dataset, here, CPU)["train"]
         self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
-        self.method.begin(spec.seed, 0)
+        self.method.on_epoch_start(spec.seed, 0)
 
     def batches(self, count: int) -> Iterator[Batch]:
         """The first ones of the first epoch."""
         rank, world_size = distributed.rank(), distributed.world_size()
-        shares, indices = distributed.Shares(self.sampler.shares(world_size)), self.sampler.epoch(0, rank, world_size)
+        shares, indices = (
+            distributed.BatchShards(self.sampler.shares(world_size)),
+            self.sampler.epoch(0, rank, world_size),
+        )
         for fed in islice(self.feed.training(indices, self.spec.seed, 0, shares), count):
             yield Batch(fed.images, self.feed.labels[fed.indices], fed.indices, shares)
 
@@ -87,5 +90,5 @@ class Parts:
         self.optimizer.zero_grad()
         losses.total.backward()
         self.optimizer.step()
-        self.method.remember()
-        return {name: distributed.mean_(value.detach().clone()) for name, value in losses.terms.items()}
+        self.method.after_optimizer_step()
+        return {name: distributed.all_reduce_mean_(value.detach().clone()) for name, value in losses.terms.items()}

@@ -12,9 +12,9 @@ from pydantic import BaseModel
 
 from mcl_ray.config.spec import CohortSpec, LossSpec, RunSpec, ScheduleSpec
 from mcl_ray.results.schema import RunState
-from mcl_ray.results.store import EpochRow, Facts, RunWriter, SweepWriter
+from mcl_ray.results.store import EpochRow, Provenance, RunWriter, SweepWriter
 
-FACTS = Facts(host="here", hardware="a processor, 2 cores", code_version="0.1.0", torch_version="2.11.0")
+FACTS = Provenance(host="here", hardware="a processor, 2 cores", code_version="0.1.0", torch_version="2.11.0")
 TERMS = {"loss": 9.0, "cross_entropy": 6.0, "vcl": 8.0, "icl": 16.0, "soft_vcl": 0.3, "soft_icl": 0.2}
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from mcl_ray.errors import StoreError
 from mcl_ray.training.loop import EpochReport, Told
-from mcl_ray.training.multi_seed import in_step
-from trainables.train_worker import MetAlone, _shared
+from mcl_ray.training.multi_seed import run_in_lockstep
+from trainables.train_worker import RankLocalError, _shared
 
 
 def test_an_error_that_one_seed_met_alone_reaches_the_others_as_itself():
@@ -21,8 +21,8 @@ def test_an_error_that_one_seed_met_alone_reaches_the_others_as_itself():
             heard.append((number, type(error)))
             raise
 
-    run = in_step([_shared(seed(number)) for number in range(2)])
+    run = run_in_lockstep([_shared(seed(number)) for number in range(2)])
     next(run)
-    with pytest.raises(MetAlone, match="no space left"):
+    with pytest.raises(RankLocalError, match="no space left"):
         next(run)
     assert heard == [(0, StoreError), (1, StoreError)]

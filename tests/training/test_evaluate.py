@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mcl_ray.training.evaluate import count_correct, evaluate
-from mcl_ray.training.image_loader import Fed
+from mcl_ray.training.image_loader import ImageBatch
 
 
 def test_hits_are_counted_as_a_loop_counts_them():
@@ -35,7 +35,7 @@ class FixedImages:
         for batch in batches:
             rows = torch.arange(len(self.labels))[batch]
             rows = rows[rows != self.unreadable]
-            yield Fed(rows, rows)
+            yield ImageBatch(rows, rows)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mcl_ray.cohort import build_cohort
 from mcl_ray.config.spec import CohortSpec
-from mcl_ray.training.image_loader import Fed
+from mcl_ray.training.image_loader import ImageBatch
 from mcl_ray.training.knn import NearestNeighbours
 from tests.support.workers import some_workers
 
@@ -28,7 +28,7 @@ class Pictures:
     def scoring(self, batches):
         for batch in batches:
             rows = [row for row in range(*batch.indices(len(self))) if row not in self.broken]
-            yield Fed(self.images[rows], torch.tensor(rows))
+            yield ImageBatch(self.images[rows], torch.tensor(rows))
 
 
 def a_cohort():

@@ -4,7 +4,7 @@ import pytest
 
 from mcl_ray.errors import NonFiniteLossError, StoreError, TrainingError
 from mcl_ray.training.loop import EpochReport, Told
-from mcl_ray.training.multi_seed import in_step
+from mcl_ray.training.multi_seed import run_in_lockstep
 
 LAST = 4
 
@@ -33,7 +33,7 @@ def epochs_of(told):
 
 
 def together(*seeds):
-    return in_step([iter(seed) for seed in seeds])
+    return run_in_lockstep([iter(seed) for seed in seeds])
 
 
 def test_all_finish_an_epoch_before_any_begins_the_next():
@@ -95,7 +95,7 @@ def test_an_error_of_somebody_else_ends_every_seed_as_failed():
             ends.append(type(error))
             raise
 
-    run = in_step([living(), iter(Broken()), living()])
+    run = run_in_lockstep([living(), iter(Broken()), living()])
     next(run)
     with pytest.raises(RuntimeError, match="of torch"):
         next(run)
@@ -115,7 +115,7 @@ def test_results_that_cannot_be_written_end_all_seeds_and_each_hears_why():
             heard.append((number, str(error)))
             raise
 
-    run = in_step([seed(number) for number in range(3)])
+    run = run_in_lockstep([seed(number) for number in range(3)])
     next(run)
     with pytest.raises(StoreError, match="no space left"):
         next(run)

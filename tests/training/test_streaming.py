@@ -17,10 +17,10 @@ from mcl_ray.config.recipes import imagenet
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import dataset_for, load_dataset
 from mcl_ray.data.views import decode
-from mcl_ray.distributed import ALONE, Shares, is_first
+from mcl_ray.distributed import SINGLE_SHARD, BatchShards, is_rank_zero
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.training.loaders import build_feeds
-from mcl_ray.training.loop import epochs
+from mcl_ray.training.loaders import build_loaders
+from mcl_ray.training.loop import iter_epochs
 from tests.support.followed import SPEAKS_WITHIN_S, Door, descendants, send
 from tests.support.pictures import picture, write_folder
 from tests.support.workers import some_workers
@@ -33,14 +33,14 @@ def feeds_of(root, results, readers=0, **fields):
     fields = {"data.image_size": 16, "batch.size": 4, "bank.negatives": 8} | fields
     spec, here = replace(imagenet(), fields), Environment(data=root, results=results, readers=readers)
     dataset = load_dataset(spec.data, here)
-    return build_feeds(spec, dataset, here, CPU), dataset
+    return build_loaders(spec, dataset, here, CPU), dataset
 
 
 def is_alive(pid):
     return bool(descendants(pid, ""))
 
 
-def drawn(feeds, epoch=0, seed=0, indices=INDICES, shares=ALONE):
+def drawn(feeds, epoch=0, seed=0, indices=INDICES, shares=SINGLE_SHARD):
     return list(feeds["train"].training(indices, seed, epoch, shares))
 
 
@@ -103,7 +103,7 @@ def test_each_worker_reads_its_part_of_the_same_views(tmp_path, monkeypatch):
     whole, parts = drawn(feeds), []
     for rank, part in enumerate((INDICES[:, :3], INDICES[:, 3:])):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        parts.append(drawn(feeds, indices=part, shares=Shares((3, 1))))
+        parts.append(drawn(feeds, indices=part, shares=BatchShards((3, 1))))
     for fed, first, second in zip(whole, *parts, strict=True):
         assert torch.equal(fed.images, torch.cat([first.images, second.images]))
 
@@ -141,9 +141,9 @@ def test_of_the_images_that_are_scored_one_that_does_not_decode_is_left_out(tmp_
 def met(spec, root):
     """Names of the images that did not decode after each epoch of a run, or what ended it."""
     here = Environment(data=root, results=root.parent / "results", readers=0)
-    checkpoints = root.parent / spec.digest if is_first() else None
+    checkpoints = root.parent / spec.digest if is_rank_zero() else None
     try:
-        return [told.report.unreadable for told in epochs(spec, dataset_for(spec, here), here, checkpoints)]
+        return [told.report.unreadable for told in iter_epochs(spec, dataset_for(spec, here), here, checkpoints)]
     except UnreadableImagesError as error:
         return str(error)
 

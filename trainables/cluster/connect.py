@@ -24,7 +24,7 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 import ray
 from rich.console import Console
 
-from mcl_ray.config.execution import Place
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import SpecError, UserError
 from trainables.cluster.address import check_cluster
 from trainables.cluster.token import ensure_token
@@ -33,28 +33,28 @@ OBJECT_STORE_BYTES = 200_000_000
 
 
 @contextmanager
-def connect(place: Place, console: Console) -> Iterator[None]:
+def connect(execution: ExecutionOptions, console: Console) -> Iterator[None]:
     """Be a driver of the place's Ray; without an address, of a local Ray of our own, which ends with this context.
 
     Raises:
         UserError: nothing of this Ray's version answers at the address, or it does not take this machine or its token.
     """
-    if place.address is None:
+    if execution.address is None:
         ensure_token()
         # Never somebody else's that happens to run here.
         where: dict[str, Any] = {
             "address": "local",
-            "include_dashboard": not place.no_dashboard,
+            "include_dashboard": not execution.no_dashboard,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
     else:
-        where = {"address": check_cluster(place.address)}
+        where = {"address": check_cluster(execution.address)}
     try:
         context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (RuntimeError, ConnectionError) as error:  # another Python than the cluster's, say
-        if place.address is None:
+        if execution.address is None:
             raise
-        told = f"this process must be able to join the Ray cluster at {place.address}, but: {error}"
+        told = f"this process must be able to join the Ray cluster at {execution.address}, but: {error}"
         raise UserError(told) from error
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # what failed is told by our own line and its record
     if context.dashboard_url:
@@ -65,16 +65,16 @@ def connect(place: Place, console: Console) -> Iterator[None]:
         ray.shutdown()
 
 
-def bundle(place: Place) -> dict[str, float]:
+def bundle(execution: ExecutionOptions) -> dict[str, float]:
     """What Ray is to reserve on one node for a worker, or for a trial without any.
 
     GPUs where none were asked for: one if a node has any or the device is cuda, none if the device is cpu.
     """
-    gpus = place.gpus_per_worker
+    gpus = execution.gpus_per_worker
     if gpus is None:
         found = max((node.get("GPU", 0.0) for node in _nodes()), default=0.0)
-        gpus = 1.0 if place.device == "cuda" else min(1.0, found)
-    return {"CPU": place.cpus_per_worker, "GPU": 0.0 if place.device == "cpu" else gpus}
+        gpus = 1.0 if execution.device == "cuda" else min(1.0, found)
+    return {"CPU": execution.cpus_per_worker, "GPU": 0.0 if execution.device == "cpu" else gpus}
 
 
 def fits(needed: Mapping[str, float], fewest: int = 1, most: int = 1) -> int:

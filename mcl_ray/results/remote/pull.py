@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mcl_ray.config.environment import Environment, copy_folder
+from mcl_ray.config.environment import Environment, replica_folder
 from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri, remote_at
 from mcl_ray.results.atomic_io import check_writable, read_bytes, unwritten, write_atomically
@@ -25,12 +25,12 @@ from mcl_ray.results.remote.push import (
     LATER,
     MARK,
     ROWS,
-    Copy,
-    Pushes,
-    copy_of,
+    Replica,
+    Uploader,
     files_of,
     is_checkpoint,
     progress,
+    replica_of,
 )
 
 AT_ONCE = 16
@@ -52,26 +52,26 @@ def open_results(environment: Environment) -> None:
         check_writable(environment.results)
         return
     remote_at(environment.store).check_writable()
-    make_copy(environment.store)
+    open_replica(environment.store)
 
 
-def copy_at(store: Uri) -> Path:
+def pull_replica(store: Uri) -> Path:
     """The folder of this machine's copy, with all records that the store has.
 
     Raises:
         StoreError: it does not answer, or has none.
     """
     remote_at(store).check_readable()
-    folder = make_copy(store)
+    folder = open_replica(store)
     fetch(folder)
     if not _local_records(folder):
         raise StoreError(f"results to tell of are a run or a sweep, but {store} holds none yet")
     return folder
 
 
-def make_copy(store: Uri) -> Path:
+def open_replica(store: Uri) -> Path:
     """The folder of this machine's copy, with nothing fetched yet."""
-    folder = copy_folder(store)
+    folder = replica_folder(store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -92,7 +92,7 @@ def fetch(folder: Path, *, checkpoints: bool = False, only: Chosen | None = None
     Raises:
         StoreError: the store does not answer, or what it holds is damaged.
     """
-    copy = copy_of(folder)
+    copy = replica_of(folder)
     if copy is None:
         return
     inside = copy.name(folder)
@@ -113,7 +113,7 @@ def is_of_sweep(record: str) -> bool:
 def push(files: Iterable[Path]) -> None:
     """Send single files, a report's, to the store whose copy they are in."""
     for file in files:
-        copy = copy_of(file)
+        copy = replica_of(file)
         if copy is not None:
             copy.push(file)
 
@@ -131,7 +131,7 @@ def remove(folders: Iterable[Path]) -> None:
 
     def remove_one(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        copy = copy_of(folder)
+        copy = replica_of(folder)
         if copy is not None:
             copy.remote.delete_below(copy.name(folder))
 
@@ -148,15 +148,15 @@ def _each(act: Callable[[T], None], things: Sequence[T]) -> None:
         list(pool.map(act, things))
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """How a person finds it: by its URI where it is in a copy of a store."""
-    copy = copy_of(path)
+    copy = replica_of(path)
     return str(path) if copy is None else copy.uri_of(path)
 
 
 def ray_storage(folder: Path) -> dict[str, Any]:
     """Where Ray keeps its own notes on what is in a folder, in its words: there, or in the folder's store."""
-    copy = copy_of(folder)
+    copy = replica_of(folder)
     if copy is None:
         return {"storage_path": str(folder)}
     return {"storage_path": copy.remote.path(copy.name(folder)), "storage_filesystem": copy.remote.filesystem}
@@ -165,11 +165,11 @@ def ray_storage(folder: Path) -> dict[str, Any]:
 def holds_anything(path: Path) -> bool:
     """Whether there is a file at a path, or a folder with something in it, here or in the store."""
     here = any(path.iterdir()) if path.is_dir() else path.exists() or path.is_symlink()
-    copy = copy_of(path)
+    copy = replica_of(path)
     return here or (copy is not None and bool(copy.remote.sizes(copy.name(path))))
 
 
-def _fetch(copy: Copy, record: str, there: Mapping[str, int], *, checkpoints: bool) -> None:
+def _fetch(copy: Replica, record: str, there: Mapping[str, int], *, checkpoints: bool) -> None:
     """Bring one record up to date, unless somebody here writes it."""
     folder = copy.folder / record
     row_name = next((name for name in there if name.rpartition("/")[2] in ROWS), None)
@@ -184,7 +184,7 @@ def _fetch(copy: Copy, record: str, there: Mapping[str, int], *, checkpoints: bo
             return
         row, others = copy.remote.read(row_name), {name: there[name] for name in there if name != row_name}
         if _is_further(copy.folder / row_name, row):
-            Pushes(folder).push()
+            Uploader(folder).push()
             others = {name: size for name, size in others.items() if f"/{CHECKPOINTS}/" in f"/{name}"}
             _add(copy, folder, others, checkpoints=checkpoints)
             return
@@ -195,13 +195,13 @@ def _fetch(copy: Copy, record: str, there: Mapping[str, int], *, checkpoints: bo
         write_atomically(copy.folder / row_name, row)
 
 
-def _forget(copy: Copy, folder: Path) -> None:
+def _forget(copy: Replica, folder: Path) -> None:
     """Remove the copy of what is gone from the store."""
     shutil.rmtree(folder)
-    make_copy(copy.remote.uri)
+    open_replica(copy.remote.uri)
 
 
-def _add(copy: Copy, folder: Path, there: Mapping[str, int], *, checkpoints: bool) -> None:
+def _add(copy: Replica, folder: Path, there: Mapping[str, int], *, checkpoints: bool) -> None:
     """Fetch what records are made of; checkpoints only where they are missing, as no two of them share a name."""
     for name, size in there.items():
         file = copy.folder / name

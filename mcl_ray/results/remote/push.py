@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Copy:
+class Replica:
     """A folder of this machine, and the store that it is a copy of."""
 
     remote: Remote
@@ -49,24 +49,24 @@ class Copy:
         self.remote.write(self.name(file), read_bytes(file))
 
 
-def copy_of(path: Path) -> Copy | None:
+def replica_of(path: Path) -> Replica | None:
     """The copy that a path is in, known by where copies are."""
     stores = caches("stores")
     if not path.is_relative_to(stores) or path == stores:
         return None
     folder = stores / path.relative_to(stores).parts[0]
-    return Copy(remote_at(Uri(read_bytes(folder / MARK).decode())), folder)
+    return Replica(remote_at(Uri(read_bytes(folder / MARK).decode())), folder)
 
 
-class OvertakenError(StoreError):
+class StaleWriterError(StoreError):
     """Another process goes on with a run: this one must not."""
 
 
-class Pushes:
+class Uploader:
     """What of one record's folder is in its store already, as far as its writer knows."""
 
     def __init__(self, folder: Path) -> None:
-        self._copy, self._folder = copy_of(folder), folder
+        self._copy, self._folder = replica_of(folder), folder
         self._sent: dict[str, tuple[int, int]] | None = None
         self._seen: set[str] = set()
 
@@ -77,7 +77,7 @@ class Pushes:
 
         Raises:
             StoreError: the store does not answer; the next push makes up for it.
-            OvertakenError: the run was gone on with from another machine.
+            StaleWriterError: the run was gone on with from another machine.
         """
         if self._copy is None:
             return
@@ -99,7 +99,7 @@ class Pushes:
             self._copy.remote.delete(self._copy.name(self._folder / name))
         self._seen = set(here)
 
-    def _check_not_overtaken(self, copy: Copy, there: Collection[str]) -> None:
+    def _check_not_overtaken(self, copy: Replica, there: Collection[str]) -> None:
         """Locks are of one machine; on another, an attempt that follows this one is what tells."""
         row = self._folder / reader.RUN_FILE
         if copy.name(row) not in there:
@@ -107,17 +107,17 @@ class Pushes:
         mine, (theirs, _) = progress(read_bytes(row), row)[0], progress(copy.remote.read(copy.name(row)), row)
         if theirs > mine:
             run = copy.uri_of(self._folder)
-            raise OvertakenError(f"a run has one writer at a time, but attempt {theirs} of {run} follows {mine}")
+            raise StaleWriterError(f"a run has one writer at a time, but attempt {theirs} of {run} follows {mine}")
 
     def try_to_push(self) -> bool:
         """Whether all is sent; if not, that is said, and whoever pushes next makes up for it.
 
         Raises:
-            OvertakenError: the run was gone on with from another machine.
+            StaleWriterError: the run was gone on with from another machine.
         """
         try:
             self.push()
-        except OvertakenError:
+        except StaleWriterError:
             raise
         except StoreError as error:
             _log.warning(LATER, error)

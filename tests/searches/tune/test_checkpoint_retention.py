@@ -1,5 +1,5 @@
 from mcl_ray.config.environment import Environment
-from searches.tune.checkpoint_retention import Retention
+from searches.tune.checkpoint_retention import CheckpointRetention
 from tests.support.known_trials import sweep, trial
 from trainables.trial_job import TrialJob
 
@@ -38,7 +38,7 @@ def test_the_best_keep_their_checkpoints_and_the_others_their_records(tmp_path):
     for number in range(6):
         for repeat in range(2):
             (job.folder_of({"trial": f"{number:04d}"}, repeat) / "checkpoints").mkdir(parents=True)
-    retention = Retention(job, 2, 3, [trial(0, scores=(1.0, 2.0, 50.0)), trial(1, "failed", ())])
+    retention = CheckpointRetention(job, 2, 3, [trial(0, scores=(1.0, 2.0, 50.0)), trial(1, "failed", ())])
     assert kept(tmp_path) == ["0000", "0001", "0002", "0003", "0004", "0005"]
     tell(retention, "reported", 2, epoch=1, score=99.0)
     tell(retention, "completed", 2, epoch=3, score=60.0)
@@ -55,5 +55,5 @@ def test_the_best_keep_their_checkpoints_and_the_others_their_records(tmp_path):
 def test_without_a_bound_everything_stays(tmp_path):
     job = job_in(tmp_path)
     (job.folder_of({"trial": "0000"}, 0) / "checkpoints").mkdir(parents=True)
-    tell(Retention(job, None, 3, []), "completed", 0, epoch=0, failed="why")
+    tell(CheckpointRetention(job, None, 3, []), "completed", 0, epoch=0, failed="why")
     assert kept(tmp_path) == ["0000"]

@@ -2,7 +2,7 @@ import optuna
 import pytest
 
 from mcl_ray.errors import StoreError
-from searches.tune.optuna_exporter import Mirror, open_storage
+from searches.tune.optuna_exporter import OptunaExporter, open_storage
 from tests.support.known_trials import sweep, trial
 from tests.support.postgres import postgres
 
@@ -37,7 +37,7 @@ def tell(mirror, event, number, **result):
 
 
 def test_trials_appear_as_they_happen(tmp_path, database):
-    with Mirror(sweep(study=database), tmp_path, []) as mirror:
+    with OptunaExporter(sweep(study=database), tmp_path, []) as mirror:
         for number in range(4):
             tell(mirror, "started", number)
         tell(mirror, "reported", 0, epoch=1, score=50.0)
@@ -60,16 +60,16 @@ def test_trials_appear_as_they_happen(tmp_path, database):
 
 
 def test_a_sweep_that_goes_on_settles_what_the_killed_one_left_running(tmp_path, database):
-    with Mirror(sweep(study=database), tmp_path, []) as mirror:
+    with OptunaExporter(sweep(study=database), tmp_path, []) as mirror:
         for number in range(3):
             tell(mirror, "started", number)
     known = [trial(0), trial(1, "unfinished", (40.0,)), trial(5, "stopped", (10.0,))]
-    with Mirror(sweep(study=database), tmp_path, known) as mirror:
+    with OptunaExporter(sweep(study=database), tmp_path, known) as mirror:
         states = {name: kept.state.name for name, kept in mirrored(tmp_path, database).items()}
         assert states == {"0000": "COMPLETE", "0001": "RUNNING", "0002": "FAIL", "0005": "PRUNED"}
         tell(mirror, "started", 1)
         tell(mirror, "completed", 1, epoch=3, score=45.0)
-    again = Mirror(sweep(study=database), tmp_path, [*known[:1], trial(1, scores=(40.0, 41.0, 45.0)), known[2]])
+    again = OptunaExporter(sweep(study=database), tmp_path, [*known[:1], trial(1, scores=(40.0, 41.0, 45.0)), known[2]])
     assert again is not None
     study = optuna.load_study(study_name=tmp_path.name, storage=open_storage(database))
     assert sorted((kept.user_attrs["trial"], kept.state.name) for kept in study.trials) == [
@@ -82,7 +82,7 @@ def test_a_sweep_that_goes_on_settles_what_the_killed_one_left_running(tmp_path,
 
 def test_several_objectives_have_their_directions(tmp_path):
     asked = sweep(costs=["parameters"], **{"scheduler.kind": "none"})
-    with Mirror(asked, tmp_path, [trial(0)]) as mirror:
+    with OptunaExporter(asked, tmp_path, [trial(0)]) as mirror:
         tell(mirror, "completed", 1, epoch=3, score=70.0, parameters=500.0)
     study = optuna.load_study(study_name=tmp_path.name, storage=open_storage(f"sqlite:///{tmp_path / 'study.db'}"))
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -91,7 +91,7 @@ def test_several_objectives_have_their_directions(tmp_path):
 
 @pytest.mark.slow
 def test_a_database_that_fails_does_not_end_the_sweep_and_is_caught_up_with(tmp_path, caplog, monkeypatch):
-    with Mirror(sweep(), tmp_path, []) as mirror:
+    with OptunaExporter(sweep(), tmp_path, []) as mirror:
         (tmp_path / "study.db").rename(tmp_path / "away.db")
         tell(mirror, "started", 0)
         tell(mirror, "completed", 0, epoch=3, score=70.0)

@@ -1,7 +1,7 @@
 import pytest
 from optuna.trial import TrialState
 
-from searches.tune.optuna_searcher import Study
+from searches.tune.optuna_searcher import OptunaSearcher
 from tests.support.known_trials import sweep, trial
 
 KNOWN = [trial(0), trial(1, "unfinished", (40.0,)), trial(2, "stopped", (30.0,)), trial(3, "failed", ())]
@@ -13,26 +13,26 @@ def proposals(study, count, first=0):
 
 
 def test_what_is_unfinished_comes_first_then_the_start_points_then_the_samplers_own(tmp_path):
-    first, second, third = proposals(Study(sweep(), tmp_path, KNOWN, []), 3)
+    first, second, third = proposals(OptunaSearcher(sweep(), tmp_path, KNOWN, []), 3)
     assert first == {"losses.alpha": 0.01, "cohort.size": 2, "trial": "0001"}
     assert second == {"losses.alpha": 0.1, "cohort.size": 2, "trial": "0004"}, "the run's own values"
     assert third["trial"] == "0005"
 
 
 def test_a_start_point_on_record_is_not_tried_again(tmp_path):
-    (first,) = proposals(Study(sweep(), tmp_path, [trial(0, alpha=0.1)], []), 1)
+    (first,) = proposals(OptunaSearcher(sweep(), tmp_path, [trial(0, alpha=0.1)], []), 1)
     assert first["trial"] == "0001"
     assert first["losses.alpha"] != 0.1
 
 
 def test_the_first_trial_of_a_new_sweep_is_number_0000_with_the_runs_own_values(tmp_path):
-    first, second = proposals(Study(sweep(), tmp_path, [], []), 2)
+    first, second = proposals(OptunaSearcher(sweep(), tmp_path, [], []), 2)
     assert first == {"losses.alpha": 0.1, "cohort.size": 2, "trial": "0000"}
     assert second["trial"] == "0001"
 
 
 def test_the_sampler_knows_every_trial_that_ended_with_its_values(tmp_path):
-    study = Study(sweep(), tmp_path, KNOWN, [])._study
+    study = OptunaSearcher(sweep(), tmp_path, KNOWN, [])._study
     told = {kept.user_attrs["trial"]: kept for kept in study.trials if kept.state.is_finished()}
     assert {name: (kept.state, kept.value) for name, kept in told.items()} == {
         "0000": (TrialState.COMPLETE, 70.0),
@@ -45,7 +45,7 @@ def test_the_sampler_knows_every_trial_that_ended_with_its_values(tmp_path):
 
 def test_a_warm_start_tells_of_trials_inside_the_space_and_leaves_ids_alone(tmp_path):
     warm = [trial(7), trial(8, size=9), trial(9, "failed", ()), trial(10, "unfinished")]
-    study = Study(sweep(), tmp_path, [], warm)
+    study = OptunaSearcher(sweep(), tmp_path, [], warm)
     assert [kept.value for kept in study._study.trials if kept.state.is_finished()] == [70.0]
     assert [point["trial"] for point in proposals(study, 2)] == ["0000", "0001"]
 
@@ -53,11 +53,11 @@ def test_a_warm_start_tells_of_trials_inside_the_space_and_leaves_ids_alone(tmp_
 @pytest.mark.parametrize("kind", ["random", "qmc", "tpe"])
 def test_a_sweep_that_goes_on_is_not_proposed_the_same_again(tmp_path, kind):
     asked = sweep(**{"sampler.kind": kind})
-    study = Study(asked, tmp_path, [], [])
+    study = OptunaSearcher(asked, tmp_path, [], [])
     before = proposals(study, 4)
     study("started", None, [])
     known = [trial(n, alpha=point["losses.alpha"], size=point["cohort.size"]) for n, point in enumerate(before)]
-    after = proposals(Study(asked, tmp_path, known, []), 4)
+    after = proposals(OptunaSearcher(asked, tmp_path, known, []), 4)
     alphas = [point["losses.alpha"] for point in before + after]
     assert len(set(alphas)) == 8
     assert [point["trial"] for point in after] == ["0004", "0005", "0006", "0007"]
@@ -67,7 +67,7 @@ def test_nsga2_goes_on_with_its_generations(tmp_path):
     asked = sweep(
         **{"sampler.kind": "nsga2", "sampler.population": 2, "costs": ["parameters"], "scheduler.kind": "none"}
     )
-    study = Study(asked, tmp_path, [], [])
+    study = OptunaSearcher(asked, tmp_path, [], [])
     searcher, known = study.searcher(), []
     for number in range(4):
         point = searcher.suggest(f"tune-{number}")
@@ -78,13 +78,13 @@ def test_nsga2_goes_on_with_its_generations(tmp_path):
     def generations(trials):
         return [value for kept in trials for name, value in kept.system_attrs.items() if name.endswith("generation")]
 
-    rebuilt = Study(asked, tmp_path, known, [])._study
+    rebuilt = OptunaSearcher(asked, tmp_path, known, [])._study
     assert generations(rebuilt.trials) == generations(study._study.trials)
     assert max(generations(rebuilt.trials)) == 1
 
 
 def test_a_trial_that_says_it_failed_is_told_as_failed(tmp_path):
-    study = Study(sweep(), tmp_path, [], [])
+    study = OptunaSearcher(sweep(), tmp_path, [], [])
     searcher = study.searcher()
     searcher.suggest("tune-0")
     searcher.on_trial_result("tune-0", {"epoch": 1, "score": 50.0, "training_iteration": 1})
