@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,21 +23,11 @@ from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.queries import training_times
 from mcl_ray.results.record_writer import RecordWriter
 from mcl_ray.results.remote import pull
-from mcl_ray.results.schema import RunState
+from mcl_ray.results.schema import EpochRow, RunState
 
 CLAIM_LOCK = ".claim.lock"
 CLAIM_WAIT_S = 30.0
 AMEND_WAIT_S = 10.0
-
-
-class EpochRow(NamedTuple):
-    """One figure of one epoch."""
-
-    member: str
-    """`peer0` …, `mean`, `best`, `ensemble` or `cohort`."""
-    split: str
-    metric: str
-    value: float
 
 
 class RunWriter(RecordWriter):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,17 @@ Kind = Literal["runs", "epochs", "sweeps"]
 RunState = Literal["running", "finished", "stopped", "failed", "interrupted"]
 """`stopped` is a scheduler's early end; `interrupted` a signal or a machine that went away."""
 SweepState = Literal["running", "finished", "failed", "interrupted"]
+
+
+class EpochRow(NamedTuple):
+    """One figure of one epoch."""
+
+    member: str
+    """`peer0` …, `mean`, `best`, `ensemble` or `cohort`."""
+    split: str
+    metric: str
+    value: float
+
 
 _KIND_KEY, _VERSION_KEY = b"mcl_ray.kind", b"mcl_ray.schema_version"
 _INSTANT = pa.timestamp("us", tz="UTC")

@@ -21,7 +21,8 @@ from mcl_ray.results.reader import (
     wait_for_orphans,
 )
 from mcl_ray.results.remote.pull import open_results
-from mcl_ray.results.run_writer import EpochRow, RunWriter
+from mcl_ray.results.run_writer import RunWriter
+from mcl_ray.results.schema import EpochRow
 from mcl_ray.results.sweep_writer import SweepWriter
 
 __all__ = [

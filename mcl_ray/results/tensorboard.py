@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results.run_writer import EpochRow
+from mcl_ray.results.schema import EpochRow
 
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter
