@@ -11,7 +11,7 @@ from pathlib import Path
 from mcl_ray.errors import CheckpointError, TrainingError
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import is_finished, read_sweeps
-from searches.spec.experiment import stored
+from searches.spec.stored_spec import parse_stored
 from searches.spec.suite import ROW, Foundation, Pretrained, SuiteSpec
 from searches.trial_history import KnownTrial, read_trials
 
@@ -83,7 +83,7 @@ def begun(following: SuiteSpec, results: Path) -> tuple[list[str], SuiteSpec | N
     """The sweeps in `results` that have rows of this very suite, oldest first; and it with the other rows, if any."""
     pull.fetch(results / "sweeps", only=pull.is_of_sweep)
     records = sorted(read_sweeps(results).to_pylist(), key=lambda row: row["started_at"])
-    sweeps = {row["sweep_id"]: stored(row["spec"]) for row in records if row["name"] == following.name}
+    sweeps = {row["sweep_id"]: parse_stored(row["spec"]) for row in records if row["name"] == following.name}
     known = {name: sweep for name, sweep in sweeps.items() if isinstance(sweep, SuiteSpec) and sweep.built_on}
     left, ids = set(following.rows), []
     for sweep_id, sweep in known.items():
