@@ -19,8 +19,8 @@ from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.training.multi_seed import run_in_lockstep
-from mcl_ray.training.recorded_run import machine_provenance
-from trainables.prometheus import run_with_gauges
+from mcl_ray.training.recorded_run import iter_recorded_run, machine_provenance
+from trainables.prometheus import PrometheusCallback
 from trainables.trial_job import TRIAL, TrialJob
 
 # Tune gives a trial that it stops two seconds to close its runs, which may mean to send them to a store; if they are
@@ -44,9 +44,14 @@ def _train(config: dict[str, Any], job: TrialJob) -> None:
     with ExitStack() as stack:
         facts = machine_provenance(job.environment)
         begun = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, facts)]
-        labels, environment = (job.sweep.name, config[TRIAL]), job.environment
+        environment = job.environment
         data = {spec.data: _dataset(spec.data, environment) for spec, _ in begun}
-        runs = [run_with_gauges(spec, data[spec.data], environment, writer, *labels) for spec, writer in begun]
+        runs = [
+            iter_recorded_run(
+                spec, data[spec.data], environment, writer, [PrometheusCallback(job.sweep.name, config[TRIAL])]
+            )
+            for spec, writer in begun
+        ]
         # An early stop is a SystemExit out of the report: it closes the runs, which record that they were stopped.
         for told in stack.enter_context(closing(run_in_lockstep(runs))):
             tune.report(job.report(told, [writer for _, writer in begun]))
