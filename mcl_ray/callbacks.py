@@ -10,13 +10,15 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from mcl_ray.analysis.conclusion import SweepConclusion
 from mcl_ray.config.scoring import MEAN, Score
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.results.schema import EpochRow, RunState, SweepState
+
+if TYPE_CHECKING:
+    from mcl_ray.analysis.conclusion import SweepConclusion
 
 TrialState = Literal["finished", "stopped", "failed", "unrecorded"]
 

@@ -20,12 +20,25 @@ def parse_stored(spec_json: str) -> Experiment:
     Raises:
         SpecError: it was written by a newer version, or breaks a rule.
     """
+    suite = parse_stored_suite(spec_json)
+    if suite is not None:
+        return suite
     tree = json.loads(spec_json)
-    if "rows" in tree:
-        _check_version(tree, "suite", SUITE_VERSION)
-        return validate(SuiteSpec, tree)
     _check_version(tree, "search", SWEEP_VERSION)
     return validate(SweepSpec, tree)
+
+
+def parse_stored_suite(spec_json: str) -> SuiteSpec | None:
+    """Return the resolved suite in a sweep's record; None for a search.
+
+    Raises:
+        SpecError: it was written by a newer version, or breaks a rule.
+    """
+    tree = json.loads(spec_json)
+    if "rows" not in tree:
+        return None
+    _check_version(tree, "suite", SUITE_VERSION)
+    return validate(SuiteSpec, tree)
 
 
 def _check_version(tree: Mapping[str, Any], kind: str, newest: int) -> None:

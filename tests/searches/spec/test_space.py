@@ -91,7 +91,7 @@ def test_fields_are_active_where_their_conditions_hold():
     networks, size, sharing = "cohort.networks", "cohort.size", "cohort.sharing"
     assert list(space) == [networks, size, sharing], "parents come first, wherever they were written"
     unlike = ("resnet8", "resnet20", "resnet8")
-    assert active(space, {networks: unlike, size: 4, sharing: "stem"}) == (networks,), "nor are fields that depend on those"
+    assert active(space, {networks: unlike, size: 4, sharing: "stem"}) == (networks,), "nor are their dependants"
     assert active(space, {networks: ["resnet8"], size: 2}) == (networks, size)
     assert active(space, {networks: "resnet8", size: 3}) == (networks, size, sharing)
     assert contains(space, {networks: ("resnet8",), size: 3, sharing: "stem"})

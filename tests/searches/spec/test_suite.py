@@ -11,7 +11,7 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
 from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.store import SweepWriter
-from searches.linear_eval import begun, planned_follower
+from searches.linear_eval import planned_follower, started
 from searches.spec import search_registry, suite_registry
 from searches.spec.difference import difference, only_extends
 from searches.spec.space import contains
@@ -244,7 +244,7 @@ def test_rows_that_were_started_are_found_and_the_others_remain(tmp_path):
         ) as writer:
             ids.append(writer.sweep_id)
         if asked is one:
-            assert begun(following, tmp_path)[0] == ids
-            assert list(begun(following, tmp_path)[1].rows) == ["resnet18_x2"]
-    assert begun(following, tmp_path) == (ids, None)
-    assert begun(replace(following, {"run.optimizer.lr": 1}), tmp_path)[0] == []
+            assert started(following, tmp_path)[0] == ids
+            assert list(started(following, tmp_path)[1].rows) == ["resnet18_x2"]
+    assert started(following, tmp_path) == (ids, None)
+    assert started(replace(following, {"run.optimizer.lr": 1}), tmp_path)[0] == []
