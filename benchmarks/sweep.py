@@ -96,7 +96,7 @@ def ours(trials: int, folder: Path) -> Cost:
 def bare(trials: int, folder: Path) -> Cost:
     """Ray Tune alone."""
     clock = Clock(folder)
-    with connect(PLACE, Console(quiet=True)), listening(clock):
+    with connect(PLACE), listening(clock):
         trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": PLACE.cpus_per_worker})
         tune.Tuner(
             trainable,

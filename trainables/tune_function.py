@@ -7,7 +7,6 @@ from its own runs' folders. A trial that fails says so and ends in peace: its pr
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import ExitStack, closing
 from functools import lru_cache
 from typing import Any
@@ -22,10 +21,6 @@ from mcl_ray.training.multi_seed import run_in_lockstep
 from mcl_ray.training.recorded_run import iter_recorded_run, machine_provenance
 from trainables.prometheus import PrometheusCallback
 from trainables.trial_job import TRIAL, TrialJob
-
-# Tune gives a trial that it stops two seconds to close its runs, which may mean to send them to a store; if they are
-# not enough, it drops the trial that is next in this process without a word to anybody.
-os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
 
 _log = logging.getLogger(__name__)
 

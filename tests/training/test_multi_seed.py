@@ -59,9 +59,7 @@ def test_half_do_not_and_the_others_are_closed():
     living, failing = Seed(), Seed(fails_at=3)
     run = together(living, failing)
     assert [epochs_of(next(run)) for _ in range(2)] == [[1, 1], [2, 2]]
-    with pytest.raises(
-        TrainingError, match="`failed seeds < seeds / 2` must hold, but 1 of 2 seeds failed: "
-    ):
+    with pytest.raises(TrainingError, match="`failed seeds < seeds / 2` must hold, but 1 of 2 seeds failed: "):
         next(run)
     assert living.was_closed
 

@@ -44,7 +44,7 @@ def test_trials_appear_as_they_happen(tmp_path, database):
         exporter.on_trial_end(at(2), failed())
         exporter.on_trial_end(at(3), failed("its process died", process_died=True))
     study = exported(tmp_path, database)
-    assert {name: (trial_.state.name, trial_.value) for name, trial_ in study.items()} == {
+    assert {name: (one.state.name, one.value) for name, one in study.items()} == {
         "0000": ("COMPLETE", 70.0),
         "0001": ("PRUNED", 30.0),
         "0002": ("FAIL", None),
@@ -59,7 +59,7 @@ def test_a_resumed_sweep_settles_trials_that_a_killed_one_left_running(tmp_path,
             exporter.on_trial_start(at(number))
     known = [trial(0), trial(1, "unfinished", (40.0,)), trial(5, "stopped", (10.0,))]
     with OptunaExporter(sweep(study=database), tmp_path, known) as exporter:
-        states = {name: trial_.state.name for name, trial_ in exported(tmp_path, database).items()}
+        states = {name: one.state.name for name, one in exported(tmp_path, database).items()}
         assert states == {"0000": "COMPLETE", "0001": "RUNNING", "0002": "FAIL", "0005": "PRUNED"}
         exporter.on_trial_start(at(1))
         exporter.on_trial_end(at(1), finished(45.0))
