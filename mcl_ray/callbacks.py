@@ -10,11 +10,15 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from mcl_ray.config.scoring import MEAN, Score
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.dataset_info import DatasetInfo
-from mcl_ray.results.schema import EpochRow, RunState
+from mcl_ray.results.schema import EpochRow, RunState, SweepState
+
+if TYPE_CHECKING:
+    from mcl_ray.analysis.conclusion import SweepConclusion
 
 TrialState = Literal["finished", "stopped", "failed", "unrecorded"]
 
@@ -78,7 +82,8 @@ class RunEnd:
 class RunCallback:
     """Receives the events of a run; every method does nothing until it is overridden.
 
-    In a run with several workers, callbacks are called in the process that started the run.
+    In a run with several workers, callbacks are called in the process that started the run: on Ray in one thread of it,
+    one event after the other; under torchrun on rank 0.
     """
 
     must_succeed: ClassVar[bool] = False
@@ -98,22 +103,6 @@ class RunCallback:
 
     def on_status(self, message: str) -> None:
         """Handle a message for a person: Ray starts, workers wait for resources."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepStart:
-    """A sweep, or a resumed sweep, begins."""
-
-    sweep_id: str
-    folder: Path
-    objective: str
-    """What is maximised, as split/metric/member."""
-    trials: int
-    """Trials planned in all."""
-    ended: int
-    """Trials that had ended before, in a resumed sweep."""
-    epochs: int
-    """Epochs of a trial that trains to the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +149,38 @@ class TrialEnd:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepStart:
+    """A sweep, or a resumed sweep, begins."""
+
+    sweep_id: str
+    folder: Path
+    name: str
+    objective: str
+    """Metric that is maximised, as split/metric/member."""
+    searched: Sequence[str]
+    """Full paths of the searched fields, in the order of the space."""
+    score: Score = MEAN
+    """Rule that combines the objectives of a trial's seeds."""
+    trials: int
+    """Number of trials planned in all."""
+    epochs: int
+    """Epochs of a trial that trains to the end."""
+    time_left_s: float | None = None
+    """Seconds after which no trial starts or continues; None: no limit."""
+    earlier: Sequence[tuple[TrialInfo, TrialEnd]] = ()
+    """Trials that had ended before, in a resumed sweep."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepEnd:
     """A sweep has ended and its record is closed."""
 
     sweep_id: str
     folder: Path
-    state: RunState
+    state: SweepState
     error: BaseException | None = None
+    conclusion: SweepConclusion | None = None
+    """Ranking and files; without test scores and files if the sweep did not finish, None if it was not ranked."""
 
 
 class SweepCallback:

@@ -1,12 +1,11 @@
-"""A trial with a group of workers: it passes on what the first worker says of each epoch, and Tune's answer to it.
+"""A trial with several workers: it forwards the reports of rank 0 to Tune, and Tune's decisions to the workers.
 
-Tune's own way for this (a function that reports for its workers) ends a trial by killing it; what the workers held is
-then freed, if at all, by a process that asks the dashboard of any Ray it finds on the machine.
+With a function trainable, Tune would stop a trial by killing it. The workers' resources would then be freed, if at all,
+by a process that asks the dashboard of any Ray on the machine.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from functools import partial
@@ -16,95 +15,59 @@ import ray
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 
+from trainables.report_channel import Metrics, ReportChannel
 from trainables.torch_trainer import Group
 from trainables.train_worker import train_configuration
 from trainables.trial_job import TRIAL, TrialJob
 
 TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
-"""What a trial reserves beside its group: one byte, since Tune wants something and the cores are the group's."""
+"""Resources of the trial itself: one byte of memory, as Tune requires some; the cores are those of its workers."""
 
 STOPS_WITHIN_S = 30.0
 
-Metrics = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
 class GroupTrial(tune.Trainable):
-    """Trains one configuration in a group of its own; to be run with `TRIAL_RESOURCES`."""
+    """Trains one configuration in a group of workers; to be run with `TRIAL_RESOURCES`."""
 
     def setup(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:  # type: ignore[override]
-        """Start the group; Tune is not kept waiting."""
-        self._turnstile: Any = ray.remote(num_cpus=0)(ReportChannel).remote()
+        """Start the workers, in a thread, without blocking Tune."""
+        self._channel: Any = ray.remote(num_cpus=0)(ReportChannel).remote()
         self._training = threading.Thread(target=self._train, args=(config, job, group), daemon=True)
         self._training.start()
 
     def step(self) -> Metrics:
-        """What is reported of the next epoch; or that it failed, and why; at last, that all is said."""
-        return cast("Metrics", ray.get(self._turnstile.next.remote()))
+        """Return the report of the next epoch; or of a failure; the last one says that there are no more."""
+        return cast("Metrics", ray.get(self._channel.next.remote()))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: what a trial goes on from lies in its runs' folders. Tune asks whenever a trial ends."""
+        """Save nothing: a trial resumes from its runs' folders. Tune calls this whenever a trial ends."""
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing, again: Tune hands over the nothing that it saved to a trial that it starts once more."""
+        """Load nothing, as nothing was saved."""
 
     def cleanup(self) -> None:
-        """Have the group leave what it holds, if it has not already.
+        """Stop the workers, and wait until they have freed their resources.
 
-        One that Tune stops after a report waits for this. One in the middle of an epoch, as a sweep ends, may be killed
-        instead: it is to go on in any case.
+        Workers that Tune stops after a report end this way. As a sweep ends, Tune may kill them in the middle of an
+        epoch instead; their trial is resumed in any case.
         """
-        ray.get(self._turnstile.stop.remote())
+        ray.get(self._channel.stop.remote())
         self._training.join(STOPS_WITHIN_S)
 
     def _train(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:
         job = job.on_this_node()
-        turnstile, name = self._turnstile, f"{job.sweep.name}-{config[TRIAL]}"
+        channel, name = self._channel, f"{job.sweep.name}-{config[TRIAL]}"
         try:
-            group.train(partial(train_configuration, config, job, partial(_pass, turnstile)), job.sweep, name)
+            group.train(partial(train_configuration, config, job, partial(_report, channel)), job.sweep, name)
         except Exception as error:
             _log.exception("trial %s failed", config[TRIAL])
-            ray.get(turnstile.tell.remote(job.ended_by(config, error)))
+            ray.get(channel.put.remote(job.ended_by(config, error)))
         finally:
-            ray.get(turnstile.tell.remote({RESULT_DUPLICATE: True}))  # Tune's word for "that was the last"
+            ray.get(channel.put.remote({RESULT_DUPLICATE: True}))  # Tune's marker of the last report
 
 
-class ReportChannel:
-    """Where a group's first worker and its trial meet: one report goes through at a time, and gets its answer."""
-
-    def __init__(self) -> None:
-        self._said: asyncio.Queue[tuple[Metrics, asyncio.Future[bool]]] = asyncio.Queue()
-        self._open: asyncio.Future[bool] | None = None
-        self._stopped = False
-
-    async def tell(self, metrics: Metrics) -> bool:
-        """Whether to go on after this report."""
-        if self._stopped:
-            return False
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        await self._said.put((metrics, answer))
-        return await answer
-
-    async def next(self) -> Metrics:
-        """The next report; whoever made the one before may go on."""
-        self._reply(go_on=True)
-        metrics, self._open = await self._said.get()
-        return metrics
-
-    async def stop(self) -> None:
-        """Nobody goes on from now on."""
-        self._stopped = True
-        self._reply(go_on=False)
-        while not self._said.empty():
-            _, self._open = self._said.get_nowait()
-            self._reply(go_on=False)
-
-    def _reply(self, *, go_on: bool) -> None:
-        if self._open is not None:
-            self._open.set_result(go_on)
-            self._open = None
-
-
-def _pass(turnstile: Any, metrics: Metrics) -> bool:
-    """What the first worker calls."""
-    return cast("bool", ray.get(turnstile.tell.remote(metrics)))
+def _report(channel: Any, metrics: Metrics) -> bool:
+    """Report from rank 0, and return whether to continue training."""
+    return cast("bool", ray.get(channel.put.remote(metrics)))
