@@ -12,7 +12,7 @@ from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
-from mcl_ray.reports.dry_run import disk, memory, print_facts, run_facts, workers_fact
+from mcl_ray.reports.dry_run import comment_lines, describe_estimate, describe_workers, disk_text, memory_text
 from mcl_ray.training.estimate import Images, RunPlan, images_of, plan_run
 from searches.spec.bounds import corners, undominated
 from searches.spec.sweep import SweepSpec
@@ -29,18 +29,19 @@ def print_sweep_plan(sweep: SweepSpec, execution: ExecutionOptions, console: Con
     workers = execution.group
     largest, plan = plan_sweep(sweep, execution.environment(), workers or (1, 1))
     total = {
-        "memory": memory(plan, sweep.repeats),
+        "memory": memory_text(plan, sweep.repeats),
         "steps in all": f"at most {plan.steps * sweep.num_runs:,}",
-        "disk": f"at most {disk(plan.disk_bytes * _runs_kept(sweep))} when all is done",
+        "disk": f"at most {disk_text(plan.disk_bytes * _runs_kept(sweep))} when all is done",
     }
     peers = ", ".join(dict.fromkeys(largest.cohort.peers))
     size = {
         "largest run": f"{largest.cohort.size} peers ({peers}), batches of {largest.batch.size}, up to "
         f"{largest.schedule.epochs} epochs; each figure below is the largest of any trial"
     }
-    facts = _search_facts(sweep, execution) | workers_fact(largest.batch.size, workers) | size | run_facts(plan) | total
+    facts = _search_facts(sweep, execution) | describe_workers(largest.batch.size, workers) | size
+    facts |= describe_estimate(plan) | total
     console.print(yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
-    print_facts(facts, console)
+    console.print(comment_lines(facts), end="", soft_wrap=True)
 
 
 def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, str]:

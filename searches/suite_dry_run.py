@@ -13,7 +13,7 @@ from rich.table import Table
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.reports.dry_run import disk, memory, print_facts, workers_fact
+from mcl_ray.reports.dry_run import comment_lines, describe_workers, disk_text, memory_text
 from mcl_ray.training.estimate import RunPlan, plan_run
 from searches.linear_eval import planned_follower
 from searches.spec.suite import ROW, SuiteSpec
@@ -87,7 +87,8 @@ def _print_costs(suite: SuiteSpec, execution: ExecutionOptions, console: Console
     """What all rows take, as comments."""
     workers = execution.group
     rows = plan_suite(suite, execution.environment(), workers or (1, 1))
-    print_facts(_facts(suite, execution, rows) | workers_fact(suite.run.batch.size, workers), console)
+    facts = _facts(suite, execution, rows) | describe_workers(suite.run.batch.size, workers)
+    console.print(comment_lines(facts), end="", soft_wrap=True)
     console.print(_table(rows))
 
 
@@ -109,9 +110,9 @@ def _facts(suite: SuiteSpec, execution: ExecutionOptions, rows: Mapping[str, Row
         "steps": f"{sum(row.steps for row in rows.values()):,}",
         "multiply-adds": f"{multiply_adds:.2e} of training, estimated as {times} of the forward passes; scoring on "
         "test comes on top",
-        "disk": f"{disk(sum(row.disk_bytes for row in rows.values()))}, which all stay",
+        "disk": f"{disk_text(sum(row.disk_bytes for row in rows.values()))}, which all stay",
         "largest row": largest,
-        "memory": memory(rows[largest].plan, suite.repeats),
+        "memory": memory_text(rows[largest].plan, suite.repeats),
     }
 
 

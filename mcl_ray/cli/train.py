@@ -90,10 +90,10 @@ def _may_resume(spec: RunSpec, environment: Environment, done: list[Path]) -> bo
 def _print_plans(
     planned: list[Stage], source: Path | None, environment: Environment, workers: tuple[int, int] | None
 ) -> None:
-    from mcl_ray.reports.dry_run import print_run_plan
+    from mcl_ray.reports.dry_run import run_dry_run
 
     for spec, there in _expected(planned, source, environment):
-        print_run_plan(spec, there, app.stdout(), workers)
+        app.stdout().print(run_dry_run(spec, there, workers), end="", soft_wrap=True)
 
 
 def _expected(

@@ -1,6 +1,6 @@
-"""Composes a report: figures as PNG and one page, written beside the results they tell of.
+"""Building reports: PNG figures and one HTML page, written into the folder of a run or of a sweep.
 
-Importances are handed in, since they need a library that this package does not know.
+Importances are an argument, as they are computed with Optuna, which this package does not import.
 """
 
 from __future__ import annotations
@@ -13,24 +13,36 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from mcl_ray.analysis import ranking
+from mcl_ray.analysis.importance import Importances
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import Score, Scoring
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.reports import interactive, interactive_pareto, page, plots, terminal
 from mcl_ray.reports.axes import scored
+from mcl_ray.reports.labels import MEMBER_LABELS, NO_VALUE, caption, objective_label, parameters_of
 from mcl_ray.reports.page import Section
 from mcl_ray.reports.pareto import priced
-from mcl_ray.reports.terminal import origin, ranking_cells, run_facts
+from mcl_ray.reports.terminal import describe_provenance, describe_published, describe_run, ranking_cells
 from mcl_ray.results import queries, reader
 from mcl_ray.results.atomic_io import ensure_writable, write_atomically
-from mcl_ray.results.queries import MEMBER_LABELS, Importances, Objective
+from mcl_ray.results.queries import Objective
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
+"""A function from a ranking to importances, such as `searches.importance.importances`; or parameter → share."""
 PAGE_FILE = "report.html"
 
 
 def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]:
-    """Writes `report/` into a sweep or a run; for a results root, into every sweep and every run outside of sweeps.
+    """Write `report/` into a run or a sweep; for a results folder, into every sweep and every run outside of sweeps.
+
+    Nothing is uploaded: for a folder in a replica, the caller pushes the files.
+
+    Args:
+        path: Folder of a run or of a sweep, or a results folder.
+        importances: Importances of a sweep's parameters, or a function that computes them.
+
+    Returns:
+        The files written.
 
     Raises:
         StoreError: `path` holds no results, damaged ones, or cannot be written.
@@ -40,9 +52,9 @@ def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]
     if reader.is_sweep(path):
         return _report_sweep(path, importances)
     sweeps = reader.sweep_folders(path)
-    alone = [folder for folder in reader.run_folders(path) if folder.parent == path / "runs"]
-    reports = [*(_report_sweep(folder, importances) for folder in sweeps), *(_report_run(folder) for folder in alone)]
-    return [written for report in reports for written in report]
+    single_runs = [folder for folder in reader.run_folders(path) if folder.parent == path / "runs"]
+    reports = [_report_sweep(folder, importances) for folder in sweeps] + [_report_run(run) for run in single_runs]
+    return [file for report in reports for file in report]
 
 
 def _report_run(folder: Path) -> list[Path]:
@@ -57,13 +69,13 @@ def _report_run(folder: Path) -> list[Path]:
     if epochs.num_rows:
         figures["learning_curves"] = plots.learning_curves(epochs, [run_id])
         sections.append(Section(title="Learning curves", figure=interactive.learning_curves(epochs, [run_id])))
-    sections.append(Section(title="Spec", code=_in_order(run["spec"])))
-    content = page.render(f"Run {run_id}", facts | run_facts(summary), sections)
+    sections.append(Section(title="Spec", code=_to_yaml(run["spec"])))
+    content = page.render(f"Run {run_id}", facts | describe_run(summary), sections)
     return _write(folder / reader.REPORT_FOLDER, figures, content)
 
 
 def _score_cells(score: ranking.MemberScore) -> list[str]:
-    top5 = "–" if score.top5 is None else f"{score.top5:.2f}"
+    top5 = NO_VALUE if score.top5 is None else f"{score.top5:.2f}"
     return [MEMBER_LABELS.get(score.member, score.member), score.split, str(score.epoch), f"{score.top1:.2f}", top5]
 
 
@@ -86,7 +98,7 @@ def _report_sweep(folder: Path, importances: ImportanceSource) -> list[Path]:
         if priced(rows, scoring.costs) and scoring.costs:
             _add_front(rows, objective, mode, scoring, figures, sections)
         _add_curves(epochs, rows[0], figures, sections)
-        if terminal.parameters_of(rows):
+        if parameters_of(rows):
             _add_search_figures(rows, objective, mode, scoring.score, importances, figures, sections)
         sections.append(Section(title="Best spec", code=_spec_yaml(runs, rows[0].run_ids[0])))
     facts = _sweep_facts(sweep, rows, runs, scoring) | (_best_facts(rows[0], runs, epochs) if scored(rows) else {})
@@ -103,11 +115,11 @@ def _add_front(
     sections: list[Section],
 ) -> None:
     figures["pareto"] = plots.pareto(rows, objective, mode, scoring)
-    drawn = interactive_pareto.pareto(rows, objective, mode, scoring)
+    figure = interactive_pareto.pareto(rows, objective, mode, scoring)
     front = ranking.pareto_front(rows, scoring.costs, mode)
     note = f"{terminal.front_title(rows, front, mode, scoring.costs)}. {_FRONT_NOTE}"
     headers, cells = ranking_cells(front, objective, mode, scoring)
-    sections.append(Section(title="Pareto front", note=note, headers=headers, cells=cells, figure=drawn))
+    sections.append(Section(title="Pareto front", note=note, headers=headers, cells=cells, figure=figure))
 
 
 _FRONT_NOTE = (
@@ -118,10 +130,10 @@ _FRONT_NOTE = (
 
 
 def _add_curves(epochs: pa.Table, best: Ranked, figures: dict[str, Figure], sections: list[Section]) -> None:
-    figures["learning_curves"] = plots.learning_curves(epochs, best.run_ids, terminal.caption(best))
-    told = plots.seeds_told(len(best.run_ids))
-    note = " ".join([f"{told}." if told else "", " ".join(best.run_ids)]).strip()
-    title = "Learning curves of the best configuration" if told else "Learning curves of the best run"
+    figures["learning_curves"] = plots.learning_curves(epochs, best.run_ids, caption(best))
+    legend = plots.seeds_legend(len(best.run_ids))
+    note = " ".join([f"{legend}." if legend else "", " ".join(best.run_ids)]).strip()
+    title = "Learning curves of the best configuration" if legend else "Learning curves of the best run"
     sections.append(Section(title=title, note=note, figure=interactive.learning_curves(epochs, best.run_ids)))
 
 
@@ -138,7 +150,7 @@ def _add_search_figures(
     lines = interactive.parallel_coordinates(rows, objective, mode, score)
     figures["accuracy_by_parameter"] = plots.accuracy_by_parameter(rows, objective, mode, score)
     dots = interactive.accuracy_by_parameter(rows, objective, mode, score)
-    label = score.label(Objective.parse(objective).label, mode)
+    label = score.label(objective_label(Objective.parse(objective)), mode)
     sections.append(Section(title="Parallel coordinates", note=_LINES_NOTE, figure=lines))
     sections.append(Section(title=f"{label} by parameter", note=_DOTS_NOTE, figure=dots))
     found = _importances(importances, rows)
@@ -159,24 +171,26 @@ def _importances(source: ImportanceSource, rows: Sequence[Ranked]) -> Importance
 
 
 def _ranking_note(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring, epochs: pa.Table) -> str:
-    figure = Objective.parse(objective)
+    goal = Objective.parse(objective)
     order = "highest" if mode == "max" else "lowest"
-    seen = "" if "test" in queries.scored_splits(epochs) else " The search never looked at the test images."
+    untested = "" if "test" in queries.scored_splits(epochs) else " The search never looked at the test images."
     ranks = "" if scoring.score.kind == "mean" else f" Configurations rank by {scoring.score.name(mode)} over seeds."
     rule = f" {terminal.rule_for(rows)}" if terminal.rule_for(rows) else ""
     return (
-        f"{figure.label}, at the last epoch of each run, {order} first: the mean over the n runs of a configuration, "
-        f"which differ in the seed only, ± the sample standard deviation.{ranks}{rule}{seen} Runs that were stopped "
-        "early count with the last epoch they reached. best peer, best test epoch is the published tables' figure."
+        f"{objective_label(goal)}, at the last epoch of each run, {order} first: the mean over the n runs of a "
+        "configuration, which differ in the seed only, ± the sample standard deviation."
+        f"{ranks}{rule}{untested} Runs that were stopped early count with the last epoch they reached. best peer, best "
+        "test epoch is the published tables' figure."
     )
 
 
 def _spec_yaml(runs: pa.Table, run_id: str) -> str:
     specs = dict(zip(runs["run_id"].to_pylist(), runs["spec"].to_pylist(), strict=True))
-    return _in_order(specs[run_id])
+    return _to_yaml(specs[run_id])
 
 
-def _in_order(spec_json: str) -> str:
+def _to_yaml(spec_json: str) -> str:
+    """Return a stored spec as YAML, with the fields in the order of `RunSpec`."""
     return reader.to_yaml(RunSpec.model_validate_json(spec_json).model_dump(mode="json"))
 
 
@@ -189,18 +203,18 @@ def _sweep_facts(sweep: Mapping[str, Any], rows: Sequence[Ranked], runs: pa.Tabl
     facts["trials"] = f"{len(rows)} configurations of {sweep['trials_planned']} planned{seeds}"
     facts["runs"] = f"{len(states)} ({counts or 'none'})"
     if rows and rows[0].value is not None:
-        figure, best = queries.Objective.parse(sweep["objective"]), rows[0]
-        spread = "" if best.std is None else f" ± {figure.format(best.std)}"
-        value = f"{figure.format(rows[0].value)}{spread} {figure.unit}".strip()
-        facts["best"] = f"{value} (n={best.n}): {terminal.caption(best)}"
-    return facts | origin(sweep)
+        goal, best = Objective.parse(sweep["objective"]), rows[0]
+        spread = "" if best.std is None else f" ± {goal.format(best.std)}"
+        value = f"{goal.format(rows[0].value)}{spread} {goal.unit}".strip()
+        facts["best"] = f"{value} (n={best.n}): {caption(best)}"
+    return facts | describe_provenance(sweep)
 
 
 def _best_facts(best: Ranked, runs: pa.Table, epochs: pa.Table) -> dict[str, str]:
-    """The published figure beside the best configuration's, where there is one."""
+    """Return name → text of the best configuration's figure and the published one, if there is a published one."""
     summary = ranking.summary(runs, epochs, best.run_ids[0])
-    told = terminal.published_facts(summary) if summary.published is not None else {}
-    return {f"best: {name}": words for name, words in told.items()}
+    facts = describe_published(summary) if summary.published is not None else {}
+    return {f"best: {name}": text for name, text in facts.items()}
 
 
 def _write(folder: Path, figures: Mapping[str, Figure], content: str) -> list[Path]:
@@ -217,7 +231,7 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _remove_stale(folder: Path, written: Iterable[Path]) -> None:
-    """A figure of an earlier report that this one lacks would tell of other results than the page beside it."""
+    """Remove figures of an earlier report that this one lacks, as they show results other than those of the page."""
     names = ("learning_curves", "parallel_coordinates", "importances", "accuracy_by_parameter", "pareto")
     for path in {folder / f"{name}.png" for name in names} - set(written):
         path.unlink(missing_ok=True)
