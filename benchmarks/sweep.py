@@ -1,11 +1,11 @@
-"""What a sweep costs beside its training: our engine and bare Ray Tune run the same trials, in turns, in one run.
+"""Benchmark of the overhead of a sweep: `SweepTuner` and bare Ray Tune run the same trials, in turns.
 
     python -m benchmarks.sweep [--trials 12] [--repeats 3]
 
-Prints one JSON line. Both train the digits recipe for one epoch a trial, one trial at a time, in reused actors on a Ray
-of their own, and write the same records; bare Tune draws at random and does nothing else. Two figures: seconds from
-asking Ray for trials to the first report, and the median, over the later trials, of the seconds from one report to the
-next less the epoch's own.
+Prints one JSON line. Both train the digits recipe for one epoch per trial, one trial at a time, in reused actors on a
+Ray instance of their own, and write the same records; bare Tune samples at random and does nothing else. Two figures:
+seconds from the start of Tune to the first report, and the median over the later trials of the seconds between two
+reports minus those of the epoch.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ PLACE = ExecutionOptions(device="cpu", cpus_per_worker=os.cpu_count() or 1)
 
 
 class Cost(NamedTuple):
-    """Of one sweep, in seconds."""
+    """Overhead of one sweep, in seconds."""
 
     to_first_report: float
     per_trial: float
 
 
 class Clock:
-    """Listens to trials and notes when each reported, and how long its epoch took."""
+    """Records when each trial completed, to subtract the recorded times of their epochs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.started, self.reported = folder, time.perf_counter(), list[float]()
 
     def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
-        """Every trial reports once: it has one epoch."""
+        """Record the time of a completed trial, each of which has one epoch."""
         if event == "completed":
             self.reported.append(time.perf_counter())
 
     def cost(self) -> Cost:
-        """What was spent beside training."""
+        """Return the time that was not spent on training."""
         order = read_runs(self.folder)["run_id"].to_pylist()
         rows = read_epochs(self.folder).to_pylist()
         seconds = {row["run_id"]: row["value"] for row in rows if row["metric"] == SECONDS}
@@ -74,7 +74,7 @@ class Clock:
 
 
 def ours(trials: int, folder: Path) -> Cost:
-    """A sweep as the front door runs it, after its checks."""
+    """Run a sweep like the command does after its checks, and return its overhead."""
     run = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1})
     space = {SEARCHED: {"kind": "float", "low": 0.0, "high": 1.0}}
     tree = {"run": run, "space": space, "trials": trials, "scheduler": {"kind": "none"}, "sampler": {"kind": "random"}}
@@ -94,7 +94,7 @@ def ours(trials: int, folder: Path) -> Cost:
 
 
 def bare(trials: int, folder: Path) -> Cost:
-    """Ray Tune alone."""
+    """Run the trials on bare Ray Tune, and return its overhead."""
     clock = Clock(folder)
     with connect(PLACE, Console(quiet=True)), listening(clock):
         trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": PLACE.cpus_per_worker})
@@ -129,14 +129,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     costs: dict[str, list[Cost]] = {"ours": [], "bare": []}
-    for _ in range(asked.repeats):
+    for _ in range(options.repeats):
         for name, measure in (("bare", bare), ("ours", ours)):
             with tempfile.TemporaryDirectory() as folder:
-                costs[name].append(measure(asked.trials, Path(folder)))
+                costs[name].append(measure(options.trials, Path(folder)))
     figures = {name: _figure(name, costs) for name in Cost._fields}
-    print_line("sweep", {"trials": asked.trials} | figures, n=asked.repeats)
+    print_line("sweep", {"trials": options.trials} | figures, n=options.repeats)
 
 
 def _figure(name: str, costs: dict[str, list[Cost]]) -> dict[str, object]:
@@ -148,4 +148,4 @@ def _figure(name: str, costs: dict[str, list[Cost]]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    import_module("benchmarks.sweep").main()  # workers import the trials' code by this name
+    import_module("benchmarks.sweep").main()  # workers import the function of the trials by this name

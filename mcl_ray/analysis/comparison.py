@@ -26,7 +26,7 @@ from mcl_ray.results.remote.pull import display_path, pull_replica
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a comparison needs of a run."""
+    """The outcome of a run, for a comparison with published tables."""
 
     spec: RunSpec
     state: str

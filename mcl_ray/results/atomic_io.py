@@ -204,7 +204,7 @@ class FolderLock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
+        """True while this object holds the lock."""
         return self._descriptor is not None
 
     def acquire(self) -> Self:

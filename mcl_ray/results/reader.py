@@ -85,7 +85,7 @@ def _inside_sweeps(root: Path) -> list[Path]:
 
 def _check_layout(path: Path) -> None:
     if not (is_run(path) or is_sweep(path) or (path / "runs").is_dir() or (path / "sweeps").is_dir()):
-        reason = "is none of them" if path.is_dir() else "is not a folder"
+        reason = "holds none of them" if path.is_dir() else "is not a folder"
         raise StoreError(f"results are read from a run, a sweep or a folder with runs/ or sweeps/, but {path} {reason}")
 
 
