@@ -5,16 +5,15 @@ The same results as files are in `build.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
 
-from mcl_ray.analysis.ranking import Ranked, ranking, summary
-from mcl_ray.config.scoring import Scoring
+from mcl_ray.analysis.ranking import summary
+from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.errors import StoreError
 from mcl_ray.reports.terminal import describe_published, front_table, ranking_table, summary_table
-from mcl_ray.results.reader import read_epochs, read_runs, read_sweeps, run_folders, sweep_folders
+from mcl_ray.results.reader import read_epochs, read_runs, run_folders, sweep_folders
 from mcl_ray.results.remote.pull import display_path
 
 
@@ -37,12 +36,13 @@ def sweep_overview(folder: Path) -> list[RenderableType]:
     Raises:
         StoreError: `folder` holds no sweep, or a damaged one.
     """
-    (sweep,) = read_sweeps(folder).to_pylist()
-    objective, mode, scoring = sweep["objective"], sweep["mode"], Scoring.parse(sweep["spec"])
-    rows = ranking(read_runs(folder), read_epochs(folder), objective, mode, scoring.score, scoring.repeats)
-    state = f"{sweep['sweep_id']}: {sweep['state']}, {len(rows)} of {sweep['trials_planned']} trials"
+    ranked = rank_sweep(folder)
+    rows, objective, mode, scoring = ranked.rows, ranked.objective, ranked.mode, ranked.scoring
+    state = (
+        f"{ranked.sweep['sweep_id']}: {ranked.sweep['state']}, {len(rows)} of {ranked.sweep['trials_planned']} trials"
+    )
     front = [front_table(rows, objective, mode, scoring)] if scoring.costs else []
-    return [state, ranking_table(rows, objective, mode, scoring), *front, *_published(folder, rows)]
+    return [state, ranking_table(rows, objective, mode, scoring), *front, *_published(ranked)]
 
 
 def run_overview(folder: Path) -> RenderableType:
@@ -54,11 +54,11 @@ def run_overview(folder: Path) -> RenderableType:
     return summary_table(summary(read_runs(folder), read_epochs(folder)))
 
 
-def _published(sweep_folder: Path, rows: Sequence[Ranked]) -> list[str]:
+def _published(ranked: SweepRanking) -> list[str]:
     """Return the best configuration's figure and the published one, if there is a published one."""
-    if not rows or rows[0].score is None:
+    if ranked.best is None:
         return []
-    best = summary(read_runs(sweep_folder), read_epochs(sweep_folder), rows[0].run_ids[0])
-    if best.published is None:
+    found = summary(ranked.runs, ranked.epochs, ranked.best.run_ids[0])
+    if found.published is None:
         return []
-    return [f"best configuration: {name}: {text}" for name, text in describe_published(best).items()]
+    return [f"best configuration: {name}: {text}" for name, text in describe_published(found).items()]

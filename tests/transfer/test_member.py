@@ -47,5 +47,5 @@ def test_every_method_has_an_output():
 
 def test_the_mean_of_features_cannot_be_exported(tmp_path):
     spec = replace(recipes.lincls(), {"linear.backbone": "random", "linear.features": "mean"})
-    with pytest.raises(SpecError, match="linear.features=mean cannot be exported"):
+    with pytest.raises(SpecError, match="but got linear.features=mean, which cannot be exported"):
         choose("0", spec, epochs(tmp_path))
