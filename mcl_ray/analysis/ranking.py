@@ -192,13 +192,13 @@ def pareto_front(ranked: Sequence[Ranked], costs: Sequence[str], mode: str = "ma
     """
     sign = -1.0 if mode == "max" else 1.0
     goals = {
-        place: (sign * row.score, *(row.costs[cost] for cost in costs))
-        for place, row in enumerate(ranked)
+        index: (sign * row.score, *(row.costs[cost] for cost in costs))
+        for index, row in enumerate(ranked)
         if row.score is not None and all(cost in row.costs for cost in costs)
     }
     return [
-        ranked[place]
-        for place, own in goals.items()
+        ranked[index]
+        for index, own in goals.items()
         if not any(other != own and all(map(le, other, own)) for other in goals.values())
     ]
 

@@ -30,7 +30,7 @@ class ParameterAxis:
     parameter: str
     label: str
     kind: Literal["linear", "log", "category"]
-    places: tuple[float, ...]
+    positions: tuple[float, ...]
     """Position of each row; on a logarithmic axis, the exponent to base ten."""
     ticks: tuple[tuple[float, str], ...]
     """Positions with a tick, and their labels."""
@@ -38,7 +38,7 @@ class ParameterAxis:
     @property
     def limits(self) -> tuple[float, float]:
         """Lowest and highest position; a single position is centred."""
-        low, high = min(self.places), max(self.places)
+        low, high = min(self.positions), max(self.positions)
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
@@ -63,10 +63,12 @@ def _axis(parameter: str, label: str, values: Sequence[Any]) -> ParameterAxis:
     below = {
         special: min(position_of.values()) - 0.2 * (span or 1.0) * rank for rank, special in enumerate(outside, start=1)
     }
-    places = tuple(below[value] if value in below else position_of[float(value)] for value in values)
-    special_ticks = [(place, setting(special)) for special, place in below.items()]
+    positions = tuple(below[value] if value in below else position_of[float(value)] for value in values)
+    special_ticks = [(position, setting(special)) for special, position in below.items()]
     kind: Literal["linear", "log"] = "log" if is_log else "linear"
-    return ParameterAxis(parameter=parameter, label=label, kind=kind, places=places, ticks=(*special_ticks, *ticks))
+    return ParameterAxis(
+        parameter=parameter, label=label, kind=kind, positions=positions, ticks=(*special_ticks, *ticks)
+    )
 
 
 def _is_number(value: object) -> bool:
@@ -75,23 +77,23 @@ def _is_number(value: object) -> bool:
 
 def _category_axis(parameter: str, label: str, values: Sequence[Any]) -> ParameterAxis:
     names = [setting(value) for value in values]
-    position_of = {name: float(place) for place, name in enumerate(sorted(set(names)))}
-    ticks = tuple((place, shortened(name, MAX_TICK_LENGTH)) for name, place in position_of.items())
-    places = tuple(position_of[name] for name in names)
-    return ParameterAxis(parameter=parameter, label=label, kind="category", places=places, ticks=ticks)
+    position_of = {name: float(position) for position, name in enumerate(sorted(set(names)))}
+    ticks = tuple((position, shortened(name, MAX_TICK_LENGTH)) for name, position in position_of.items())
+    positions = tuple(position_of[name] for name in names)
+    return ParameterAxis(parameter=parameter, label=label, kind="category", positions=positions, ticks=ticks)
 
 
 def _ticks(values: Sequence[float], is_log: bool) -> list[tuple[float, str]]:
     """Return ticks at the values if they are few and far enough apart, otherwise at round numbers."""
-    places = [math.log10(value) if is_log else value for value in values if value > 0 or not is_log]
-    span = places[-1] - places[0]
-    gaps = [after - before for before, after in itertools.pairwise(places)]
-    if len(places) == 1 or (len(places) <= MAX_TICKS and min(gaps) >= MIN_GAP * span):
+    positions = [math.log10(value) if is_log else value for value in values if value > 0 or not is_log]
+    span = positions[-1] - positions[0]
+    gaps = [after - before for before, after in itertools.pairwise(positions)]
+    if len(positions) == 1 or (len(positions) <= MAX_TICKS and min(gaps) >= MIN_GAP * span):
         marked = [value for value in values if value > 0 or not is_log]
     elif is_log:
-        marked = _round_powers(places[0], places[-1])
+        marked = _round_powers(positions[0], positions[-1])
     else:
-        marked = _round_steps(places[0], places[-1])
+        marked = _round_steps(positions[0], positions[-1])
     return [(math.log10(value) if is_log else value, f"{value:.4g}") for value in marked]
 
 
@@ -107,7 +109,7 @@ def _round_steps(low: float, high: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(high - low))
     step = next(power * part for part in (0.1, 0.2, 0.25, 0.5, 1, 2) if (high - low) / (power * part) <= MAX_TICKS)
     count = math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) + 1
-    return [round((math.ceil(low / step - 1e-9) + place) * step, 12) for place in range(count)]
+    return [round((math.ceil(low / step - 1e-9) + position) * step, 12) for position in range(count)]
 
 
 def scored(rows: Sequence[Ranked]) -> list[Ranked]:

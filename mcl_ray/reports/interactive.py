@@ -171,9 +171,9 @@ def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, scor
 def _dimension(axis: ParameterAxis) -> dict[str, Any]:
     return {
         "label": escaped(shortened(axis.label, MAX_LABEL_LENGTH)),
-        "values": axis.places,
+        "values": axis.positions,
         "range": axis.limits,
-        "tickvals": [place for place, _ in axis.ticks],
+        "tickvals": [position for position, _ in axis.ticks],
         "ticktext": [escaped(name) for _, name in axis.ticks],
     }
 
@@ -206,8 +206,8 @@ def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str, sco
     lines = math.ceil(len(axes) / columns)
     figure = make_subplots(rows=lines, cols=columns, shared_yaxes="all", vertical_spacing=0.32 / lines)
     shades = [[share / 8, colour_at(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
-    for place, axis in enumerate(axes):
-        row, column = place // columns + 1, place % columns + 1
+    for index, axis in enumerate(axes):
+        row, column = index // columns + 1, index % columns + 1
         figure.add_trace(_scatter(axis, drawn, goal, shades), row=row, col=column)
         title = escaped(shortened(axis.label, MAX_LABEL_LENGTH)) + (" (log scale)" if axis.kind == "log" else "")
         ticks = {"tickvals": [at for at, _ in axis.ticks], "ticktext": [escaped(name) for _, name in axis.ticks]}
@@ -229,7 +229,7 @@ def _scatter(axis: ParameterAxis, rows: Sequence[Ranked], goal: Objective, shade
     values = values_of(rows)
     spread = [row.std or 0.0 for row in rows]
     return go.Scatter(
-        x=axis.places,
+        x=axis.positions,
         y=values,
         error_y={"array": spread, "color": "#666666", "thickness": 1} if any(spread) else None,
         mode="markers",

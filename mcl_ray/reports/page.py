@@ -55,7 +55,7 @@ def render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) ->
         facts: Name → text, listed below the title.
         sections: The sections, in their order.
     """
-    body = "\n".join(_section(section, place) for place, section in enumerate(sections))
+    body = "\n".join(_section(section, index) for index, section in enumerate(sections))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -65,7 +65,7 @@ def render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) ->
     )
 
 
-def _section(section: Section, place: int) -> str:
+def _section(section: Section, index: int) -> str:
     parts = [f"<section><h2>{html.escape(section.title)}</h2>"]
     if section.note:
         parts.append(f'<p class="note">{html.escape(section.note)}</p>')
@@ -74,7 +74,7 @@ def _section(section: Section, place: int) -> str:
     if section.headers:
         parts.append(_table(section.headers, section.cells))
     if section.figure is not None:
-        parts.append(_figure(section.figure, place))
+        parts.append(_figure(section.figure, index))
     if section.code:
         parts.append(f"<pre>{html.escape(section.code)}</pre>")
     return "\n".join([*parts, "</section>"])
@@ -91,12 +91,12 @@ def _table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _figure(figure: go.Figure, place: int) -> str:
+def _figure(figure: go.Figure, index: int) -> str:
     """Return the figure as HTML; plotly escapes every angle bracket in the JSON of its script."""
     drawn: str = figure.to_html(
         full_html=False,
         include_plotlyjs=False,
-        div_id=f"figure-{place}",
+        div_id=f"figure-{index}",
         config=CONFIG,
     )
     return drawn

@@ -49,7 +49,7 @@ def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, scor
         goal_axis = _objective_axis(goal, values)
         colours, scale = score_colours(mode), Normalize(*goal_axis.limits)
         for rank in reversed(range(len(drawn))):
-            heights = [_height(axis, axis.places[rank]) for axis in (*axes, goal_axis)]
+            heights = [_height(axis, axis.positions[rank]) for axis in (*axes, goal_axis)]
             best = rank == 0
             style: dict[str, Any] = {
                 "linewidth": 2.6 if best else 1.1,
@@ -57,8 +57,8 @@ def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, scor
                 "alpha": 1.0 if best else 0.75,
             }
             panel.plot(range(len(heights)), heights, color=colours(scale(values[rank])), clip_on=False, **style)
-        for place, axis in enumerate((*axes, goal_axis)):
-            _draw_axis(panel, place, axis, is_last=place == len(axes))
+        for position, axis in enumerate((*axes, goal_axis)):
+            _draw_axis(panel, position, axis, is_last=position == len(axes))
         panel.set_xlim(-0.35, len(axes) + 0.45)
         bar = figure.colorbar(ScalarMappable(scale, colours), ax=panel, pad=0.01, aspect=30)
         bar.set_label(textwrap.fill(score.label(objective_label(goal), mode), 60))
@@ -72,25 +72,25 @@ def _objective_axis(objective: Objective, values: Sequence[float]) -> ParameterA
         (value, objective.format(value)) for value in ([low] if low == high else [low, (low + high) / 2, high])
     )
     label = f"{METRIC_LABELS.get(objective.metric, objective.metric)}{' (%)' if objective.unit else ''}"
-    return ParameterAxis(parameter=objective.key, label=label, kind="linear", places=tuple(values), ticks=ticks)
+    return ParameterAxis(parameter=objective.key, label=label, kind="linear", positions=tuple(values), ticks=ticks)
 
 
-def _height(axis: ParameterAxis, place: float) -> float:
+def _height(axis: ParameterAxis, position: float) -> float:
     low, high = axis.limits
-    return (place - low) / (high - low)
+    return (position - low) / (high - low)
 
 
-def _draw_axis(panel: Axes, place: int, axis: ParameterAxis, *, is_last: bool) -> None:
-    panel.plot([place, place], [0, 1], color=GREY, linewidth=1, zorder=3)
+def _draw_axis(panel: Axes, position: int, axis: ParameterAxis, *, is_last: bool) -> None:
+    panel.plot([position, position], [0, 1], color=GREY, linewidth=1, zorder=3)
     label = textwrap.fill(axis.label, 15)
-    panel.annotate(label, (place, 1), (0, 12), textcoords="offset points", ha="center", va="bottom", fontsize=9.5)
+    panel.annotate(label, (position, 1), (0, 12), textcoords="offset points", ha="center", va="bottom", fontsize=9.5)
     for tick, name in axis.ticks:
         box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
         side: dict[str, Any] = {"xytext": (6, 0), "ha": "left"} if is_last else {"xytext": (-6, 0), "ha": "right"}
-        panel.plot([place], [_height(axis, tick)], marker="_", color=GREY, markersize=7, zorder=3)
+        panel.plot([position], [_height(axis, tick)], marker="_", color=GREY, markersize=7, zorder=3)
         panel.annotate(
             name,
-            (place, _height(axis, tick)),
+            (position, _height(axis, tick)),
             textcoords="offset points",
             va="center",
             fontsize=8,
@@ -139,13 +139,13 @@ def _draw_scatter(panel: Axes, axis: ParameterAxis, rows: Sequence[Ranked]) -> N
     styles = {"finished": ("o", (*palette(0.25)[:3], 0.55)), "other state": ("^", "none"), "best": ("*", BLACK)}
     for name, (marker, face) in styles.items():
         chosen = [
-            (axis.places[rank], row)
+            (axis.positions[rank], row)
             for rank, row in enumerate(rows)
             if name == ("best" if rank == 0 else "finished" if row.state == "finished" else "other state")
         ]
         if not chosen:
             continue
-        xs, ys = [place for place, _ in chosen], values_of([row for _, row in chosen])
+        xs, ys = [position for position, _ in chosen], values_of([row for _, row in chosen])
         spread = [row.std or 0.0 for _, row in chosen]
         if any(spread):
             panel.errorbar(xs, ys, yerr=spread, fmt="none", ecolor=GREY, elinewidth=0.8, zorder=2)
@@ -157,5 +157,5 @@ def _draw_scatter(panel: Axes, axis: ParameterAxis, rows: Sequence[Ranked]) -> N
     panel.set_xlim(low - 0.07 * (high - low), high + 0.07 * (high - low))
     crowded = max(len(name) for _, name in axis.ticks) > 10 or sum(len(name) for _, name in axis.ticks) > 26
     rotation: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-    panel.set_xticks([place for place, _ in axis.ticks], [name for _, name in axis.ticks], fontsize=8, **rotation)
+    panel.set_xticks([position for position, _ in axis.ticks], [name for _, name in axis.ticks], fontsize=8, **rotation)
     panel.set_xlabel(textwrap.fill(axis.label + (" (log scale)" if axis.kind == "log" else ""), 32))

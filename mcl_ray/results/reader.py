@@ -148,14 +148,14 @@ def _attempts(folder: Path) -> list[pa.Table]:
 
 def _merge_attempts(attempts: list[pa.Table]) -> pa.Table:
     """Merge attempts: each replaces the earlier ones from its first epoch on, even if it has fewer epochs."""
-    kept: list[pa.Table] = []
+    merged: list[pa.Table] = []
     first_epoch: int | None = None
     for attempt in reversed(attempts):
         rows = attempt if first_epoch is None else attempt.filter(pc.less(attempt["epoch"], first_epoch))
         if rows.num_rows:
-            kept.append(rows)
+            merged.append(rows)
             first_epoch = pc.min(rows["epoch"]).as_py()
-    return _concatenated(reversed(kept))
+    return _concatenated(reversed(merged))
 
 
 def _concatenated(tables: Iterable[pa.Table]) -> pa.Table:

@@ -121,7 +121,7 @@ def _purpose(export: Export) -> str:
 
 def _files(export: Export) -> str:
     output = "logits [B, classes]" if export.classifies else "features [B, F]"
-    complete = ", each complete: the stem that peers shared is there for each of them"
+    complete = ", each complete: the stem that peers share is included in each of them"
     rows = [
         ("model.safetensors", usage.names(export.member) + (complete if _repeats_stem(export) else "")),
         ("program.pt2", f"a `torch.export` program: normalised float32 images [B, C, H, W] to {output}"),

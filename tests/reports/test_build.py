@@ -120,10 +120,10 @@ def test_every_kind_of_parameter_has_a_position_on_its_axis():
     )
     log, names, single, flags = parameter_axes(rows)
     assert (log.kind, names.kind, single.kind, flags.kind) == ("log", "category", "linear", "category")
-    assert log.places[1:] == (-3.0, 0.0)
-    assert log.places[0] < -3
+    assert log.positions[1:] == (-3.0, 0.0)
+    assert log.positions[0] < -3
     assert "0" in [label for _, label in log.ticks]
-    assert names.places == (0.0, 1.0, 0.0)
+    assert names.positions == (0.0, 1.0, 0.0)
     assert single.limits == (2.5, 3.5)
 
 
