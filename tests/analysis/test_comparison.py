@@ -6,12 +6,13 @@ import re
 import pytest
 from rich.console import Console
 
-from mcl_ray.analysis.comparison import compare, outcomes
+from mcl_ray.analysis.comparison import compare, compare_results, outcomes
 from mcl_ray.analysis.published import CIFAR, IMAGENET, MOCO, TABLES, column_of, published_figure
 from mcl_ray.analysis.published_setting import deviations
 from mcl_ray.analysis.ranking import summary
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
+from mcl_ray.errors import StoreError
 from mcl_ray.reports.comparison_table import comparison_view
 from mcl_ray.reports.terminal import describe_published
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
@@ -210,3 +211,13 @@ def test_the_table_fits_a_terminal_of_a_hundred_columns(tmp_path):
     narrow = shown(compared(tmp_path), width=80)
     assert "…" not in narrow
     assert narrow.count("(3)") == 4
+
+
+def test_the_runs_of_several_folders_are_compared_together(tmp_path):
+    write(tmp_path / "a", recipes.cifar(), [70.0])
+    write(tmp_path / "b", recipes.cifar(), [72.0], seed=1)
+    found = compare_results(CIFAR, [tmp_path / "a", tmp_path / "b"])
+    assert sorted(found.reproduced["resnet32", "x2"].values) == [70.0, 72.0]
+    (tmp_path / "c" / "runs").mkdir(parents=True)
+    with pytest.raises(StoreError, match="a table needs runs, but .*c holds none yet"):
+        compare_results(CIFAR, [tmp_path / "a", tmp_path / "c"])

@@ -29,6 +29,7 @@ from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.build import cohort_of
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import train_run
+from mcl_ray.transfer.bundle import export_run
 from tests.cli.test_bad_input import refused
 from tests.support.commands import HANGS_AFTER_S, snapshot, surroundings, visit
 from tests.support.pictures import COLOURS, write_folder
@@ -170,6 +171,16 @@ def test_a_peer_is_exported_by_number_into_an_empty_folder_which_no_other_export
     check_names_no_path_of_the_machine(digits, exported)
     message = refused(digits.cwd, "export", digits.run_id, "--peer", "1", "--out", str(exported))
     assert f"an export replaces nothing, but {exported} is there; remove it, or give another --out" in message
+
+
+@pytest.mark.slow
+def test_an_export_from_python_has_the_same_files(digits, tmp_path):
+    files = export_run(digits.folder, "0", tmp_path / "python")
+    assert sorted(file.name for file in files) == NAMES
+    command = digits.exported("--peer", "0", "--out", str(tmp_path / "command"))
+    for file in files:
+        if file.name != "program.pt2":  # an archive with times
+            assert file.read_bytes() == (command / file.name).read_bytes()
 
 
 def check_card(trained, exported, config):
