@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mcl_ray.cli import app
 from mcl_ray.config.environment import Environment
-from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri
 
 
@@ -29,14 +28,10 @@ def export(
         results: Folder that holds every run and sweep, or s3://bucket/prefix.
         data: The data set, for a run from a version that wrote no images.json.
     """
-    from mcl_ray.results.lookup import named_run
     from mcl_ray.results.remote.pull import display_path
-    from mcl_ray.transfer.bundle import export_run
+    from mcl_ray.sdk.run import Run
+    from mcl_ray.transfer.bundle import local_folder
 
-    if isinstance(out, Uri):
-        raise StoreError(
-            f"`--out` must be a local folder, but got {out}; without `--out`, the export of a run in a store is "
-            "uploaded to it"
-        )
-    for file in export_run(named_run(run, results), peer, out, Environment(data=data)):
+    folder = local_folder(out)
+    for file in Run.open(run, results=results).export(peer, folder, data=data):
         app.stdout().print(f"wrote {display_path(file)}", soft_wrap=True)

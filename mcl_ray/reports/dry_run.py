@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcl_ray.config.environment import Environment
 from mcl_ray.config.recipes import to_yaml
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.training.estimate import RunPlan, plan_run
+from mcl_ray.training.estimate import RunPlan
 
 
-def run_dry_run(spec: RunSpec, environment: Environment, workers: tuple[int, int] | None = None) -> str:
+def run_dry_run(spec: RunSpec, estimate: RunPlan, workers: tuple[int, int] | None = None) -> str:
     """Return the spec as a file that `mcl_ray.train` reads, with the estimates of the run as comments.
 
     Args:
         spec: The resolved spec.
-        environment: Where the data set is.
+        estimate: The estimate of the run.
         workers: Minimum and maximum number of workers; None for a run in this process.
     """
-    estimate = plan_run(spec, environment, workers or (1, 1))
     facts = describe_estimate(estimate) | {
         "memory": memory_text(estimate),
         "runs": "1",

@@ -12,9 +12,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, Protocol
 
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
@@ -29,6 +27,13 @@ TOUCH_INTERVAL_S = 5.0
 """Seconds between updates of the recorded wall time."""
 
 
+class StoredSpec(Protocol):
+    """A spec that can be stored: a pydantic model, or any experiment of `searches.spec`."""
+
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]:
+        """Return the spec as plain data; with mode `json`, of types that JSON has."""
+
+
 class SweepWriter(RecordWriter):
     """Writes one sweep's record, and holds the sweep's folder until it is finished or closed."""
 
@@ -41,7 +46,7 @@ class SweepWriter(RecordWriter):
         cls,
         root: Path,
         name: str,
-        spec: BaseModel,
+        spec: StoredSpec,
         *,
         objective: str,
         mode: str,
@@ -88,7 +93,7 @@ class SweepWriter(RecordWriter):
         return writer
 
     @classmethod
-    def resume(cls, sweep_folder: Path, spec: BaseModel, *, trials_planned: int) -> SweepWriter:
+    def resume(cls, sweep_folder: Path, spec: StoredSpec, *, trials_planned: int) -> SweepWriter:
         """Resume a sweep, finished or not, with a spec that may allow more trials or time than before.
 
         Raises:

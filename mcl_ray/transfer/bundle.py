@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.errors import CheckpointError, StoreError
+from mcl_ray.object_store import Uri
 from mcl_ray.results.atomic_io import check_writable, write_folder
 from mcl_ray.results.reader import read_epochs, read_spec
 from mcl_ray.results.remote.pull import display_path, fetch, holds_anything, push
@@ -16,7 +17,7 @@ from mcl_ray.transfer.member import choose
 
 
 def export_run(
-    run_folder: Path, peer: str = "best", out: Path | None = None, environment: Environment | None = None
+    run_folder: Path, peer: str = "best", out: Uri | Path | None = None, environment: Environment | None = None
 ) -> list[Path]:
     """Export a member of a run, as its newest checkpoint has it.
 
@@ -24,8 +25,8 @@ def export_run(
         run_folder: Folder of the run; `mcl_ray.results.lookup.named_run` finds it by name.
         peer: A peer's number from 0; `best` for the peer with the highest test top-1 (validation, if test has none);
             or `ensemble` for the mean of all peers' logits.
-        out: Folder to create, missing or empty; `export/<member>` in the run's folder if not given, which is uploaded
-            if the run is in a remote store.
+        out: Local folder to create, missing or empty; `export/<member>` in the run's folder if not given, which is
+            uploaded if the run is in a remote store.
         environment: Where the data set is, for an older run whose folder has no `images.json`.
 
     Returns:
@@ -33,10 +34,10 @@ def export_run(
 
     Raises:
         SpecError: the run has no such peer, or no such ensemble.
-        StoreError: no figure says which peer is best, `out` is not empty, or it cannot be written.
+        StoreError: no figure says which peer is best, `out` is a URI, is not empty, or cannot be written.
         CheckpointError: the run has no checkpoint, or none that is undamaged and belongs to it.
     """
-    member = choose(peer, read_spec(run_folder), read_epochs(run_folder))
+    out, member = local_folder(out), choose(peer, read_spec(run_folder), read_epochs(run_folder))
     folder = run_folder / "export" / member.name if out is None else out
     _check_free(folder)
     fetch(run_folder, checkpoints=True)
@@ -48,6 +49,20 @@ def export_run(
     files = write_folder(folder, bundle_contents(run_folder, member, environment or Environment()))
     push(files)
     return files
+
+
+def local_folder(out: Uri | Path | None) -> Path | None:
+    """Return the folder of an export, which must be local.
+
+    Raises:
+        StoreError: `out` is a URI.
+    """
+    if isinstance(out, Uri):
+        raise StoreError(
+            f"`--out` must be a local folder, but got {out}; without `--out`, the export of a run in a store is "
+            "uploaded to it"
+        )
+    return out
 
 
 def _check_free(folder: Path) -> None:
