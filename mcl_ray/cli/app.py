@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
-from rich.console import Console
+from cyclopts.help import DefaultFormatter, HelpPanel
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
 
 from mcl_ray import __version__
 from mcl_ray.config.execution import ExecutionOptions
@@ -24,11 +26,24 @@ Options = Annotated[ExecutionOptions, Parameter(name="*")]
 OVERRIDES_HELP = "Fields to replace, as field=value: alpha=0.3, cohort.size=4, networks=[resnet32,wrn_16_2]."
 
 
+class _HelpFormatter(DefaultFormatter):
+    """The usual help, with descriptions as paragraphs: line breaks of the source mean nothing."""
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        for entry in panel.entries:
+            text = getattr(entry.description, "primary_renderable", None)
+            if isinstance(text, Text):
+                text.plain = " ".join(text.plain.split())
+        super().__call__(console, options, panel)
+
+
 def new_app(name: str, help_text: str | None = None) -> App:
     """A program that leaves errors to `main`; without a text of its own, its help is that of its only command."""
     return App(
         name=name,
         help=help_text,
+        help_format="plaintext",  # the other formats import a parser of theirs
+        help_formatter=_HelpFormatter(),
         version=__version__,
         default_parameter=Parameter(negative=()),
         result_action="return_value",

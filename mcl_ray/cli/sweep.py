@@ -10,11 +10,7 @@ from cyclopts import App, Parameter
 
 from mcl_ray.cli import app
 from mcl_ray.config.execution import DEFAULT_EXECUTION, ExecutionOptions
-from mcl_ray.config.overrides import parse, replace
-from mcl_ray.config.spec import RunSpec
-from mcl_ray.config.unused_fields import check_used, check_used_by_any
 from mcl_ray.errors import SpecError
-from mcl_ray.pipeline import by_stage
 
 if TYPE_CHECKING:
     from searches.spec.experiment import Experiment
@@ -125,6 +121,7 @@ def _session(execution: ExecutionOptions, *, download: bool = False) -> SweepRun
 
 
 def _extended(sweep: Experiment, trials: int) -> Experiment:
+    from mcl_ray.config.overrides import replace
     from searches.spec.suite import SuiteSpec
 
     if isinstance(sweep, SuiteSpec):
@@ -136,6 +133,7 @@ def _asked(
     named: Callable[[str, tuple[str, ...]], Experiment], name: str | None, overrides: tuple[str, ...], sweep: Experiment
 ) -> Experiment:
     """What a sweep that goes on is asked to be: what the command names, or itself; with fields replaced."""
+    from mcl_ray.config.overrides import parse, replace
     from searches.spec.suite import SuiteSpec
 
     if name is None:
@@ -153,6 +151,8 @@ def resolve(name: str, overrides: tuple[str, ...]) -> SweepSpec:
     Raises:
         SpecError: a rule is broken, or a field that is searched was given one value.
     """
+    from mcl_ray.config.overrides import parse, replace
+    from mcl_ray.config.unused_fields import check_used
     from searches.spec import search_registry
     from searches.spec.sweep import SweepSpec
 
@@ -183,6 +183,10 @@ def resolve_suite(name: str, overrides: tuple[str, ...]) -> SuiteSpec:
 
 def _with_fields(suite: SuiteSpec, overrides: tuple[str, ...]) -> SuiteSpec:
     """The suite with fields replaced; those of what follows have its name before them, or `then`: `lincls.lr=1`."""
+    from mcl_ray.config.overrides import parse
+    from mcl_ray.config.spec import RunSpec
+    from mcl_ray.config.unused_fields import check_used, check_used_by_any
+    from mcl_ray.pipeline import by_stage
     from searches.spec.suite import SuiteSpec
 
     first, follows = suite.run.recipe, suite.then.recipe if suite.then else ""

@@ -9,19 +9,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from mcl_ray import runner
 from mcl_ray.cli import app
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import DEFAULT_EXECUTION, ExecutionOptions
-from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import UserError
 from mcl_ray.object_store import Uri
-from mcl_ray.pipeline import Stage, found_at, stages
 from mcl_ray.torchrun import TorchrunEnv, read_torchrun_env
+
+if TYPE_CHECKING:
+    from mcl_ray.config.spec import RunSpec
+    from mcl_ray.pipeline import Stage
 
 
 def train(
@@ -45,6 +46,9 @@ def train(
         resume: Go on with the newest run of this spec where it stopped.
         dry_run: Print the resolved spec and what it would do, without doing it.
     """
+    from mcl_ray import runner
+    from mcl_ray.pipeline import found_at, stages
+
     planned = stages(name, overrides)
     worker = read_torchrun_env()
     workers = _check(execution, threads, worker)
@@ -73,6 +77,8 @@ def train(
 def _run(
     spec: RunSpec, execution: ExecutionOptions, environment: Environment, worker: TorchrunEnv, *, resume: bool
 ) -> Path:
+    from mcl_ray import runner
+
     if _is_on_ray(execution):
         return runner.run_on_ray(spec, execution, environment, resume=resume)
     if worker.world_size > 1:
