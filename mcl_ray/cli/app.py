@@ -17,6 +17,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from mcl_ray import __version__
+from mcl_ray.cli.extras import missing_extra
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import MclError, UserError
 
@@ -54,7 +55,7 @@ def new_app(name: str, help_text: str | None = None) -> App:
 def main(app: App) -> None:
     """Run a program with the arguments of this process, and exit."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    with exit_codes():
+    with exit_codes(app):
         app(exit_on_error=False, print_error=False)
 
 
@@ -71,7 +72,7 @@ def program(command: Callable[..., None]) -> App:
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
+def exit_codes(app: App | None = None) -> Iterator[None]:
     """Turn every error that a user can meet into one line on stderr and an exit code."""
     try:
         yield
@@ -87,8 +88,21 @@ def exit_codes() -> Iterator[None]:
         if error.filename is None:
             raise
         _leave(f"{error.filename} cannot be used: {error.strerror}", EXIT_BAD_INPUT)
+    except ModuleNotFoundError as error:
+        message = missing_extra(error, _command_line(app))
+        if message is None:
+            raise
+        _leave(message, EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _command_line(app: App | None) -> str:
+    """Return the words that name the command which runs, as `mcl sweep extend`."""
+    if app is None:
+        return "this command"
+    words, _, _ = app.parse_commands(sys.argv[1:])
+    return " ".join([*app.name, *words])
 
 
 def at_least_one(_: object, value: int) -> None:

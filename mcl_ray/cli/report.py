@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from mcl_ray.cli import app
+from mcl_ray.cli.extras import missing_extra
 from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri
 
 if TYPE_CHECKING:
     from mcl_ray.analysis.ranking import Ranked
+    from mcl_ray.results.queries import Importances
 
 
 def report(path: Uri | Path, /) -> None:
@@ -34,15 +36,27 @@ def report(path: Uri | Path, /) -> None:
     told = [part for folder in sweeps for part in _sweep(folder)] + [_run(folder) for folder in alone]
 
     from mcl_ray.reports.build import write_report
-    from searches.importance import importances
 
     console = app.stdout()
     for part in told:
         console.print(part)
-    files = write_report(path, importances)
+    files = write_report(path, _importances)
     push(files)
     for file in files:
         console.print(f"wrote {display_path(file)}", soft_wrap=True)
+
+
+def _importances(rows: Sequence[Ranked]) -> Importances:
+    """Return the importances of the searched parameters; without Optuna, the reason why there are none."""
+    from mcl_ray.results.queries import Importances
+
+    try:
+        from searches.importance import importances
+    except ModuleNotFoundError as error:
+        if (message := missing_extra(error, "importances")) is None:
+            raise
+        return Importances(reason=message)
+    return importances(rows)
 
 
 def _sweep(folder: Path) -> list[RenderableType]:

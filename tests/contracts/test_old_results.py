@@ -155,7 +155,9 @@ def test_an_old_record_is_reported_in_the_same_words(kind, folder, results):
 @pytest.mark.slow
 def test_the_same_run_gives_the_recorded_figures(tmp_path):
     python(tmp_path, *TRAIN)
-    assert losses(tmp_path / "results") == pytest.approx(losses(FIXTURES / "results/runs"), rel=OTHER_PROCESSOR)
+    assert losses(tmp_path / "results") == pytest.approx(
+        losses(FIXTURES / "results" / "runs" / RUN), rel=OTHER_PROCESSOR
+    )
 
 
 @pytest.mark.slow
