@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mcl_ray.cli.extras import EXTRAS, missing_extra
+from mcl_ray.extras import EXTRAS, missing_extra
 
 ROOT = Path(__file__).parents[1]
 FIXTURE = ROOT / "tests" / "fixtures" / "c5bbcbf" / "results"
