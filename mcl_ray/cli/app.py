@@ -17,9 +17,9 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from mcl_ray import __version__
-from mcl_ray.extras import missing_extra
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import MclError, UserError
+from mcl_ray.extras import missing_extra
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 Options = Annotated[ExecutionOptions, Parameter(name="*")]

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mcl_ray.sdk.options import assignments, split_keywords
 from pydantic import BaseModel
 
 from mcl_ray.callbacks import SweepCallback
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import SpecError
+from mcl_ray.sdk.options import assignments, split_keywords
 from mcl_ray.sdk.sweep import Sweep, located
 
 if TYPE_CHECKING:
