@@ -75,7 +75,7 @@ class Clock(SweepCallback):
 
 
 class BareCallback(tune.Callback):
-    """Records the completed trials of bare Ray Tune, which pickles its callbacks, so that they cannot hold the clock."""
+    """Records the completed trials of bare Ray Tune, which pickles its callbacks: the clock is kept in the class."""
 
     clock: ClassVar[Clock]
 
