@@ -25,8 +25,8 @@ WORDS = (
 OLD_NAMES = {
     *("Copy", "Engine", "EpochReport", "Fed", "Feed", "Facts", "HERE", "Heartbeat", "ImagesRecord", "Launch", "Ledger"),
     *("Listener", "Listing", "MetAlone", "Mirror", "OvertakenError", "Place", "Pushes", "Relay", "Shares", "Shelf"),
-    *("SweepSession", "Told", "Turnstile", "UntilUnwritten", "at_each_step", "followers", "from_first", "gauges"),
-    *("group_trial", "in_step", "is_first", "neighbours", "one_voice", "own_errors_aloud", "teaches_heads", "verdict"),
+    *("SweepSession", "Told", "Turnstile", "UntilUnwritten", "at_each_step", "followers", "from_first"),
+    *("group_trial", "in_step", "one_voice", "own_errors_aloud", "teaches_heads", "verdict"),
     "wants_labels",
 }
 """Identifiers that were replaced, as they were written."""
