@@ -16,7 +16,6 @@ MclError
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -87,6 +86,8 @@ class WorkerDiedError(TrainingError):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known, with the nearest one that is."""
+    import difflib  # costs a tenth of a command's start, and is needed by errors alone
+
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from typing import TYPE_CHECKING, Any
 
 from mcl_ray.analysis.importance import Importances
 from mcl_ray.analysis.ranking import Ranked
+from mcl_ray.extras import missing_extra
 from mcl_ray.reports.labels import parameters_of, setting
-from searches.optuna_logging import optuna_verbosity
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
 
 MIN_CONFIGURATIONS = 8
 LOG_FROM_RATIO = 20.0
@@ -26,8 +26,14 @@ def importances(rows: Sequence[Ranked], *, seed: int = 0) -> Importances:
     """Return the share of the objective's variance that each parameter explains; the shares add up to 1.
 
     Counts configurations whose runs finished or were stopped early, and parameters that all of them have. Too few of
-    them, or an objective that does not vary, give no values and a reason.
+    them, an objective that does not vary, or a missing Optuna give no values and a reason.
     """
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        if (reason := missing_extra(error, "importances")) is None:
+            raise
+        return Importances(reason=reason)
     counted = [row for row in rows if row.score is not None and row.state in ("finished", "stopped")]
     if len(counted) < MIN_CONFIGURATIONS:
         return Importances(
@@ -38,6 +44,10 @@ def importances(rows: Sequence[Ranked], *, seed: int = 0) -> Importances:
     distributions = _distributions(counted)
     if not distributions:
         return Importances(reason="importances need a parameter that varies and that every configuration has")
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    from searches.optuna_logging import optuna_verbosity
+
     with optuna_verbosity(optuna.logging.WARNING):
         study = optuna.create_study()
         study.add_trials([_trial(row, distributions) for row in counted])
@@ -56,6 +66,8 @@ def _distributions(rows: Sequence[Ranked]) -> dict[str, BaseDistribution]:
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution:
     """Return the range of the values; values that are not numbers are categories, named as in tables."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
     if not all(_is_number(value) for value in values):
         return CategoricalDistribution(sorted({setting(value) for value in values}))
     low, high = float(min(values)), float(max(values))
@@ -66,9 +78,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _trial(row: Ranked, distributions: dict[str, BaseDistribution]) -> optuna.trial.FrozenTrial:
+def _trial(row: Ranked, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import create_trial
+
     parameters = {
         name: setting(row.searched[name]) if isinstance(kind, CategoricalDistribution) else float(row.searched[name])
         for name, kind in distributions.items()
     }
-    return optuna.trial.create_trial(params=parameters, distributions=distributions, value=row.score)
+    return create_trial(params=parameters, distributions=distributions, value=row.score)

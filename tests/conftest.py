@@ -1,4 +1,4 @@
-"""Fixtures that every room uses: the folders of numbers and images that lie beside the checkout."""
+"""Fixtures of all tests: the folders of reference numbers and images beside the checkout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here an
 
 import pytest
 
-pytest_plugins = ["tests.support.data", "tests.support.results"]
+pytest_plugins = ["tests.support.data", "tests.support.old_code", "tests.support.results"]
 
 # A shell that runs the tests in the background ignores Ctrl-C, and so would every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,20 +18,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
-def _beside(name: str) -> Path:
+def _shared_folder(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip(f"needs {folder}, which lies beside the checkout and is missing here")
+        pytest.skip(f"needs the folder {folder} beside the checkout, but it is missing")
     return folder
 
 
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
-    """Numbers from the published implementation."""
-    return _beside("reference")
+    """Folder of numbers from the published implementation."""
+    return _shared_folder("reference")
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Real images to train on."""
-    return _beside("data")
+    """Folder of real images to train on."""
+    return _shared_folder("data")

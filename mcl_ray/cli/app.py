@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
-from rich.console import Console
+from cyclopts.help import DefaultFormatter, HelpPanel
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
 
 from mcl_ray import __version__
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import MclError, UserError
+from mcl_ray.extras import missing_extra
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 Options = Annotated[ExecutionOptions, Parameter(name="*")]
@@ -24,11 +27,24 @@ Options = Annotated[ExecutionOptions, Parameter(name="*")]
 OVERRIDES_HELP = "Fields to replace, as field=value: alpha=0.3, cohort.size=4, networks=[resnet32,wrn_16_2]."
 
 
+class _HelpFormatter(DefaultFormatter):
+    """The default format of help, with line breaks inside a description removed."""
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        for entry in panel.entries:
+            text = getattr(entry.description, "primary_renderable", None)
+            if isinstance(text, Text):
+                text.plain = " ".join(text.plain.split())
+        super().__call__(console, options, panel)
+
+
 def new_app(name: str, help_text: str | None = None) -> App:
     """Return a program that leaves errors to `main`; without `help_text`, its help is that of its only command."""
     return App(
         name=name,
         help=help_text,
+        help_format="plaintext",  # the other formats import a parser of theirs
+        help_formatter=_HelpFormatter(),
         version=__version__,
         default_parameter=Parameter(negative=()),
         result_action="return_value",
@@ -39,7 +55,7 @@ def new_app(name: str, help_text: str | None = None) -> App:
 def main(app: App) -> None:
     """Run a program with the arguments of this process, and exit."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    with exit_codes():
+    with exit_codes(app):
         app(exit_on_error=False, print_error=False)
 
 
@@ -56,7 +72,7 @@ def program(command: Callable[..., None]) -> App:
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
+def exit_codes(app: App | None = None) -> Iterator[None]:
     """Print every expected error as one line on stderr, and exit with its code."""
     try:
         yield
@@ -72,8 +88,21 @@ def exit_codes() -> Iterator[None]:
         if error.filename is None:
             raise
         _exit_with(f"{error.filename} cannot be used: {error.strerror}", EXIT_BAD_INPUT)
+    except ModuleNotFoundError as error:
+        message = missing_extra(error, _command_line(app))
+        if message is None:
+            raise
+        _exit_with(message, EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _command_line(app: App | None) -> str:
+    """Return the words that name the running command, such as `mcl sweep extend`."""
+    if app is None:
+        return "this command"
+    words, _, _ = app.parse_commands(sys.argv[1:])
+    return " ".join([*app.name, *words])
 
 
 def at_least_one(_: object, value: int) -> None:

@@ -1,0 +1,286 @@
+"""Results that the code of commit c5bbcbf wrote: read, ranked, reported, resumed and exported with the same numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel
+from safetensors.numpy import load_file
+
+from mcl_ray.analysis.ranking import ranking
+from mcl_ray.config.recipes import RECIPES
+from mcl_ray.results.store import read_epochs, read_runs, read_spec, read_sweeps
+from mcl_ray.training.checkpoint import CheckpointFolder
+from searches.spec.search_registry import SEARCHES
+from searches.spec.suite_registry import SUITES
+from tests.support.old_code import FIXTURES, TIMEOUT_S, environment, python
+
+RUN, SWEEP = "digits-fe38fc1aca-1", "digits-b27ebce308-1"
+TRIAL = f"{SWEEP}-0000-r0"
+WALL_CLOCK = ("epoch_time_s", "images_per_s")
+OTHER_PROCESSOR = 1e-4
+"""Relative tolerance of a loss where another processor computes it."""
+TRAIN = ("-m", "mcl_ray.train", "digits", "epochs=2", "seed=3", "--threads", "1", "--device", "cpu")
+SWEEP_OPTIONS = ("--device", "cpu", "--no-dashboard")
+STOP_AFTER_EPOCH_1 = """
+import os, signal
+from pathlib import Path
+from mcl_ray import recipes
+from mcl_ray.data.source import dataset_for
+from mcl_ray.environment import Environment
+from mcl_ray.overrides import replace
+from mcl_ray.results.store import RunWriter
+from mcl_ray.training.run import run_epochs
+
+spec = replace(recipes.digits(), {"schedule.epochs": 2, "seed": 3})
+environment = Environment(results=Path("results").absolute(), device="cpu", threads=1)
+writer = RunWriter.create(environment.results, spec)
+for _ in run_epochs(spec, dataset_for(spec, environment), environment, writer):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A script for the old code: a run that is killed after the first of two epochs."""
+
+Figures = dict[tuple[str, int, str, str, str], float]
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    """A copy of the results that are in the repository."""
+    return Path(shutil.copytree(FIXTURES / "results", tmp_path / "results"))
+
+
+def figures(path: Path, *, metrics: tuple[str, ...] | None = None) -> Figures:
+    """Every figure below `path` but those of the wall clock; of an epoch trained twice, the later attempt's."""
+    rows = sorted(read_epochs(path).to_pylist(), key=lambda row: row["attempt"])
+    names = ("run_id", "epoch", "member", "split", "metric")
+    return {tuple(row[name] for name in names): row["value"] for row in rows if row["metric"] not in WALL_CLOCK}
+
+
+def losses(path: Path) -> Figures:
+    """The means of the loss and of its terms over each epoch."""
+    found = {key: value for key, value in figures(path).items() if key[2:4] == ("cohort", "train")}
+    assert {key[-1] for key in found} >= {"loss", "cross_entropy", "vcl", "icl"}
+    return found
+
+
+def without_run_id(found: Figures) -> dict[tuple[Any, ...], float]:
+    return {key[1:]: value for key, value in found.items()}
+
+
+def assert_same_bits(first: object, second: object) -> None:
+    """Compare the nested state of modules and optimizers; tensors as bytes."""
+    assert type(first) is type(second)
+    if isinstance(first, torch.Tensor):
+        assert (first.dtype, first.shape) == (second.dtype, second.shape)
+        assert first.contiguous().numpy().tobytes() == second.contiguous().numpy().tobytes()
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same_bits(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert_same_bits(one, other)
+    else:
+        assert first == second
+
+
+def assert_same_run(ours: Path, theirs: Path) -> None:
+    """Compare all figures of two runs, and the state at their ends, to the bit."""
+    assert figures(ours) == figures(theirs)
+    (first, _), (second, _) = (CheckpointFolder(run / "checkpoints").latest() for run in (ours, theirs))
+    assert first.epoch == second.epoch == 2
+    assert len(first.cohort) > 20
+    assert_same_bits(first.cohort, second.cohort)
+    assert_same_bits(first.optimizer, second.optimizer)
+
+
+def short_hash(model: BaseModel) -> str:
+    return hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:16]
+
+
+def test_every_digest_is_what_it_was():
+    """A digest names runs and sweeps: a changed one hides every result that was written with it."""
+    recorded = json.loads((FIXTURES / "digests.json").read_text())
+    assert {name: make().digest for name, make in RECIPES.items()} == recorded["recipes"]
+    assert {name: short_hash(make()) for name, make in RECIPES.items()} == recorded["recipe_json"]
+    assert {name: [None, short_hash(make())] for name, make in SEARCHES.items()} == recorded["searches"]
+    assert {name: [None, short_hash(make())] for name, make in SUITES.items()} == recorded["suites"]
+
+
+def test_the_specs_of_old_runs_are_read_with_their_digests():
+    for row in read_runs(FIXTURES / "results").to_pylist():
+        folder = next((FIXTURES / "results").glob(f"**/runs/{row['run_id']}"))
+        assert read_spec(folder).digest == row["digest"]
+
+
+def test_an_old_run_is_read(results):
+    (run,) = read_runs(results / "runs" / RUN).to_pylist()
+    assert (run["run_id"], run["state"], run["epochs_done"], run["seed"]) == (RUN, "finished", 2, 3)
+    assert (run["parameters"], run["multiply_adds"], run["code_version"]) == (161780, 1533184, "0.1.0+c5bbcbf")
+    found = figures(results / "runs" / RUN)
+    assert found[RUN, 1, "cohort", "train", "cross_entropy"] == 3.180040042740958
+    assert found[RUN, 1, "cohort", "train", "vcl"] == 7.3347979954310825
+
+
+def test_an_old_sweep_is_read_and_ranked(results):
+    folder = results / "sweeps" / SWEEP
+    (sweep,) = read_sweeps(folder).to_pylist()
+    assert (sweep["state"], sweep["trials_planned"], sweep["best_run_id"]) == ("finished", 3, f"{SWEEP}-0001-r0")
+    ranked = ranking(read_runs(folder), read_epochs(folder), sweep["objective"], sweep["mode"])
+    assert [asdict(row) | {"run_ids": list(row.run_ids)} for row in ranked] == json.loads(
+        (FIXTURES / "ranking.json").read_text()
+    )
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("run", f"runs/{RUN}"), ("sweep", f"sweeps/{SWEEP}")])
+def test_an_old_record_is_reported_in_the_same_words(kind, folder, results):
+    printed = python(results.parent, "-m", "mcl_ray.report", f"results/{folder}")
+    tables = "".join(line for line in printed.splitlines(keepends=True) if not line.startswith("wrote "))
+    assert tables == (FIXTURES / f"report-{kind}.txt").read_text()
+    assert (results / folder / "report" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_same_run_gives_the_recorded_figures(tmp_path):
+    python(tmp_path, *TRAIN)
+    assert losses(tmp_path / "results") == pytest.approx(
+        losses(FIXTURES / "results" / "runs" / RUN), rel=OTHER_PROCESSOR
+    )
+
+
+@pytest.mark.slow
+def test_the_spec_file_of_an_old_trial_gives_the_recorded_figures(tmp_path):
+    trial = FIXTURES / "results" / "sweeps" / SWEEP / "runs" / TRIAL
+    python(tmp_path, *TRAIN[:2], str(trial / "spec.yaml"), *TRAIN[-4:])
+    ours = without_run_id(losses(tmp_path / "results"))
+    assert ours == pytest.approx(without_run_id(losses(trial)), rel=OTHER_PROCESSOR)
+
+
+@pytest.mark.slow
+def test_the_same_sweep_gives_the_recorded_trials(tmp_path):
+    """Which trial is stopped early depends on which reports first; what is sampled and trained does not."""
+    overrides = ("digits", "trials=3", "epochs=3", "scheduler.grace_epochs=1", "run.seed=3")
+    python(tmp_path, "-m", "mcl_ray.sweep", *overrides, *SWEEP_OPTIONS)
+    recorded, ours = FIXTURES / "results/sweeps", tmp_path / "results" / "sweeps"
+    searched = [
+        {row["run_id"]: (row["digest"], json.loads(row["searched"])) for row in read_runs(path / SWEEP).to_pylist()}
+        for path in (recorded, ours)
+    ]
+    assert searched[0] == searched[1]
+    before, after = losses(recorded / SWEEP), losses(ours / SWEEP)
+    common = before.keys() & after.keys()
+    assert {key[:2] for key in common} >= {(run_id, 1) for run_id in searched[0]}
+    assert {key: after[key] for key in common} == pytest.approx(
+        {key: before[key] for key in common}, rel=OTHER_PROCESSOR
+    )
+
+
+@pytest.fixture
+def old_run(old_code, tmp_path) -> Path:
+    """The folder of a run of two epochs that the old code trains on this machine."""
+    cwd = tmp_path / "old"
+    cwd.mkdir()
+    python(cwd, *TRAIN, code=old_code)
+    return cwd / "results" / "runs" / RUN
+
+
+@pytest.mark.slow
+def test_the_old_code_trains_the_same_run_to_the_bit(old_run, tmp_path):
+    python(tmp_path, *TRAIN)
+    assert_same_run(tmp_path / "results" / "runs" / RUN, old_run)
+
+
+@pytest.mark.slow
+def test_a_run_that_the_old_code_left_is_resumed_to_the_same_bits(old_code, old_run, tmp_path):
+    arguments = [sys.executable, "-c", STOP_AFTER_EPOCH_1]
+    killed = subprocess.run(arguments, cwd=tmp_path, env=environment(old_code), capture_output=True, timeout=TIMEOUT_S)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (left,) = read_runs(tmp_path / "results").to_pylist()
+    assert (left["run_id"], left["state"], left["epochs_done"]) == (RUN, "interrupted", 1)
+    python(tmp_path, *TRAIN, "--resume")
+    (run,) = read_runs(tmp_path / "results").to_pylist()
+    assert (run["run_id"], run["state"], run["attempt"]) == (RUN, "finished", 2)
+    assert_same_run(tmp_path / "results" / "runs" / RUN, old_run)
+
+
+@pytest.mark.slow
+def test_a_run_of_the_old_code_is_exported_alike(old_code, old_run, tmp_path):
+    for name, code in (("before", old_code), ("after", None)):
+        python(tmp_path, "-m", "mcl_ray.export", str(old_run), "--out", str(tmp_path / name), code=code)
+    (before,), (after,) = ((tmp_path / name).glob("*.safetensors") for name in ("before", "after"))
+    ours, theirs = load_file(after), load_file(before)
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 20
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+    assert {path.name for path in (tmp_path / "after").iterdir()} == {p.name for p in (tmp_path / "before").iterdir()}
+
+
+@pytest.mark.slow
+def test_a_run_of_the_old_code_is_evaluated_alike(old_run):
+    """The scores of the newest checkpoint are those on record."""
+    from mcl_ray.config.environment import Environment
+    from mcl_ray.data.source import dataset_for
+    from mcl_ray.training.recorded_run import score_test_split
+
+    spec, place = read_spec(old_run), Environment(device="cpu", threads=1)
+    epoch, rows = score_test_split(spec, dataset_for(spec, place), place, old_run / "checkpoints")
+    found = {(RUN, epoch, row.member, row.split, row.metric): row.value for row in rows}
+    assert {key[3] for key in found} == {"test"}
+    assert figures(old_run).items() >= found.items()
+
+
+def interrupt_sweep(cwd: Path, code: Path) -> dict[str, Any]:
+    """Start a sweep of the old code, interrupt it once a trial has ended, and return its record."""
+    arguments = ("-m", "mcl_ray.sweep", "digits", "trials=4", "epochs=4", "scheduler.grace_epochs=4", "run.seed=3")
+    options = ("--cpus-per-worker", "2", *SWEEP_OPTIONS) if (torch.get_num_threads() or 1) > 1 else SWEEP_OPTIONS
+    with subprocess.Popen(
+        [sys.executable, *arguments, *options],
+        cwd=cwd, env=environment(code), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + TIMEOUT_S
+        try:
+            while not any(run["state"] == "finished" for run in runs_of_sweep(cwd)):
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(TIMEOUT_S) == 130
+        finally:
+            process.kill()
+    (sweep,) = read_sweeps(cwd / "results").to_pylist()
+    return sweep
+
+
+def runs_of_sweep(cwd: Path) -> list[dict[str, Any]]:
+    return read_runs(cwd / "results").to_pylist() if (cwd / "results" / "sweeps").is_dir() else []
+
+
+@pytest.mark.slow
+def test_a_sweep_of_the_old_code_is_resumed_and_extended(old_code, tmp_path):
+    sweep = interrupt_sweep(tmp_path, old_code)
+    assert sweep["state"] == "interrupted"
+    folder = tmp_path / "results" / "sweeps" / sweep["sweep_id"]
+    ended = [run["run_id"] for run in runs_of_sweep(tmp_path) if run["state"] == "finished"]
+    before = {run_id: figures(folder / "runs" / run_id) for run_id in ended}
+    assert 1 <= len(before) < 4
+
+    python(tmp_path, "-m", "mcl_ray.sweep", "--resume", sweep["sweep_id"], *SWEEP_OPTIONS)
+    assert read_sweeps(folder)["state"].to_pylist() == ["finished"]
+    assert read_runs(folder)["state"].to_pylist() == 4 * ["finished"]
+
+    python(tmp_path, "-m", "mcl_ray.sweep", "extend", sweep["sweep_id"], "--trials", "1", *SWEEP_OPTIONS)
+    assert read_sweeps(folder)["trials_planned"].to_pylist() == [5]
+    assert read_runs(folder)["trial_id"].to_pylist() == ["0000", "0001", "0002", "0003", "0004"]
+    assert {run_id: figures(folder / "runs" / run_id) for run_id in ended} == before
