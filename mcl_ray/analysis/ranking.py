@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.published import PublishedFigure, published_figure
-from mcl_ray.config.scoring import MEAN, Mode, Score, enough
+from mcl_ray.config.scoring import MEAN, Mode, Score, has_enough_seeds
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results import queries
@@ -67,8 +67,8 @@ def ranking(
     """Configurations from best to worst; failed and never-scored ones at the end, with their reason.
 
     Of equal scores, one whose runs finished comes before one that was stopped early, then the earlier trial first. A
-    configuration of `repeats` seeds, or of as many as were begun if these are more, has a score where `score.enough` of
-    them have a figure.
+    configuration of `repeats` seeds, or of as many as were begun if these are more, has a score where more than half
+    of them have a figure.
 
     Raises:
         SpecError: `mode` is neither max nor min, or the objective is not split/metric/member.
@@ -119,7 +119,7 @@ def _ranked(
     missing = {_seed(row): reasons[row["run_id"]] for row in group if _seed(row) not in living}
     num_planned = max(repeats, len(living) + len(missing))
     reason = _why_missing(list(missing.values()), len(living), num_planned)
-    scored = list(living.values()) if enough(len(living), num_planned) else []
+    scored = list(living.values()) if has_enough_seeds(len(living), num_planned) else []
     scored.sort(key=lambda row: curves[row["run_id"]][-1].value, reverse=mode == "max")
     values = [curves[row["run_id"]][-1].value for row in scored]
     peaks = [queries.highest(best.get(row["run_id"], [])) for row in scored]

@@ -15,7 +15,7 @@ from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
-from mcl_ray.linear_probe import FrozenCohort, build_backbone, frozen
+from mcl_ray.linear_probe import FrozenCohort, build_backbone, build_linear_classifiers
 from mcl_ray.methods.linear import Linear
 from mcl_ray.methods.method import Method, Peers, uses_contrastive_terms
 from mcl_ray.methods.moco import Moco
@@ -69,7 +69,7 @@ def cohort_of(spec: RunSpec, num_classes: int, in_channels: int, backbone: Path 
         if backbone is not None:
             assert spec.linear.backbone is not None, "the door has filled it in"
             load_backbone(networks, checkpoint_at(backbone, spec.pretraining), spec.linear.backbone)
-        return frozen(networks, spec.linear.features, num_classes)
+        return build_linear_classifiers(networks, spec.linear.features, num_classes)
     cohort = build_cohort(spec.cohort, num_classes if spec.is_supervised else 0, in_channels)
     cohort.heads.requires_grad_(uses_contrastive_terms(spec.losses, cohort.num_peers))
     return cohort

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 
-from mcl_ray.config.scoring import enough
+from mcl_ray.config.scoring import has_enough_seeds
 from mcl_ray.errors import MclError, StoreError, TrainingError
 from mcl_ray.training.loop import Told
 
@@ -30,7 +30,7 @@ def run_in_lockstep(runs: Sequence[RunIterator]) -> Generator[list[Told], None, 
         epoch = 0
         while True:
             told = _next_epoch(living, epoch + 1, failures)
-            if failures and not enough(len(living), len(runs)):
+            if failures and not has_enough_seeds(len(living), len(runs)):
                 raise _too_few(failures, len(runs))
             if not told:
                 return

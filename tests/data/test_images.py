@@ -204,7 +204,7 @@ def test_a_bank_needs_as_many_images_as_it_contrasts_with(tmp_path):
         dataset_for(spec, here)
     assert not here.results.exists(), "nothing is kept of what is refused"
     dataset_for(replace(spec, {"bank.negatives": 16}), here)
-    with pytest.raises(SpecError, match=r"batch.size <= training images must hold, but got size=256, images=24"):
+    with pytest.raises(SpecError, match=r"`batch.size <= training images` must hold, but got size=256, images=24"):
         dataset_for(replace(spec, {"bank.negatives": 16, "batch.size": 256}), here)
 
 
