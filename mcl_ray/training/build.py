@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort, build_cohort
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
+from mcl_ray.contrast.bank import MemoryBank, SlotSampler
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
@@ -116,7 +116,7 @@ def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.
         spec.losses,
         bf16=bf16,
         bank=MemoryBank(size, remembered_images(spec, len(labels)), width, momentum=momentum, generator=generator),
-        draw=ContrastDraw(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
+        sampler=SlotSampler(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
     )
 
 
