@@ -185,7 +185,7 @@ def cut_short(path: Path) -> None:
         (None, (*MINE, "batch.size=8"), "got size=8, per_class=2, classes=3; per_class=4 fits"),
         (None, (*MINE, "batch.size=14"), "`batch.size <= training images` must hold, but got size=14, images=12"),
         (None, ("--data", "images.tar.gz"), "must have the checksum md5:eb9058c3a382ffc7106e4002c42a8d85"),
-        (None, ("--data", "images.tar.gz", f"checksum=md5:{'0' * 32}"), "accepts what is there"),
+        (None, ("--data", "images.tar.gz", f"checksum=md5:{'0' * 32}"), "accepts this file"),
     ],
 )
 def test_an_archive_that_cannot_be_trained_on(change, words, rule, tmp_path):

@@ -292,7 +292,7 @@ def test_data_are_fetched_once_and_verified_at_each_use(named, store, uri, on, t
     store.put(tmp_path.name, {})
     with pytest.raises(DataError, match="data in a store must be an archive"):
         load_dataset(right, Environment(data=data))
-    with pytest.raises(DataError, match="--download fetches into a folder"):
+    with pytest.raises(DataError, match="--download requires --data with a folder"):
         load_dataset(right, Environment(data=data, download=True))
 
 
