@@ -14,7 +14,7 @@ BRIGHTEST = 16
 
 
 def load_digits() -> Dataset:
-    """Load 1,797 handwritten digits of 1×8×8 pixels, in a fixed stratified split of 1,437 training and 360 test images."""
+    """Load 1,797 handwritten digits of 1×8×8 pixels in a fixed stratified split: 1,437 for training, 360 for test."""
     from sklearn import datasets, model_selection  # takes a second, and only this source needs it
 
     digits = datasets.load_digits()

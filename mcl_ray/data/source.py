@@ -99,8 +99,8 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
     if spec.normalisation == "imagenet":
         if dataset.image_shape[0] != len(IMAGENET[0]):
             raise SpecError(
-                f"data.normalisation=imagenet requires images of three channels, but those of data.source={spec.source} "
-                f"have {dataset.image_shape[0]}"
+                f"data.normalisation=imagenet requires images of three channels, but those of "
+                f"data.source={spec.source} have {dataset.image_shape[0]}"
             )
         dataset = replace(dataset, mean=IMAGENET[0], std=IMAGENET[1])
     train, validation = hold_out(dataset.train, spec.validation_fraction, SPLIT_SEED)
