@@ -13,7 +13,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
 from mcl_ray.reports.dry_run import disk, memory, print_facts, run_facts, workers_fact
-from mcl_ray.training.estimate import Images, RunPlan, images_of, plan_run
+from mcl_ray.training.estimate import Images, RunEstimate, estimate_run, images_of
 from searches.spec.bounds import corners, undominated
 from searches.spec.sweep import SweepSpec
 
@@ -73,7 +73,7 @@ def _runs_kept(sweep: SweepSpec) -> int:
 
 def plan_sweep(
     sweep: SweepSpec, environment: Environment, workers: tuple[int, int] = (1, 1)
-) -> tuple[RunSpec, RunPlan]:
+) -> tuple[RunSpec, RunEstimate]:
     """The trial that takes the most memory, and the largest of each figure, whichever trial it is of.
 
     All seeds of a trial are in memory side by side. Of more than `MAX_PLANS` corners that may be the largest, those of
@@ -86,7 +86,7 @@ def plan_sweep(
     images = images_of(sweep.run.data, environment)
     check_counts(images.counts, sweep.run, workers[1])
     runs = [run for run in corners(sweep) if _can_be_fed(run, images, workers[1])] or [sweep.run]
-    plans = {run: plan_run(run, environment, workers, images) for run in undominated(runs)[:MAX_PLANS]}
+    plans = {run: estimate_run(run, environment, workers, images) for run in undominated(runs)[:MAX_PLANS]}
     hungriest = max(plans, key=lambda run: sweep.repeats * plans[run].state_bytes + plans[run].activation_bytes)
     steps = plans[hungriest].train_images // min(run.batch.size for run in runs)
     return hungriest, replace(

@@ -14,7 +14,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.reports.dry_run import disk, memory, print_facts, workers_fact
-from mcl_ray.training.estimate import RunPlan, plan_run
+from mcl_ray.training.estimate import RunEstimate, estimate_run
 from searches.linear_eval import planned_follower
 from searches.spec.suite import ROW, SuiteSpec
 
@@ -30,7 +30,7 @@ class RowPlan:
     """One row with all its seeds."""
 
     run: RunSpec
-    plan: RunPlan
+    plan: RunEstimate
     """Of one seed."""
     repeats: int
 
@@ -62,13 +62,13 @@ def plan_suite(suite: SuiteSpec, environment: Environment, workers: tuple[int, i
         SpecError: the sampler cannot serve a row's batches.
         DataError: the data set is there, but damaged or not what its checksum says.
     """
-    plans: dict[RunSpec, RunPlan] = {}
+    plans: dict[RunSpec, RunEstimate] = {}
     rows: dict[str, RowPlan] = {}
     for row in suite.rows:
         run = suite.trial_run({ROW: row})
         alike = run.model_copy(update={"losses": suite.run.losses})  # which cost nothing that a plan counts
         if alike not in plans:
-            plans[alike] = plan_run(run, environment, workers)
+            plans[alike] = estimate_run(run, environment, workers)
         rows[row] = RowPlan(run=run, plan=plans[alike], repeats=suite.repeats)
     return rows
 

@@ -111,11 +111,11 @@ def _check_later(
     planned: list[Stage], source: Path | None, environment: Environment, workers: tuple[int, int] | None
 ) -> None:
     """What a later stage would be refused for is told before the first one trains."""
-    from mcl_ray.training.estimate import plan_run
+    from mcl_ray.training.estimate import estimate_run
 
     for stage, (spec, there) in zip(planned, _expected(planned, source, environment), strict=True):
         if stage.is_later:
-            plan_run(spec, there, workers or (1, 1))
+            estimate_run(spec, there, workers or (1, 1))
 
 
 def _print_together(folders: list[Path]) -> None:

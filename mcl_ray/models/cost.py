@@ -64,7 +64,7 @@ def multiply_adds(
 
 
 def training_bytes(model: nn.Module) -> int:
-    """Return the bytes of a model trained by SGD: float32 weights, gradients and momentum of learnable ones, buffers."""
+    """Return the bytes of a model's state under SGD: float32 weights, their gradients and momentum, and buffers."""
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     return sum(4 * (3 if weight.requires_grad else 1) * weight.numel() for weight in model.parameters()) + buffers
 

@@ -7,20 +7,20 @@ from rich.console import Console
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.recipes import to_yaml
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.training.estimate import RunPlan, plan_run
+from mcl_ray.training.estimate import RunEstimate, estimate_run
 
 
 def print_run_plan(
     spec: RunSpec, environment: Environment, console: Console, workers: tuple[int, int] | None = None
 ) -> None:
     """Print the spec as the file that `mcl_ray.train` reads, and what it would do."""
-    plan = plan_run(spec, environment, workers or (1, 1))
+    plan = estimate_run(spec, environment, workers or (1, 1))
     console.print(to_yaml(spec), end="", soft_wrap=True)
     facts = run_facts(plan) | {"memory": memory(plan), "runs": "1", "disk": disk(plan.disk_bytes)}
     print_facts(facts | workers_fact(spec.batch.size, workers), console)
 
 
-def run_facts(plan: RunPlan) -> dict[str, str]:
+def run_facts(plan: RunEstimate) -> dict[str, str]:
     """The plan of one run in words."""
     return {
         "data": plan.data,
@@ -40,7 +40,7 @@ def workers_fact(batch_size: int, workers: tuple[int, int] | None) -> dict[str, 
     return {"workers": f"{many}, who share every batch of {batch_size} images"}
 
 
-def memory(plan: RunPlan, runs: int = 1) -> str:
+def memory(plan: RunEstimate, runs: int = 1) -> str:
     """Memory of one worker in words; `runs` that it trains in turn have their states side by side."""
     state, step = runs * plan.state_bytes, plan.activation_bytes
     seeds = f" of {runs} seeds side by side" if runs > 1 else ""

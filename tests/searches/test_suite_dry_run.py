@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.training.estimate import plan_run
+from mcl_ray.training.estimate import estimate_run
 from searches.spec import suite_registry
 from searches.spec.suite import SuiteSpec
 from searches.suite_dry_run import plan_suite, print_suite_plan
@@ -21,7 +21,7 @@ def test_a_row_costs_what_its_runs_do():
     rows = plan_suite(SMALL, Environment())
     assert list(rows) == list(SMALL.rows)
     four = rows["resnet8_x4"]
-    alone = plan_run(SMALL.trial_run({"row": "resnet8_x4"}), Environment())
+    alone = estimate_run(SMALL.trial_run({"row": "resnet8_x4"}), Environment())
     assert alone.steps == 5 * (1437 // 40)
     assert four.steps == 2 * alone.steps
     assert four.multiply_adds == 3 * 2 * alone.steps * 40 * alone.multiply_adds
