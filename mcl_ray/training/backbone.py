@@ -171,8 +171,8 @@ def _query_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
             encoders.setdefault(int(matched[1] or 0), {})[matched[2]] = tensor
     if not encoders:
         raise CheckpointError(
-            f"--from requires a run, one of its checkpoints, or a checkpoint of MoCo's code with tensors encoder_q.… in "
-            f"its entry 'state_dict', but {file} is none of them"
+            f"--from requires a run, one of its checkpoints, or a checkpoint of MoCo's code with tensors encoder_q.… "
+            f"in its entry 'state_dict', but {file} is none of them"
         )
     if sorted(encoders) != list(range(len(encoders))):
         raise CheckpointError(f"query encoders must be numbered from 0, but {file} has {sorted(encoders)}")

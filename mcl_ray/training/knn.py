@@ -60,7 +60,7 @@ class NearestNeighbours:
         self._neighbours = min(neighbours, len(self._labels_n))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the votes of each peer's neighbours, [N, B, C], for images [B, channels, H, W]; they sum to 1 over C."""
+        """Return the votes of each peer's neighbours, [N, B, C], sum 1 over C, for images [B, channels, H, W]."""
         pairs = zip(self._features(images), self._features_NnF, strict=True)
         return torch.stack([self._votes(features_BF @ train_nF.T) for features_BF, train_nF in pairs])
 
