@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.beside import report
 from mcl_ray.config.spec import LossSpec
-from mcl_ray.contrast.bank import ContrastDraw, Drawn, MemoryBank
+from mcl_ray.contrast.bank import ContrastSlots, MemoryBank, SlotSampler
 from mcl_ray.distributed import SINGLE_SHARD
 from mcl_ray.losses.grid import ContrastGrid
 from mcl_ray.losses.terms import contrastive_terms
@@ -23,7 +23,7 @@ WEIGHTS = LossSpec(tau=0.07)
 
 
 class BankCase:
-    """Unit embeddings of a batch, banks, and drawn slots."""
+    """Unit embeddings of a batch, banks, and sampled slots."""
 
     def __init__(self, num_peers: int, device: str, *, batch: int, negatives: int) -> None:
         labels = torch.arange(NUM_CLASSES * IMAGES_PER_CLASS, device=device) % NUM_CLASSES
@@ -31,19 +31,19 @@ class BankCase:
         self.bank = MemoryBank(num_peers, len(labels), DIM, momentum=0.5, generator=generator)
         embeddings = torch.randn(num_peers, batch, DIM, generator=generator, device=device)
         self.embeddings = F.normalize(embeddings, dim=-1).requires_grad_()
-        draw = ContrastDraw(labels, positives=1, negatives=negatives)
-        self.drawn: Drawn = draw(torch.arange(batch, device=device), generator, SINGLE_SHARD)
+        sampler = SlotSampler(labels, positives=1, negatives=negatives)
+        self.contrast: ContrastSlots = sampler(torch.arange(batch, device=device), generator, SINGLE_SHARD)
 
     def ours(self) -> Tensor:
         """Return the gradient with one gather of each bank, which is not saved for the backward pass."""
-        return self._gradient(self.bank.grid(self.embeddings, self.drawn, WEIGHTS.tau))
+        return self._gradient(self.bank.grid(self.embeddings, self.contrast, WEIGHTS.tau))
 
     def evident(self) -> Tensor:
         """Return the gradient with a gather for every pair, which autograd saves for the backward pass."""
         peers = range(len(self.embeddings))
 
         def entry(i: int, j: int) -> Tensor:
-            gathered_BMD = self.bank.slots[j][self.drawn.slots]
+            gathered_BMD = self.bank.slots[j][self.contrast.slots]
             return (gathered_BMD @ self.embeddings[i, :, :, None]).squeeze(-1) / WEIGHTS.tau
 
         logits = torch.stack([torch.stack([entry(i, j) for j in peers]) for i in peers])

@@ -1,6 +1,6 @@
-"""A cohort: N peers, alike or not, sharing a stem or not, with the heads that embed their features.
+"""A cohort: N peer networks, of one architecture or several, with or without a shared stem, and their heads.
 
-Networks live in `mcl_ray.models`; what the peers teach each other is in `mcl_ray.losses`.
+Networks are in `mcl_ray.models`, losses in `mcl_ray.losses`.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from mcl_ray.models.registry import build_network
 
 
 class CohortOutput(NamedTuple):
-    """What training needs of every peer."""
+    """Outputs of all peers for one batch."""
 
     logits: Tensor
-    """[N, B, C]; C is 0 where nothing is classified."""
+    """[N, B, C]; C is 0 for peers without classifiers."""
     embeddings: Tensor
-    """[N, B, D], of unit length, float32; D is 0 where nothing is contrasted."""
+    """[N, B, D], of unit length, float32; D is 0 for peers without heads."""
 
 
 class Cohort(nn.Module):
-    """N peers that see the same images (Yang et al., AAAI 2022, arXiv 2104.12565).
+    """N peers that are trained on the same images (Yang et al., AAAI 2022, arXiv 2104.12565).
 
-    Every tensor has one name, below `stems.{i}`, `branches.{i}`, `classifiers.{i}` or `heads.{i}` for peer i; peers
-    that share a stem share `stems.0`.
+    The tensors of peer i are named `stems.{i}.…`, `branches.{i}.…`, `classifiers.{i}.…` and `heads.{i}.…`; peers that
+    share a stem all use `stems.0`.
 
     Args:
-        names: the network of each peer, [N].
-        networks: the peers, [N]; of those after the first only branch and classifier are used if the stem is shared.
+        names: the network name of each peer, [N].
+        networks: the peers, [N]; with a shared stem, only the first one's stem is used.
         share_stem: compute the first peer's stem once, for all peers.
-        embedding_dim: width D of the embeddings.
-        head: what makes embeddings of features; None for peers that contrast nothing.
-        classifies: whether the peers have classifiers; those that learn without labels have none.
+        embedding_dim: dimension D of the embeddings.
+        head: kind of the embedding heads; None for peers without heads.
+        classifies: whether the peers have classifiers; peers that learn without labels have none.
 
     Raises:
-        ValueError: no peers, or not one name for each.
+        ValueError: there are no peers, or the numbers of names and networks differ.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Cohort(nn.Module):
     ) -> None:
         super().__init__()
         if not networks or len(names) != len(networks):
-            raise ValueError(f"a cohort needs a name for each peer, but got {len(names)} for {len(networks)} peers")
+            raise ValueError(f"`len(names) == peers >= 1` must hold, but got {len(names)} for {len(networks)} peers")
         self.names = names
         self.shares_stem = share_stem
         self.stems = nn.ModuleList(network.stem for network in (networks[:1] if share_stem else networks))
@@ -67,7 +67,7 @@ class Cohort(nn.Module):
             EmbeddingHead(network.feature_dim, embedding_dim, head) for network in networks if head is not None
         )
         self.feature_dims = tuple(network.feature_dim for network in networks)
-        """Width F of each peer's features."""
+        """Feature dimension F of each peer, [N]."""
 
     @property
     def num_peers(self) -> int:
@@ -75,45 +75,50 @@ class Cohort(nn.Module):
         return len(self.names)
 
     def peer(self, index: int) -> Network:
-        """Peer `index` as a network of its own, without its head; it holds this cohort's tensors, not copies."""
+        """Return peer `index` as a separate network, without its head; it uses this cohort's tensors, not copies."""
         stem = self.stems[0 if self.shares_stem else index]
         classifier = cast("nn.Linear", self.classifiers[index]) if self.classifiers else nn.Identity()
         return Network(stem, self.branches[index], classifier)
 
     def forward(self, images: Tensor) -> CohortOutput:
-        """Every peer's logits and embeddings of images [B, K, H, W]."""
+        """Return all peers' logits [N, B, C] and embeddings [N, B, D] of images [B, K, H, W]."""
         logits_NBC, features_NBF = self.logits_and_features(images)
-        return CohortOutput(logits_NBC, _each(self.heads, features_NBF))
+        return CohortOutput(logits_NBC, _apply_each(self.heads, features_NBF))
 
     def logits(self, images: Tensor) -> Tensor:
-        """Every peer's logits [N, B, C] of images [B, K, H, W]; heads are not computed."""
+        """Return all peers' logits [N, B, C] of images [B, K, H, W]; heads are not computed."""
         return self.logits_and_features(images)[0]
 
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits [N, B, C] and features."""
+        """Return all peers' logits [N, B, C] and features, [N] of [B, F], of images [B, K, H, W]."""
         features_NBF = self.features(images)
-        return _each(self.classifiers, features_NBF), features_NBF
+        return _apply_each(self.classifiers, features_NBF), features_NBF
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Each peer's features [B, F] of images [B, K, H, W]: a list, for unlike peers differ in F."""
+        """Return each peer's features, [N] of [B, F], of images [B, K, H, W]; F may differ between peers."""
         maps_N = [stem(images) for stem in self.stems]
         if self.shares_stem:
             maps_N = maps_N * self.num_peers
         return [branch(maps) for branch, maps in zip(self.branches, maps_N, strict=True)]
 
 
-def _each(modules: nn.ModuleList, features_NBF: list[Tensor]) -> Tensor:
-    """What each peer's module makes of its features, [N, B, …]; of no modules, nothing [N, B, 0]."""
+def _apply_each(modules: nn.ModuleList, features_NBF: list[Tensor]) -> Tensor:
+    """Apply each peer's module to its features and stack the results, [N, B, …]; [N, B, 0] without modules."""
     if not modules:
         return features_NBF[0].new_empty(len(features_NBF), len(features_NBF[0]), 0)
     return torch.stack([module(features_BF) for module, features_BF in zip(modules, features_NBF, strict=True)])
 
 
 def build_cohort(spec: CohortSpec, num_classes: int, in_channels: int = 3, *, has_heads: bool = True) -> Cohort:
-    """Build the peers of a spec with fresh weights, drawn from torch's global generator.
+    """Build the cohort of a spec with random weights from torch's global generator.
 
-    Peers that share no stem are drawn one after another, so each starts from weights of its own. With no classes, they
-    have no classifiers.
+    Networks are initialised one after another, so that each peer has different weights.
+
+    Args:
+        spec: networks, sharing and heads.
+        num_classes: C; with 0, the peers have no classifiers.
+        in_channels: K.
+        has_heads: whether the peers have embedding heads.
     """
     networks = [build_network(name, num_classes or 1, in_channels) for name in spec.peers]
     return Cohort(

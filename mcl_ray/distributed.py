@@ -1,7 +1,7 @@
-"""Workers that train one run together: who they are, and what they tell each other.
+"""Ranks and collectives of the workers that train one run together.
 
-Everything here asks torch for the process group, which a front door or Ray has joined, and does nothing for a process
-that is alone. What is exchanged and when is for others to say.
+All functions use torch's default process group, which a command or Ray has initialised; in a single process they do
+nothing. The training loop and the methods decide what is exchanged and when.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # where DDP is the first to import it, its defaults hold the group, whose threads never end
+import torch.distributed.nn  # if DDP imports it first, its default arguments keep the group and its threads alive
 from torch import Tensor, nn
 
 from mcl_ray.errors import MclError
@@ -24,27 +24,33 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """This worker's number, from 0."""
+    """Return the rank of this worker, from 0."""
     return dist.get_rank() if _has_group() else 0
 
 
 def world_size() -> int:
-    """How many workers there are, W."""
+    """Return the number of workers, W."""
     return dist.get_world_size() if _has_group() else 1
 
 
 def is_rank_zero() -> bool:
-    """Whether this worker is the one that writes and speaks for all."""
+    """Return whether this worker has rank 0, the one that writes records and messages."""
     return rank() == 0
 
 
 @contextmanager
 def group(rank: int, world_size: int, device: torch.device) -> Iterator[None]:
-    """Join the group that MASTER_ADDR and MASTER_PORT name, and leave it at the end; one worker is no group.
+    """Join the process group at MASTER_ADDR and MASTER_PORT, and destroy it at the end; one worker needs no group.
 
-    Tensors on CPUs travel by gloo, those on CUDA devices by NCCL. The group's threads end with it: one that let go of a
-    tensor while the interpreter ends would abort the process. Whoever leaves by an exception does not take leave of the
-    others, who may be waiting for it in vain; the end of its process tells them.
+    Tensors on CPUs are exchanged by gloo, those on CUDA devices by NCCL. Destroying the group ends its threads: a
+    thread that frees a tensor while the interpreter shuts down would abort the process. After an exception the group is
+    not destroyed, since that would wait for workers that may be blocked in a collective; the end of this process makes
+    their collectives fail.
+
+    Args:
+        rank: rank of this worker.
+        world_size: number of workers, W.
+        device: device of this worker.
     """
     if world_size == 1:
         yield
@@ -60,54 +66,58 @@ def group(rank: int, world_size: int, device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class BatchShards:
-    """How a batch is dealt out: so many images to each worker, in the order of their ranks."""
+    """Split of a batch into contiguous shards, one per worker, in the order of their ranks."""
 
     sizes: tuple[int, ...]
+    """[W], number of images of each worker."""
 
     @property
     def mine(self) -> int:
-        """Images of this worker."""
+        """Number of images of this worker."""
         return self.sizes[rank()]
 
     @property
     def start(self) -> int:
-        """Images of the workers before this one."""
+        """Index of this worker's first image in the whole batch."""
         return sum(self.sizes[: rank()])
 
     @property
     def whole(self) -> int:
-        """Images of all workers."""
+        """Number of images of all workers."""
         return sum(self.sizes)
 
     @property
     def weight(self) -> float:
-        """What a mean over this worker's images counts for among the workers' means: 1 where all shares are equal."""
+        """Factor that turns a mean over this worker's images into its part of the mean over workers.
+
+        The mean of the workers' weighted means is the mean over the whole batch. It is 1 if all shards are equal.
+        """
         return len(self.sizes) * self.mine / self.whole
 
 
 SINGLE_SHARD = BatchShards((1,))
-"""One worker has it all, however much it is."""
+"""Shards of a single worker, for a batch of any size."""
 
 
 def gather(part: Tensor, shares: BatchShards, dim: int = 0) -> Tensor:
-    """All workers' parts, side by side along `dim` in the order of their ranks, with their gradient.
+    """Concatenate all workers' tensors along `dim`, in the order of their ranks; differentiable.
 
-    The parts are equal in shape, but along `dim`, where they are as long as `shares` says.
+    The tensors have the same shape, except along `dim`, where their lengths are `shares.sizes`.
 
-    What comes of the whole must be the same on every worker, as a loss over the global batch is, and gradients of
-    parameters must be averaged over the workers, as DistributedDataParallel does. Then backward needs no exchange: a
-    worker's own slice of the gradient, W times, is what the average makes exact.
+    The gradient is correct under two conditions: every worker computes the same function of the whole, such as a loss
+    over the global batch, and gradients of parameters are averaged over the workers, as DistributedDataParallel does.
+    Then the backward pass needs no exchange: W times this worker's own slice of the gradient gives the exact average.
     """
     return cast("Tensor", _Gather.apply(part, shares, dim)) if world_size() > 1 else part
 
 
 def all_reduce_sum(part: Tensor) -> Tensor:
-    """The sum of all workers' tensors, equal in shape, with its gradient: the sum of what each worker makes of it."""
+    """Return the sum of all workers' tensors of one shape; differentiable, its gradient is the sum of all workers'."""
     return cast("Tensor", _Sum.apply(part)) if world_size() > 1 else part
 
 
 def all_reduce_mean_(values: Tensor) -> Tensor:
-    """Replace `values` by their mean over the workers; not differentiable."""
+    """Replace `values` in place by their mean over the workers; not differentiable."""
     if world_size() > 1:
         dist.all_reduce(values)
         values /= world_size()
@@ -115,7 +125,7 @@ def all_reduce_mean_(values: Tensor) -> Tensor:
 
 
 def gather_values(value: T) -> list[T]:
-    """The values of all workers, in the order of their ranks."""
+    """Return the values of all workers, in the order of their ranks; they must be picklable."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -124,21 +134,22 @@ def gather_values(value: T) -> list[T]:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give every worker the first one's buffers: running statistics, which each collects from its own images."""
+    """Copy rank 0's buffers to every worker: running statistics, which each worker computes from its own images."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
 
 
-def run_on_rank_zero(make: Callable[[], T]) -> T:
-    """What the first worker makes, on every worker; it alone makes it.
+def run_on_rank_zero(function: Callable[[], T]) -> T:
+    """Call `function` on rank 0 and broadcast its result, which must be picklable, to every worker.
 
     Raises:
-        MclError: the first worker's, on every worker.
+        MclError: `function` raised it on rank 0; every worker raises it.
+        OSError: likewise.
     """
     if world_size() == 1:
-        return make()
-    outcome = [_attempt(make) if is_rank_zero() else None]
+        return function()
+    outcome = [_attempt(function) if is_rank_zero() else None]
     dist.broadcast_object_list(outcome, src=0)
     value, error = cast("tuple[T, Exception | None]", outcome[0])
     if error is not None:
@@ -146,20 +157,21 @@ def run_on_rank_zero(make: Callable[[], T]) -> T:
     return value
 
 
-def run_on_all_ranks(make: Callable[[], T]) -> T:
-    """What this worker makes, once every worker has made its own; all wait for the slowest.
+def run_on_all_ranks(function: Callable[[], T]) -> T:
+    """Call `function` on every worker, wait until all have finished, and return this worker's own result.
 
     Raises:
-        MclError: of the lowest rank that could not, on every worker.
+        MclError: `function` raised it on some worker; every worker raises the error of the lowest such rank.
+        OSError: likewise.
     """
     if world_size() == 1:
-        return make()
-    value, error = _attempt(make)
+        return function()
+    value, own_error = _attempt(function)
     errors: list[Exception | None] = [None] * world_size()
-    dist.all_gather_object(errors, error)
-    for told in errors:
-        if told is not None:
-            raise told
+    dist.all_gather_object(errors, own_error)
+    for error in errors:
+        if error is not None:
+            raise error
     return cast("T", value)
 
 
@@ -167,10 +179,10 @@ def _has_group() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What was made, or the error that a user can meet; every other ends this worker, and so all."""
+def _attempt(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """Return (result, None), or (None, error) for an expected error; any other ends this worker, and so all of them."""
     try:
-        return make(), None
+        return function(), None
     except (MclError, OSError) as error:
         return None, error
 

@@ -1,17 +1,17 @@
-"""The exceptions a user can meet.
+"""The exceptions that this project raises on purpose.
 
 MclError
-├── UserError               the input breaks a rule; the front doors print it and exit with 2
-│   ├── SpecError           a field, a value or a combination of values
-│   ├── DataError           a data set that is missing, damaged or hostile
-│   ├── CheckpointError     a checkpoint that is damaged or of another architecture
-│   └── StoreError          results that cannot be written, read or resumed
-└── TrainingError           a run that started and cannot go on; exit code 1
-    ├── NonFiniteLossError  a loss became NaN or infinite: names the step and the term
-    ├── OutOfMemoryError    the run does not fit into the device's memory
-    ├── BackboneChangedError  what linear classification freezes did not stay as it was
-    ├── UnreadableImagesError  more images do not decode than the spec allows
-    └── WorkerDiedError     the process of a trial went away: killed, out of memory, or its node lost
+├── UserError                  the input breaks a rule; the commands print it and exit with 2
+│   ├── SpecError              an invalid field, value or combination of values
+│   ├── DataError              a data set that is missing, damaged or malicious
+│   ├── CheckpointError        a checkpoint that is damaged or of another architecture
+│   └── StoreError             results that cannot be written, read or resumed
+└── TrainingError              a run that started and cannot continue; the commands exit with 1
+    ├── NonFiniteLossError     a loss is NaN or infinite; names the step and the term
+    ├── OutOfMemoryError       the run does not fit into the device's memory
+    ├── BackboneChangedError   frozen tensors of a linear classification changed
+    ├── UnreadableImagesError  more images failed to decode than the spec allows
+    └── WorkerDiedError        the process of a trial ended: killed, out of memory, or its node failed
 """
 
 from __future__ import annotations
@@ -20,35 +20,42 @@ from collections.abc import Iterable
 
 
 class MclError(Exception):
-    """Base of everything this project raises on purpose."""
+    """Base class of the exceptions of this project."""
 
 
 class UserError(MclError):
-    """The input breaks a rule; the message states the rule and the values."""
+    """Input breaks a rule; the message states the rule and the values."""
 
 
 class SpecError(UserError):
-    """A field, a value or a combination of values that no run can have."""
+    """A field, value or combination of values is invalid."""
 
 
 class DataError(UserError):
-    """A data set that is missing, damaged or hostile."""
+    """A data set is missing, damaged or malicious."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is damaged or belongs to another architecture."""
+    """A checkpoint is damaged or belongs to another architecture."""
 
 
 class StoreError(UserError):
-    """Results that cannot be written, read or resumed."""
+    """Results cannot be written, read or resumed."""
 
 
 class TrainingError(MclError):
-    """A run that started and cannot go on."""
+    """A run started and cannot continue."""
 
 
 class NonFiniteLossError(TrainingError):
-    """A loss became NaN or infinite."""
+    """A loss is NaN or infinite.
+
+    Args:
+        term: name of the loss term.
+        value: value of the loss.
+        epoch: epoch, from 1.
+        step: step within the epoch, from 1.
+    """
 
     def __init__(self, term: str, value: float, epoch: int, step: int) -> None:
         self.term, self.value, self.epoch, self.step = term, value, epoch, step
@@ -59,20 +66,25 @@ class NonFiniteLossError(TrainingError):
 
 
 class OutOfMemoryError(TrainingError):
-    """The run does not fit into the device's memory."""
+    """A run does not fit into the device's memory."""
 
 
 class BackboneChangedError(TrainingError):
-    """What linear classification freezes did not stay as it was."""
+    """Frozen tensors of a linear classification changed."""
 
 
 class UnreadableImagesError(TrainingError):
-    """More images do not decode than the spec allows."""
+    """More images failed to decode than the spec allows.
+
+    Args:
+        names: names of the images.
+        bound: the maximum, `data.unreadable`.
+    """
 
     def __init__(self, names: list[str], bound: int) -> None:
         self.names, self.bound = names, bound
         super().__init__(
-            f"data.unreadable >= images that do not decode must hold, but got {bound} and {len(names)}: "
+            f"`data.unreadable >= images that fail to decode` must hold, but got {bound} and {len(names)}: "
             f"{'; '.join(names[:5])}"
         )
 
@@ -81,11 +93,11 @@ class UnreadableImagesError(TrainingError):
 
 
 class WorkerDiedError(TrainingError):
-    """The process of a trial went away: killed, out of memory, or its node lost."""
+    """The process of a trial ended: killed, out of memory, or its node failed."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that is not known, with the nearest one that is."""
+    """Return the error message for an unknown name, with the nearest known one."""
     import difflib  # costs a tenth of a command's start, and is needed by errors alone
 
     known = sorted(known)

@@ -1,8 +1,8 @@
-"""Published checkpoints to cohorts and back.
+"""Conversion of published checkpoints to cohorts and back.
 
-The published code names the tensors of independent peers `module_list.{i}.…`; of peers with a shared stem, the stem's
-as in one network and each branch's with its peer's number. No published checkpoint holds heads: they keep their values.
-This project's own checkpoints are `mcl_ray.training.checkpoint`.
+The published code names the tensors of independent peers `module_list.{i}.…`. With a shared stem, the stem's tensors
+are named as in a single network, and those of each branch carry the peer's index. Published checkpoints have no heads;
+a cohort's heads keep their values. This project's own checkpoints are in `mcl_ray.training.checkpoint`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class _Naming:
-    """How the published code names one architecture: our prefixes to its own, in its order. `{i}` is the peer."""
+    """Naming of one architecture in the published code: our prefix → published prefix, in the published order.
+
+    `{i}` stands for the peer's index.
+    """
 
     stem: dict[str, str]
     independent: dict[str, str]
-    """The rest of a peer that shares nothing, below `module_list.{i}`."""
+    """Prefixes beyond the stem of a peer that shares nothing, below `module_list.{i}`."""
     shared: tuple[dict[str, str], ...]
-    """The rest of peers that share a stem: each part is written for every peer before the next part is."""
+    """Prefixes beyond a shared stem, in parts: the published order has one part of all peers, then the next part."""
     inside: tuple[tuple[str, str], ...]
-    """Patterns of whole path components below those prefixes, and what replaces them, one after another."""
+    """Substitutions (pattern, replacement) of whole path components below the prefixes, applied in this order."""
 
 
 _RESNET = _Naming(
@@ -136,7 +139,7 @@ _NAMING = {
     "shufflenetv2": _SHUFFLENETV2,
     "hcgnet": _HCGNET,
 }
-"""By the module that builds the architecture."""
+"""Naming by the module that builds the architecture."""
 
 
 def _naming(network: str) -> _Naming:
@@ -145,7 +148,7 @@ def _naming(network: str) -> _Naming:
 
 
 def _prefixes(cohort: Cohort) -> Iterator[tuple[str, str, _Naming]]:
-    """Our prefix, the published one and the naming they belong to, in the published order."""
+    """Yield (our prefix, published prefix, their naming) in the published order."""
     if not cohort.shares_stem:
         for i, network in enumerate(cohort.names):
             naming = _naming(network)
@@ -168,7 +171,7 @@ def _beyond_stem(ours: str, peer: int) -> str:
 
 
 def published_names(cohort: Cohort) -> dict[str, str]:
-    """The published name of every tensor to ours, in the published order; counters of batches are left out."""
+    """Return published name → our name of every tensor, in the published order, without batch counters and heads."""
     ours = [name for name in cohort.state_dict() if not name.endswith(_COUNTER) and not name.startswith("heads.")]
     names = {}
     for our_prefix, published_prefix, naming in _prefixes(cohort):
@@ -180,9 +183,13 @@ def published_names(cohort: Cohort) -> dict[str, str]:
 
 
 def network_names(name: str, network: Network) -> dict[str, str]:
-    """Our name of every tensor of one network, in its order, to the published code's name; counters of batches too.
+    """Return our name → published name of every tensor of one network, in its order, batch counters included.
 
-    For networks of torchvision these are torchvision's own names.
+    For networks of torchvision the published names are torchvision's own.
+
+    Args:
+        name: the name of the network, a key of `NETWORKS`.
+        network: the network itself.
     """
     naming = _naming(name)
     prefixes = {f"stem.{ours}": published for ours, published in naming.stem.items()} | {
@@ -196,19 +203,19 @@ def network_names(name: str, network: Network) -> dict[str, str]:
 
 
 def _inside(rest: str, naming: _Naming) -> str:
-    """The published name of a tensor below a prefix."""
+    """Return the published name of a tensor below a prefix."""
     for pattern, replacement in naming.inside:
         rest = re.sub(rf"(?<![^.]){pattern}(?![^.])", replacement, rest)
     return rest
 
 
 def load_published(cohort: Cohort, state_dict: Mapping[str, object]) -> None:
-    """Copy a published state dict into a cohort; heads and counters of batches stay as they are.
+    """Copy a published state dict into a cohort; heads and batch counters stay unchanged.
 
-    All names may carry the prefix of `DataParallel`.
+    All names may have the prefix of `DataParallel`.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, or of another shape; nothing has been copied then.
+        CheckpointError: a tensor is missing, unexpected, or of another shape; nothing has been copied in this case.
     """
     names = published_names(cohort)
     targets = cohort.state_dict()
@@ -224,9 +231,9 @@ def load_published(cohort: Cohort, state_dict: Mapping[str, object]) -> None:
         ],
     }
     if any(problems.values()):
-        told = "; ".join(f"{len(found)} {kind}: {_listed(found)}" for kind, found in problems.items() if found)
+        details = "; ".join(f"{len(found)} {kind}: {_listed(found)}" for kind, found in problems.items() if found)
         raise CheckpointError(
-            f"a checkpoint must hold the tensors of its cohort and no others, but for {_described(cohort)}: {told}"
+            f"a checkpoint must hold exactly the tensors of its cohort, but for {_description(cohort)}: {details}"
         )
     with torch.no_grad():
         for name, ours in names.items():
@@ -234,13 +241,13 @@ def load_published(cohort: Cohort, state_dict: Mapping[str, object]) -> None:
 
 
 def to_published(cohort: Cohort) -> dict[str, Tensor]:
-    """The cohort's tensors, not copies, by their published names and in the published order; without heads."""
+    """Return the cohort's tensors, not copies, by their published names, in the published order, without heads."""
     state_dict = cohort.state_dict()
     return {published: state_dict[ours] for published, ours in published_names(cohort).items()}
 
 
 def read_published(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in the `net` entry of a published checkpoint, on the CPU. No code in the file is run.
+    """Read the state dict in the `net` entry of a published checkpoint, onto the CPU. No code in the file is executed.
 
     Raises:
         CheckpointError: the file is missing, damaged, holds more than plain data, or has no such entry.
@@ -248,14 +255,16 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle raises is not limited to any few types
-        raise CheckpointError(f"{path} must be a checkpoint that torch can read, but: {error}") from error
+    except Exception as error:  # a damaged pickle can raise almost any exception
+        raise CheckpointError(f"{path} must be a checkpoint that torch can read, but got: {error}") from error
     state_dict = content.get("net") if isinstance(content, dict) else None
     if not isinstance(state_dict, dict):
         raise CheckpointError(f"{path} must hold a state dict in its entry 'net', but has {_entries(content)}")
     wrong = [str(name) for name, value in state_dict.items() if not (isinstance(name, str) and _is_tensor(value))]
     if wrong:
-        raise CheckpointError(f"every entry of 'net' in {path} must be a tensor with a name, but not: {_listed(wrong)}")
+        raise CheckpointError(
+            f"every entry of 'net' in {path} must be a named tensor, but got others: {_listed(wrong)}"
+        )
     return state_dict
 
 
@@ -276,6 +285,6 @@ def _entries(content: object) -> str:
     return f"entries {_listed([str(key) for key in content])}" if isinstance(content, dict) else type(content).__name__
 
 
-def _described(cohort: Cohort) -> str:
+def _description(cohort: Cohort) -> str:
     networks = " + ".join(sorted(set(cohort.names)))
-    return f"{cohort.num_peers} × {networks} {'with a shared stem' if cohort.shares_stem else 'that share nothing'}"
+    return f"{cohort.num_peers} × {networks} {'with a shared stem' if cohort.shares_stem else 'without sharing'}"

@@ -1,4 +1,4 @@
-"""Linear classifiers on features of networks that do not change. The networks as they are trained are `cohort`.
+"""Linear classifiers on the features of frozen networks. Cohorts whose networks are trained are in `cohort`.
 
 N peers, B images, F features, C classes.
 """
@@ -15,18 +15,18 @@ from mcl_ray.config.spec import CohortSpec
 from mcl_ray.models.network import Network
 
 CLASSIFIER_STD = 0.01
-"""Of fresh weights, as in MoCo's linear classification."""
+"""Standard deviation of the classifiers' initial weights, as in MoCo's linear classification."""
 
 
 class FrozenCohort(Cohort):
-    """A cohort of which only the classifiers learn: the rest has no gradient, and never leaves evaluation mode.
+    """A cohort in which only the classifiers learn: all else has no gradient and stays in evaluation mode.
 
-    Batch normalisation would move its running statistics otherwise, which are part of the features.
+    In training mode, batch normalisation would update its running statistics and so change the features.
 
     Args:
-        names: what each classifier classifies, [N].
-        networks: whose features and classifiers they are, [N].
-        share_stem: compute the first network's stem once, for all.
+        names: a name for the features of each classifier, [N].
+        networks: the networks with the features and the classifiers, [N].
+        share_stem: compute the first network's stem once, for all networks.
     """
 
     def __init__(self, names: tuple[str, ...], networks: list[Network], *, share_stem: bool) -> None:
@@ -39,47 +39,56 @@ class FrozenCohort(Cohort):
         self.train()
 
     def train(self, mode: bool = True) -> FrozenCohort:
-        """Leave everything but the classifiers in evaluation mode."""
+        """Set the mode of the classifiers; everything else stays in evaluation mode."""
         super().train(mode)
         self.stems.eval()
         self.branches.eval()
         return self
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """As of any cohort, without a gradient."""
+        """Return each network's features, [N] of [B, F], of images [B, K, H, W], without a gradient."""
         with torch.no_grad():
             return super().features(images)
 
     def backbone(self) -> dict[str, Tensor]:
-        """The tensors that do not change, by name."""
+        """Return the frozen tensors by name."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("classifiers.")}
 
 
 class MeanFeatures(nn.Module):
-    """The mean of all peers' features: images [B, K, H, W] → [B, F]."""
+    """Mean of all peers' features: images [B, K, H, W] → [B, F]."""
 
     def __init__(self, cohort: Cohort) -> None:
         super().__init__()
         self.cohort = cohort
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return one mean for each image."""
+        """Return the mean feature vector of each image."""
         return torch.stack(self.cohort.features(images)).mean(0)
 
 
 def build_backbone(spec: CohortSpec, in_channels: int = 3) -> Cohort:
-    """The networks of a spec with fresh weights, without classifiers and heads."""
+    """Build the networks of a spec with random weights, without classifiers and heads."""
     return build_cohort(spec, num_classes=0, in_channels=in_channels, has_heads=False)
 
 
-def frozen(backbone: Cohort, features: Literal["each", "mean"] | int, num_classes: int) -> FrozenCohort:
-    """Fresh classifiers of `each` peer's features, of the `mean` of all, or of those of one peer, by its number."""
+def build_linear_classifiers(
+    backbone: Cohort, features: Literal["each", "mean"] | int, num_classes: int
+) -> FrozenCohort:
+    """Freeze a backbone and build new linear classifiers on its features.
+
+    Args:
+        backbone: the networks, which are frozen; their tensors are used, not copied.
+        features: one classifier for `each` peer's features, one for the `mean` of all peers' features, or one for the
+            features of the peer with this index.
+        num_classes: C.
+    """
     peers = range(backbone.num_peers)
     if features == "mean":
-        whole = MeanFeatures(backbone)
+        mean = MeanFeatures(backbone)
         width = backbone.feature_dims[0]
         name = f"the mean of {len(peers)} × {backbone.names[0]}"
-        return FrozenCohort((name,), [Network(nn.Identity(), whole, nn.Linear(width, num_classes))], share_stem=False)
+        return FrozenCohort((name,), [Network(nn.Identity(), mean, nn.Linear(width, num_classes))], share_stem=False)
     chosen = peers if features == "each" else [features]
     networks = [
         Network(

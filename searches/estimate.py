@@ -9,7 +9,7 @@ from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
-from mcl_ray.training.estimate import Images, RunPlan, images_of, plan_run
+from mcl_ray.training.estimate import Images, RunEstimate, estimate_run, images_of
 from searches.spec.bounds import corners, undominated
 from searches.spec.sweep import SweepSpec
 
@@ -24,7 +24,7 @@ class SweepEstimate:
     experiment: SweepSpec
     largest: RunSpec
     """Run of the trial that needs the most memory."""
-    run: RunPlan
+    run: RunEstimate
     """Largest of each resource of a run, whichever trial's it is."""
 
     @property
@@ -52,7 +52,7 @@ def estimate_sweep(sweep: SweepSpec, execution: ExecutionOptions) -> SweepEstima
 
 def estimate_largest(
     sweep: SweepSpec, environment: Environment, workers: tuple[int, int] = (1, 1)
-) -> tuple[RunSpec, RunPlan]:
+) -> tuple[RunSpec, RunEstimate]:
     """Return the run that needs the most memory, and the largest of each resource.
 
     The seeds of a trial are in memory side by side. Of more than `MAX_ESTIMATES` corners, those with the most peers are
@@ -65,7 +65,7 @@ def estimate_largest(
     images = images_of(sweep.run.data, environment)
     check_counts(images.counts, sweep.run, workers[1])
     runs = [run for run in corners(sweep) if _has_enough_images(run, images, workers[1])] or [sweep.run]
-    plans = {run: plan_run(run, environment, workers, images) for run in undominated(runs)[:MAX_ESTIMATES]}
+    plans = {run: estimate_run(run, environment, workers, images) for run in undominated(runs)[:MAX_ESTIMATES]}
     largest = max(plans, key=lambda run: sweep.repeats * plans[run].state_bytes + plans[run].activation_bytes)
     steps = plans[largest].train_images // min(run.batch.size for run in runs)
     return largest, replace(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.training.estimate import RunPlan, plan_run
+from mcl_ray.training.estimate import RunEstimate, estimate_run
 from searches.linear_eval import planned_follower
 from searches.spec.suite import ROW, SuiteSpec
 
@@ -24,14 +24,14 @@ class RowEstimate:
     """Estimate of one row with all its seeds."""
 
     run: RunSpec
-    plan: RunPlan
+    estimate: RunEstimate
     """Estimate of one seed."""
     repeats: int
 
     @property
     def steps(self) -> int:
         """Number of steps of all seeds."""
-        return self.repeats * self.plan.steps
+        return self.repeats * self.estimate.steps
 
     @property
     def passes(self) -> int:
@@ -41,12 +41,12 @@ class RowEstimate:
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds of training all seeds, estimated."""
-        return self.passes * self.steps * self.run.batch.size * self.plan.multiply_adds
+        return self.passes * self.steps * self.run.batch.size * self.estimate.multiply_adds
 
     @property
     def disk_bytes(self) -> int:
         """Size of the checkpoints of all seeds, in bytes."""
-        return self.repeats * self.plan.disk_bytes
+        return self.repeats * self.estimate.disk_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +81,12 @@ def estimate_rows(
         SpecError: the sampler cannot serve a row's batches.
         DataError: the data set is there, but damaged or does not have its checksum.
     """
-    plans: dict[RunSpec, RunPlan] = {}
+    estimates: dict[RunSpec, RunEstimate] = {}
     rows: dict[str, RowEstimate] = {}
     for row in suite.rows:
         run = suite.trial_run({ROW: row})
         alike = run.model_copy(update={"losses": suite.run.losses})  # weights of losses change no resource
-        if alike not in plans:
-            plans[alike] = plan_run(run, environment, workers)
-        rows[row] = RowEstimate(run=run, plan=plans[alike], repeats=suite.repeats)
+        if alike not in estimates:
+            estimates[alike] = estimate_run(run, environment, workers)
+        rows[row] = RowEstimate(run=run, estimate=estimates[alike], repeats=suite.repeats)
     return rows

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.callbacks import TrialEnd, TrialInfo, TrialResult
-from mcl_ray.config.scoring import enough
+from mcl_ray.config.scoring import has_enough_seeds
 from mcl_ray.results.queries import Objective, Point, points, training_times
 from mcl_ray.results.store import ENDED, read_epochs, read_runs
 from searches.spec.experiment import Experiment
@@ -115,7 +115,7 @@ def _point(searched: Mapping[str, Any], sweep: Experiment) -> dict[str, Value]:
 
 def _state(rows: Sequence[Mapping[str, Any]], repeats: int) -> TrialState:
     states = [row["state"] for row in rows]
-    if not enough(repeats - states.count("failed"), repeats):
+    if not has_enough_seeds(repeats - states.count("failed"), repeats):
         return "failed"
     if len(states) < repeats or not all(state in ENDED for state in states):
         return "unfinished"

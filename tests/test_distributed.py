@@ -28,7 +28,7 @@ from mcl_ray.errors import DataError, MclError, NonFiniteLossError, StoreError
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
 from mcl_ray.results.store import RunWriter, find_run, read_runs
-from mcl_ray.training.build import place_cohort, shared_by_workers
+from mcl_ray.training.build import data_parallel, place_cohort
 from mcl_ray.training.evaluate import evaluate
 from mcl_ray.training.image_loader import DeviceImages
 from mcl_ray.training.loaders import build_augment
@@ -93,7 +93,7 @@ def one_step(spec: RunSpec, dtype: torch.dtype = torch.float64, part: int | None
     cohort = place_cohort(spec, dataset, CPU).to(dtype)
     if dtype == torch.float32:
         without_kinks(cohort)
-    peers = shared_by_workers(cohort, CPU)
+    peers = data_parallel(cohort, CPU)
     augment = build_augment(spec, dataset)
     images = DeviceImages(dataset.train, augment, CPU)
     sampler = ClassBalancedSampler(dataset.train.labels, spec.batch, spec.seed)
@@ -166,7 +166,7 @@ def test_local_contrast_and_statistics_are_each_workers_own(pair):
 def two_epochs_of_steps(spec: RunSpec) -> list[bool]:
     """Which heads have gradients after each of two steps."""
     dataset = noise()
-    peers = shared_by_workers(cohort := place_cohort(spec, dataset, CPU), CPU)
+    peers = data_parallel(cohort := place_cohort(spec, dataset, CPU), CPU)
     batch = Batch(torch.randn(8, 3, 16, 16), torch.arange(4).repeat(2), torch.arange(8), BatchShards((8, 8)))
     for _ in range(2):
         cohort.zero_grad()
@@ -342,7 +342,7 @@ def test_alone_nothing_is_exchanged():
     assert distributed.all_reduce_sum(part) is part
     assert distributed.all_reduce_mean_(part) is part
     cohort = place_cohort(a_spec(), noise(), CPU)
-    assert shared_by_workers(cohort, CPU) is cohort
+    assert data_parallel(cohort, CPU) is cohort
     assert not any("Sync" in type(module).__name__ for module in cohort.modules())
 
 

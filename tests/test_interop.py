@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_copied():
     with pytest.raises(CheckpointError) as raised:
         load_published(cohort, state_dict)
     message = str(raised.value)
-    assert "2 × resnet8 that share nothing" in message
+    assert "2 × resnet8 without sharing" in message
     assert "1 missing: module_list.1.bn1.bias" in message
     assert "1 unexpected: module_list.0.surprise" in message
     assert "1 of another shape: module_list.0.classifier.weight ([100, 64], not [10, 64])" in message
@@ -131,7 +131,7 @@ def test_a_published_file_is_read(tmp_path):
         ({"state": {}}, "'net', but has entries state"),
         ({"net": 3}, "'net', but has entries net"),
         ([1, 2], "'net', but has list"),
-        ({"net": {"weight": 1.0, 5: torch.zeros(1)}}, "but not: weight, 5"),
+        ({"net": {"weight": 1.0, 5: torch.zeros(1)}}, "but got others: weight, 5"),
     ],
 )
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content, message):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mcl_ray.config.spec import CohortSpec, OptimizerSpec
-from mcl_ray.linear_probe import build_backbone, frozen
+from mcl_ray.linear_probe import build_backbone, build_linear_classifiers
 from mcl_ray.training.optim import build_optimizer
 
 
@@ -21,7 +21,7 @@ def images():
 
 
 def test_a_step_changes_classifiers_and_nothing_else(images):
-    cohort = frozen(a_backbone(), "each", 3)
+    cohort = build_linear_classifiers(a_backbone(), "each", 3)
     before = {name: tensor.clone() for name, tensor in cohort.state_dict().items()}
     optimizer = build_optimizer(cohort, OptimizerSpec(weight_decay=0.1))
     cohort.train()
@@ -37,7 +37,7 @@ def test_a_step_changes_classifiers_and_nothing_else(images):
 @pytest.mark.parametrize("sharing", ["none", "stem"])
 def test_each_peers_features_are_classified_by_themselves(images, sharing):
     backbone = a_backbone(3, sharing=sharing)
-    cohort = frozen(backbone, "each", 3)
+    cohort = build_linear_classifiers(backbone, "each", 3)
     wanted = [c(f) for c, f in zip(cohort.classifiers, backbone.eval().features(images), strict=True)]
     torch.testing.assert_close(cohort(images).logits, torch.stack(wanted))
     assert cohort.num_peers == 3
@@ -46,26 +46,26 @@ def test_each_peers_features_are_classified_by_themselves(images, sharing):
 @pytest.mark.parametrize("sharing", ["none", "stem"])
 def test_one_peer_by_its_number(images, sharing):
     backbone = a_backbone(3, sharing=sharing)
-    cohort = frozen(backbone, 2, 3)
+    cohort = build_linear_classifiers(backbone, 2, 3)
     torch.testing.assert_close(cohort.features(images), [backbone.eval().features(images)[2]])
     assert cohort(images).logits.shape == (1, 5, 3)
 
 
 def test_the_mean_of_all_peers(images):
     backbone = a_backbone(3)
-    cohort = frozen(backbone, "mean", 3)
+    cohort = build_linear_classifiers(backbone, "mean", 3)
     torch.testing.assert_close(cohort.features(images), [torch.stack(backbone.eval().features(images)).mean(0)])
     assert cohort(images).logits.shape == (1, 5, 3)
 
 
 def test_unlike_peers_have_classifiers_of_their_width(images):
     backbone = a_backbone(2, ("resnet8", "wrn_16_2"))
-    cohort = frozen(backbone, "each", 3)
+    cohort = build_linear_classifiers(backbone, "each", 3)
     assert [classifier.in_features for classifier in cohort.classifiers] == [64, 128]
     assert cohort(images).logits.shape == (2, 5, 3)
 
 
 def test_classifiers_start_small():
-    classifier = frozen(a_backbone(1), "each", 500).classifiers[0]
+    classifier = build_linear_classifiers(a_backbone(1), "each", 500).classifiers[0]
     assert float(classifier.weight.detach().std()) == pytest.approx(0.01, rel=0.05)
     assert not classifier.bias.any()

@@ -218,7 +218,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(ki
     assert done.returncode == 0
     path = file.relative_to(killed)
     assert done.stderr.startswith(f"WARNING: checkpoint {path} is damaged: its checksum is ")
-    assert done.stderr.endswith("; falling back to the checkpoint before\n")
+    assert done.stderr.endswith("; falling back to the previous checkpoint\n")
     assert done.stderr.count("\n") == 1
     assert_ends_alike(killed / "results", reference)
 
@@ -250,7 +250,7 @@ def test_a_run_without_an_undamaged_checkpoint_is_not_begun_anew(killed):
             {"architecture": "wrn_16_2 on the moon"},
             "is of another architecture: it holds wrn_16_2 on the moon, but the ",
         ),
-        ({"digest": "0123456789"}, "belongs to spec 0123456789, but this run follows "),
+        ({"digest": "0123456789"}, "belongs to spec 0123456789, but this run has "),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(change, rule, killed):

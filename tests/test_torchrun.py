@@ -65,7 +65,7 @@ def train(cwd: Path, *words: str) -> list[tuple[int, str, str]]:
         (("alhpa=1",), "unknown field 'alhpa'; did you mean 'alpha'?"),
         (
             ("batch.size=4",),
-            "workers <= batch.size / batch.per_class must hold, but got size=4, per_class=4, workers=2; ",
+            "`workers <= batch.size / batch.per_class` must hold, but got size=4, per_class=4, workers=2; ",
         ),
     ],
 )

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.published import PublishedFigure, published_figure
-from mcl_ray.config.scoring import MEAN, Mode, Score, enough
+from mcl_ray.config.scoring import MEAN, Mode, Score, has_enough_seeds
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results import queries
@@ -77,7 +77,7 @@ def ranking(
         mode: `max` or `min`.
         score: How the figures of a configuration's seeds become its score.
         repeats: Planned seeds of a configuration; if more were started, those count as planned. A configuration has a
-            score if `mcl_ray.config.scoring.enough` of the planned seeds have a figure.
+            score if `mcl_ray.config.scoring.has_enough_seeds` of the planned seeds have a figure.
 
     Raises:
         SpecError: `mode` is neither max nor min, or the objective is not split/metric/member.
@@ -128,7 +128,7 @@ def _ranked(
     missing = {_seed(row): reasons[row["run_id"]] for row in group if _seed(row) not in valid}
     num_planned = max(repeats, len(valid) + len(missing))
     reason = _reason_missing(list(missing.values()), len(valid), num_planned)
-    scored = list(valid.values()) if enough(len(valid), num_planned) else []
+    scored = list(valid.values()) if has_enough_seeds(len(valid), num_planned) else []
     scored.sort(key=lambda row: curves[row["run_id"]][-1].value, reverse=mode == "max")
     values = [curves[row["run_id"]][-1].value for row in scored]
     peaks = [queries.highest(best.get(row["run_id"], [])) for row in scored]

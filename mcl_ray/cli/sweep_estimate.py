@@ -76,7 +76,7 @@ def _print_suite(estimate: SuiteEstimate, execution: ExecutionOptions, console: 
 def _suite_facts(estimate: SuiteEstimate, execution: ExecutionOptions) -> dict[str, str]:
     suite, rows = estimate.experiment, estimate.rows
     first = next(iter(rows.values()))
-    largest = max(rows, key=lambda row: rows[row].plan.state_bytes + rows[row].plan.activation_bytes)
+    largest = max(rows, key=lambda row: rows[row].estimate.state_bytes + rows[row].estimate.activation_bytes)
     seeds = ", ".join(map(str, (suite.run.seed + repeat for repeat in range(suite.repeats))))
     unit = "row" if execution.workers is None else "worker"
     times = f"{first.passes} times those" if first.passes > 1 else "those"
@@ -85,14 +85,14 @@ def _suite_facts(estimate: SuiteEstimate, execution: ExecutionOptions) -> dict[s
         "rows": f"{suite.trials}, of {suite.run.schedule.epochs} epochs, all of them trained and tested",
         "runs": f"{suite.num_runs}: {suite.trials} rows × {suite.repeats} (seed {seeds}), "
         f"{execution.cpus_per_worker} CPU a {unit}",
-        "data": first.plan.data,
-        "training images": f"{first.plan.train_images:,} in {first.plan.classes} classes",
+        "data": first.estimate.data,
+        "training images": f"{first.estimate.train_images:,} in {first.estimate.classes} classes",
         "steps": f"{sum(row.steps for row in rows.values()):,}",
         "multiply-adds": f"{multiply_adds:.2e} of training, estimated as {times} of the forward passes; scoring on "
         "test is not counted",
         "disk": f"{disk_text(sum(row.disk_bytes for row in rows.values()))}, which are all kept",
         "largest row": largest,
-        "memory": memory_text(rows[largest].plan, suite.repeats),
+        "memory": memory_text(rows[largest].estimate, suite.repeats),
     }
 
 
@@ -100,8 +100,8 @@ def _rows_table(rows: Mapping[str, RowEstimate]) -> Table:
     """Return one line for each row, of all its seeds, as comments."""
     columns: dict[str, Any] = {
         "steps": lambda row: f"{row.steps:,}",
-        "parameters": lambda row: f"{row.plan.parameters:,}",
-        "multiply-adds, one image forward": lambda row: f"{row.plan.multiply_adds:,}",
+        "parameters": lambda row: f"{row.estimate.parameters:,}",
+        "multiply-adds, one image forward": lambda row: f"{row.estimate.multiply_adds:,}",
         "of training": lambda row: f"{row.multiply_adds:.2e}",
         "disk, MB": lambda row: f"{row.disk_bytes / 1e6:,.1f}",
     }

@@ -70,8 +70,8 @@ def train(
 def _print_estimates(trainer: CohortTrainer) -> None:
     from mcl_ray.reports.dry_run import run_dry_run
 
-    for estimate in trainer.estimate():
-        text = run_dry_run(estimate.spec, estimate.plan, trainer.workers)
+    for stage in trainer.estimate():
+        text = run_dry_run(stage.spec, stage.estimate, trainer.workers)
         app.stdout().print(text, end="", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""What to train and where: specs, recipes, overrides and environments, all without torch, ray or optuna.
+"""Specs, recipes, overrides and environments, all importable without torch, ray or optuna.
 
-`spec.py` is what is trained (hashed), `environment.py` and `execution.py` say where (not hashed).
+`spec.py` defines what is trained (hashed); `environment.py` and `execution.py` define where (not hashed).
 """

@@ -1,6 +1,7 @@
-"""Naming and replacing fields of a spec: `losses.alpha=0.3`, or `alpha=0.3` where the last part is unique.
+"""Names and replacement of a spec's fields: `losses.alpha=0.3`, or `alpha=0.3` where the last part is unique.
 
-The command line, search spaces and spec files all go through here: they know the same names and tell the same errors.
+The command line, search spaces and spec files all use this module, so they accept the same names and raise the same
+errors.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Spec = TypeVar("Spec", bound=BaseModel)
 
 
 def field_paths(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf field of a model, `losses.alpha`, `losses.beta` and so on, with pydantic's description."""
+    """Yield (path, pydantic field) for every leaf field of a model: `losses.alpha`, `losses.beta` and so on."""
     for name, field in model.model_fields.items():
         part = _model_of(field.annotation)
         if part is not None:
@@ -28,10 +29,10 @@ def field_paths(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
 
 
 def resolve(model: type[BaseModel], name: str) -> str:
-    """The full path of a field that may be named by its last parts alone.
+    """Return the full path of a field, which `name` may abbreviate to its last parts.
 
     Raises:
-        SpecError: no field is called so (names the nearest), or several are (names them).
+        SpecError: no field has this name (the message names the nearest), or several have (the message names them).
     """
     fields = dict(field_paths(model))
     paths = list(fields)
@@ -45,12 +46,12 @@ def resolve(model: type[BaseModel], name: str) -> str:
             return name
         raise SpecError(unknown("field", name, {path.rpartition(".")[2] for path in paths} | fields.keys()))
     if len(matches) > 1:
-        raise SpecError(f"a field must be named without doubt, but {name!r} could be any of {', '.join(matches)}")
+        raise SpecError(f"a field's name must be unambiguous, but {name!r} matches {', '.join(matches)}")
     return matches[0]
 
 
 def parse(model: type[BaseModel], assignments: Iterable[str]) -> dict[str, Any]:
-    """`["alpha=0.3", "cohort.size=4"]` → `{"losses.alpha": 0.3, "cohort.size": 4}`; values are YAML.
+    """Parse `["alpha=0.3", "cohort.size=4"]` into `{"losses.alpha": 0.3, "cohort.size": 4}`; values are YAML.
 
     Raises:
         SpecError: not of the form field=value, an unknown field, a field given twice, or a value that is not YAML.
@@ -59,10 +60,10 @@ def parse(model: type[BaseModel], assignments: Iterable[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not name:
-            raise SpecError(f"an override has the form field=value, but got {assignment!r}")
+            raise SpecError(f"an override must have the form field=value, but got {assignment!r}")
         path = resolve(model, name.strip())
         if path in values:
-            raise SpecError(f"a field can be given once, but {path} was given twice")
+            raise SpecError(f"a field can be given only once, but {path} was given twice")
         try:
             values[path] = yaml12.load(text)
         except yaml.YAMLError as error:
@@ -71,12 +72,12 @@ def parse(model: type[BaseModel], assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
-    """A copy of `spec` with fields replaced by full path, validated as a whole.
+    """Return a copy of `spec` with new values for the fields at these full paths, validated as a whole.
 
-    A path may lead into a field that is a mapping (`space.alpha`); there None takes the entry out.
+    A path may lead into a field that is a mapping (`space.alpha`); the value None removes that entry.
 
     Raises:
-        SpecError: the rule that the new values break.
+        SpecError: the new values break a rule.
     """
     tree = spec.model_dump()
     mappings = [path for path, field in field_paths(type(spec)) if get_origin(field.annotation) is dict]
@@ -87,7 +88,7 @@ def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
         for parent in parents:
             node = node[parent]
         if not isinstance(node, dict):
-            raise SpecError(f"{path} cannot be given beside a value for all of {'.'.join(parents)}")
+            raise SpecError(f"{path} cannot be given together with a value for all of {'.'.join(parents)}")
         if mapping is None:
             node[leaf] = value
         else:
@@ -96,10 +97,11 @@ def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
 
 
 def validate(model: type[Spec], tree: object) -> Spec:
-    """Build a spec from plain data, telling every broken rule in one sentence each.
+    """Build a spec from plain data.
 
     Raises:
-        SpecError: unknown fields (with the nearest name) and values that break a rule.
+        SpecError: fields are unknown (the message has the nearest name) or values break a rule; the message has one
+            sentence for each error.
     """
     try:
         return model.model_validate(tree)
@@ -108,7 +110,7 @@ def validate(model: type[Spec], tree: object) -> Spec:
 
 
 def flat(spec: BaseModel) -> dict[str, Any]:
-    """Every leaf of a spec by its full path."""
+    """Return the value of every leaf field of a spec, by its full path."""
     tree = spec.model_dump(mode="json")
     leaves: dict[str, Any] = {}
     for path, _ in field_paths(type(spec)):

@@ -1,4 +1,4 @@
-"""The runs known by name. A recipe derives from another by replacing fields; none repeats what a spec's defaults say.
+"""The recipes: specs known by name. A recipe derives from another by replacing fields; none repeats a spec's defaults.
 
 Source of the published settings: Yang et al., AAAI 2022 (arXiv 2104.12565) and its published code.
 """
@@ -38,7 +38,7 @@ def cifar_x4_kd() -> RunSpec:
 
 
 def cifar_baseline() -> RunSpec:
-    """The baseline row: two resnet32 side by side that teach each other nothing."""
+    """Baseline of the published table: two resnet32, trained at the same time without mutual learning."""
     return replace(cifar(), {"recipe": "cifar_baseline"} | NO_MUTUAL_LEARNING)
 
 
@@ -69,7 +69,7 @@ def imagenet_x4_kd() -> RunSpec:
 
 
 def imagenet_baseline() -> RunSpec:
-    """The baseline row: two resnet18 side by side that teach each other nothing."""
+    """Baseline of the published table: two resnet18, trained at the same time without mutual learning."""
     return replace(imagenet(), {"recipe": "imagenet_baseline"} | NO_MUTUAL_LEARNING)
 
 
@@ -91,7 +91,7 @@ def moco() -> RunSpec:
 
 
 def moco_v2() -> RunSpec:
-    """The same with what MoCo's second version changed: blur, a hidden layer in the heads, a cosine schedule."""
+    """Recipe `moco` with the changes of MoCo v2: blur, a hidden layer in the heads, a cosine schedule."""
     return replace(
         moco(),
         {
@@ -104,12 +104,12 @@ def moco_v2() -> RunSpec:
 
 
 def moco_baseline() -> RunSpec:
-    """The baseline row: two resnet18 side by side, each with its own queue, that teach each other nothing."""
+    """Baseline of the published table: two resnet18, each with its own queue, without mutual learning."""
     return replace(moco(), {"recipe": "moco_baseline"} | NO_MUTUAL_LEARNING | {"losses.alpha": 1.0})
 
 
 def lincls() -> RunSpec:
-    """Linear classification of the frozen features that --from names, the published 100 epochs of ImageNet."""
+    """Linear classification of frozen features of the networks of --from, the published 100 epochs of ImageNet."""
     return replace(
         RunSpec(recipe="lincls"),
         {
@@ -141,7 +141,7 @@ def digits() -> RunSpec:
 
 
 def digits_baseline() -> RunSpec:
-    """The digits cohort without mutual learning."""
+    """Two resnet8 on the digits without mutual learning."""
     return replace(digits(), {"recipe": "digits_baseline"} | NO_MUTUAL_LEARNING)
 
 
@@ -167,7 +167,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def load(name_or_file: str) -> RunSpec:
-    """The recipe of this name, or the spec file at this path.
+    """Return the recipe of this name, or the spec in the file at this path.
 
     Raises:
         SpecError: neither exists, or the file breaks a rule.
@@ -178,7 +178,14 @@ def load(name_or_file: str) -> RunSpec:
 def load_named(
     kind: str, known: Mapping[str, Callable[[], Spec]], model: type[Spec], newest_version: int, name_or_file: str
 ) -> Spec:
-    """The spec that is known by this name, or the file at this path.
+    """Return the spec known by this name, or the one in the file at this path.
+
+    Args:
+        kind: the noun for error messages, `recipe` for example.
+        known: name → function that builds the spec.
+        model: the class of the spec.
+        newest_version: the newest version of spec files that this program reads.
+        name_or_file: a name in `known`, or the path of a .yaml or .yml file.
 
     Raises:
         SpecError: neither exists, or the file breaks a rule.
@@ -187,14 +194,14 @@ def load_named(
         return known[name_or_file]()
     if Path(name_or_file).suffix in (".yaml", ".yml"):
         return validate(model, read_yaml(Path(name_or_file), newest_version))
-    raise SpecError(f"{unknown(kind, name_or_file, known)} (A file ends in .yaml.)")
+    raise SpecError(f"{unknown(kind, name_or_file, known)} (a spec file's name ends in .yaml)")
 
 
 def read_yaml(path: Path, newest_version: int) -> dict[str, object]:
-    """The mapping in a spec file that this program is new enough for.
+    """Return the mapping in a spec file.
 
     Raises:
-        SpecError: the file cannot be read, is not a mapping, or is from a newer version.
+        SpecError: the file cannot be read, does not hold a mapping, or its version is newer than `newest_version`.
     """
     try:
         tree = yaml12.load(path.read_text(encoding="utf-8"))
@@ -203,15 +210,16 @@ def read_yaml(path: Path, newest_version: int) -> dict[str, object]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"spec file {path} must be YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise SpecError(f"spec file {path} must hold fields and values, but holds {type(tree).__name__}")
+        raise SpecError(f"spec file {path} must hold a mapping of fields to values, but holds {type(tree).__name__}")
     version = tree.get("version", newest_version)
     if not isinstance(version, int) or version > newest_version:
         raise SpecError(
-            f"this program reads spec files up to version {newest_version}, but {path} has version {version}"
+            f"`version <= {newest_version}` must hold for a spec file, but {path} has version {version}; it may come "
+            f"from a newer release"
         )
     return tree
 
 
 def to_yaml(spec: RunSpec) -> str:
-    """A spec as the file that `load` reads back."""
+    """Return a spec as YAML, the content of a file that `load` reads back."""
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)

@@ -1,4 +1,4 @@
-"""What is known by name without loading anything heavy: networks, data sets, published figures.
+"""Registry of networks and data sets by name; importing it loads nothing heavy.
 
 A network's builder is a dotted path, so that a name can be checked before torch is imported.
 """
@@ -13,25 +13,28 @@ Regime = Literal["cifar", "imagenet"]
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkEntry:
-    """A network known by name."""
+    """Registration of a network."""
 
     builder: str
     """`module:function`; the function takes (num_classes, in_channels) and returns a `models.network.Network`."""
     regime: Regime = "cifar"
-    """The images it is made for: of about 32 × 32 pixels, or of about 224 × 224."""
+    """Image size that it is designed for: about 32 × 32 pixels (`cifar`) or about 224 × 224 (`imagenet`)."""
     published_name: str | None = None
-    """Its name in the published code; None for networks that were not published there."""
+    """Name in the published code; None for networks that are not part of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """A data set known by name; the counts are those of the data set as published, ImageNet's for other images."""
+    """Expected size of a data source, for estimates: as published, and as ImageNet for `folder` and `parquet`."""
 
     num_classes: int
+    """Number of classes, C."""
     image_shape: tuple[int, int, int]
-    """Channels, height, width."""
+    """Channels, height and width in pixels."""
     num_train: int
+    """Number of training images."""
     num_test: int
+    """Number of test images."""
 
 
 def _network(module: str, name: str, published_name: str | None = None) -> NetworkEntry:
@@ -73,5 +76,5 @@ DATASETS: dict[str, DatasetEntry] = {
 
 
 def published_networks(regime: Regime) -> list[str]:
-    """The networks that the published tables have figures or models of."""
+    """Return the names of the networks of the published tables in this regime."""
     return [name for name, entry in NETWORKS.items() if entry.published_name and entry.regime == regime]

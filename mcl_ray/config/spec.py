@@ -1,7 +1,7 @@
-"""What to train: `RunSpec` and its parts.
+"""The specification of a run: `RunSpec` and its parts.
 
-The same model is the YAML file, the command line, the body of a request and the stored record. Where it is trained
-(device, folders, threads) is `mcl_ray.config.environment`, never part of a spec and never hashed.
+One model serves the YAML file, the command line, the body of a request and the stored record. Device, folders and
+threads belong to `mcl_ray.config.environment`; they are never part of a spec and never hashed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def _as_tuple(value: object) -> object:
-    """A single name stands for a list of one."""
+    """Wrap a single name in a tuple."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -38,105 +38,107 @@ class Part(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_switch_is_no_number(cls, given: Any) -> Any:
-        """Refuse `alpha=true`, which Python takes for 1."""
-        for name, value in given.items() if isinstance(given, dict) else ():
+    def _reject_bool_as_number(cls, values: Any) -> Any:
+        """Reject `alpha=true`, which Python would accept as 1."""
+        for name, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(name)
             if isinstance(value, bool) and field is not None and field.annotation in (int, float):
                 raise ValueError(f"{name} must be a number, but got {str(value).lower()}")
-        return given
+        return values
 
 
 class DataSpec(Part):
-    """Which images, and how they are split."""
+    """The data set and its splits."""
 
     source: Literal["cifar", "digits", "folder", "parquet"] = "cifar"
-    """Data set: `cifar` is anything in the python layout of CIFAR-100, `digits` ships with scikit-learn, `folder` has
+    """Data set: `cifar` is any data set in the python layout of CIFAR-100, `digits` is scikit-learn's, `folder` has
     images as train/<class>/* and val/<class>/* (the layout of ImageNet), `parquet` has encoded images with labels."""
     checksum: Annotated[str, Field(pattern=r"^(official|off|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")] = "official"
-    """What a `cifar` archive must hash to: `official` (CIFAR-100 as published), `md5:…`, `sha256:…`, or `off`."""
+    """Expected checksum of a `cifar` archive: `official` (CIFAR-100 as published), `md5:…`, `sha256:…`, or `off`."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of every class's training images held out for validation (0: none, train on all)."""
+    """Fraction of each class's training images held out for validation (0: none, train on all)."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
-    """Side, in pixels, to which images of a `folder` or of `parquet` are cropped."""
+    """Height and width, in pixels, of the crops of images from `folder` and `parquet`."""
     normalisation: Literal["measured", "imagenet"] = "measured"
-    """Mean and standard deviation of each channel: of the training images themselves (of 1,000 of them, for a `folder`
-    and `parquet`), or those of ImageNet."""
+    """Mean and standard deviation of each channel: `measured` on the training images (on 1,000 of them for `folder`
+    and `parquet`), or those of ImageNet (`imagenet`)."""
     unreadable: Annotated[int, Field(ge=0)] = 10
-    """How many images of a `folder` or of `parquet` may turn out not to decode before the run ends; each is named."""
+    """Maximum number of images from `folder` or `parquet` that fail to decode; with more, the run ends. Each one is
+    named in a warning."""
     untested_classes: Annotated[int, Field(ge=0)] = 0
-    """How many classes of a `folder` or of `parquet` may have no image for test."""
+    """Maximum number of classes of `folder` or `parquet` without a test image."""
     image_column: str = "image"
     """Column of `parquet` with the encoded images."""
     label_column: str = "label"
     """Column of `parquet` with the classes, as numbers or names."""
     split_column: str = "split"
-    """Column of `parquet` that says train, or val, validation or test; without it, the files' names begin so."""
+    """Column of `parquet` with the split: train, or one of val, validation and test. Without this column, each file's
+    name begins with its split."""
 
     @property
     def is_encoded(self) -> bool:
-        """Whether images are decoded as they are wanted, rather than held in memory."""
+        """Return whether images are decoded on demand rather than held in memory."""
         return self.source in ("folder", "parquet")
 
 
 class AugmentationSpec(Part):
-    """What happens to a training image: in memory for a whole batch at once on the device, else as it is decoded."""
+    """Augmentation of training images: on the device for whole batches in memory, otherwise when they are decoded."""
 
     crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
-    """Random crop of the image's own size after this zero padding, in pixels; of images in memory."""
+    """Zero padding, in pixels, before a random crop of the original size; applies to images in memory."""
     min_area: Annotated[float, Field(gt=0, le=1)] = 0.08
-    """Least share of an image that a random resized crop shows; of images that are decoded."""
+    """Minimum fraction of the image's area in a random resized crop; applies to images that are decoded on demand."""
     flip: bool = True
-    """Mirror every second image, left to right."""
+    """Mirror each image left to right with probability 0.5."""
     views: Literal["crop", "moco_v1", "moco_v2"] = "crop"
-    """What else happens to images that are decoded: nothing (`crop`), or changes of colour as MoCo's first version had
-    them, or its second, which blurs too."""
+    """Further augmentation of images that are decoded on demand: none (`crop`), the colour changes of MoCo v1
+    (`moco_v1`), or those of MoCo v2, which include blur (`moco_v2`)."""
 
 
 class BatchSpec(Part):
-    """How training images come together in class-balanced batches."""
+    """Sampling of training images into batches."""
 
     size: Count = 128
-    """Images in a batch, over all workers."""
+    """Number of images in a batch, over all workers."""
     per_class: Annotated[int, Field(ge=2)] = 2
-    """Images of each class in a batch; `size / per_class` classes are drawn."""
+    """Number of images of each class in a batch; `size / per_class` classes are drawn."""
     sampler: Literal["reference", "balanced", "shuffled"] = "balanced"
-    """`reference` draws classes afresh for every batch (an epoch sees about 63 % of the images); `balanced` covers
-    every image about once an epoch, as far as whole classes in every batch allow; `shuffled` knows no classes (and no
-    per_class) and covers every image once, but for those that fill no whole batch."""
+    """Sampler: `reference` draws the classes of every batch independently (an epoch covers about 63 % of the images);
+    `balanced` uses every image about once per epoch, as far as class-balanced batches allow; `shuffled` ignores classes
+    (and per_class) and uses every image once per epoch, except those that do not fill a last batch."""
 
     @model_validator(mode="after")
     def _whole_classes(self) -> BatchSpec:
         if self.sampler != "shuffled" and self.size % self.per_class:
             raise ValueError(
-                f"batch.size % batch.per_class == 0 must hold, but got size={self.size}, per_class={self.per_class}"
+                f"`batch.size % batch.per_class == 0` must hold, but got size={self.size}, per_class={self.per_class}"
             )
         return self
 
 
 class CohortSpec(Part):
-    """Which networks learn together."""
+    """The networks that learn together."""
 
     size: Annotated[int, Field(ge=1, le=MAX_PEERS)] = 2
     """Number of peers, N."""
     networks: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = ("resnet32",)
-    """One network for every peer, or one per peer."""
+    """Network of every peer (one name), or of each peer (one name per peer)."""
     sharing: Sharing = "reference"
-    """Which stages peers share: `none`, `stem` (the first stage), `reference` (none at N ≤ 2, the stem otherwise)."""
+    """Stages that peers share: `none`, `stem` (the first stage), `reference` (none at N ≤ 2, the stem otherwise)."""
     embedding_dim: Count = 128
-    """Width D of the embeddings that are contrasted."""
+    """Dimension D of the embeddings."""
     head: Head = "mcl"
-    """What makes embeddings of features: `mcl` has a hidden layer as wide as the embeddings, `mlp` one as wide as the
-    features (MoCo's second version), `linear` none (its first)."""
+    """Projection head from features to embeddings: `mcl` has a hidden layer as wide as the embeddings, `mlp` one as
+    wide as the features (MoCo v2), `linear` has no hidden layer (MoCo v1)."""
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """The network of each peer, [N]."""
+        """Network name of each peer, [N]."""
         return self.networks * self.size if len(self.networks) == 1 else self.networks
 
     @property
     def shares_stem(self) -> bool:
-        """Whether the peers compute the first stage once, together."""
+        """Return whether all peers share one first stage."""
         unlike = len(set(self.peers)) > 1
         return self.sharing == "stem" or (self.sharing == "reference" and self.size > 2 and not unlike)
 
@@ -147,69 +149,69 @@ class CohortSpec(Part):
                 raise ValueError(unknown("network", name, NETWORKS))
         if len(self.networks) not in (1, self.size):
             raise ValueError(
-                f"cohort.networks must name one network, or one per peer, but got {len(self.networks)} names "
+                f"cohort.networks must name one network or one per peer, but got {len(self.networks)} names "
                 f"({', '.join(self.networks)}) for cohort.size={self.size}"
             )
         if self.sharing == "stem" and len(set(self.networks)) > 1:
             raise ValueError(
-                f"peers that share a stem must be the same network, but got sharing='stem' with networks="
+                f"cohort.sharing='stem' requires the same network for every peer, but got sharing='stem' with networks="
                 f"{', '.join(self.networks)}; use sharing='none'"
             )
         return self
 
 
 class LossSpec(Part):
-    """Weights and temperatures of the loss. A term whose weight is zero is not computed."""
+    """Weights and temperatures of the loss terms. A term whose weight is zero is not computed."""
 
     alpha: NonNegative = 0.1
     """Weight of VCL, the contrastive loss within each peer."""
     beta: NonNegative = 0.1
     """Weight of ICL, the contrastive loss across peers."""
     gamma: NonNegative = 1.0
-    """Weight of Soft-VCL, where peers mimic each other's VCL distributions."""
+    """Weight of Soft-VCL, distillation between the peers' VCL distributions."""
     lam: NonNegative = 1.0
-    """Weight of Soft-ICL, where the two directions of a pair mimic each other."""
+    """Weight of Soft-ICL, distillation between the two ICL distributions of each pair of peers."""
     tau: Positive = 0.1
     """Contrastive temperature."""
     temperature: Positive = 3.0
     """Distillation temperature, T."""
     logit_distillation: Literal["off", "all", "reference"] = "off"
-    """Distillation from the mean of the peers' logits: `all` peers learn, or those of the published code."""
+    """Distillation from the mean of the peers' logits: `off`, into `all` peers, or into the same peers as in the
+    published code (`reference`)."""
     contrast: Literal["global", "local"] = "global"
-    """Whose images the contrast set of method `supervised` holds where several workers share a batch: those of all
-    (`global`, the same whatever the number of workers), or each worker's own part of it (`local`, which exchanges no
-    embeddings)."""
+    """Contrast set of method `supervised` where several workers share a batch: the images of all workers (`global`,
+    independent of the number of workers), or each worker's own images (`local`, which exchanges no embeddings)."""
 
 
 class BankSpec(Part):
-    """What the method `supervised_bank` remembers of every training image, and contrasts with."""
+    """The memory bank of method `supervised_bank`, which stores an embedding of every training image."""
 
     negatives: Count = 8192
-    """Images of other classes that each image is contrasted with, K."""
+    """Number of images of other classes in each image's contrast set, K."""
     positives: Count = 1
-    """Other images of its class that each image is to be close to, P."""
+    """Number of other images of the same class in each image's contrast set, P."""
     memory_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of what is remembered of an image that stays when it is seen again."""
+    """Momentum of the update of a stored embedding: the weight of its old value."""
 
 
 class QueueSpec(Part):
-    """What the method `moco` contrasts with, and how its key encoders follow the trained ones."""
+    """The queue of keys and the key encoders of method `moco`."""
 
     keys: Count = 65_536
-    """Keys of earlier batches that each image is contrasted with, K."""
+    """Number of keys of earlier batches in each image's contrast set, K."""
     key_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Share of a key encoder's weights that stays at every step."""
+    """Momentum of the key encoders' update: the weight of their old parameters at every step."""
 
 
 class LinearSpec(Part):
-    """What the method `linear` classifies by."""
+    """The frozen features that method `linear` classifies."""
 
     backbone: Annotated[str, Field(pattern=r"^(random|sha256:[0-9a-f]{64})$")] | None = None
-    """The checkpoint that the features are of, by its checksum, which `train --from` fills in; or `random`: of networks
-    that nobody trained."""
+    """Checksum of the checkpoint with the feature networks, set by `train --from`; or `random` for networks with
+    random, untrained weights."""
     features: Literal["each", "mean"] | Annotated[int, Field(ge=0, lt=MAX_PEERS)] = "each"
-    """Whose features are classified: `each` peer's by a classifier of its own, the `mean` of all peers', or those of
-    one peer, by its number."""
+    """Features that are classified: those of `each` peer, with one classifier per peer; the `mean` over all peers; or
+    those of one peer, by its index from 0."""
 
 
 class OptimizerSpec(Part):
@@ -218,81 +220,87 @@ class OptimizerSpec(Part):
     lr: Positive = 0.1
     """Learning rate at the first epoch."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Share of the last update that carries over."""
+    """Momentum of SGD."""
     nesterov: bool = True
-    """Look ahead along the momentum."""
+    """Use Nesterov momentum."""
     weight_decay: NonNegative = 5e-4
     """L2 penalty on every parameter."""
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> OptimizerSpec:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs optimizer.momentum > 0, but got momentum=0.0; set nesterov=false")
+            raise ValueError(
+                "optimizer.nesterov=true requires optimizer.momentum > 0, but got momentum=0.0; set nesterov=false"
+            )
         return self
 
 
 class ScheduleSpec(Part):
-    """How long, and how the learning rate falls, epoch by epoch."""
+    """Number of epochs and learning rate schedule. The learning rate is constant within an epoch."""
 
     epochs: Count = 300
-    """Passes over the training images."""
+    """Number of passes over the training images."""
     kind: Literal["cosine", "multistep"] = "cosine"
-    """`cosine` falls to zero over all epochs; `multistep` multiplies by `factor` at each milestone."""
+    """Schedule: `cosine` decays to zero over all epochs; `multistep` multiplies by `factor` at each milestone."""
     milestones: tuple[Count, ...] = ()
-    """Epochs at which `multistep` multiplies."""
+    """Epochs at which `multistep` multiplies the learning rate by `factor`."""
     factor: Positive = 0.1
-    """What `multistep` multiplies by."""
+    """Factor of `multistep`."""
 
     @model_validator(mode="after")
-    def _milestones_rise(self) -> ScheduleSpec:
+    def _milestones_increase(self) -> ScheduleSpec:
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"schedule.milestones must rise, but got {self.milestones}")
+            raise ValueError(f"schedule.milestones must be strictly increasing, but got {self.milestones}")
         if (self.kind == "multistep") != bool(self.milestones):
             raise ValueError(
-                f"schedule.milestones go with kind='multistep' and only with it, but got kind={self.kind!r}, "
-                f"milestones={self.milestones}"
+                f"schedule.kind='multistep' requires schedule.milestones, and no other kind accepts them, but got "
+                f"kind={self.kind!r}, milestones={self.milestones}"
             )
         return self
 
 
 class ComputeSpec(Part):
-    """How the arithmetic is done, as far as it changes the numbers."""
+    """Numerical settings that change the results."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` runs the networks under autocast; losses stay in float32. `fp32` leaves TF32 to CUDA's convolutions."""
+    """Precision: `bf16` runs the networks under autocast, with losses in float32; `fp32` permits TF32 in CUDA's
+    convolutions."""
     channels_last: bool = True
-    """Memory layout of images and convolution weights."""
+    """Store images and convolution weights in the channels-last memory format."""
     batch_statistics: Literal["local", "synchronised"] = "local"
-    """What batch normalisation averages over where several workers share a batch: each worker's own part of it
-    (`local`; the first worker's running statistics are kept), or all of it (`synchronised`, slower)."""
+    """Images over which batch normalisation averages where several workers share a batch: each worker's own images
+    (`local`; the running statistics of rank 0 are kept), or the whole batch (`synchronised`, slower)."""
 
 
 class EvaluationSpec(Part):
-    """When the networks are scored. The validation split, where there is one, is scored every epoch."""
+    """Evaluation of the networks. The validation split, if there is one, is evaluated every epoch."""
 
     test: Literal["every_epoch", "at_end", "never"] = "every_epoch"
-    """When the test images are read. The published figures are the best over epochs; a search never looks."""
+    """Epochs at which the test images are read. The published figures are the best over epochs; a search never reads
+    the test images."""
     batch_size: Count = 500
-    """Images scored at once."""
+    """Number of images in an evaluation batch."""
     neighbours: Count = 200
-    """Training images that vote on the class of an image where the method `moco` is scored, k."""
+    """Number of nearest training images that vote on the class of an image in the k-NN evaluation of method `moco`,
+    k."""
     neighbour_images: Count = 50_000
-    """Training images that those are found among, drawn once if there are more."""
+    """Maximum number of training images among which the k-NN evaluation searches; chosen once, at equal intervals, if
+    there are more."""
 
 
 class RunSpec(Part):
-    """One run: a cohort trained on a data set with one seed. Its hash names it."""
+    """One run: a cohort trained on a data set with one seed. Its digest is part of the run's name."""
 
     version: Annotated[int, Field(ge=1, le=SPEC_VERSION)] = SPEC_VERSION
-    """Version of this format; a file from a newer one is refused."""
+    """Version of the spec format; a file of a newer version is rejected."""
     recipe: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")] = "custom"
-    """The recipe this run derives from; reports use it to find the published figure."""
+    """Recipe that this run derives from; reports use it to find the published figure."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the weights, the batches and the augmentation."""
+    """Seed of the weights, the batches and the augmentation."""
     method: Method = "supervised"
-    """Where the contrast set comes from: the batch (`supervised`), a memory bank of all training images
-    (`supervised_bank`), or a queue of earlier batches, without labels (`moco`). `linear` contrasts nothing: it trains
-    classifiers on frozen features."""
+    """Training method, which defines the contrast set: the batch (`supervised`), a memory bank of all training images
+    (`supervised_bank`), or a queue of keys of earlier batches, without labels (`moco`). `linear` has no contrast set:
+    it trains linear classifiers on frozen features."""
     data: DataSpec = DataSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     batch: BatchSpec = BatchSpec()
@@ -302,7 +310,7 @@ class RunSpec(Part):
     queue: QueueSpec = QueueSpec()
     linear: LinearSpec = LinearSpec()
     pretraining: RunSpec | None = None
-    """The run that the networks of `linear` are of, which `train --from` fills in where it is known."""
+    """Spec of the run that trained the frozen networks of method `linear`, set by `train --from` if it is known."""
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     compute: ComputeSpec = ComputeSpec()
@@ -310,28 +318,26 @@ class RunSpec(Part):
 
     @property
     def num_views(self) -> int:
-        """Views of each training image in a batch."""
+        """Number of views of each training image in a batch."""
         return 2 if self.method == "moco" else 1
 
     @property
     def is_supervised(self) -> bool:
-        """Whether the cohort classifies."""
+        """Return whether the peers have classifiers that learn from labels."""
         return self.method != "moco"
 
     @model_validator(mode="after")
-    def _contrast_set_is_the_methods(self) -> RunSpec:
+    def _local_contrast_is_in_batch(self) -> RunSpec:
         if self.method != "supervised" and self.losses.contrast == "local":
-            raise ValueError(
-                f"losses.contrast=local is of a contrast set within the batch, but got method={self.method}"
-            )
+            raise ValueError(f"losses.contrast=local requires method=supervised, but got method={self.method}")
         return self
 
     @model_validator(mode="after")
     def _views_are_decoded(self) -> RunSpec:
         if not self.data.is_encoded and self.augmentation.views != "crop":
             raise ValueError(
-                f"augmentation.views={self.augmentation.views} is of images that are decoded (data.source=folder or "
-                f"parquet), but got data.source={self.data.source}"
+                f"augmentation.views={self.augmentation.views} requires data.source=folder or parquet, but got "
+                f"data.source={self.data.source}"
             )
         return self
 
@@ -339,21 +345,20 @@ class RunSpec(Part):
     def _moco_can_learn(self) -> RunSpec:
         if self.method != "moco":
             return self
-        weights, alone = self.losses, self.cohort.size == 1
+        weights, has_pairs = self.losses, self.cohort.size > 1
         if not self.data.is_encoded:
             raise ValueError(
-                f"method=moco draws its views from images that are decoded (data.source=folder or parquet), but got "
-                f"data.source={self.data.source}"
+                f"method=moco requires data.source=folder or parquet, but got data.source={self.data.source}"
             )
         if weights.logit_distillation != "off":
             raise ValueError(
-                f"method=moco has no logits to distil: logit_distillation=off must hold, but got "
-                f"{weights.logit_distillation}"
+                f"method=moco requires losses.logit_distillation=off, as its peers have no logits, but got "
+                f"logit_distillation={weights.logit_distillation}"
             )
-        if not (weights.alpha or (not alone and (weights.beta or weights.gamma or weights.lam))):
+        if not (weights.alpha or (has_pairs and (weights.beta or weights.gamma or weights.lam))):
             raise ValueError(
-                f"without labels only the contrastive terms teach: one weight > 0 must hold (alpha, for one peer), but "
-                f"got alpha={weights.alpha}, beta={weights.beta}, gamma={weights.gamma}, lam={weights.lam} and "
+                f"method=moco requires a contrastive weight > 0 (alpha > 0 for one peer), but got "
+                f"alpha={weights.alpha}, beta={weights.beta}, gamma={weights.gamma}, lam={weights.lam} and "
                 f"cohort.size={self.cohort.size}"
             )
         return self
@@ -363,27 +368,26 @@ class RunSpec(Part):
         weights, chosen = self.losses, self.linear.features
         if self.method != "linear":
             if self.linear.backbone or self.pretraining:
-                raise ValueError(f"linear.backbone and pretraining are of method=linear, but got method={self.method}")
+                raise ValueError(f"linear.backbone and pretraining require method=linear, but got method={self.method}")
             return self
         if any((weights.alpha, weights.beta, weights.gamma, weights.lam)) or weights.logit_distillation != "off":
             raise ValueError(
-                f"method=linear trains classifiers alone: weights of 0 and logit_distillation=off must hold, but got "
+                f"method=linear requires alpha=beta=gamma=lam=0 and logit_distillation=off, but got "
                 f"alpha={weights.alpha}, beta={weights.beta}, gamma={weights.gamma}, lam={weights.lam}, "
                 f"logit_distillation={weights.logit_distillation}"
             )
         if isinstance(chosen, int) and chosen >= self.cohort.size:
             raise ValueError(
-                f"linear.features < cohort.size must hold, but got features={chosen}, size={self.cohort.size}"
+                f"`linear.features < cohort.size` must hold, but got features={chosen}, size={self.cohort.size}"
             )
         if chosen == "mean" and len(set(self.cohort.peers)) > 1:
             raise ValueError(
-                f"the mean is of features of one width: linear.features=mean needs peers that are alike, but got "
-                f"{', '.join(self.cohort.peers)}"
+                f"linear.features=mean requires the same network for every peer, but got {', '.join(self.cohort.peers)}"
             )
         return self
 
     @property
     def digest(self) -> str:
-        """Ten hex digits that any two runs of the same resolved spec share, and no others."""
+        """First ten hex digits of the SHA-256 of the complete spec; equal specs have equal digests."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]

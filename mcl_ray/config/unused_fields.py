@@ -1,4 +1,4 @@
-"""Which fields of a run do something, given the others: one that would do nothing is told, not taken in silence."""
+"""Fields of a run that have an effect only with certain values of others: setting one without effect is an error."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from mcl_ray.errors import SpecError
 
 
 class Use(NamedTuple):
-    """When fields do something."""
+    """The condition under which fields have an effect."""
 
     fields: tuple[str, ...]
-    """Full paths; one that ends in a dot stands for all below it."""
+    """Full paths; one that ends in a dot stands for all fields below it."""
     holds: Callable[[RunSpec], bool]
+    """The condition."""
     when: str
-    """The same in words, with the fields it depends on."""
+    """The condition in words, for error messages; begins with `field=`."""
 
 
-_OF_DECODED = ("augmentation.min_area", "augmentation.views")
+_DECODED_AUGMENTATION = ("augmentation.min_area", "augmentation.views")
 USES = (
     Use(("bank.",), lambda run: run.method == "supervised_bank", "method=supervised_bank"),
     Use(("queue.",), lambda run: run.method == "moco", "method=moco"),
@@ -38,7 +39,7 @@ USES = (
         "data.source=parquet",
     ),
     Use(
-        ("data.image_size", "data.unreadable", "data.untested_classes", *_OF_DECODED),
+        ("data.image_size", "data.unreadable", "data.untested_classes", *_DECODED_AUGMENTATION),
         lambda run: run.data.is_encoded,
         "data.source=folder or parquet",
     ),
@@ -49,32 +50,40 @@ USES = (
 
 
 def check_used(run: RunSpec, paths: Iterable[str]) -> None:
-    """Whether fields that somebody set do something in this run.
+    """Check that the fields which a user set have an effect in this run.
+
+    Args:
+        run: the spec with these fields set.
+        paths: full paths of the fields.
 
     Raises:
-        SpecError: one of them does nothing.
+        SpecError: one of them has no effect.
     """
     check_used_by_any([run], paths)
 
 
 def check_used_by_any(runs: Sequence[RunSpec], paths: Iterable[str]) -> None:
-    """Whether fields that somebody set for several runs do something in one of them.
+    """Check that each field which a user set for several runs has an effect in at least one of them.
+
+    Args:
+        runs: the specs with these fields set.
+        paths: full paths of the fields.
 
     Raises:
-        SpecError: one of them does nothing in any.
+        SpecError: one of them has no effect in any of the runs.
     """
     for path in paths:
-        refusals = [_refusal(run, path) for run in runs]
-        if None not in refusals:
-            raise SpecError(str(refusals[0]))
+        problems = [_unused_message(run, path) for run in runs]
+        if None not in problems:
+            raise SpecError(str(problems[0]))
 
 
-def _refusal(run: RunSpec, path: str) -> str | None:
-    """Why a field does nothing in a run; None where it does something."""
+def _unused_message(run: RunSpec, path: str) -> str | None:
+    """Return the error message for a field without effect in a run; None if it has an effect."""
     for use in USES:
         if path.startswith(use.fields) and not use.holds(run):
             other = use.when.partition("=")[0]
-            return f"{path} does something where {use.when}, but {other} is {_value(run, other)}: leave it out"
+            return f"{path} requires {use.when}, but got {other}={_value(run, other)}; leave {path} out"
     return None
 
 

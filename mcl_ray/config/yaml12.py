@@ -1,6 +1,6 @@
-"""YAML as people write it: only true and false are booleans, so that `off` stays a word, and 1e-3 is a number.
+"""YAML 1.2 booleans and floats on PyYAML, which follows YAML 1.1.
 
-These are the rules of YAML 1.2; PyYAML follows 1.1. Nothing but plain data can be built.
+Only true and false are booleans, so that `off` is a string, and 1e-3 is a number. Only plain data can be constructed.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _Loader.add_implicit_resolver(
 
 
 def inline(value: object) -> str:
-    """A value on one line, as it would be written after `field=`."""
+    """Return a value as YAML on one line, as a user would write it after `field=`."""
     plain = list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
 
 def load(text: str) -> object:
-    """The plain data in a YAML text.
+    """Return the plain data in a YAML text.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or asks for more than plain data.
+        yaml.YAMLError: the text is not YAML, or constructs more than plain data.
     """
     loader = _Loader(text)
     try:
         return loader.get_single_data()
-    except (ValueError, RecursionError) as error:  # a date or a number that cannot be, or brackets without end
+    except (ValueError, RecursionError) as error:  # an invalid date or number, or nesting that is too deep
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()

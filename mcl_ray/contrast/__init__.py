@@ -1,1 +1,1 @@
-"""Where the contrast set comes from: one module per source, each returning a `losses.grid.ContrastGrid`."""
+"""Sources of contrast sets: the batch, a memory bank, or a queue, one module each."""

@@ -1,4 +1,4 @@
-"""Contrast from a memory bank (ImageNet, supervised): each peer remembers an embedding of every training image.
+"""Contrast with a memory bank (ImageNet, supervised): each peer stores an embedding of every training image.
 
 N peers, B images of this worker, G images of all workers, D embedding, C classes, n training images, P positives,
 K negatives, M = 1 + P + K slots of an anchor.
@@ -18,23 +18,23 @@ from mcl_ray.distributed import BatchShards
 from mcl_ray.losses.grid import ContrastGrid
 
 
-class Drawn(NamedTuple):
-    """The slots that a batch is contrasted with, the same for every peer."""
+class ContrastSlots(NamedTuple):
+    """The slots of a batch's contrast set, the same for every peer."""
 
     slots: Tensor
-    """[B, M] int64: the image's own, then P of its class, then K of other classes."""
+    """[B, M] int64: the image's own slot, then P of its class, then K of other classes."""
     has_positive: Tensor
-    """[B, P] bool: whether the P are of its class; where the image is alone in it, they are of other classes."""
+    """[B, P] bool: True where the P slots are of the image's class; a class of one image gets slots of other ones."""
 
 
-class ContrastDraw:
-    """Draws positives and negatives by arithmetic on indices, on the device, with replacement.
+class SlotSampler:
+    """Samples positives and negatives with replacement, by arithmetic on indices on the device.
 
-    Images are sorted by class once. A position among the n − n_c images of other classes is a position among all of
-    them, moved on by n_c where it is not before the class.
+    Images are sorted by class once. A position r among the n − n_c images of other classes becomes a position among
+    all images by adding n_c where r is not before the class.
 
     Args:
-        labels: class of each training image, [n], on the device; at least two classes.
+        labels: class of each training image, [n] int64, on the device; at least two classes.
         positives: P.
         negatives: K.
     """
@@ -46,33 +46,43 @@ class ContrastDraw:
         self._counts_C = labels.bincount()
         self._starts_C = self._counts_C.cumsum(0) - self._counts_C
 
-    def __call__(self, image_ids_B: Tensor, generator: torch.Generator, shares: BatchShards) -> Drawn:
-        """The slots for this worker's images [B]; how many workers there are changes nothing."""
+    def __call__(self, image_ids_B: Tensor, generator: torch.Generator, shares: BatchShards) -> ContrastSlots:
+        """Sample the slots of this worker's images.
+
+        Every worker draws the random numbers of the whole batch, so the result is independent of the number of workers.
+
+        Args:
+            image_ids_B: indices of this worker's images in the training set, [B] int64.
+            generator: in the same state on every worker.
+            shares: split of the batch over the workers.
+        """
         shape = (max(shares.whole, len(image_ids_B)), self._positives + self._negatives)
-        chance_GK = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
-        chance_BK = chance_GK[shares.start : shares.start + len(image_ids_B)]
+        uniform_GK = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+        uniform_BK = uniform_GK[shares.start : shares.start + len(image_ids_B)]
         classes_B1 = self._labels[image_ids_B, None]
         count_B1, start_B1 = self._counts_C[classes_B1], self._starts_C[classes_B1]
         has_positive_BP = (count_B1 > 1).expand(-1, self._positives)
 
-        others_BK = (chance_BK * (len(self._labels) - count_B1)).long()
+        others_BK = (uniform_BK * (len(self._labels) - count_B1)).long()
         others_BK += count_B1 * (others_BK >= start_B1)
-        fellows_BP = (chance_BK[:, : self._positives] * (count_B1 - 1)).long() + start_B1
-        fellows_BP += fellows_BP >= self._position[image_ids_B, None]
-        positives_BP = torch.where(has_positive_BP, fellows_BP, others_BK[:, : self._positives])
-        drawn = self._by_class[torch.cat([positives_BP, others_BK[:, self._positives :]], dim=1)]
-        return Drawn(torch.cat([image_ids_B[:, None], drawn], dim=1), has_positive_BP)
+        same_class_BP = (uniform_BK[:, : self._positives] * (count_B1 - 1)).long() + start_B1
+        same_class_BP += same_class_BP >= self._position[image_ids_B, None]
+        positives_BP = torch.where(has_positive_BP, same_class_BP, others_BK[:, : self._positives])
+        sampled = self._by_class[torch.cat([positives_BP, others_BK[:, self._positives :]], dim=1)]
+        return ContrastSlots(torch.cat([image_ids_B[:, None], sampled], dim=1), has_positive_BP)
 
 
 class MemoryBank:
-    """The embeddings that every peer remembers, equal on every worker; no gradient reaches them.
+    """One embedding of every training image per peer, equal on every worker, without gradients.
+
+    Wu et al., CVPR 2018 (arXiv 1805.01978).
 
     Args:
         num_peers: N.
         num_images: n.
         embedding_dim: D.
-        momentum: share of a slot that stays when it is renewed.
-        generator: of the first values, uniform within ± 1 / √(D / 3), on the device where the bank is to be.
+        momentum: weight m of a slot's old value in an update.
+        generator: source of the initial values, uniform in ± 1 / √(D / 3), on the device of the bank.
     """
 
     def __init__(
@@ -84,32 +94,31 @@ class MemoryBank:
         """[N, n, D] float32."""
         self._momentum = momentum
 
-    def grid(self, embeddings_NBD: Tensor, drawn: Drawn, tau: float) -> ContrastGrid:
-        """Entry (i, j)[a, m]: e_i[a] · slot m of a in bank j, / tau.
+    def grid(self, embeddings_NBD: Tensor, contrast: ContrastSlots, tau: float) -> ContrastGrid:
+        """Return the grid with entry (i, j)[a, m] = e_i[a] · slot m of anchor a in bank j / tau.
 
-        The banks are those of Wu et al., CVPR 2018 (arXiv 1805.01978). The own slot is what the other peer remembers of
-        the same image, a positive; within a peer it is left out.
+        For i≠j the image's own slot, peer j's embedding of the same image, is a positive; for i=j it is excluded.
 
         Shape:
             embeddings_NBD: [N, B, D] of unit length; the grid's logits are [N, N, B, M].
         """
         with torch.autocast(embeddings_NBD.device.type, enabled=False):
-            logits_NNBM = gathered_products(embeddings_NBD, self.slots, drawn.slots) / tau
+            logits_NNBM = gathered_products(embeddings_NBD, self.slots, contrast.slots) / tau
         across_NN11 = ~torch.eye(len(self.slots), dtype=torch.bool, device=self.slots.device)[:, :, None, None]
-        own_NNB1 = across_NN11.expand(-1, -1, len(drawn.slots), 1)
-        fellows_NNBP = drawn.has_positive.expand(*across_NN11.shape[:2], -1, -1)
+        own_NNB1 = across_NN11.expand(-1, -1, len(contrast.slots), 1)
+        same_class_NNBP = contrast.has_positive.expand(*across_NN11.shape[:2], -1, -1)
         return ContrastGrid(
             logits=logits_NNBM,
-            positives=torch.cat([own_NNB1, fellows_NNBP], dim=-1),
-            valid=across_NN11.logical_or(torch.arange(1 + fellows_NNBP.shape[-1], device=self.slots.device) > 0),
+            positives=torch.cat([own_NNB1, same_class_NNBP], dim=-1),
+            valid=across_NN11.logical_or(torch.arange(1 + same_class_NNBP.shape[-1], device=self.slots.device) > 0),
             own_slots=1,
         )
 
     @torch.no_grad()
-    def renew(self, embeddings_NGD: Tensor, image_ids_G: Tensor) -> None:
-        """Move the slots of these images towards their embeddings: slot ← unit(m · slot + (1 − m) · embedding).
+    def update(self, embeddings_NGD: Tensor, image_ids_G: Tensor) -> None:
+        """Update the slots of a batch's images: slot ← normalise(m · slot + (1 − m) · embedding).
 
-        An image that comes twice counts where it comes first, so that every worker's bank stays the same.
+        If an image occurs twice in the batch, its first embedding is used, so that all workers' banks stay equal.
 
         Shape:
             embeddings_NGD: [N, G, D] of unit length; image_ids_G: [G].

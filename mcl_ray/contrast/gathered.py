@@ -1,6 +1,6 @@
-"""Products of embeddings with slots gathered from banks.
+"""Products of embeddings with slots gathered from memory banks.
 
-What was gathered is never kept: each bank is gathered once forward and once more backward, for a few anchors at a time.
+Gathered slots are never stored: they are gathered in the forward and again in the backward pass, a few anchors at once.
 
 N peers, B images, D embedding, n slots of a bank, M slots of an anchor.
 """
@@ -15,17 +15,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 GATHERED_BYTES = 2**26
-"""About as much of a bank is gathered at a time."""
+"""Approximate size of one gather."""
 
 
 def gathered_products(embeddings_NBD: Tensor, banks_NnD: Tensor, slots_BM: Tensor) -> Tensor:
-    """Entry [i, j, a, m]: embeddings[i, a] · banks[j, slots[a, m]], differentiable by the embeddings, once.
+    """Compute embeddings[i, a] · banks[j, slots[a, m]] for all i, j, a and m.
 
-    Kept for the backward pass are embeddings and indices; the N gathers [B, M, D], or N² for as many pairs, are not.
+    The result is differentiable once with respect to the embeddings. Only the indices are stored for the backward pass,
+    none of the gathered tensors [B, M, D].
 
     Shape:
-        embeddings_NBD: [N, B, D]; banks_NnD: [N, n, D]; slots_BM: [B, M] int64; returns [N, N, B, M], all of the dtype
-        that embeddings and banks promote to.
+        embeddings_NBD: [N, B, D]; banks_NnD: [N, n, D]; slots_BM: [B, M] int64; returns [N, N, B, M] of the dtype to
+        which embeddings and banks promote.
     """
     dtype = torch.promote_types(embeddings_NBD.dtype, banks_NnD.dtype)
     return cast("Tensor", _GatheredProducts.apply(embeddings_NBD.to(dtype), banks_NnD, slots_BM))
@@ -35,7 +36,8 @@ class _GatheredProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, embeddings_NBD: Tensor, banks_NnD: Tensor, slots_BM: Tensor) -> Tensor:
         ctx.save_for_backward(slots_BM)
-        ctx.banks, ctx.dtype = banks_NnD, embeddings_NBD.dtype  # changes in place after the step: not saved by torch
+        # not save_for_backward: torch would reject the bank in the backward pass once it has changed in place
+        ctx.banks, ctx.dtype = banks_NnD, embeddings_NBD.dtype
         num_peers = len(embeddings_NBD)
         products_BNNM = embeddings_NBD.new_empty(len(slots_BM), num_peers, len(banks_NnD), slots_BM.shape[1])
         embeddings_BND = embeddings_NBD.transpose(0, 1)
@@ -56,7 +58,7 @@ class _GatheredProducts(torch.autograd.Function):
 
 
 def _gathers(banks_NnD: Tensor, slots_BM: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, slice, Tensor]]:
-    """Every bank's slots for a few anchors at a time: bank, anchors, [anchors, M, D]."""
+    """Yield (bank, anchors, gathered slots [anchors, M, D]) for every bank, a few anchors at a time."""
     num_slots, dim = slots_BM.shape[1], banks_NnD.shape[-1]
     step = max(1, GATHERED_BYTES // (num_slots * dim * dtype.itemsize))
     for bank, slots_nD in enumerate(banks_NnD):

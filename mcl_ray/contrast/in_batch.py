@@ -1,4 +1,4 @@
-"""Contrast within the batch (CIFAR, supervised): every image of the batch is in every anchor's contrast set.
+"""Contrast within the batch (CIFAR, supervised): the contrast set of every anchor is the batch.
 
 N peers, B images of the batch, D embedding.
 """
@@ -12,15 +12,22 @@ from mcl_ray.losses.grid import ContrastGrid
 
 
 def in_batch_grid(embeddings_NBD: Tensor, labels_B: Tensor, image_ids_B: Tensor, tau: float) -> ContrastGrid:
-    """The grid of a batch: entry (i, j)[a, b] = e_i[a]·e_j[b] / tau, all of it from one matrix product.
+    """Return the grid of a batch with entry (i, j)[a, b] = e_i[a]·e_j[b] / tau, computed by one matrix product.
 
-    Positives of anchor a are the other images of its class. The anchor's own image, also when it was drawn twice, is
-    neither positive nor negative, for i≠j as well. The soft terms keep it: they look at all of `logits`.
+    The positives of anchor a are the other images of its class. The anchor's own image, even if the batch contains it
+    twice, is neither positive nor negative, also for i≠j. The soft terms include it: they use all of `logits`.
 
-    The product runs in float32 (float64 for float64 embeddings) whatever autocast says: exp(1/tau) overflows float16.
+    The product is computed in float32 (float64 for float64 embeddings) even under autocast: exp(1/tau) overflows
+    float16.
+
+    Args:
+        embeddings_NBD: the peers' embeddings.
+        labels_B: classes of the images.
+        image_ids_B: indices of the images in the training set, equal for the same image.
+        tau: contrastive temperature.
 
     Shape:
-        embeddings_NBD: [N, B, D] of unit length; labels_B: [B]; image_ids_B: [B], equal for the same image.
+        embeddings_NBD: [N, B, D] of unit length; labels_B, image_ids_B: [B] int64; the grid's logits are [N, N, B, B].
     """
     num_peers, batch_size, _ = embeddings_NBD.shape
     with torch.autocast(embeddings_NBD.device.type, enabled=False):

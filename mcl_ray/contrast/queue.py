@@ -1,4 +1,4 @@
-"""Contrast from queues (MoCo, self-supervised): each peer keeps the keys of the batches before.
+"""Contrast with queues (MoCo, self-supervised): each peer stores the keys of the preceding batches.
 
 N peers, B images, D embedding, K keys.
 """
@@ -11,13 +11,15 @@ from torch.nn import functional as F
 
 
 class KeyQueue:
-    """The last K keys of every peer, equal on every worker; no gradient reaches them.
+    """Ring buffer of the last K keys of every peer, equal on every worker, without gradients.
+
+    He et al., CVPR 2020 (arXiv 1911.05722), section 3.2.
 
     Args:
         num_peers: N.
         size: K.
         embedding_dim: D.
-        generator: of the first values, random unit vectors, on the device where the queue is to be.
+        generator: source of the initial keys, random unit vectors, on the device of the queue.
     """
 
     def __init__(self, num_peers: int, size: int, embedding_dim: int, *, generator: torch.Generator) -> None:
@@ -25,16 +27,19 @@ class KeyQueue:
         self.keys = F.normalize(torch.randn(shape, generator=generator, device=generator.device), dim=-1)
         """[N, K, D] float32."""
         self.pointer = 0
-        """Where the oldest key is."""
+        """Index of the oldest key."""
 
     @torch.no_grad()
     def enqueue(self, keys_NBD: Tensor) -> None:
-        """Put new keys in the place of the oldest, going round at the end; of more than K the last K stay.
+        """Replace the oldest keys by new ones, wrapping around at the end; of more than K new keys, the last K stay.
 
         K need not be a multiple of B.
+
+        Shape:
+            keys_NBD: [N, B, D] of unit length.
         """
         size = self.keys.shape[1]
         newest = keys_NBD[:, -size:]
-        places = (self.pointer + torch.arange(newest.shape[1], device=self.keys.device)) % size
-        self.keys[:, places] = newest.to(self.keys)
+        positions = (self.pointer + torch.arange(newest.shape[1], device=self.keys.device)) % size
+        self.keys[:, positions] = newest.to(self.keys)
         self.pointer = (self.pointer + newest.shape[1]) % size

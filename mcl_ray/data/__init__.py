@@ -1,4 +1,4 @@
-"""Where training images come from, how they come together in batches, and how they are augmented.
+"""Data sets: loading, validation splits, sampling into batches, and augmentation.
 
-`source.load_dataset` is the way in. Everything but `augment` is free of torch.
+Start with `source.load_dataset`. Only `augment` and `views` import torch.
 """

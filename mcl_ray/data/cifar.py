@@ -1,6 +1,6 @@
-"""CIFAR-100 and anything else in its python layout: an archive or a folder of the pickles `train`, `test` and `meta`.
+"""CIFAR-100 and data sets in its python layout: an archive or a folder of the pickles `train`, `test` and `meta`.
 
-What is read is verified by checksum before it is opened, and opened by `unpickle`, which runs nothing that it carries.
+Files are verified by checksum before they are unpickled, by `unpickle`, which executes no code from them.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ OFFICIAL_MEAN = (0.5071, 0.4867, 0.4408)
 OFFICIAL_STD = (0.2675, 0.2565, 0.2761)
 IMAGE_SHAPE = (3, 32, 32)
 MAX_BYTES = 2**30
-"""Of the archive, of what is in it, and of each file: six times CIFAR-100."""
+"""Maximum size of the archive, of its unpacked content, and of each file: six times CIFAR-100."""
 
 
 def load_cifar(path: Path, checksum: str) -> Dataset:
     """Load a data set in the python layout of CIFAR-100.
 
     Args:
-        path: The .tar.gz archive, the unpacked folder, or a folder that holds either (the archive is preferred).
+        path: the .tar.gz archive, the unpacked folder, or a folder that holds either (the archive is preferred).
         checksum: `official`, `off`, `md5:…` or `sha256:…`. The digest is that of the archive, or, for an unpacked
-            folder, of the bytes of train, test and meta one after another.
+            folder, that of the concatenated bytes of train, test and meta.
 
     Raises:
-        DataError: It is missing, damaged, or other than `checksum` says.
+        DataError: the data set is missing or damaged, or its checksum differs.
     """
     found = _find(path)
     if found is None:
@@ -57,35 +57,35 @@ def load_cifar(path: Path, checksum: str) -> Dataset:
 
 
 def is_present(path: Path) -> bool:
-    """Whether `load_cifar` would find something at `path`."""
+    """Return whether `path` is, or holds, an archive or an unpacked folder that `load_cifar` can read."""
     return _find(path) is not None
 
 
 def download_cifar(folder: Path) -> None:
-    """Fetch CIFAR-100 into `folder`, as an archive and unpacked.
+    """Download CIFAR-100 into `folder`, as an archive and unpacked.
 
     Raises:
-        DataError: It could not be fetched, or what came is not CIFAR-100.
+        DataError: the download failed, or the downloaded file is not CIFAR-100.
     """
     try:
-        from torchvision.datasets import CIFAR100  # loads torch, which reading does without
+        from torchvision.datasets import CIFAR100  # imports torch, which reading does not need
 
         CIFAR100(root=str(folder), download=True)
-    except Exception as error:  # network, disk, or a mirror's surprise: the user can do the same about each
+    except Exception as error:  # network, disk or server: the remedy is the same
         raise DataError(
             f"CIFAR-100 could not be downloaded into {folder}: {error}; put {ARCHIVE} there by other means"
         ) from error
 
 
 def _find(path: Path) -> Path | None:
-    """The archive or the unpacked folder that `path` stands for."""
+    """Return the archive or the unpacked folder at or in `path`; None if there is none."""
     try:
         if path.is_file():
             return path
         for candidate in (path / ARCHIVE, path, path / FOLDER):
             if candidate.is_file() or all((candidate / name).is_file() for name in FILES):
                 return candidate
-    except OSError as error:  # a folder that may not be entered, a name too long
+    except OSError as error:  # a folder without permission, a name too long
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     return None
 
@@ -106,15 +106,15 @@ def _digest(algorithm: str, *parts: bytes) -> str:
 
 
 def _verify(source: Path, checksum: str, parts: dict[str, bytes]) -> None:
-    """Hold `parts` (the archive, or the three files) against `checksum`."""
+    """Compare the checksum of `parts` (the archive, or the three files) with `checksum`."""
     if checksum == "off":
         return
     if checksum == "official":
         for name, content in parts.items():
             if (actual := _digest("md5", content)) != OFFICIAL_MD5[name]:
-                expected = f"md5:{OFFICIAL_MD5[name]} that CIFAR-100 was published with"
-                where = source if name == ARCHIVE else source / name
-                raise DataError(_mismatch(where, expected, f"md5:{actual}", parts))
+                expected = f"md5:{OFFICIAL_MD5[name]} of the published CIFAR-100"
+                file = source if name == ARCHIVE else source / name
+                raise DataError(_mismatch(file, expected, f"md5:{actual}", parts))
         return
     algorithm = checksum.partition(":")[0]
     actual = f"{algorithm}:{_digest(algorithm, *parts.values())}"
@@ -122,17 +122,17 @@ def _verify(source: Path, checksum: str, parts: dict[str, bytes]) -> None:
         raise DataError(_mismatch(source, checksum, actual, parts))
 
 
-def _mismatch(where: Path, expected: str, actual: str, parts: dict[str, bytes]) -> str:
+def _mismatch(path: Path, expected: str, actual: str, parts: dict[str, bytes]) -> str:
     accepted = f"sha256:{_digest('sha256', *parts.values())}"
-    return f"{where} must have the checksum {expected}, but got {actual}; checksum={accepted} accepts what is there"
+    return f"{path} must have the checksum {expected}, but got {actual}; checksum={accepted} accepts this file"
 
 
 def _read_bounded(path: Path) -> bytes:
-    """The bytes of a file, looked at once: what was verified is what is opened."""
+    """Read a file once, so that the verified bytes are those that are unpickled."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise DataError(f"{path} may have {MAX_BYTES:,} bytes at most")
+        raise DataError(f"{path} must have at most {MAX_BYTES:,} bytes, but has more")
     return content
 
 
@@ -172,7 +172,7 @@ def _gunzip(packed: bytes, archive: Path) -> bytes:
     except zlib.error as error:
         raise DataError(f"{archive} is damaged, or no .tar.gz: {error}") from error
     if gunzip.unconsumed_tail:
-        raise DataError(f"{archive} may unpack to {MAX_BYTES:,} bytes at most")
+        raise DataError(f"{archive} must unpack to at most {MAX_BYTES:,} bytes, but has more")
     if not gunzip.eof:
         raise DataError(f"{archive} is damaged: it is cut short after {len(packed):,} bytes")
     return unpacked
@@ -207,12 +207,14 @@ def _image_set(content: dict[str, Plain], num_classes: int, name: str) -> ImageS
         raise DataError(f"{name}: data must hold at least one image")
     labels = _labels(content.get("fine_labels"), name)
     if labels.shape != (len(rows),):
-        raise DataError(f"{name}: every image has one label, but got {len(rows)} images and {len(labels)} fine_labels")
+        raise DataError(
+            f"{name}: every image must have one label, but got {len(rows)} images and {len(labels)} fine_labels"
+        )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise DataError(
-            f"{name}: 0 <= label < {num_classes} must hold, but got labels from {labels.min()} to {labels.max()}"
+            f"{name}: `0 <= label < {num_classes}` must hold, but got labels from {labels.min()} to {labels.max()}"
         )
-    # A copy: the file's bytes can go, and torch wants arrays that may be written to.
+    # A copy: the bytes of the file can be freed, and torch requires writable arrays.
     return ImageSet(images=np.array(rows, order="C").reshape(-1, *IMAGE_SHAPE), labels=labels)
 
 
@@ -221,7 +223,7 @@ def _labels(labels: Plain, name: str) -> NDArray[np.int64]:
         return labels.astype(np.int64)
     if isinstance(labels, list) and all(type(label) is int and abs(label) < 2**63 for label in labels):
         return np.array(labels, dtype=np.int64)
-    raise DataError(f"{name}: fine_labels must be a list of whole numbers, but got {_describe(labels)}")
+    raise DataError(f"{name}: fine_labels must be a list of integers, but got {_describe(labels)}")
 
 
 def _describe(value: Plain) -> str:

@@ -1,6 +1,6 @@
-"""A data set in memory, and how its validation split is held out.
+"""A data set and its splits, the validation split, and channel statistics.
 
-Where images are read from is the business of `cifar` and `digits`; how they are batched, of `sampling`.
+`source` loads data sets; `sampling` forms batches.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.errors import DataError
 
 CHUNK = 1024
-"""Images looked at together where a wider copy of their bytes is needed."""
+"""Number of images converted to float64 at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:
-    """Images and their classes."""
+    """Images in memory with their labels."""
 
     images: NDArray[np.uint8]
     """[n, C, H, W], 0..255."""
     labels: NDArray[np.int64]
-    """[n], positions in `Dataset.class_names`."""
+    """[n], indices into `Dataset.class_names`."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """Channels, height and width in pixels."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
     def subset(self, indices: NDArray[np.int64]) -> ImageSet:
-        """The images at `indices`, in that order, copied."""
+        """Return a copy of the images at `indices`, in this order."""
         return ImageSet(images=self.images[indices], labels=self.labels[indices])
 
 
@@ -46,44 +46,56 @@ Split = ImageSet | EncodedSet
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Everything a run knows about its images."""
+    """A data set: its splits, classes and channel statistics."""
 
     name: str
+    """The source, as in `data.source`."""
     class_names: tuple[str, ...]
+    """[C]."""
     mean: tuple[float, ...]
-    """Of each channel, images scaled to 0..1."""
+    """Mean of each channel, for images scaled to 0..1."""
     std: tuple[float, ...]
-    """Of each channel, images scaled to 0..1."""
+    """Standard deviation of each channel, for images scaled to 0..1."""
     train: Split
+    """Training images, without those held out for validation."""
     validation: Split | None = None
+    """Validation images; None without a validation split."""
     test: Split
+    """Test images."""
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, whether or not each has images."""
+        """Number of classes, C, including classes without images."""
         return len(self.class_names)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width, as a network sees them."""
+        """Channels, height and width in pixels, as the networks receive them."""
         return self.train.image_shape
 
     @property
     def splits(self) -> dict[str, Split]:
-        """Those that there are, by name."""
+        """The splits that exist, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
 
 def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
-    """Split `train` into what stays and what is held out for validation, class by class.
+    """Split `train` into training and validation images, class by class.
 
-    Every class of n images gives round(fraction·n), at least one, and keeps at least one; a class of one image gives
-    none. Both parts keep the order of `train`. `seed` belongs to the split and not to a run: the trials and repeats of
-    a search are compared on the same images.
+    A class of n images gives round(fraction·n) images to the validation split, at least one and at most n − 1; a class
+    of one image gives none. Both parts keep the order of `train`.
+
+    Args:
+        train: all training images.
+        fraction: fraction of each class's images to hold out.
+        seed: seed of the split. It is not a run's seed: the trials and repeats of a search all use the same split.
 
     Returns:
-        The two parts; `train` itself and None where nothing is held out.
+        Training and validation images; `train` itself and None if `fraction` is 0.
+
+    Raises:
+        DataError: every class has only one image.
     """
     if fraction == 0:
         return train, None
@@ -95,26 +107,30 @@ def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split | N
         held_out[generator.permutation(of_class)[:count]] = True
     if not held_out.any():
         raise DataError(
-            f"a validation split needs a class with two training images, but got {len(train)} classes of one image; "
+            f"a validation split requires a class with two training images, but got {len(train)} classes of one image; "
             "set data.validation_fraction=0"
         )
     return train.subset(np.flatnonzero(~held_out)), train.subset(np.flatnonzero(held_out))
 
 
 def held_out_of(class_counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-    """How many of so many images of each class are held out: at least one, and all but one at most."""
+    """Return the number of images of each class that `hold_out` holds out, [C], for the numbers of images [C]."""
     if fraction == 0:
         return np.zeros_like(class_counts)
-    wanted = np.maximum(np.round(fraction * class_counts).astype(np.int64), 1)
-    return np.maximum(np.minimum(wanted, class_counts - 1), 0)
+    rounded = np.maximum(np.round(fraction * class_counts).astype(np.int64), 1)
+    return np.maximum(np.minimum(rounded, class_counts - 1), 0)
 
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of each channel, images scaled to 0..1."""
+"""Mean and standard deviation of each channel, for images scaled to 0..1."""
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> Statistics:
-    """Those of `images` [n, C, H, W]."""
+    """Compute the mean and standard deviation of each channel of `images` [n, C, H, W].
+
+    Raises:
+        DataError: a channel is constant.
+    """
     sums = ChannelStatistics(images.shape[1])
     for start in range(0, len(images), CHUNK):
         sums.add(images[start : start + CHUNK])
@@ -122,15 +138,19 @@ def channel_statistics(images: NDArray[np.uint8]) -> Statistics:
 
 
 class ChannelStatistics:
-    """Mean and standard deviation of each channel from exact sums, over images of any size."""
+    """Mean and standard deviation of each channel, accumulated as exact integer sums over images of any size.
+
+    Args:
+        num_channels: C.
+    """
 
     def __init__(self, num_channels: int) -> None:
         self.count = 0
-        """Pixels seen."""
+        """Number of pixels so far."""
         self._sums, self._squares = [0] * num_channels, [0] * num_channels
 
     def add(self, images: NDArray[np.uint8]) -> None:
-        """See images [n, C, H, W]."""
+        """Add images [n, C, H, W]."""
         self.count += images[:, 0].size
         for channel in range(len(self._sums)):
             values = images[:, channel].ravel().astype(np.float64)  # exact up to 2^53
@@ -138,10 +158,10 @@ class ChannelStatistics:
             self._squares[channel] += int(values @ values)
 
     def result(self) -> Statistics:
-        """Mean and standard deviation.
+        """Return the mean and standard deviation of each channel.
 
         Raises:
-            DataError: a channel is the same everywhere.
+            DataError: a channel is constant.
         """
         count = self.count
         mean = tuple(total / count / 255 for total in self._sums)

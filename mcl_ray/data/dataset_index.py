@@ -1,4 +1,4 @@
-"""What a source of encoded images says of itself: its classes, and the class and split of each image."""
+"""Index of a source of encoded images: its classes, and the class and split of each image."""
 
 from __future__ import annotations
 
@@ -11,47 +11,50 @@ from numpy.typing import NDArray
 from mcl_ray.data.dataset import held_out_of
 from mcl_ray.errors import DataError
 
-NAMED = 3
-"""As many names as an error gives of what may be many."""
+MAX_NAMES = 3
+"""Maximum number of names in an error message."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DatasetIndex:
-    """All images of a source, those of training and those of test."""
+    """The training and test images of a source."""
 
     class_names: tuple[str, ...]
+    """[C]."""
     labels: NDArray[np.int64]
-    """[n], positions in `class_names`."""
+    """[n], indices into `class_names`."""
     is_train: NDArray[np.bool_]
-    """[n]."""
+    """[n], True for training images."""
 
     def rows(self, *, train: bool) -> NDArray[np.int64]:
-        """Where the images of a split are."""
+        """Return the positions of the training images, or of the test images."""
         return np.flatnonzero(self.is_train == train)
 
     def train_counts(self, validation_fraction: float) -> NDArray[np.int64]:
-        """Training images of each class, [C], once a share of them is held out."""
+        """Return the number of training images of each class, [C], without those held out for validation."""
         counts = np.bincount(self.labels[self.rows(train=True)], minlength=len(self.class_names))
         return counts - held_out_of(counts, validation_fraction)
 
     def check(self, source: str, untested_classes: int) -> None:
-        """Check that there is something to learn of every class, and something to test it by.
+        """Check that there are two classes or more, and that every class has training and test images.
 
         Args:
-            source: Where the images are, for the error.
-            untested_classes: How many classes may have no image for test.
+            source: name of the source, for the error message.
+            untested_classes: maximum number of classes without test images.
 
         Raises:
-            DataError: there is not.
+            DataError: one of these conditions does not hold.
         """
         without = {split: self._without(train=split == "train") for split in ("train", "val")}
         if len(self.class_names) < 2:
-            raise DataError(f"images are of two classes or more, but {source} has {len(self.class_names)}")
+            raise DataError(f"`classes >= 2` must hold, but {source} has {len(self.class_names)}")
         if without["train"]:
-            raise DataError(f"every class has images in train, but {source} has none of {listed(without['train'])}")
+            raise DataError(
+                f"every class must have images in train, but {source} has none of {listed(without['train'])}"
+            )
         if len(without["val"]) > untested_classes:
             raise DataError(
-                f"classes without images in val <= data.untested_classes must hold, but {source} has "
+                f"`classes without images in val <= data.untested_classes` must hold, but {source} has "
                 f"{len(without['val'])} ({listed(without['val'])}), and untested_classes={untested_classes}"
             )
 
@@ -61,10 +64,10 @@ class DatasetIndex:
 
 
 Check = Callable[[DatasetIndex], None]
-"""Raises an error if a run cannot be fed with what is listed."""
+"""Check of an index before anything is cached; raises an error if a run cannot use these images."""
 
 
 def listed(names: list[str]) -> str:
-    """A few of many names."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    """Join the first few of many names for an error message."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

@@ -1,4 +1,4 @@
-"""The digits that ship with scikit-learn: a data set for trying things out, with nothing to fetch."""
+"""The digits data set of scikit-learn: small, for quick trials, without a download."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from mcl_ray.data.dataset import Dataset, ImageSet, channel_statistics
 
 TEST_FRACTION = 0.2
 DIGITS_TRAIN = (142, 146, 142, 146, 145, 145, 145, 143, 139, 144)
-"""Training images of each class, known before scikit-learn is loaded, which takes a second."""
+"""Number of training images of each class, known without importing scikit-learn, which takes a second."""
 BRIGHTEST = 16
-"""The largest value of a pixel as scikit-learn stores it."""
+"""Maximum pixel value in scikit-learn's data."""
 
 
 def load_digits() -> Dataset:
-    """1,797 handwritten digits of 1×8×8 pixels, in a fixed stratified split of 1,437 for training and 360 for test."""
-    from sklearn import datasets, model_selection  # a second's work, and only this source needs it
+    """Load 1,797 handwritten digits of 1×8×8 pixels in a fixed stratified split: 1,437 for training, 360 for test."""
+    from sklearn import datasets, model_selection  # takes a second, and only this source needs it
 
     digits = datasets.load_digits()
     images = np.rint(digits.images[:, np.newaxis] * (255 / BRIGHTEST)).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Images that stay encoded until they are wanted: the files of a folder, or a column of an Arrow file.
+"""Images that are decoded on demand: the files of a folder, or a column of an Arrow file.
 
-Where they are found is `folder` and `parquet`; decoding them, with torch, is `views`.
+`folder` and `parquet` find them; `views` decodes them, with torch.
 """
 
 from __future__ import annotations
@@ -14,51 +14,53 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 CHANNELS = 3
-"""Whatever is decoded becomes red, green and blue."""
+"""Number of channels of a decoded image: red, green and blue."""
 
 
 class Encoded(Protocol):
-    """Images by number, as small to send to another process as their names are."""
+    """Encoded images by index; pickles to a small size, for reader processes."""
 
     def read(self, index: int) -> bytes:
-        """The encoded image.
+        """Read one encoded image.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the image cannot be read.
         """
 
     def name(self, index: int) -> str:
-        """What to call it when it turns out not to decode."""
+        """Return the image's name, for warnings and error messages."""
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Files below a folder."""
+    """Image files below a folder."""
 
     root: Path
+    """The folder."""
     paths: pa.Array
-    """Relative to the folder."""
+    """Paths relative to the folder, strings."""
 
     def read(self, index: int) -> bytes:
-        """The file's content."""
+        """Read the content of one file."""
         return Path(self.name(index)).read_bytes()
 
     def name(self, index: int) -> str:
-        """Its path."""
+        """Return the path of one file."""
         return str(self.root / self.paths[index].as_py())
 
 
 @dataclass
 class ArrowImages:
-    """The rows of an Arrow file, which each process that reads it maps into memory rather than copies."""
+    """Images in the rows of an Arrow file, which each process maps into memory when it first reads."""
 
     file: Path
+    """The Arrow file."""
     source: str
-    """Where the rows came from, for people."""
+    """Name of the source of the rows, for messages."""
     _column: Any = field(default=None, repr=False)
 
     def read(self, index: int) -> bytes:
-        """The row's image."""
+        """Read the image of one row."""
         if self._column is None:
             table = pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
             self._column = table.column("image")
@@ -66,7 +68,7 @@ class ArrowImages:
         return image or b""
 
     def name(self, index: int) -> str:
-        """Where the row is."""
+        """Return the row's number and source."""
         return f"row {index} of {self.source}"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,32 +77,37 @@ class ArrowImages:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedSet:
-    """Encoded images and their classes."""
+    """Encoded images with their labels."""
 
     encoded: Encoded
+    """The images of all splits."""
     rows: NDArray[np.int64]
-    """[n], where in `encoded` each image is."""
+    """[n], index of each image in `encoded`."""
     labels: NDArray[np.int64]
-    """[n], positions in `Dataset.class_names`."""
+    """[n], indices into `Dataset.class_names`."""
     side: int
-    """Of the square to which images are cropped, in pixels."""
+    """Height and width of the square crops, in pixels."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width, once decoded and cropped."""
+        """Channels, height and width in pixels of a decoded and cropped image."""
         return CHANNELS, self.side, self.side
 
     def subset(self, indices: NDArray[np.int64]) -> EncodedSet:
-        """The images at `indices`, in that order."""
+        """Return the images at `indices`, in this order; nothing is read or copied."""
         return EncodedSet(encoded=self.encoded, rows=self.rows[indices], labels=self.labels[indices], side=self.side)
 
     def read(self, index: int) -> bytes:
-        """One image, encoded."""
+        """Read one encoded image.
+
+        Raises:
+            OSError: the image cannot be read.
+        """
         return self.encoded.read(int(self.rows[index]))
 
     def name(self, index: int) -> str:
-        """What to call it."""
+        """Return the image's name, for warnings and error messages."""
         return self.encoded.name(int(self.rows[index]))

@@ -1,4 +1,4 @@
-"""Images in folders, as ImageNet has them: train/<class>/* and val/<class>/*."""
+"""Images in folders in the layout of ImageNet: train/<class>/* and val/<class>/*."""
 
 from __future__ import annotations
 
@@ -19,53 +19,67 @@ INDEX = "index.arrow"
 
 
 def list_folder(root: Path, untested_classes: int) -> DatasetIndex:
-    """List the images below `root`.
+    """Return the index of the images below `root`.
+
+    Args:
+        root: folder with train/ and val/.
+        untested_classes: maximum number of classes without test images.
 
     Raises:
-        DataError: it has not `train` and `val`, or their classes do not match.
+        DataError: `train` or `val` is missing, or a class lacks images.
     """
     classes = _classes(root)
-    return _listing(root, classes, _table(root, classes), untested_classes)
+    return _index(root, classes, _table(root, classes), untested_classes)
 
 
 def open_folder(
     root: Path, untested_classes: int, cache: Path, check: Check
 ) -> tuple[DatasetIndex, ImageFiles, IndexCache]:
-    """The same with the images, from what is kept of the last time if nothing was added or taken away since.
+    """Return the index of the images below `root`, from the cache if no file has been added or removed since.
 
-    Nothing is kept of images that `check` refuses.
+    Args:
+        root: folder with train/ and val/.
+        untested_classes: maximum number of classes without test images.
+        cache: folder of all caches.
+        check: called before the index is cached; nothing is cached if it raises.
+
+    Returns:
+        The index, the images, and the cache of this source.
+
+    Raises:
+        DataError: as `list_folder`, or the cache cannot be written.
     """
     classes = _classes(root)
-    shelf = IndexCache(cache, root, reading="folder", signature=_signature(root, classes))
-    kept = _kept(shelf.path(INDEX))
-    table = _table(root, classes) if kept is None else kept
-    listing = _listing(root, classes, table, untested_classes)
-    check(listing)
-    shelf.file(INDEX, lambda file: _write(file, table))
-    return listing, ImageFiles(root, table.column("path").combine_chunks()), shelf
+    index_cache = IndexCache(cache, root, reading="folder", signature=_signature(root, classes))
+    cached = _cached(index_cache.path(INDEX))
+    table = _table(root, classes) if cached is None else cached
+    index = _index(root, classes, table, untested_classes)
+    check(index)
+    index_cache.file(INDEX, lambda file: _write(file, table))
+    return index, ImageFiles(root, table.column("path").combine_chunks()), index_cache
 
 
-def _listing(root: Path, classes: list[str], table: pa.Table, untested_classes: int) -> DatasetIndex:
-    listing = DatasetIndex(
+def _index(root: Path, classes: list[str], table: pa.Table, untested_classes: int) -> DatasetIndex:
+    index = DatasetIndex(
         class_names=tuple(classes),
         labels=table.column("label").to_numpy(),
         is_train=table.column("is_train").to_numpy(),
     )
-    listing.check(str(root), untested_classes)
-    return listing
+    index.check(str(root), untested_classes)
+    return index
 
 
 def _classes(root: Path) -> list[str]:
     for split in SPLITS:
         if not (root / split).is_dir():
-            told = f"has no {split}/" if root.is_dir() else "is a file; data.source=parquet reads one of Parquet's"
-            raise DataError(f"a folder of images has train/<class>/* and val/<class>/*, but {root} {told}")
+            found = f"has no {split}/" if root.is_dir() else "is a file; for a Parquet file, set data.source=parquet"
+            raise DataError(f"a folder of images must have train/<class>/* and val/<class>/*, but {root} {found}")
     train, val = ({entry.name for entry in os.scandir(root / split) if entry.is_dir()} for split in SPLITS)
     return sorted(train | val)
 
 
 def _signature(root: Path, classes: list[str]) -> str:
-    """A folder's time of change moves when a file comes or goes."""
+    """Return the modification times of all folders, which change when a file is added or removed."""
     folders = [root / split / name for split in SPLITS for name in ("", *classes)]
     return "\n".join(f"{folder} {folder.stat().st_mtime_ns}" for folder in folders if folder.is_dir())
 
@@ -93,8 +107,8 @@ def _write(file: Path, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def _kept(file: Path) -> pa.Table | None:
-    """The index, if it is there; one that is damaged goes."""
+def _cached(file: Path) -> pa.Table | None:
+    """Read the cached index; None if it does not exist or is damaged. A damaged file is deleted."""
     if not file.exists():
         return None
     try:

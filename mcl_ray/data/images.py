@@ -1,4 +1,4 @@
-"""A data set of encoded images, of a `folder` or of `parquet`: its splits, its normalisation, its counts."""
+"""Data sets of encoded images, from `folder` or `parquet`: splits, normalisation and counts."""
 
 from __future__ import annotations
 
@@ -15,44 +15,48 @@ from mcl_ray.errors import DataError
 
 
 def load_encoded(spec: DataSpec, path: Path, cache: Path, check: Check) -> Dataset:
-    """The images at `path`; the test split is what the source calls val, validation or test.
+    """Load the data set at `path`; its test split is the source's val, validation or test split.
 
-    Nothing is kept of images that `check` refuses.
+    Args:
+        spec: the data set.
+        path: the folder of images, or the Parquet file or folder.
+        cache: folder of all caches.
+        check: called with the index before anything is cached; nothing is cached if it raises.
 
     Raises:
-        DataError: they are missing, or not laid out as they should be.
+        DataError: the images are missing, their layout is wrong, or the cache cannot be written.
     """
-    check_there(spec, path)
+    check_exists(spec, path)
     encoded: Encoded
     if spec.source == "folder":
-        listing, encoded, shelf = open_folder(path, spec.untested_classes, cache, check)
+        index, encoded, index_cache = open_folder(path, spec.untested_classes, cache, check)
     else:
-        listing = list_parquet(path, spec)
-        check(listing)
-        encoded, shelf = open_parquet(path, spec, cache)
+        index = list_parquet(path, spec)
+        check(index)
+        encoded, index_cache = open_parquet(path, spec, cache)
     train, test = (
-        EncodedSet(encoded=encoded, rows=rows, labels=listing.labels[rows], side=spec.image_size)
-        for rows in (listing.rows(train=True), listing.rows(train=False))
+        EncodedSet(encoded=encoded, rows=rows, labels=index.labels[rows], side=spec.image_size)
+        for rows in (index.rows(train=True), index.rows(train=False))
     )
-    mean, std = IMAGENET if spec.normalisation == "imagenet" else measured(train, shelf)
-    return Dataset(name=spec.source, class_names=listing.class_names, mean=mean, std=std, train=train, test=test)
+    mean, std = IMAGENET if spec.normalisation == "imagenet" else measured(train, index_cache)
+    return Dataset(name=spec.source, class_names=index.class_names, mean=mean, std=std, train=train, test=test)
 
 
 def list_images(spec: DataSpec, path: Path) -> DatasetIndex:
-    """What there is at `path`, with nothing kept and no image read.
+    """Return the index of the images at `path`, without caching anything and without decoding images.
 
     Raises:
         DataError: as `load_encoded`.
     """
-    check_there(spec, path)
+    check_exists(spec, path)
     return list_folder(path, spec.untested_classes) if spec.source == "folder" else list_parquet(path, spec)
 
 
-def check_there(spec: DataSpec, path: Path) -> None:
-    """Say where images are looked for.
+def check_exists(spec: DataSpec, path: Path) -> None:
+    """Check that the path of the images exists.
 
     Raises:
-        DataError: there is nothing.
+        DataError: it does not.
     """
     if not path.exists():
-        raise DataError(f"--data names the images of data.source={spec.source}, but there is nothing at {path}")
+        raise DataError(f"--data must name the images of data.source={spec.source}, but there is nothing at {path}")

@@ -1,7 +1,7 @@
-"""What is worked out of a source of encoded images once, and kept beside the results: its index, its statistics.
+"""Cache of a source of encoded images: its index and channel statistics, in the cache folder next to the results.
 
-A shelf is a folder named by where the source is and by a signature of what is there, so a source that has changed has
-another. A shelf can be thrown away at any time.
+The folder of a source is named by the source's location and by a signature of its content, so that a changed source
+has a new folder. A folder can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -23,30 +23,35 @@ T = TypeVar("T")
 
 
 class IndexCache:
-    """The files that are kept of one source as it is now.
+    """Cached files of one source in its current state.
 
     Args:
-        cache: folder of all shelves.
-        source: where the images are.
-        reading: how they are read, as far as that changes what is kept.
-        signature: changes whenever the source does.
+        cache: folder of all caches.
+        source: folder or file of the images.
+        reading: options of reading on which the cached files depend.
+        signature: text that changes whenever the source does.
     """
 
     def __init__(self, cache: Path, source: Path, *, reading: str, signature: str) -> None:
         slug = re.sub(r"[^A-Za-z0-9_.]+", "-", source.name).strip("-.")[-40:] or "images"
-        place = _digest(f"{source.resolve()}\n{reading}")
-        self._cache, self._stem = cache, f"{slug}-{place}"
+        location = _digest(f"{source.resolve()}\n{reading}")
+        self._cache, self._stem = cache, f"{slug}-{location}"
         self.folder = cache / f"{self._stem}-{_digest(signature)}"
 
     def path(self, name: str) -> Path:
-        """Where the file `name` is, if it is there."""
+        """Return the path of the file `name`, which may not exist."""
         return self.folder / name
 
     def read(self, name: str, read: Callable[[Path], T], make: Callable[[Path], None]) -> T:
-        """What `read` makes of the file `name`; of one that is damaged, or not there, once `make` has made it anew.
+        """Return the content of the file `name`, which is created if it does not exist or is damaged.
+
+        Args:
+            name: name of the file.
+            read: reads the file; ArrowInvalid and ValueError mean that it is damaged.
+            make: writes the file at a given path.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: the file cannot be written.
         """
         try:
             return read(self.file(name, make))
@@ -55,10 +60,10 @@ class IndexCache:
             return read(self.file(name, make))
 
     def file(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The file `name`, made by `make` if it is not there; nobody ever sees half of it.
+        """Return the path of the file `name`; `make` writes it if it does not exist, and a rename makes it visible.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: the file cannot be written.
         """
         file = self.path(name)
         if file.exists():
@@ -69,15 +74,16 @@ class IndexCache:
             make(temporary)
             temporary.replace(file)
         except OSError as error:
-            rule = "what is known of the images must be kept beside the results"
-            raise DataError(f"{rule}, but writing {file} failed: {error.strerror or error}") from error
+            raise DataError(
+                f"the cache of image indices must be writable, but writing {file} failed: {error.strerror or error}"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
         self._remove_stale()
         return file
 
     def _remove_stale(self) -> None:
-        """Whoever still reads a file that goes here keeps it until done."""
+        """Delete the folders of earlier states of the source; a process that has one of their files open keeps it."""
         for other in self._cache.glob(f"{self._stem}-*"):
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of encoded images, measured on some of them. Of images in memory, `dataset` has them."""
+"""Mean and standard deviation of encoded images, measured on a sample. For images in memory, see `dataset`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mcl_ray.errors import DataError
 
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MEASURED_IMAGES = 1000
-"""Training images that are looked at, evenly spaced."""
+"""Number of training images in the sample, at equal intervals."""
 
 
-def measured(train: EncodedSet, shelf: IndexCache) -> Statistics:
-    """Those of the training images, whole, as they were measured when the source was first used.
+def measured(train: EncodedSet, index_cache: IndexCache) -> Statistics:
+    """Return the mean and standard deviation of the uncropped training images, measured once and then cached.
 
     Raises:
-        DataError: none of the images decodes, or a channel does not vary.
+        DataError: none of the images decodes, a channel is constant, or the cache cannot be written.
     """
-    return shelf.read(f"statistics-{len(train)}.json", _read, lambda file: _write(file, _measure(train)))
+    return index_cache.read(f"statistics-{len(train)}.json", _read, lambda file: _write(file, _measure(train)))
 
 
 def _read(file: Path) -> Statistics:
@@ -44,8 +44,8 @@ def _measure(train: EncodedSet) -> Statistics:
             with Image.open(io.BytesIO(train.read(index))) as image:
                 pixels = np.asarray(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            continue  # training names those that do not decode
+            continue  # training reports images that fail to decode
         sums.add(pixels.transpose(2, 0, 1)[None])
     if not sums.count:
-        raise DataError(f"training images must decode, but none of {len(train)} does, as {train.name(0)}")
+        raise DataError(f"training images must decode, but none of {len(train)} does, for example {train.name(0)}")
     return sums.result()

@@ -1,7 +1,6 @@
-"""Class-balanced batches as arithmetic on indices: which images of the training set come together in an epoch.
+"""Samplers: class-balanced and shuffled batches, as rows of indices into the training set.
 
-Shuffled batches, which know no classes, are here too. Images are not touched, and torch is not loaded; a batch is a row
-of indices, its classes side by side.
+The samplers use numpy alone, on labels and indices; they neither read images nor import torch.
 """
 
 # B batches, K classes a batch, C classes, m images per class
@@ -23,12 +22,12 @@ class ClassBalancedSampler:
     """Batches of K = size / per_class distinct classes with m = per_class images each, reproducible from (seed, epoch).
 
     Args:
-        labels: Class of each training image, [n].
-        spec: Size and kind of the batches.
-        seed: The run's seed.
+        labels: class of each training image, [n].
+        spec: size and sampler of the batches.
+        seed: the run's seed.
 
     Raises:
-        SpecError: No such batch can be made of these images.
+        SpecError: no such batch can be formed from these images.
     """
 
     def __init__(self, labels: Ints, spec: BatchSpec, seed: int) -> None:
@@ -46,10 +45,15 @@ class ClassBalancedSampler:
         return self._spec.size // self._spec.per_class
 
     def epoch(self, epoch: int, rank: int = 0, world_size: int = 1) -> Ints:
-        """The batches of one epoch, as indices into the training set.
+        """Return this rank's part of all batches of one epoch, as indices into the training set.
 
-        Every rank derives the same batches and takes its part of each: whole classes, contiguous, so that the parts
-        side by side are the batch.
+        Every rank computes the same batches and takes a contiguous part of each with whole classes; the concatenation
+        of all parts is the batch. The images of a class are adjacent.
+
+        Args:
+            epoch: the epoch, from 0.
+            rank: rank of this worker.
+            world_size: number of workers that share a batch.
 
         Returns:
             int64 [num_batches, shares(world_size)[rank]].
@@ -64,7 +68,7 @@ class ClassBalancedSampler:
         return np.ascontiguousarray(indices_BKm.reshape(self.num_batches, -1)[:, start : start + shares[rank]])
 
     def shares(self, world_size: int) -> tuple[int, ...]:
-        """Images of each batch that each rank takes: whole classes, as evenly as they can be dealt out.
+        """Return the number of images of a batch for each rank: whole classes, distributed as evenly as possible.
 
         Raises:
             SpecError: there are more ranks than classes in a batch.
@@ -74,29 +78,30 @@ class ClassBalancedSampler:
         return tuple(self._spec.per_class * (classes + (rank < more)) for rank in range(world_size))
 
     def _shuffled_by_class(self, rng: np.random.Generator) -> Ints:
-        """All images, class after class, shuffled within each class."""
+        """Return the indices of all images, sorted by class and shuffled within each class."""
         order = rng.permutation(len(self._labels))
         return order[np.argsort(self._labels[order], kind="stable")]
 
     def _reference(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """The published sampler: every batch draws classes afresh, and images of each class afresh."""
+        """Sample as the published code: independent classes for every batch, and independent images of each class."""
         num_classes_per_batch = self._num_classes_per_batch
         keys_BC = rng.random((self.num_batches, len(self._counts_C)))
         classes_BK = np.argsort(keys_BC, axis=1)[:, :num_classes_per_batch]
         return classes_BK, _subsets(rng, self._counts_C[classes_BK], self._spec.per_class)
 
     def _balanced(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Every image of each class about once an epoch, as far as batches of distinct classes allow.
+        """Use every image of each class about once per epoch, as far as batches of distinct classes allow.
 
-        A class of n images is ceil(n / m) groups of m; a group that reaches the end of the shuffled class goes on at
-        its start. Which groups do not fit into B whole batches is chosen uniformly. Batches are then filled one
-        after another by systematic sampling (Madow 1949): with `left` batches left and r_c groups left of class c, lay
-        the classes end to end in random order, r_c long each, and take those hit by the points u + left·k, k < K, for
-        a random u < left.
+        A class of n images forms ceil(n / m) groups of m; the last group wraps around to the start of the shuffled
+        class. The groups that do not fit into B whole batches are chosen uniformly at random. Batches are then filled
+        one after another by systematic sampling (Madow 1949): with `left` remaining batches and r_c remaining groups of
+        class c, arrange the classes on a line in random order, each as an interval of length r_c, and select those that
+        contain one of the points u + left·k, k < K, for a random u < left.
 
-        Proof that this always works, given r_c <= left and Σ r_c = K·left: points are `left` apart, so no class is
-        hit twice; the line is K·left long, so all K points hit one; a class with r_c = left is always hit, so that
-        r_c <= left - 1 and Σ r_c = K·(left - 1) hold for the next batch.
+        Proof that this always succeeds, given r_c <= left and Σ r_c = K·left: the points are `left` apart, so that no
+        interval contains two; the line has length K·left, so that each of the K points is in an interval; an interval
+        with r_c = left always contains a point, so that r_c <= left - 1 and Σ r_c = K·(left - 1) hold for the next
+        batch.
         """
         num_classes_per_batch, per_class = self._num_classes_per_batch, self._spec.per_class
         remaining_C = self._groups_to_use(rng)
@@ -115,10 +120,10 @@ class ClassBalancedSampler:
         return classes_BK, positions_BKm % self._counts_C[classes_BK][..., np.newaxis]
 
     def _groups_to_use(self, rng: np.random.Generator) -> Ints:
-        """How many groups of each class this epoch uses: B at most, B·K together.
+        """Return the number of groups of each class in this epoch, [C]: at most B each, B·K in total.
 
-        As many as the class has. Where large classes are cut off at B, small ones go round again to fill the batches,
-        the smallest most often, so that no class is used more often than need be.
+        This is the number of groups that the class has. If large classes are limited to B, small classes are repeated
+        to fill the batches, the smallest most often, so that the maximum number of repetitions is minimal.
         """
         budget = self.num_batches * self._num_classes_per_batch
         groups_C = np.minimum(self._num_groups_C, self.num_batches)
@@ -133,17 +138,17 @@ class ClassBalancedSampler:
 
 
 class ShuffledSampler:
-    """Batches of images in random order, each image once an epoch, reproducible from (seed, epoch).
+    """Batches of images in random order, each image at most once per epoch, reproducible from (seed, epoch).
 
-    What is left when no whole batch can be filled waits for another epoch.
+    The images that remain after the last whole batch are not used in this epoch.
 
     Args:
-        labels: Class of each training image, [n].
-        spec: Size of the batches.
-        seed: The run's seed.
+        labels: class of each training image, [n].
+        spec: size of the batches.
+        seed: the run's seed.
 
     Raises:
-        SpecError: There are fewer images than a batch has.
+        SpecError: there are fewer images than a batch needs.
     """
 
     def __init__(self, labels: Ints, spec: BatchSpec, seed: int) -> None:
@@ -153,7 +158,7 @@ class ShuffledSampler:
         self.num_batches = len(labels) // spec.size
 
     def epoch(self, epoch: int, rank: int = 0, world_size: int = 1) -> Ints:
-        """The batches of one epoch, as `ClassBalancedSampler.epoch` gives them."""
+        """Return this rank's part of all batches of one epoch, in the form of `ClassBalancedSampler.epoch`."""
         shares = self.shares(world_size)
         rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch,)))
         whole = rng.permutation(self._num_images)[: self.num_batches * self._spec.size]
@@ -161,7 +166,7 @@ class ShuffledSampler:
         return np.ascontiguousarray(whole.reshape(self.num_batches, -1)[:, start : start + shares[rank]])
 
     def shares(self, world_size: int) -> tuple[int, ...]:
-        """Images of each batch that each rank takes, as evenly as they can be dealt out.
+        """Return the number of images of a batch for each rank, distributed as evenly as possible.
 
         Raises:
             SpecError: there are more ranks than images in a batch.
@@ -175,24 +180,29 @@ Sampler = ClassBalancedSampler | ShuffledSampler
 
 
 def build_sampler(labels: Ints, spec: BatchSpec, seed: int) -> Sampler:
-    """The sampler of a spec.
+    """Build the sampler of a spec.
+
+    Args:
+        labels: class of each training image, [n].
+        spec: size and sampler of the batches.
+        seed: the run's seed.
 
     Raises:
-        SpecError: No such batch can be made of these images.
+        SpecError: no such batch can be formed from these images.
     """
     return (ShuffledSampler if spec.sampler == "shuffled" else ClassBalancedSampler)(labels, spec, seed)
 
 
 def check_batches(class_counts: Sequence[int] | Ints, spec: BatchSpec, world_size: int = 1) -> None:
-    """Check, before anything slow, that batches as `spec` wants them can be made.
+    """Check that batches of a spec can be formed from so many images of each class.
 
     Args:
-        class_counts: Training images of each class; classes without images do not count.
-        spec: Size and kind of the batches.
-        world_size: Number of workers that share a batch.
+        class_counts: number of training images of each class, [C]; classes without images are ignored.
+        spec: size and sampler of the batches.
+        world_size: number of workers that share a batch.
 
     Raises:
-        SpecError: They cannot; the message says what fits.
+        SpecError: they cannot; the message suggests values that fit.
     """
     counts = np.asarray(class_counts)
     num_images, num_classes, largest = int(counts.sum()), int(np.count_nonzero(counts)), int(counts.max(initial=0))
@@ -202,7 +212,7 @@ def check_batches(class_counts: Sequence[int] | Ints, spec: BatchSpec, world_siz
     elif spec.sampler == "shuffled":
         if size >= world_size:
             return
-        raise SpecError(f"workers <= batch.size must hold, but got size={size}, workers={world_size}.")
+        raise SpecError(f"`workers <= batch.size` must hold, but got size={size}, workers={world_size}.")
     elif size % per_class:
         rule, values = "batch.size % batch.per_class == 0", f"size={size}, per_class={per_class}"
     elif size > per_class * num_classes:
@@ -216,11 +226,11 @@ def check_batches(class_counts: Sequence[int] | Ints, spec: BatchSpec, world_siz
     else:
         return
     fix = _fix(spec, num_images, num_classes, largest, world_size)
-    raise SpecError(f"{rule} must hold, but got {values}; {fix}.")
+    raise SpecError(f"`{rule}` must hold, but got {values}; {fix}.")
 
 
 def _fix(spec: BatchSpec, num_images: int, num_classes: int, largest: int, world_size: int) -> str:
-    """What satisfies every rule: the smallest per_class for this size, or else a smaller size."""
+    """Suggest values that satisfy every rule: the smallest per_class for this size, or else a smaller size."""
     if spec.sampler == "shuffled":
         fits = f"size={num_images} fits" if num_images >= world_size else "no size fits"
         return f"{fits} {num_images} images on {world_size} workers"
@@ -237,7 +247,7 @@ def _fix(spec: BatchSpec, num_images: int, num_classes: int, largest: int, world
 
 
 def _highest_level(groups_C: Ints, budget: int) -> int:
-    """The highest level up to which all classes can be raised within the budget: Σ max(g_c, level) <= budget."""
+    """Return the highest level with Σ max(g_c, level) <= budget."""
     low, high = 0, budget
     while low < high:
         middle = (low + high + 1) // 2
@@ -249,16 +259,18 @@ def _highest_level(groups_C: Ints, budget: int) -> int:
 
 
 def _subsets(rng: np.random.Generator, counts: Ints, size: int) -> Ints:
-    """For each n of `counts` [...], `size` distinct numbers below n, uniformly (Floyd); with repeats where n < size.
+    """Draw `size` distinct numbers below n, uniformly (Floyd's algorithm), for each n of `counts`.
 
-    Returns:
-        [..., size].
+    Numbers repeat where n < size.
+
+    Shape:
+        counts: [...]; returns [..., size].
     """
     subsets = np.empty((*counts.shape, size), dtype=np.int64)
-    enough = counts >= size
+    distinct = counts >= size
     for step in range(size):
-        last = np.where(enough, counts - size + step, counts - 1)
+        last = np.where(distinct, counts - size + step, counts - 1)
         drawn = rng.integers(last + 1)
-        taken = (subsets[..., :step] == drawn[..., np.newaxis]).any(axis=-1) & enough
+        taken = (subsets[..., :step] == drawn[..., np.newaxis]).any(axis=-1) & distinct
         subsets[..., step] = np.where(taken, last, drawn)
     return subsets

@@ -1,4 +1,4 @@
-"""The way into the data: a `DataSpec` and a place on disk become a `Dataset`."""
+"""Loading of the data set of a spec: `load_dataset` and its checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcl_ray.data.cifar import download_cifar, is_present, load_cifar
 from mcl_ray.data.dataset import Dataset, held_out_of, hold_out
 from mcl_ray.data.dataset_index import Check, DatasetIndex
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
-from mcl_ray.data.download import fetched
+from mcl_ray.data.download import download
 from mcl_ray.data.images import load_encoded
 from mcl_ray.data.normalisation import IMAGENET
 from mcl_ray.data.sampling import Ints, check_batches
@@ -21,19 +21,19 @@ from mcl_ray.errors import DataError, SpecError
 from mcl_ray.object_store import Uri
 
 SPLIT_SEED = 0
-"""Chooses the validation images. Not the run's seed: every trial and repeat of a search shares one split."""
+"""Seed of the validation split. It is not the run's seed: every trial and repeat of a search uses the same split."""
 
 
 def dataset_for(run: RunSpec, environment: Environment) -> Dataset:
-    """The data set of a run, known to serve its batches.
+    """Load the data set of a run and check that the run can be trained on it.
 
     Raises:
-        DataError: The data is missing, damaged, or other than the spec's checksum says.
-        SpecError: The sampler cannot make such batches of these images, or the bank cannot be drawn from them.
+        DataError: the data set is missing or damaged, or its checksum differs from the spec's.
+        SpecError: the sampler cannot form its batches from these images, or there are too few negatives for the bank.
     """
 
-    def check(listing: DatasetIndex) -> None:
-        check_counts(listing.train_counts(run.data.validation_fraction), run)
+    def check(index: DatasetIndex) -> None:
+        check_counts(index.train_counts(run.data.validation_fraction), run)
 
     if run.data.source == "digits":
         counts = np.array(DIGITS_TRAIN)
@@ -44,32 +44,39 @@ def dataset_for(run: RunSpec, environment: Environment) -> Dataset:
 
 
 def check_counts(class_counts: Sequence[int] | Ints, run: RunSpec, world_size: int = 1) -> None:
-    """Check, before anything slow, that a run can be fed with so many training images of each class.
+    """Check that a run can be trained on so many images of each class.
+
+    Args:
+        class_counts: number of training images of each class, [C].
+        run: the run.
+        world_size: number of workers that share a batch.
 
     Raises:
-        SpecError: The sampler cannot make its batches, or there are too few images to contrast with.
+        SpecError: the sampler cannot form its batches, or there are too few negatives for the bank.
     """
     check_batches(class_counts, run.batch, world_size)
     others = int(np.sum(class_counts) - np.max(class_counts))
     if run.method == "supervised_bank" and run.bank.negatives > others:
         raise SpecError(
-            "bank.negatives <= training images outside the largest class must hold, but got "
+            "`bank.negatives <= training images outside the largest class` must hold, but got "
             f"negatives={run.bank.negatives}, images={others}"
         )
 
 
 def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda _: None) -> Dataset:
-    """Load the data set that `spec` names, with its validation split.
+    """Load the data set of a spec, with its validation split.
 
     Args:
-        spec: Which images, and what share of the training images is held out.
-        environment: Where the images are. `cifar` is an archive, its unpacked folder, or a folder that holds either, or
-            the archive in a remote store, or the prefix that it lies below; with `download`, it is fetched into the
-            folder where it is not there yet. What is worked out of a `folder` or `parquet` once is kept in the cache.
-        check: Looks at what a `folder` or `parquet` has before anything is kept of it.
+        spec: the data set and its splits.
+        environment: location of the data set. For `cifar`, this is the archive, its unpacked folder, or a folder that
+            holds either; or the URI of the archive in a remote store, or of a prefix above it. With `download`,
+            CIFAR-100 is downloaded into the folder if it is not there yet. The index and statistics of a `folder` or
+            `parquet` source are cached.
+        check: called with the index of a `folder` or `parquet` source before anything is cached.
 
     Raises:
-        DataError: The data is missing, damaged, or other than `spec.checksum` says.
+        DataError: the data set is missing or damaged, or its checksum differs from `spec.checksum`.
+        SpecError: the normalisation does not fit the images.
     """
     data_dir = environment.data
     if spec.source == "digits":
@@ -78,22 +85,22 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
         dataset = load_digits()
     elif spec.is_encoded:
         if isinstance(data_dir, Uri) or environment.download:
-            told = "--download" if environment.download else str(data_dir)
-            raise DataError(f"images of data.source={spec.source} are read from this machine, not by {told}")
+            given = "--download" if environment.download else str(data_dir)
+            raise DataError(f"data.source={spec.source} requires images on this machine, but got {given}")
         dataset = load_encoded(spec, data_dir, environment.cache, check)
     else:
         if isinstance(data_dir, Uri):
             if environment.download:
-                raise DataError(f"--download fetches into a folder, but the data are to be in the store {data_dir}")
-            data_dir = fetched(data_dir)
+                raise DataError(f"--download requires --data with a folder, but got the store {data_dir}")
+            data_dir = download(data_dir)
         if environment.download and not is_present(data_dir):
             download_cifar(data_dir)
         dataset = load_cifar(data_dir, spec.checksum)
     if spec.normalisation == "imagenet":
         if dataset.image_shape[0] != len(IMAGENET[0]):
             raise SpecError(
-                f"data.normalisation=imagenet is of three channels, but images of data.source={spec.source} have "
-                f"{dataset.image_shape[0]}"
+                f"data.normalisation=imagenet requires images of three channels, but those of "
+                f"data.source={spec.source} have {dataset.image_shape[0]}"
             )
         dataset = replace(dataset, mean=IMAGENET[0], std=IMAGENET[1])
     train, validation = hold_out(dataset.train, spec.validation_fraction, SPLIT_SEED)

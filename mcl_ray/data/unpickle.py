@@ -1,6 +1,6 @@
-"""Reading a pickle from a stranger: arrays, lists, dicts, text, bytes and numbers, and nothing else.
+"""Safe reading of untrusted pickles: arrays, lists, dicts, text, bytes and numbers, and nothing else.
 
-The only unpickler of the project. It calls no code but the few builders below, whatever the file asks for.
+The only unpickler of the project. Whatever a file contains, only the builders below are called.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mcl_ray.errors import DataError
 Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Plain"] | NDArray[Any]
 
 MAX_OPCODES = 10_000_000
-"""CIFAR-100 has about half a million. Bounds time, and the memory of the unpickler's memo."""
+"""Limit on time and on the memory of the unpickler's memo; CIFAR-100 has about half a million opcodes."""
 MAX_DEPTH = 4
-"""Containers in containers. CIFAR-100 has a dict of lists."""
+"""Maximum nesting of containers; CIFAR-100 has a dict of lists."""
 MAX_DIMENSIONS = 8
 NUMERIC = re.compile(r"(b1|[iu][1248]|f[248])")
 _OPCODES = """
@@ -34,20 +34,20 @@ _OPCODES = """
     SETITEM SETITEMS GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
 """
 OPCODES = frozenset(_OPCODES.split())
-"""What numbers, text, containers and arrays are written with: no extension codes, persistent ids or instances."""
+"""Opcodes of numbers, text, containers and arrays; without extension codes, persistent ids and instances."""
 
 
 def read_pickle(raw: bytes, name: str) -> dict[str, Plain]:
-    """Read a pickled dict without running anything that it carries.
+    """Read a pickled dict without executing any code from it.
 
-    Keys become text. Strings that Python 2 wrote come back as bytes, tuples as lists, arrays read-only.
+    Keys become text. Strings written by Python 2 become bytes, tuples become lists, and arrays are read-only.
 
     Args:
-        raw: The pickle.
-        name: What the errors call it.
+        raw: the pickle.
+        name: name of the pickle in error messages.
 
     Raises:
-        DataError: It is damaged, or asks for anything but plain data.
+        DataError: the pickle is damaged, or contains anything but plain data.
     """
     try:
         _check_opcodes(raw)
@@ -55,7 +55,7 @@ def read_pickle(raw: bytes, name: str) -> dict[str, Plain]:
         plain = _plain(value, MAX_DEPTH, {})
     except DataError as error:
         raise DataError(f"{name} is refused: {error}") from None
-    except Exception as error:  # a hostile pickle ends in almost any exception, and none of them is our bug
+    except Exception as error:  # a malicious pickle can raise almost any exception, and none of them is our bug
         raise DataError(f"{name} is damaged: {type(error).__name__}: {error}") from error
     if not isinstance(plain, dict):
         raise DataError(f"{name} must hold a dict, but got {type(plain).__name__}")
@@ -63,18 +63,18 @@ def read_pickle(raw: bytes, name: str) -> dict[str, Plain]:
 
 
 def _check_opcodes(raw: bytes) -> None:
-    """Refuse unknown opcodes, and memo positions that would make the unpickler reserve gigabytes."""
+    """Reject unknown opcodes, and memo positions that would make the unpickler allocate gigabytes."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(raw)):
         if opcode.name not in OPCODES:
-            raise DataError(f"plain data is written without the opcode {opcode.name}")
+            raise DataError(f"plain data must not use the opcode {opcode.name}")
         if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= count:
             raise DataError(f"memo positions must be given in order, but got {argument} at opcode {count}")
         if count >= MAX_OPCODES:
-            raise DataError(f"a file may have {MAX_OPCODES:,} opcodes at most")
+            raise DataError(f"a file must have at most {MAX_OPCODES:,} opcodes")
 
 
 class _Frozen:
-    """Base of what lies on the unpickler's stack for us: a pickle can set nothing on it."""
+    """Base class of our objects on the unpickler's stack: a pickle cannot set their state."""
 
     __slots__ = ()
 
@@ -83,7 +83,7 @@ class _Frozen:
 
 
 class _Builder(_Frozen):
-    """What a pickle gets in place of a global: callable, and otherwise inert."""
+    """Replacement of a global that a pickle refers to: callable, without other behaviour."""
 
     __slots__ = ("_build",)
 
@@ -114,7 +114,7 @@ class _Dtype(_Frozen):
 
 
 class _Array(_Frozen):
-    """An array under construction: empty until its state arrives."""
+    """An array under construction: empty until its state is set."""
 
     __slots__ = ("array",)
 
@@ -126,20 +126,20 @@ class _Array(_Frozen):
             case (1, tuple() as shape, _Dtype() as dtype, bool() | 0 | 1 as fortran, bytes() as data):
                 self.array = _from_bytes(data, dtype, shape, "F" if fortran else "C")
             case _:
-                raise DataError("arrays of numbers have the state (1, shape, dtype, order, bytes)")
+                raise DataError("an array of numbers must have the state (1, shape, dtype, order, bytes)")
 
 
 def _text(value: object) -> str:
-    """Text that Python 2 may have written as bytes."""
+    """Return text, which Python 2 may have written as bytes."""
     if isinstance(value, bytes):
         return value.decode("ascii")
     if not isinstance(value, str):
-        raise DataError(f"text was expected, but got {type(value).__name__}")
+        raise DataError(f"text is required, but got {type(value).__name__}")
     return value
 
 
 def _from_bytes(data: bytes | bytearray, dtype: _Dtype, shape: tuple[object, ...], order: str) -> NDArray[Any]:
-    """View `data` as an array, whose size is what the bytes are and never what the shape claims."""
+    """View `data` as an array; its size is always that of the bytes, never that of a shape which does not match."""
     sizes = [size for size in shape[:MAX_DIMENSIONS] if type(size) is int and 0 <= size < 2**63]
     if len(sizes) != len(shape) or math.prod(sizes) * dtype.dtype.itemsize != len(data):
         raise DataError(f"{len(data)} bytes are no array of shape {reprlib.repr(shape)} and dtype {dtype.dtype}")
@@ -158,17 +158,17 @@ def _from_buffer(data: object, dtype: object, shape: object, order: object) -> _
     match data, dtype, shape, order:
         case ((bytes() | bytearray()), _Dtype(), tuple(), ("C" | "F")):
             return _Array(_from_bytes(data, dtype, shape, order))
-    raise DataError("arrays of numbers are made from (bytes, dtype, shape, order)")
+    raise DataError("an array of numbers must be built from (bytes, dtype, shape, order)")
 
 
 def _empty_bytes(*arguments: object) -> bytes:
     if arguments:
-        raise DataError("bytes() is called without arguments only")
+        raise DataError("bytes() must be called without arguments")
     return b""
 
 
 class _Latin1(_Frozen):
-    """How protocol 2 writes bytes. The budget keeps one long text from being encoded a million times."""
+    """Bytes as written by protocol 2. The budget prevents that one long text is encoded a million times."""
 
     __slots__ = ("_bytes_left",)
 
@@ -177,15 +177,15 @@ class _Latin1(_Frozen):
 
     def __call__(self, text: object, encoding: object) -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
-            raise DataError(f"bytes are written as latin1 text, but got {type(text).__name__}")
+            raise DataError(f"bytes must be written as latin1 text, but got {type(text).__name__}")
         self._bytes_left -= len(text)
         if self._bytes_left < 0:
-            raise DataError("its bytes are longer than itself")
+            raise DataError("its bytes must not be longer than the file")
         return text.encode("latin1")
 
 
 def _never(*_: object) -> NoReturn:
-    raise DataError("numpy.ndarray is not called directly")
+    raise DataError("numpy.ndarray must not be called directly")
 
 
 NDARRAY = _Builder(_never)
@@ -204,7 +204,7 @@ BUILDERS = {
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """An unpickler to which every global but the builders is unknown."""
+    """An unpickler that knows no globals except the builders."""
 
     def __init__(self, raw: bytes) -> None:
         super().__init__(io.BytesIO(raw), encoding="bytes")
@@ -214,7 +214,7 @@ class _PlainUnpickler(pickle.Unpickler):
         if (module, name) == ("_codecs", "encode"):
             return self._latin1
         if (module, name) not in BUILDERS:
-            raise DataError(f"it asks for {module}.{name}, which is no plain data")
+            raise DataError(f"it asks for {module}.{name}, which is not plain data")
         return BUILDERS[module, name]
 
     def persistent_load(self, pid: object) -> NoReturn:
@@ -222,7 +222,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _plain(value: object, depth: int, done: dict[int, Plain]) -> Plain:
-    """Check `value` to the last leaf and free it of placeholders; `done` keeps shared parts from being walked twice."""
+    """Check `value` recursively and replace placeholders; `done` prevents repeated visits of shared parts."""
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
     if isinstance(value, _Array) and value.array is not None:
@@ -230,13 +230,13 @@ def _plain(value: object, depth: int, done: dict[int, Plain]) -> Plain:
     if id(value) in done:
         return done[id(value)]
     if depth == 0:
-        raise DataError(f"containers may be nested {MAX_DEPTH} deep at most")
+        raise DataError(f"containers must be nested at most {MAX_DEPTH} deep")
     result: Plain
     if isinstance(value, list | tuple):
         result = [_plain(item, depth - 1, done) for item in value]
     elif isinstance(value, dict):
         result = {_text(key): _plain(item, depth - 1, done) for key, item in value.items()}
     else:
-        raise DataError(f"plain data was expected, but got {type(value).__name__.lstrip('_')}")
+        raise DataError(f"plain data is required, but got {type(value).__name__.lstrip('_')}")
     done[id(value)] = result
     return result

@@ -1,7 +1,7 @@
-"""Encoded images to training views and evaluation images, uint8: what reader processes do while the device trains.
+"""Decoding and augmentation of encoded images, uint8, in reader processes while the device trains.
 
-Normalisation is `augment`, on the device. What happens to an image depends on (seed, epoch, its place in the epoch)
-alone, so any number of readers and of workers gives the same images.
+`augment` normalises on the device. The augmentation of an image depends only on (seed, epoch, its position in the
+epoch), so that the result is independent of the numbers of readers and workers.
 """
 
 from __future__ import annotations
@@ -23,69 +23,78 @@ from mcl_ray.data.augment import STREAM
 from mcl_ray.data.encoded import EncodedSet
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that are none of its formats, cut off, or built to harm."""
+"""Errors of Pillow for files that are of no known format, truncated, or malicious."""
 EVALUATION_RESIZE = 256 / 224
-"""Shorter side, over the side of the centre crop that is scored."""
+"""Shorter side after resizing, relative to the side of the centre crop in evaluation."""
 
 # B images, C channels, S × S pixels
 
 
 class Request(NamedTuple):
-    """A batch that is wanted."""
+    """A batch to read."""
 
     split: str
+    """Name of the split."""
     indices: list[int]
-    """Of the split's images."""
-    chances: tuple[int, int, int] | None = None
-    """Seed, epoch and place in the epoch of the first image, for training views; None: as they are scored."""
+    """[B], indices of the images in the split."""
+    random_state: tuple[int, int, int] | None = None
+    """(seed, epoch, position of the first image in the epoch) of training views; None for evaluation images."""
 
 
 class Views(NamedTuple):
     """A batch that was read."""
 
     images: Tensor
-    """[B, C, S, S] uint8; of several training views of each image, all first ones, then all second ones."""
+    """[B, C, S, S] uint8; with several training views of each image, all first views, then all second views."""
     indices: Tensor
-    """[B] int64, which images they are: not always those that were wanted."""
+    """[B] int64, indices of the images in the split; images that failed to decode are replaced or left out."""
     unreadable: list[str]
-    """Names of images that do not decode."""
+    """Names of images that failed to decode."""
 
 
 class Reader(torch.utils.data.Dataset[Views]):
-    """Decodes and augments whole batches; lives in as many processes as there are readers."""
+    """Decodes and augments whole batches; each reader process has a copy.
+
+    Args:
+        splits: the images of each split.
+        augmentation: augmentation of training views.
+        num_views: number of training views of each image.
+    """
 
     def __init__(self, splits: dict[str, EncodedSet], augmentation: AugmentationSpec, num_views: int = 1) -> None:
         self._splits, side = splits, next(iter(splits.values())).side
         self._num_views, self._train = num_views, training_view(augmentation, side)
         resize = v2.Resize(round(EVALUATION_RESIZE * side), antialias=True)
-        self._score = v2.Compose([resize, v2.CenterCrop(side)])
+        self._evaluate = v2.Compose([resize, v2.CenterCrop(side)])
 
     def __getitem__(self, request: Request) -> Views:
         """Read one batch.
 
-        In the place of a training image that does not decode comes the next one of its class that does; of the images
-        that are scored it is left out.
+        A training image that fails to decode is replaced by the next image of its class that decodes; an evaluation
+        image that fails to decode is left out.
         """
-        views: list[list[Tensor]] = [[] for _ in range(1 if request.chances is None else self._num_views)]
+        is_training = request.random_state is not None
+        views: list[list[Tensor]] = [[] for _ in range(self._num_views if is_training else 1)]
         indices, unreadable = list[int](), dict[str, None]()
         with torch.random.fork_rng(devices=[]):
-            for place, index in enumerate(request.indices):
+            for position, index in enumerate(request.indices):
                 decoded = self._decoded(request, index, unreadable)
                 if decoded is None:
                     continue
                 image, found = decoded
-                if request.chances is not None:
-                    torch.manual_seed(_state(*request.chances, place))
+                if request.random_state is not None:
+                    torch.manual_seed(_image_seed(*request.random_state, position))
                 for images in views:
-                    images.append((self._score if request.chances is None else self._train)(image))
+                    images.append((self._train if is_training else self._evaluate)(image))
                 indices.append(found)
         shape = self._splits[request.split].image_shape
         stacked = torch.stack([image for images in views for image in images]) if indices else _no_images(shape)
         return Views(stacked, torch.tensor(indices, dtype=torch.int64), list(unreadable))
 
     def _decoded(self, request: Request, index: int, unreadable: dict[str, None]) -> tuple[Tensor, int] | None:
+        """Decode an image or its replacement and return it with its index; None if there is none."""
         split = self._splits[request.split]
-        for candidate in [index] if request.chances is None else _with_fellows(split.labels, index):
+        for candidate in [index] if request.random_state is None else _candidates(split.labels, index):
             try:
                 return decode(split.read(candidate)), candidate
             except UNREADABLE:
@@ -94,11 +103,15 @@ class Reader(torch.utils.data.Dataset[Views]):
 
 
 def training_view(augmentation: AugmentationSpec, side: int) -> v2.Transform:
-    """What makes a training view of an image uint8 [3, H, W]: [3, S, S].
+    """Return the transform from an image uint8 [3, H, W] to a random training view [3, S, S].
 
-    MoCo's views are those of its code: v1 (He et al., CVPR 2020, arXiv 1911.05722) and v2 (Chen et al., 2020, arXiv
-    2003.04297). Its blur weighs all pixels; here the kernel is a tenth of the side wide, as in SimCLR (Chen et al.,
-    ICML 2020, arXiv 2002.05709).
+    The views of MoCo are those of its published code: v1 (He et al., CVPR 2020, arXiv 1911.05722) and v2 (Chen et al.,
+    2020, arXiv 2003.04297), except for the blur: its kernel spans a tenth of the side, as in SimCLR (Chen et al., ICML
+    2020, arXiv 2002.05709), instead of all pixels.
+
+    Args:
+        augmentation: augmentation of the run.
+        side: S.
     """
     crop = v2.RandomResizedCrop(side, scale=(augmentation.min_area, 1.0), antialias=True)
     grey, steps = v2.RandomGrayscale(0.2), list[v2.Transform]()
@@ -116,22 +129,24 @@ def _no_images(shape: tuple[int, int, int]) -> Tensor:
 
 
 def decode(content: bytes) -> Tensor:
-    """Red, green and blue, uint8 [3, H, W], of any image that Pillow reads; torchvision's own decoders are to go.
+    """Decode an image that Pillow can read into red, green and blue, uint8 [3, H, W].
+
+    Pillow, since torchvision's own decoders are deprecated.
 
     Raises:
-        UNREADABLE: it does not.
+        UNREADABLE: Pillow cannot read it.
     """
     with Image.open(io.BytesIO(content)) as image:
         return cast("Tensor", functional.pil_to_tensor(image.convert("RGB")))
 
 
-def _with_fellows(labels: NDArray[np.int64], index: int) -> Iterator[int]:
-    """The image itself, then the others of its class, from the next one on."""
+def _candidates(labels: NDArray[np.int64], index: int) -> Iterator[int]:
+    """Yield the index of the image itself, then those of the other images of its class, from the next one on."""
     yield index
     of_class = np.flatnonzero(labels == labels[index])
     yield from np.roll(of_class, -int(np.searchsorted(of_class, index)))[1:].tolist()
 
 
-def _state(seed: int, epoch: int, start: int, place: int) -> int:
-    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, STREAM, start + place))
+def _image_seed(seed: int, epoch: int, start: int, position: int) -> int:
+    sequence = np.random.SeedSequence(seed, spawn_key=(epoch, STREAM, start + position))
     return int(sequence.generate_state(1, np.uint64)[0])

@@ -1,1 +1,1 @@
-"""The loss: the contrast grid, its four terms (read `terms` first), and logit distillation."""
+"""Losses: the contrast grid, its four terms (start with `terms`), and logit distillation."""

@@ -1,1 +1,1 @@
-"""Methods: from a batch to its losses, one module per training regime."""
+"""Training methods: the losses of a batch and the state behind them, one module per method."""

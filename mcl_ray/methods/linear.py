@@ -16,13 +16,15 @@ from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, cross_entro
 
 
 class Linear(Method):
-    """The labels, and nothing else: Σ over classifiers of the cross-entropy (He et al., CVPR 2020, section 4.1).
+    """Linear classification: Σ over classifiers of the cross-entropy.
+
+    The linear classification protocol of He et al., CVPR 2020 (arXiv 1911.05722), section 4.1.
 
     Args:
-        peers: the cohort, or what trains it together with other workers.
-        weights: of the losses, all zero.
+        peers: the cohort, or the module that wraps it for data parallelism.
+        weights: weights of the losses, all zero.
         bf16: whether the networks run under autocast.
-        cohort: the cohort itself, as it is to stay but for its classifiers.
+        cohort: the cohort itself, of which only the classifiers may change.
     """
 
     def __init__(self, peers: Peers, weights: LossSpec, *, bf16: bool, cohort: FrozenCohort) -> None:
@@ -30,34 +32,34 @@ class Linear(Method):
         self._cohort, self._digest = cohort, digest_of(cohort.backbone())
 
     def losses(self, batch: Batch) -> StepLosses:
-        """Cross-entropy of every classifier."""
+        """Compute the sum of all classifiers' cross-entropy."""
         terms = {"cross_entropy": cross_entropy(outputs(self.peers, batch.images, bf16=self.bf16).logits, batch)}
         return StepLosses(weighted_sum(terms, self.weights), terms)
 
     def on_epoch_end(self) -> None:
-        """Check that the networks are what they were.
+        """Check that the frozen networks have not changed.
 
         Raises:
-            BackboneChangedError: they are not, so that what was trained is not linear.
+            BackboneChangedError: their tensors differ from those at the start of the run.
         """
         found = digest_of(self._cohort.backbone())
         if found != self._digest:
             raise BackboneChangedError(
-                f"linear classification leaves the networks as they are, but their tensors had the sha256 "
+                f"linear classification must not change the networks, but their tensors had the sha256 "
                 f"{self._digest} before, and have {found} now"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What the networks are to stay."""
+        """Return the digest of the frozen networks."""
         return {"backbone": self._digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the same networks."""
+        """Restore the digest of the frozen networks."""
         self._digest = state["backbone"]
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Hex SHA-256 of tensors with their names, to the bit."""
+    """Return the hex SHA-256 of tensors and their names, over all bits."""
     found = hashlib.sha256()
     for name, tensor in tensors.items():
         found.update(name.encode())

@@ -1,4 +1,4 @@
-"""What every method has in common: what it is given, what it yields, and how the loop drives it.
+"""The interface of a training method: its batches, its losses, and the hooks that the training loop calls.
 
 N peers, B images, C classes, D embedding.
 """
@@ -21,89 +21,101 @@ WEIGHT_OF_TERM = {"vcl": "alpha", "icl": "beta", "soft_vcl": "gamma", "soft_icl"
 
 
 class Batch(NamedTuple):
-    """Images with what is known of them."""
+    """This worker's images of a batch, with their labels."""
 
     images: Tensor
-    """[B, channels, height, width] float32, normalised; of two views of each image, [2B, …], the second after the
-    first."""
+    """[B, channels, height, width] float32, normalised; with two views of each image [2B, …], all first views, then
+    all second views."""
     labels: Tensor
     """[B] int64 class indices."""
     image_ids: Tensor
-    """[B] int64, equal for the same image."""
+    """[B] int64, indices of the images in the training set."""
     shares: BatchShards = SINGLE_SHARD
-    """Who has how much of the whole batch."""
+    """Split of the whole batch over the workers."""
 
 
 class StepLosses(NamedTuple):
-    """What one step yields."""
+    """Losses of one training step."""
 
     total: Tensor
-    """The weighted sum that is differentiated, a scalar."""
+    """Weighted sum, the scalar that is differentiated."""
     terms: dict[str, Tensor]
-    """Every unweighted summand by name: `cross_entropy` and whichever terms are on."""
+    """Unweighted terms by name: `cross_entropy` and all terms that are computed, scalars."""
 
 
 Peers = Callable[[Tensor], CohortOutput]
-"""A cohort, or what trains it together with other workers: images [B, C, H, W] → what training needs of every peer."""
+"""A cohort, or the module that wraps it for data parallelism: images [B, channels, H, W] → outputs of all peers."""
 
 
 class Method(ABC):
-    """From a batch to its losses, and what is remembered from step to step, which here is nothing.
+    """A training method: computes the losses of a batch, and keeps state from step to step.
+
+    The training loop calls `on_epoch_start`, then `losses` and `after_optimizer_step` for every batch, then
+    `on_epoch_end`. This base class keeps no state.
 
     Args:
-        peers: the cohort, or what trains it together with other workers.
-        weights: of the losses.
+        peers: the cohort, or the module that wraps it for data parallelism.
+        weights: weights of the losses.
         bf16: whether the networks run under autocast.
     """
 
     def __init__(self, peers: Peers, weights: LossSpec, *, bf16: bool) -> None:
         self.peers, self.weights, self.bf16 = peers, weights, bf16
 
-    def on_epoch_start(self, seed: int, epoch: int) -> None:  # noqa: B027 -- most have nothing to do
-        """Be told which epoch the next batches are of."""
+    def on_epoch_start(self, seed: int, epoch: int) -> None:  # noqa: B027 -- most methods need no action
+        """Prepare for an epoch: called before its first batch.
+
+        Args:
+            seed: the run's seed.
+            epoch: the epoch, from 0.
+        """
 
     @abstractmethod
     def losses(self, batch: Batch) -> StepLosses:
-        """What a step is to make smaller."""
+        """Compute the losses of a batch: this worker's part, whose mean over the workers is the loss of the batch."""
 
     def after_optimizer_step(self) -> None:  # noqa: B027
-        """Be told that the optimiser has made the step."""
+        """Update the method's state: called after the optimiser has used the last losses."""
 
     def on_epoch_end(self) -> None:  # noqa: B027
-        """Be told that the epoch is over.
+        """Check the method's state: called after the last batch of an epoch.
 
         Raises:
-            TrainingError: something is not as it must be.
+            TrainingError: an invariant of the method does not hold.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming needs, beside the cohort."""
+        """Return the state that resuming needs in addition to the cohort."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take up what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
 
 
 def outputs(peers: Peers, images: Tensor, *, bf16: bool) -> CohortOutput:
-    """What the peers make of images, in float32, whatever the networks computed in."""
+    """Return the peers' outputs for images [B, channels, H, W], in float32 even if the networks run in bf16."""
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
         output = peers(images)
     return CohortOutput(output.logits.float(), output.embeddings)
 
 
 def uses_contrastive_terms(weights: LossSpec, num_peers: int) -> bool:
-    """Whether any contrastive term is on, so that embeddings are compared; one peer has no pairs."""
+    """Return whether any contrastive term is computed, so that embeddings are needed; one peer has only VCL."""
     return any((weights.alpha, num_peers > 1 and any((weights.beta, weights.gamma, weights.lam))))
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: LossSpec) -> Tensor:
-    """The total loss; summands that have no weight of their own count once."""
+    """Return the total loss; terms without a weight of their own have weight 1."""
     scale = {name: getattr(weights, weight) for name, weight in WEIGHT_OF_TERM.items()}
     return torch.stack([scale.get(name, 1.0) * value for name, value in terms.items()]).sum()
 
 
 def cross_entropy(logits_NBC: Tensor, batch: Batch) -> Tensor:
-    """Σ over peers of the mean cross-entropy, this worker's part of the whole batch's."""
+    """Compute Σ over peers of the mean cross-entropy, weighted as this worker's part of the whole batch.
+
+    Shape:
+        logits_NBC: [N, B, C]; returns a scalar.
+    """
     num_peers, batch_size, _ = logits_NBC.shape
     summed: Tensor = F.cross_entropy(logits_NBC.flatten(0, 1), batch.labels.repeat(num_peers), reduction="sum")
     return batch.shares.weight * (summed / batch_size)

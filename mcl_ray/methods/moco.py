@@ -1,4 +1,4 @@
-"""Self-supervised Mutual Contrastive Learning: contrast with queues of keys (MoCo).
+"""Self-supervised Mutual Contrastive Learning with contrast from queues of keys (MoCo).
 
 N peers, B images of this worker, G images of all workers, D embedding.
 """
@@ -19,23 +19,27 @@ from mcl_ray.losses.streamed import streamed_losses
 from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, outputs
 
 SHUFFLE_STREAM = 3
-"""Keeps the order of key images apart from what else is drawn from the same (seed, epoch)."""
+"""Random stream of the order of key images, independent of other streams of the same (seed, epoch)."""
 
 
 class Moco(Method):
-    """Peers tell one view of an image by the keys of another, among the keys of other images (He et al., CVPR 2020).
+    """Momentum contrast between all pairs of peers, without labels.
 
-    Every peer has a key encoder beside the one that is trained; it follows slowly, arXiv 1911.05722 eq. 2.
+    MoCo (He et al., CVPR 2020, arXiv 1911.05722) with the four terms of Yang et al., AAAI 2022 (arXiv 2104.12565). The
+    queries are embeddings of one view of each image; their positives are the keys of the other view. Each peer
+    has a key encoder, an exponential moving average of its query encoder (MoCo, eq. 2):
+    θ_k ← m·θ_k + (1 − m)·θ_q.
 
     Args:
-        peers: the query encoders, or what trains them together with other workers.
-        weights: of the losses.
+        peers: the query encoders, or the module that wraps them for data parallelism.
+        weights: weights of the losses.
         bf16: whether the networks run under autocast.
         cohort: the query encoders themselves.
-        keys: the key encoders, equal to them at the start.
-        queue: of the keys of earlier batches.
-        key_momentum: share of a key encoder's weights that stays at every step.
-        shuffles: whether key images change workers, so that no batch statistics tell which belong together.
+        keys: the key encoders, initially equal to the query encoders.
+        queue: keys of earlier batches.
+        key_momentum: momentum m of the key encoders.
+        shuffles: whether key images are shuffled across workers (shuffling BN, MoCo, section 3.3), so that batch
+            statistics do not reveal which query and key belong together.
     """
 
     def __init__(
@@ -57,11 +61,11 @@ class Moco(Method):
         self._new_keys: Tensor | None = None
 
     def on_epoch_start(self, seed: int, epoch: int) -> None:
-        """Shuffle as this epoch does, whatever was shuffled before."""
+        """Seed the shuffling of key images with (seed, epoch)."""
         self._generator = epoch_generator(seed, epoch, self.queue.keys.device, SHUFFLE_STREAM)
 
     def losses(self, batch: Batch) -> StepLosses:
-        """The four weighted terms, of queries made of the first view and keys made of the second."""
+        """Compute the four terms of queries of the first views and keys of the second views."""
         query_images, key_images = batch.images.chunk(2)
         queries_NBD = outputs(self.peers, query_images, bf16=self.bf16).embeddings
         keys_NGD = self._keys_of(key_images, batch.shares)
@@ -72,33 +76,33 @@ class Moco(Method):
         return StepLosses(weight * streamed.total, {name: weight * term for name, term in streamed.terms.items()})
 
     def after_optimizer_step(self) -> None:
-        """Put the keys of the batch that the optimiser has just learned from into the queue."""
-        assert self._new_keys is not None, "a step has losses first"
+        """Enqueue the keys of the last batch."""
+        assert self._new_keys is not None, "losses() precedes after_optimizer_step()"
         self.queue.enqueue(self._new_keys)
         self._new_keys = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The key encoders and the queue."""
+        """Return the key encoders and the queue."""
         return {"encoders": self.keys.state_dict(), "keys": self.queue.keys, "pointer": self.queue.pointer}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where the encoders and the queue were."""
+        """Restore the key encoders and the queue."""
         self.keys.load_state_dict(state["encoders"])
         self.queue.keys.copy_(state["keys"])
         self.queue.pointer = state["pointer"]
 
     @torch.no_grad()
     def _keys_of(self, images: Tensor, shares: BatchShards) -> Tensor:
-        """Keys of the images of all workers, in their order: [N, G, D]. The encoders first follow the queries'."""
-        self._follow()
+        """Update the key encoders, then return the keys of all workers' images, in the workers' order: [N, G, D]."""
+        self._update_key_encoders()
         if not self._shuffles:
             return gather(outputs(self.keys, images, bf16=self.bf16).embeddings, shares, dim=1)
-        assert self._generator is not None, "an epoch has begun"
+        assert self._generator is not None, "on_epoch_start() precedes losses()"
         order_G = torch.randperm(shares.whole, generator=self._generator, device=images.device)
         mine = order_G[shares.start : shares.start + shares.mine]
         shuffled_NBD = outputs(self.keys, gather(images, shares)[mine], bf16=self.bf16).embeddings
         return gather(shuffled_NBD, shares, dim=1)[:, order_G.argsort()]
 
-    def _follow(self) -> None:
-        leading = [parameter.detach() for parameter in self._cohort.parameters()]
-        torch._foreach_lerp_(list(self.keys.parameters()), leading, 1 - self._key_momentum)
+    def _update_key_encoders(self) -> None:
+        query_parameters = [parameter.detach() for parameter in self._cohort.parameters()]
+        torch._foreach_lerp_(list(self.keys.parameters()), query_parameters, 1 - self._key_momentum)

@@ -26,33 +26,37 @@ from mcl_ray.methods.method import (
 
 
 class Supervised(Method):
-    """The labels, and the other images of the batch."""
+    """Cross-entropy and contrast with the other images of the batch (Yang et al., AAAI 2022, arXiv 2104.12565)."""
 
     def losses(self, batch: Batch) -> StepLosses:
-        """See `supervised_losses`."""
+        """Compute the losses of a batch, see `supervised_losses`."""
         return supervised_losses(self.peers, batch, self.weights, bf16=self.bf16)
 
 
 def supervised_losses(cohort: Peers, batch: Batch, weights: LossSpec, *, bf16: bool = False) -> StepLosses:
-    """Σ cross-entropy + logit distillation + alpha·VCL + beta·ICL + gamma·Soft-VCL + lam·Soft-ICL.
+    """Compute Σ_i cross-entropy_i + logit distillation + alpha·VCL + beta·ICL + gamma·Soft-VCL + lam·Soft-ICL.
 
-    With `bf16` the networks run under autocast; every loss is computed in float32.
+    Yang et al., AAAI 2022 (arXiv 2104.12565), eqs. 2 to 5 for the contrastive terms.
 
-    `batch` is this worker's part. The losses' means over all workers are the losses of the whole batch; with
-    weights.contrast = "local", each worker's images are a contrast set of their own.
+    Args:
+        cohort: the cohort, or the module that wraps it for data parallelism.
+        batch: this worker's part of the batch. The mean of the losses over all workers is the loss of the whole batch.
+        weights: weights and temperatures; with `contrast="local"`, each worker's images form a contrast set of their
+            own.
+        bf16: run the networks under autocast; every loss is computed in float32.
     """
     output = outputs(cohort, batch.images, bf16=bf16)
     terms = {"cross_entropy": cross_entropy(output.logits, batch)}
     if weights.logit_distillation != "off":
-        distilled = logit_distillation(output.logits, weights.temperature, weights.logit_distillation)
-        terms["logit_distillation"] = batch.shares.weight * distilled
+        distillation = logit_distillation(output.logits, weights.temperature, weights.logit_distillation)
+        terms["logit_distillation"] = batch.shares.weight * distillation
     if uses_contrastive_terms(weights, len(output.logits)):
         terms |= _contrast(output.embeddings, batch, weights)
     return StepLosses(weighted_sum(terms, weights), terms)
 
 
 def _contrast(embeddings_NBD: Tensor, batch: Batch, weights: LossSpec) -> dict[str, Tensor]:
-    """The contrastive terms of the whole batch, or of this worker's part of it."""
+    """Compute the contrastive terms of the whole batch, or of this worker's part of it."""
     labels, image_ids, shares = batch.labels, batch.image_ids, batch.shares
     if weights.contrast == "global":
         embeddings_NBD = gather(embeddings_NBD, shares, dim=1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mcl_ray.config.spec import LossSpec
-from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
+from mcl_ray.contrast.bank import MemoryBank, SlotSampler
 from mcl_ray.data.augment import epoch_generator
 from mcl_ray.distributed import gather
 from mcl_ray.losses.distill import Learners, logit_distillation
@@ -28,36 +28,39 @@ from mcl_ray.methods.method import (
 )
 
 DRAW_STREAM = 2
-"""Keeps the draws of slots apart from those of batches and of augmentation, which come from the same (seed, epoch)."""
+"""Random stream of the sampled slots, independent of the streams of batches and augmentation of a (seed, epoch)."""
 
 
 class SupervisedBank(Method):
-    """Peers contrast each image with what they remember of the others, then remember it anew.
+    """Cross-entropy and contrast with memory banks, which hold an embedding of every training image.
+
+    Yang et al., AAAI 2022 (arXiv 2104.12565), with the memory banks of Wu et al., CVPR 2018 (arXiv 1805.01978).
 
     Args:
-        peers: the cohort, or what trains it together with other workers.
-        weights: of the losses.
+        peers: the cohort, or the module that wraps it for data parallelism.
+        weights: weights of the losses.
         bf16: whether the networks run under autocast.
-        bank: what the peers remember.
-        draw: chooses what to contrast with.
+        bank: memory banks of all peers.
+        sampler: samples the slots of each image's contrast set.
     """
 
-    def __init__(self, peers: Peers, weights: LossSpec, *, bf16: bool, bank: MemoryBank, draw: ContrastDraw) -> None:
+    def __init__(self, peers: Peers, weights: LossSpec, *, bf16: bool, bank: MemoryBank, sampler: SlotSampler) -> None:
         super().__init__(peers, weights, bf16=bf16)
-        self.bank, self._draw = bank, draw
+        self.bank, self._sampler = bank, sampler
         self._generator: torch.Generator | None = None
-        self._seen: tuple[Tensor, Tensor] | None = None
+        self._pending_update: tuple[Tensor, Tensor] | None = None
 
     def on_epoch_start(self, seed: int, epoch: int) -> None:
-        """Draw as this epoch does, whatever was drawn before."""
+        """Seed the sampling of slots with (seed, epoch)."""
         self._generator = epoch_generator(seed, epoch, self.bank.slots.device, DRAW_STREAM)
 
     def losses(self, batch: Batch) -> StepLosses:
-        """Σ cross-entropy + logit distillation + the four weighted terms, the same as without a bank.
+        """Compute Σ_i cross-entropy_i + logit distillation + alpha·VCL + beta·ICL + gamma·Soft-VCL + lam·Soft-ICL.
 
-        The published code's distillation lets the last peer learn, and the mean of the peers with it.
+        With `logit_distillation="reference"`, only the last peer learns and the teacher, the mean of all peers' logits,
+        is not detached, as in the published ImageNet code.
         """
-        assert self._generator is not None, "an epoch has begun"
+        assert self._generator is not None, "on_epoch_start() precedes losses()"
         weights, weight = self.weights, batch.shares.weight
         output = outputs(self.peers, batch.images, bf16=self.bf16)
         terms = {"cross_entropy": cross_entropy(output.logits, batch)}
@@ -65,23 +68,23 @@ class SupervisedBank(Method):
             learners: Learners = "last" if weights.logit_distillation == "reference" else "all"
             terms["logit_distillation"] = weight * logit_distillation(output.logits, weights.temperature, learners)
         if uses_contrastive_terms(weights, len(output.logits)):
-            drawn = self._draw(batch.image_ids, self._generator, batch.shares)
-            contrast = contrastive_terms(self.bank.grid(output.embeddings, drawn, weights.tau), weights)
+            slots = self._sampler(batch.image_ids, self._generator, batch.shares)
+            contrast = contrastive_terms(self.bank.grid(output.embeddings, slots, weights.tau), weights)
             terms |= {name: weight * term for name, term in contrast.items()}
             embeddings = gather(output.embeddings.detach(), batch.shares, dim=1)
-            self._seen = embeddings, gather(batch.image_ids, batch.shares)
+            self._pending_update = embeddings, gather(batch.image_ids, batch.shares)
         return StepLosses(weighted_sum(terms, weights), terms)
 
     def after_optimizer_step(self) -> None:
-        """Renew the slots of the batch that the optimiser has just learned from."""
-        if self._seen is not None:
-            self.bank.renew(*self._seen)
-            self._seen = None
+        """Update the slots of the last batch's images."""
+        if self._pending_update is not None:
+            self.bank.update(*self._pending_update)
+            self._pending_update = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The banks."""
+        """Return the memory banks."""
         return {"slots": self.bank.slots}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what was remembered."""
+        """Restore the memory banks."""
         self.bank.slots.copy_(state["slots"])

@@ -1,4 +1,4 @@
-"""Networks, one module per architecture, and the heads that turn their features into embeddings.
+"""Networks, one module per architecture, and the heads that map their features to embeddings.
 
-A network runs on one device, reads no setting and knows of no peer. Cohorts of networks are `mcl_ray.cohort`.
+A network runs on one device and is independent of settings and of other peers. Cohorts are in `mcl_ray.cohort`.
 """

@@ -1,4 +1,4 @@
-"""What a model costs, from shapes alone: parameters, multiply-adds, and the bytes that training keeps."""
+"""Cost of a model, computed from shapes alone: parameters, multiply-adds, and memory for training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-# A batch norm that trains refuses a single value per channel, which one image can leave it with.
+# Batch normalisation in training mode rejects a single value per channel, which one image can result in.
 _IMAGES = 2
 
 
 def parameter_count(model: nn.Module, *, without: Iterable[nn.Module] = ()) -> int:
-    """Number of learnt values, each counted once, those of the modules in `without` left out."""
-    left_out = {id(parameter) for module in without for parameter in module.parameters()}
-    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in left_out)
+    """Return the number of learnable parameters, each counted once, without those of the modules in `without`."""
+    excluded = {id(parameter) for module in without for parameter in module.parameters()}
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in excluded)
 
 
 def multiply_adds(
@@ -27,19 +27,22 @@ def multiply_adds(
     without: Iterable[nn.Module] = (),
     ignore_dilation: bool = False,
 ) -> int:
-    """Multiply-adds of all convolutions and linear layers for one image; nothing is computed but shapes.
+    """Count the multiply-adds of all convolutions and linear layers for one image, on the meta device.
+
+    Biases, normalisation, activations and products of two activations are not counted.
 
     Args:
-        model: takes images [B, K, H, W].
+        model: model of images [B, K, H, W].
         image_shape: K, H, W.
-        without: modules whose layers are not counted; the published figures of a cohort leave out its heads.
+        without: modules whose layers are not counted; the published figures of a cohort exclude its heads.
         ignore_dilation: count a dilated convolution as the published figures do. They derive its output size from its
             padding as if it were not dilated, and so count 34 × 34 positions where a 3 × 3 convolution of dilation 2
             has 32 × 32.
 
-    Biases, norms and activations are not counted, nor are products of two activations.
+    Raises:
+        ValueError: with `ignore_dilation`, a convolution's padding is given as text.
     """
-    left_out = {id(layer) for module in without for layer in module.modules()}
+    excluded = {id(layer) for module in without for layer in module.modules()}
     counts: list[int] = []
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -54,23 +57,23 @@ def multiply_adds(
     images = torch.empty(_IMAGES, *image_shape, device="meta")
     with ExitStack() as hooks, torch.no_grad():
         for layer in model.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear) and id(layer) not in left_out:
+            if isinstance(layer, nn.Conv2d | nn.Linear) and id(layer) not in excluded:
                 hooks.callback(layer.register_forward_hook(count).remove)
         functional_call(model, meta, (images,))
     return sum(counts)
 
 
 def training_bytes(model: nn.Module) -> int:
-    """Bytes of what SGD keeps of a model: float32 weights, gradients and momentum of those that learn, and buffers."""
+    """Return the bytes of a model's state under SGD: float32 weights, their gradients and momentum, and buffers."""
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     return sum(4 * (3 if weight.requires_grad else 1) * weight.numel() for weight in model.parameters()) + buffers
 
 
 def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> int:
-    """Bytes that a forward pass in float32 keeps for the backward pass, inputs included.
+    """Return the bytes that a forward pass in float32 stores for the backward pass, inputs included.
 
     Args:
-        model: on the meta device, takes images [B, K, H, W].
+        model: model of images [B, K, H, W], on the meta device.
         image_shape: K, H, W.
         batch_size: B.
     """
@@ -78,7 +81,7 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int], batch_
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()  # held on to: the address of one that is freed is given away again
+        storage = tensor.untyped_storage()  # keep a reference: the address of a freed storage can be reused
         if storage._cdata not in weights:
             kept[storage._cdata] = storage
         return tensor
@@ -90,6 +93,6 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int], batch_
 
 def _undilated_positions(conv: nn.Conv2d, maps: Tensor) -> int:
     if isinstance(conv.padding, str):
-        raise ValueError(f"ignore_dilation needs padding given in pixels, but got padding={conv.padding!r}")
+        raise ValueError(f"ignore_dilation requires padding in pixels, but got padding={conv.padding!r}")
     sizes = zip(maps.shape[2:], conv.padding, conv.kernel_size, conv.stride, strict=True)
     return prod((size + 2 * padding - kernel) // stride + 1 for size, padding, kernel, stride in sizes)

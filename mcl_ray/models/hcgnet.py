@@ -1,8 +1,8 @@
 """Gated convolutional networks with hybrid connectivity (Yang et al., AAAI 2020, arXiv 1908.09699).
 
 Dense stages of SMG units, whose outputs are mixed by two gates, with a gated transition between stages: `hcgnet_a1`,
-`hcgnet_a2`. Weights are drawn by torch's own rule, as in the published code: He's fan-out rule would start a depthwise
-convolution far too small, since its fan ignores the groups.
+`hcgnet_a2`. Weights have torch's default initialisation, as in the published code: He's fan-out initialisation makes
+the weights of a depthwise convolution far too small, since its fan ignores the groups.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _pre_activated(conv: nn.Conv2d) -> nn.Sequential:
 
 
 class AttentivePool(nn.Module):
-    """Mean over positions, weighted by a softmax of one learnt score a position: [B, K, H, W] to [B, K, 1, 1]."""
+    """Mean over positions, weighted by a softmax of one learned score per position: [B, K, H, W] to [B, K, 1, 1]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class AttentivePool(nn.Module):
 
 
 class UpdateGate(nn.Module):
-    """What is new: two contexts, near and far, mixed channel by channel; [B, K, H, W] to [B, K, 1, 1].
+    """Update gate: a near and a far context, mixed channel by channel; [B, K, H, W] to [B, K, 1, 1].
 
-    Near is a depthwise 3 × 3 convolution, far one of dilation 2, which spans 5 × 5.
+    The near context is a depthwise 3 × 3 convolution, the far context one of dilation 2, which spans 5 × 5.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -69,7 +69,7 @@ class UpdateGate(nn.Module):
 
 
 class ForgetGate(nn.Module):
-    """How much of each channel to keep, in (0, 1): [B, K, H, W] to [B, K, 1, 1]."""
+    """Forget gate: the factor of each channel, in (0, 1); [B, K, H, W] to [B, K, 1, 1]."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class ForgetGate(nn.Module):
 
 
 class GatedUpdate(nn.Module):
-    """Keep what the forget gate lets pass, add what the update gate brings; shapes stay."""
+    """Product of the maps and the forget gate, plus the update gate: [B, K, H, W] to [B, K, H, W]."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class GatedUpdate(nn.Module):
 
 
 class SMGUnit(nn.Module):
-    """Squeeze, multi-scale, gate; the result joins the input: [B, K, H, W] to [B, K + growth, H, W]."""
+    """SMG unit (squeeze, multi-scale, gate), concatenated with its input: [B, K, H, W] to [B, K + growth, H, W]."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -146,10 +146,10 @@ def _hcgnet(growths: tuple[int, int, int], num_classes: int, in_channels: int) -
 
 
 def hcgnet_a1(num_classes: int, in_channels: int = 3) -> Network:
-    """Stages that grow by 12, 24 and 36 channels a unit."""
+    """HCGNet-A1: stages that grow by 12, 24 and 36 channels per unit."""
     return _hcgnet((12, 24, 36), num_classes, in_channels)
 
 
 def hcgnet_a2(num_classes: int, in_channels: int = 3) -> Network:
-    """Stages that grow by 24, 36 and 64 channels a unit."""
+    """HCGNet-A2: stages that grow by 24, 36 and 64 channels per unit."""
     return _hcgnet((24, 36, 64), num_classes, in_channels)

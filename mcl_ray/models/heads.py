@@ -1,4 +1,4 @@
-"""The head that turns a peer's features into the embedding that is contrasted. Networks are modules of their own."""
+"""The head that maps a peer's features to its embeddings. Networks have a module each."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class EmbeddingHead(nn.Module):
     Args:
         feature_dim: F.
         embedding_dim: D.
-        kind: `mcl` has a hidden layer of width D. MoCo's heads are `mlp`, whose hidden layer has the width F of the
-            features (v2: Chen et al., 2020, arXiv 2003.04297), and `linear`, which has none (v1).
+        kind: `mcl` has a hidden layer of width D; `mlp`, the head of MoCo v2 (Chen et al., 2020, arXiv 2003.04297), has
+            one of width F; `linear`, the head of MoCo v1, has none.
 
     Shape:
-        features [B, F]; embeddings [B, D] of unit length, in float32 whatever the precision of the features, for the
-        losses exponentiate what comes of them.
+        features [B, F]; embeddings [B, D] of unit length, always in float32, since the losses exponentiate their
+        products.
     """
 
     def __init__(self, feature_dim: int, embedding_dim: int, kind: Head = "mcl") -> None:
@@ -33,6 +33,6 @@ class EmbeddingHead(nn.Module):
         self.output = nn.Linear(feature_dim if kind == "linear" else width, embedding_dim)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return one unit vector per image."""
+        """Return the embeddings [B, D] of features [B, F]."""
         raw_BD = cast("Tensor", self.output(self.relu(self.hidden(features))))
         return nn.functional.normalize(raw_BD.float(), dim=1)

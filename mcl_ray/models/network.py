@@ -1,7 +1,7 @@
-"""The type of every network: a stem that peers can share, a branch, a classifier.
+"""The common form of all networks: a stem that peers can share, a branch, and a classifier.
 
-The pieces that several architectures build from live here too. Architectures have a module each; cohorts of networks
-are `mcl_ray.cohort`.
+This module also has the layers that several architectures use. Each architecture has its own module; cohorts are in
+`mcl_ray.cohort`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """An image classifier that also returns the features it classifies by.
+    """An image classifier that also returns its features.
 
     Args:
-        stem: images to the feature maps of the first stage; all that peers of a cohort can share. Whatever runs after
-            it must leave its output as it is, for several branches read it.
-        branch: feature maps of the first stage to features.
-        classifier: features to logits; the identity for one that classifies nothing, whose logits are its features.
+        stem: maps images to the feature maps of the first stage; the part that peers can share. Later layers must not
+            change its output in place, since several branches read it.
+        branch: maps the feature maps of the first stage to features.
+        classifier: maps features to logits; the identity for a network without classifier, whose logits are its
+            features.
 
     Shape:
         images [B, K, H, W]; logits [B, C]; features [B, F].
@@ -35,8 +36,8 @@ class Network(nn.Module):
 
     @property
     def feature_dim(self) -> int:
-        """Width F of the features."""
-        assert isinstance(self.classifier, nn.Linear), "what is built classifies"
+        """Dimension F of the features."""
+        assert isinstance(self.classifier, nn.Linear), "networks are built with a classifier"
         return self.classifier.in_features
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,26 +55,26 @@ class GlobalAveragePool(nn.Module):
 
 
 def named(**modules: nn.Module) -> nn.Sequential:
-    """A chain of modules that go by name in the state dict, in the order given."""
+    """Chain modules in the given order; their names are their prefixes in the state dict."""
     return nn.Sequential(OrderedDict(modules))
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """A 3 × 3 convolution without bias whose output is as large as its input, divided by the stride."""
+    """Build a 3 × 3 convolution without bias, padded so that only the stride reduces the resolution."""
     return nn.Conv2d(
         in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, groups=groups, bias=False
     )
 
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 1 × 1 convolution without bias."""
+    """Build a 1 × 1 convolution without bias."""
     return nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
 
 def initialise_for_relu(network: nn.Module) -> None:
-    """Draw every convolution anew so that variance is kept on the way back (He et al., arXiv 1502.01852).
+    """Initialise every convolution so that the variance of gradients is constant over layers.
 
-    Batch norms start as the identity in torch already.
+    He et al., ICCV 2015 (arXiv 1502.01852), fan-out variant. Torch already initialises batch norms as the identity.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

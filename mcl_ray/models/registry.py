@@ -1,4 +1,4 @@
-"""Build a network by its name; the names are in `mcl_ray.config.registry`, which loads nothing heavy."""
+"""Building of networks by name; the names are in `mcl_ray.config.registry`, which imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from mcl_ray.models.network import Network
 
 
 def build_network(name: str, num_classes: int, in_channels: int = 3) -> Network:
-    """Build a network with fresh weights, drawn from torch's global generator.
+    """Build a network with random weights from torch's global generator.
+
+    Args:
+        name: name of the network.
+        num_classes: C.
+        in_channels: K.
 
     Raises:
-        SpecError: no network goes by this name.
+        SpecError: there is no network of this name.
     """
     if name not in NETWORKS:
         raise SpecError(unknown("network", name, NETWORKS))

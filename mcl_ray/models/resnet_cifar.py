@@ -22,7 +22,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut: [B, in, H, W] to [B, out, H/stride, W/stride]."""
+    """Two 3 × 3 convolutions and a shortcut: [B, in, H, W] to [B, out, H/stride, W/stride]."""
 
     expansion = 1
 
@@ -36,14 +36,14 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Add what the convolutions find to the shortcut."""
+        """Return the sum of the residual branch and the shortcut."""
         residual = self.relu(self.norm1(self.conv1(maps)))
         residual = self.norm2(self.conv2(residual))
         return cast("Tensor", self.relu(residual + self.shortcut(maps)))
 
 
 class Bottleneck(nn.Module):
-    """A 3 × 3 convolution between two 1 × 1, beside a shortcut; the output has four times `channels`."""
+    """Convolutions of 1 × 1, 3 × 3 and 1 × 1, and a shortcut: [B, in, H, W] to [B, 4·channels, H/stride, W/stride]."""
 
     expansion = 4
 
@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Add what the convolutions find to the shortcut."""
+        """Return the sum of the residual branch and the shortcut."""
         residual = self.relu(self.norm1(self.conv1(maps)))
         residual = self.relu(self.norm2(self.conv2(residual)))
         residual = self.norm3(self.conv3(residual))
@@ -96,25 +96,25 @@ def _resnet(block: Block, blocks_per_stage: int, num_classes: int, in_channels: 
 
 
 def resnet8(num_classes: int, in_channels: int = 3) -> Network:
-    """One basic block a stage; small enough for images of 8 × 8 and for tests."""
+    """ResNet with one basic block per stage; small enough for images of 8 × 8 pixels and for tests."""
     return _resnet(BasicBlock, 1, num_classes, in_channels)
 
 
 def resnet20(num_classes: int, in_channels: int = 3) -> Network:
-    """Three basic blocks a stage."""
+    """ResNet with three basic blocks per stage."""
     return _resnet(BasicBlock, 3, num_classes, in_channels)
 
 
 def resnet32(num_classes: int, in_channels: int = 3) -> Network:
-    """Five basic blocks a stage."""
+    """ResNet with five basic blocks per stage."""
     return _resnet(BasicBlock, 5, num_classes, in_channels)
 
 
 def resnet56(num_classes: int, in_channels: int = 3) -> Network:
-    """Nine basic blocks a stage."""
+    """ResNet with nine basic blocks per stage."""
     return _resnet(BasicBlock, 9, num_classes, in_channels)
 
 
 def resnet110(num_classes: int, in_channels: int = 3) -> Network:
-    """Twelve bottlenecks a stage."""
+    """ResNet with twelve bottlenecks per stage."""
     return _resnet(Bottleneck, 12, num_classes, in_channels)

@@ -1,7 +1,7 @@
-"""Residual networks for large images: torchvision's (He et al., CVPR 2016, arXiv 1512.03385, and its descendants).
+"""Residual networks for large images from torchvision (He et al., CVPR 2016, arXiv 1512.03385, and its variants).
 
-The stem is everything up to half-way, as the published cohorts of four share it: the first convolution and stages 1
-and 2. Names of tensors within a stage are torchvision's own.
+The stem is the first convolution and stages 1 and 2, the part that published cohorts of four share. Names of tensors
+within a stage are torchvision's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mcl_ray.models.network import GlobalAveragePool, Network, named
 
 
 def _network(build: Callable[..., resnet.ResNet], num_classes: int, in_channels: int = 3) -> Network:
-    """Torchvision's network as a stem, a branch and a classifier."""
+    """Split a network of torchvision into a stem, a branch and a classifier."""
     whole = build(num_classes=num_classes)
     if in_channels != whole.conv1.in_channels:
         whole.conv1 = nn.Conv2d(in_channels, whole.conv1.out_channels, 7, stride=2, padding=3, bias=False)

@@ -1,8 +1,8 @@
 """ShuffleNet V2 for small images (Ma et al., ECCV 2018, arXiv 1807.11164): `shufflenetv2_05x`, `shufflenetv2_1x`.
 
-The first convolution keeps the resolution and no pooling follows it, as in the published code. Weights are drawn by
-torch's own rule, as there: He's fan-out rule would start a depthwise convolution far too small, since its fan ignores
-the groups.
+The first convolution keeps the resolution, and no pooling follows it, as in the published code. Weights have torch's
+default initialisation, also as in the published code: He's fan-out initialisation makes the weights of a depthwise
+convolution far too small, since its fan ignores the groups.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _shuffled(left: Tensor, right: Tensor) -> Tensor:
 
 
 class DownUnit(nn.Module):
-    """Both halves are computed, at half the resolution: [B, in, H, W] to [B, out, H/2, W/2]."""
+    """Unit that transforms both halves and halves the resolution: [B, in, H, W] to [B, out, H/2, W/2]."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class DownUnit(nn.Module):
 
 
 class Unit(nn.Module):
-    """One half passes untouched, the other is computed; shapes stay."""
+    """Unit that transforms one half of the channels: [B, K, H, W] to [B, K, H, W]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -90,10 +90,10 @@ def _shufflenetv2(stage_channels: tuple[int, int, int], num_classes: int, in_cha
 
 
 def shufflenetv2_05x(num_classes: int, in_channels: int = 3) -> Network:
-    """Stages of 48, 96 and 192 channels."""
+    """ShuffleNet V2 0.5×: stages of 48, 96 and 192 channels."""
     return _shufflenetv2((48, 96, 192), num_classes, in_channels)
 
 
 def shufflenetv2_1x(num_classes: int, in_channels: int = 3) -> Network:
-    """Stages of 116, 232 and 464 channels."""
+    """ShuffleNet V2 1×: stages of 116, 232 and 464 channels."""
     return _shufflenetv2((116, 232, 464), num_classes, in_channels)

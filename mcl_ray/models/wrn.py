@@ -1,7 +1,7 @@
 """Wide residual networks (Zagoruyko and Komodakis, BMVC 2016, arXiv 1605.07146): `wrn_{depth}_{width}`.
 
-Blocks normalise before they convolve (He et al., arXiv 1603.05027); a shortcut that changes shape reads the normalised
-input. There is no dropout, as in the published runs.
+Blocks have pre-activation (He et al., arXiv 1603.05027); a shortcut that changes the shape has the normalised and
+activated input. There is no dropout, as in the published runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STEM_CHANNELS = 16
 
 
 class PreActivationBlock(nn.Module):
-    """Norm, ReLU and 3 × 3 convolution, twice, beside a shortcut: [B, in, H, W] to [B, out, H/stride, W/stride]."""
+    """Norm, ReLU and 3 × 3 convolution, twice, and a shortcut: [B, in, H, W] to [B, out, H/stride, W/stride]."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class PreActivationBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Add what the convolutions find to the shortcut."""
+        """Return the sum of the residual branch and the shortcut."""
         active = self.relu(self.norm1(maps))
         residual = self.conv2(self.relu(self.norm2(self.conv1(active))))
         kept = maps if self.shortcut is None else self.shortcut(active)
@@ -42,7 +42,7 @@ def _stage(in_channels: int, out_channels: int, num_blocks: int, stride: int) ->
 
 
 def _wrn(depth: int, width: int, num_classes: int, in_channels: int) -> Network:
-    # Two convolutions a block, three stages, and four more: the stem's and one shortcut a stage.
+    # Two convolutions per block, three stages, and four further ones: the stem's and one shortcut per stage.
     num_blocks = (depth - 4) // 6
     first, second, third = (STEM_CHANNELS * width * scale for scale in (1, 2, 4))
     stem = named(
@@ -64,15 +64,15 @@ def _wrn(depth: int, width: int, num_classes: int, in_channels: int) -> Network:
 
 
 def wrn_16_2(num_classes: int, in_channels: int = 3) -> Network:
-    """Sixteen layers, twice as wide."""
+    """Wide ResNet of 16 layers, twice as wide."""
     return _wrn(16, 2, num_classes, in_channels)
 
 
 def wrn_40_2(num_classes: int, in_channels: int = 3) -> Network:
-    """Forty layers, twice as wide."""
+    """Wide ResNet of 40 layers, twice as wide."""
     return _wrn(40, 2, num_classes, in_channels)
 
 
 def wrn_28_4(num_classes: int, in_channels: int = 3) -> Network:
-    """Twenty-eight layers, four times as wide."""
+    """Wide ResNet of 28 layers, four times as wide."""
     return _wrn(28, 4, num_classes, in_channels)

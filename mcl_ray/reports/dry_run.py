@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from mcl_ray.config.recipes import to_yaml
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.training.estimate import RunPlan
+from mcl_ray.training.estimate import RunEstimate
 
 
-def run_dry_run(spec: RunSpec, estimate: RunPlan, workers: tuple[int, int] | None = None) -> str:
+def run_dry_run(spec: RunSpec, estimate: RunEstimate, workers: tuple[int, int] | None = None) -> str:
     """Return the spec as a file that `mcl_ray.train` reads, with the estimates of the run as comments.
 
     Args:
@@ -25,7 +25,7 @@ def run_dry_run(spec: RunSpec, estimate: RunPlan, workers: tuple[int, int] | Non
     return to_yaml(spec) + comment_lines(facts | describe_workers(spec.batch.size, workers))
 
 
-def describe_estimate(estimate: RunPlan) -> dict[str, str]:
+def describe_estimate(estimate: RunEstimate) -> dict[str, str]:
     """Return name → text of the estimates of one run."""
     return {
         "data": estimate.data,
@@ -45,7 +45,7 @@ def describe_workers(batch_size: int, workers: tuple[int, int] | None) -> dict[s
     return {"workers": f"{count}, who share every batch of {batch_size} images"}
 
 
-def memory_text(estimate: RunPlan, runs: int = 1) -> str:
+def memory_text(estimate: RunEstimate, runs: int = 1) -> str:
     """Return the memory of one worker as text; it holds the states of `runs` runs that it trains in lockstep."""
     state, step = runs * estimate.state_bytes, estimate.activation_bytes
     seeds = f" of {runs} seeds side by side" if runs > 1 else ""

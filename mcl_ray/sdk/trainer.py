@@ -19,7 +19,7 @@ from mcl_ray.sdk.run import Run
 from mcl_ray.torchrun import TorchrunEnv, read_torchrun_env
 
 if TYPE_CHECKING:
-    from mcl_ray.training.estimate import RunPlan
+    from mcl_ray.training.estimate import RunEstimate
 
 
 class CohortTrainer:
@@ -63,7 +63,7 @@ class CohortTrainer:
         """Smallest and largest number of workers; None for one process without workers."""
         self._source = _source(source, self._local_environment.results)
 
-    def estimate(self) -> list[RunEstimate]:
+    def estimate(self) -> list[StageEstimate]:
         """Return each run's spec and an estimate of its steps, parameters, memory and disk, without training.
 
         Raises:
@@ -71,10 +71,10 @@ class CohortTrainer:
             DataError: the data set is present, but damaged.
             CheckpointError: the networks to freeze cannot be read, or are not those of the spec.
         """
-        from mcl_ray.training.estimate import plan_run
+        from mcl_ray.training.estimate import estimate_run
 
         return [
-            RunEstimate(spec=spec, plan=plan_run(spec, environment, self.workers or (1, 1)))
+            StageEstimate(spec=spec, estimate=estimate_run(spec, environment, self.workers or (1, 1)))
             for spec, environment in self._expected()
         ]
 
@@ -133,20 +133,20 @@ class CohortTrainer:
 
     def _check_later_stages(self) -> None:
         """Raise what a later stage would be refused for, before the first one trains."""
-        from mcl_ray.training.estimate import plan_run
+        from mcl_ray.training.estimate import estimate_run
 
         for stage, (spec, environment) in zip(self._stages, self._expected(), strict=True):
             if stage.is_later:
-                plan_run(spec, environment, self.workers or (1, 1))
+                estimate_run(spec, environment, self.workers or (1, 1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunEstimate:
+class StageEstimate:
     """A run that was not trained."""
 
     spec: RunSpec
     """The resolved spec."""
-    plan: RunPlan
+    estimate: RunEstimate
     """Steps, parameters, multiply-adds, memory and disk."""
 
 

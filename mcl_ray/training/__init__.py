@@ -1,1 +1,1 @@
-"""Training one cohort: `loop.fit` is the one visible loop; everything else here is a part it calls."""
+"""Training of one cohort: `loop.iter_epochs` is the training loop, the other modules are parts that it calls."""

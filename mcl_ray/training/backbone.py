@@ -1,6 +1,6 @@
-"""The networks that linear classification freezes: from a run, a checkpoint of ours, or a published one of MoCo's kind.
+"""The frozen networks of linear classification: from a run, one of its checkpoints, or a checkpoint of MoCo's code.
 
-A spec names them by their file's checksum, an environment says where the file is.
+A spec identifies the networks by the checksum of their file; an environment has the path of the file.
 """
 
 from __future__ import annotations
@@ -24,48 +24,55 @@ from mcl_ray.results.remote.pull import display_path, fetch
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
 
 _QUERY_ENCODER = re.compile(r"(?:module\.)?encoder_q(?:_(\d+))?\.(.+)")
-"""How MoCo's code (`encoder_q.conv1.weight`) and that of MCL (`encoder_q_0.conv1.weight`) name what is trained."""
+"""Names of query encoders in the code of MoCo (`encoder_q.conv1.weight`) and MCL (`encoder_q_0.conv1.weight`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """Where networks are, and what is known of them."""
+    """File of trained networks."""
 
     file: Path
+    """The checkpoint."""
     checksum: str
-    """`sha256:…` of the file."""
+    """Checksum of the file, `sha256:…`."""
     pretraining: RunSpec | None
-    """The run whose checkpoint it is, if that is known."""
+    """Spec of the run that wrote the checkpoint; None if it is unknown."""
     num_peers: int | None
-    """How many networks there are, if the file says so by itself."""
+    """Number of networks; None if only the spec determines it."""
 
 
 def find_backbone(source: Path) -> Backbone:
-    """The networks at `source`: a run's folder, whose newest checkpoint is meant, or a checkpoint's file.
+    """Find the networks at `source`: a run's folder, for its newest checkpoint, or a checkpoint's file.
 
     Raises:
-        CheckpointError: there is none, or it is damaged, or of no kind that can be read.
+        CheckpointError: there is no checkpoint, it is damaged, or its format is unknown.
     """
     if source.is_dir():
         found = CheckpointFolder(source / "checkpoints").latest()
         if found is None:
-            raise CheckpointError(f"--from names a run that has a checkpoint, or a checkpoint, but {source} has none")
+            raise CheckpointError(
+                f"--from requires a run that has a checkpoint, or a checkpoint, but {source} has none"
+            )
         source = found[1]
     checksum = _checksum(source)
     if not _is_ours(source):
         return Backbone(file=source, checksum=checksum, pretraining=None, num_peers=len(_query_encoders(source)))
-    read_checkpoint(source)  # it may be damaged
-    pretraining = _spec_beside(source)
+    read_checkpoint(source)  # raises an error if it is damaged
+    pretraining = _spec_of_run(source)
     if pretraining is not None and pretraining.method == "linear":
-        raise CheckpointError(f"--from names what networks learned from, but {source} is of linear classification")
+        raise CheckpointError(f"--from requires a run that trains networks, but {source} is of linear classification")
     return Backbone(file=source, checksum=checksum, pretraining=pretraining, num_peers=None)
 
 
 def checkpoint_at(source: Path, pretraining: RunSpec | None) -> Path:
-    """The checkpoint that `source` is; of a sweep's folder, the newest one of its run of `pretraining`.
+    """Return the checkpoint at `source`; for a sweep's folder, the newest checkpoint of its run with this spec.
+
+    Args:
+        source: a checkpoint, or the folder of a sweep; fetched first if it is in a remote store.
+        pretraining: spec of the run in the sweep.
 
     Raises:
-        CheckpointError: no run of the sweep follows that spec, or it has none.
+        CheckpointError: no run of the sweep has this spec, or it has no checkpoint.
     """
     if not source.is_file():
         fetch(source)
@@ -78,15 +85,21 @@ def checkpoint_at(source: Path, pretraining: RunSpec | None) -> Path:
         if found is not None:
             return found[1]
     raise CheckpointError(
-        f"what linear classification freezes is a run of {display_path(source)}, but it has no checkpoint"
+        f"linear classification requires a checkpoint of its pretraining run in {display_path(source)}, but there is "
+        "none"
     )
 
 
 def load_backbone(cohort: Cohort, file: Path, checksum: str) -> None:
     """Copy the networks in `file` into a cohort without classifiers and heads.
 
+    Args:
+        cohort: the cohort, which is changed in place.
+        file: a checkpoint of this program, or one of MoCo's code.
+        checksum: the expected checksum, `sha256:…`.
+
     Raises:
-        CheckpointError: it is another file than the spec names, or holds other networks; nothing was copied then.
+        CheckpointError: the file has another checksum or holds other networks; nothing has been copied in this case.
     """
     if _checksum(file) != checksum:
         raise CheckpointError(f"the spec's linear.backbone is {checksum}, but {file} is {_checksum(file)}")
@@ -100,22 +113,22 @@ def load_backbone(cohort: Cohort, file: Path, checksum: str) -> None:
             },
         )
         return
-    checkpoint, wanted = read_checkpoint(file), cohort.state_dict()
-    given = {name: tensor for name, tensor in checkpoint.cohort.items() if not _is_on_top(name)}
-    if _shapes(wanted) != _shapes(given):
+    checkpoint, expected = read_checkpoint(file), cohort.state_dict()
+    tensors = {name: tensor for name, tensor in checkpoint.cohort.items() if not _is_beyond_features(name)}
+    if _shapes(expected) != _shapes(tensors):
         stem = "one stem" if cohort.shares_stem else "own stems"
         raise CheckpointError(
             f"the networks must be those of the spec's cohort, {' + '.join(cohort.names)} ({stem}), but {file} holds "
             f"{checkpoint.architecture}"
         )
-    cohort.load_state_dict(given)
+    cohort.load_state_dict(tensors)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def _is_on_top(name: str) -> bool:
+def _is_beyond_features(name: str) -> bool:
     return name.startswith(("classifiers.", "heads."))
 
 
@@ -131,24 +144,24 @@ def _checksum(file: Path) -> str:
         raise CheckpointError(f"cannot read checkpoint {file}: {error.strerror}") from error
 
 
-def _spec_beside(checkpoint: Path) -> RunSpec | None:
-    """What the run follows that has this checkpoint; None for one that lies elsewhere."""
+def _spec_of_run(checkpoint: Path) -> RunSpec | None:
+    """Read the spec of the run whose folder has this checkpoint; None if it is not in a run's folder."""
     file = checkpoint.absolute().parents[1] / SPEC_FILE
     return recipes.load(str(file)) if file.exists() else None
 
 
 def _query_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
-    """The tensors of each query encoder but those of its head, by peer; no code in the file is run.
+    """Read the tensors of each query encoder without its head, by peer; no code in the file is executed.
 
     Raises:
-        CheckpointError: it is no such file.
+        CheckpointError: the file is not a checkpoint of MoCo's code.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle raises is not limited to any few types
+    except Exception as error:  # a damaged pickle can raise almost any exception
         raise CheckpointError(
-            f"--from names a run, one of its checkpoints, or one of MoCo's kind, but torch cannot read {file} without "
-            f"running code in it ({type(error).__name__})"
+            f"--from requires a run, one of its checkpoints, or a checkpoint of MoCo's code, but torch cannot read "
+            f"{file} without running code in it ({type(error).__name__})"
         ) from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     encoders: dict[int, dict[str, Tensor]] = {}
@@ -158,9 +171,9 @@ def _query_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
             encoders.setdefault(int(matched[1] or 0), {})[matched[2]] = tensor
     if not encoders:
         raise CheckpointError(
-            f"--from names a run, one of its checkpoints, or one of MoCo's kind, with tensors encoder_q.… in its entry "
-            f"'state_dict', but {file} is none of them"
+            f"--from requires a run, one of its checkpoints, or a checkpoint of MoCo's code with tensors encoder_q.… "
+            f"in its entry 'state_dict', but {file} is none of them"
         )
     if sorted(encoders) != list(range(len(encoders))):
-        raise CheckpointError(f"query encoders are numbered from 0, but {file} has {sorted(encoders)}")
+        raise CheckpointError(f"query encoders must be numbered from 0, but {file} has {sorted(encoders)}")
     return encoders

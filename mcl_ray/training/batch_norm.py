@@ -1,6 +1,6 @@
-"""Batch normalisation with the statistics of the whole batch, however many workers share it.
+"""Batch normalisation with the statistics of the whole batch, over all workers that share it.
 
-Networks are built with plain batch normalisation; `placement` exchanges it. Names of tensors stay as they are.
+Networks are built with ordinary batch normalisation; `build` replaces it. The names of tensors do not change.
 """
 
 from __future__ import annotations
@@ -16,32 +16,35 @@ from mcl_ray.distributed import all_reduce_sum, rank, world_size
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Exchange every batch normalisation within `module` for one over all workers; its tensors are taken over.
+    """Replace every batch normalisation in `module` by one over all workers, which uses the same tensors.
 
-    torch's own refuses tensors on a CPU.
+    On CUDA this is torch's SyncBatchNorm; on a CPU, which that does not support, `SynchronisedBatchNorm`.
+
+    Args:
+        module: the networks, changed in place.
+        device: device of the networks.
     """
     if device.type == "cuda":
         convert = nn.SyncBatchNorm.convert_sync_batchnorm
         return cast("nn.Module", convert(module))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, SynchronisedBatchNorm.taking_over(child))
+            setattr(module, name, SynchronisedBatchNorm.from_batch_norm(child))
         else:
             synchronise_batch_norm(child, device)
     return module
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over all that W workers have of a batch; written for CPUs.
+    """Batch normalisation over the images of all W workers; for CPUs.
 
-    Every worker tells its mean and variance of each channel, and of how many values, in one exchange. The variance of
-    the whole is the mean of the parts' variances plus the variance of their means, so that no large numbers are
-    subtracted.
+    The workers exchange the mean, variance and number of values of each channel in one collective. The variance of the
+    whole is the mean of the parts' variances plus the variance of their means; this subtracts no large numbers.
     """
 
     @classmethod
-    def taking_over(cls, norm: nn.BatchNorm2d) -> SynchronisedBatchNorm:
-        """The same layer, synchronised; it holds the tensors of `norm`, not copies."""
+    def from_batch_norm(cls, norm: nn.BatchNorm2d) -> SynchronisedBatchNorm:
+        """Build the synchronised form of a layer; it uses the tensors of `norm`, not copies."""
         new = cls(norm.num_features, norm.eps, norm.momentum, device="meta")
         new.weight, new.bias, new.training = norm.weight, norm.bias, norm.training
         new.running_mean, new.running_var = norm.running_mean, norm.running_var
@@ -49,19 +52,19 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         return new
 
     def forward(self, maps_BCHW: Tensor) -> Tensor:
-        """Normalise with the batch's statistics in training, with the running ones in evaluation."""
+        """Normalise [B, C, H, W], with the whole batch's statistics in training and the running ones in evaluation."""
         if not self.training:
             return super().forward(maps_BCHW)
         maps = maps_BCHW.to(torch.promote_types(maps_BCHW.dtype, torch.float32))
         var_C, mean_C = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
-        mean_C, var_C, count = _of_all_workers(mean_C, var_C, maps[:, 0].numel())
-        self._run(mean_C.detach(), var_C.detach(), count)
+        mean_C, var_C, count = _all_reduce_statistics(mean_C, var_C, maps[:, 0].numel())
+        self._update_running(mean_C.detach(), var_C.detach(), count)
         scale_C = self.weight * (var_C + self.eps).rsqrt()
         shift_C = self.bias - mean_C * scale_C
         return torch.addcmul(shift_C[:, None, None], maps, scale_C[:, None, None]).to(maps_BCHW.dtype)
 
-    def _run(self, mean_C: Tensor, var_C: Tensor, count: Tensor) -> None:
-        """Let the running statistics follow; the variance without bias, as torch has it."""
+    def _update_running(self, mean_C: Tensor, var_C: Tensor, count: Tensor) -> None:
+        """Update the running statistics, with the unbiased variance, as torch does."""
         running = (self.num_batches_tracked, self.running_mean, self.running_var)
         batches, running_mean_C, running_var_C = (cast("Tensor", tensor) for tensor in running)
         momentum = cast("float", self.momentum)
@@ -70,8 +73,8 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         running_var_C.lerp_(var_C * (count / (count - 1)), momentum)
 
 
-def _of_all_workers(mean_C: Tensor, var_C: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, variance and number of values of the whole, from those of its parts."""
+def _all_reduce_statistics(mean_C: Tensor, var_C: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Combine all workers' means, variances and numbers of values into those of the whole batch."""
     own_3C = torch.stack([mean_C, var_C, torch.full_like(mean_C, count)])
     others = world_size() - 1
     all_W3C = all_reduce_sum(nn.functional.pad(own_3C[None], (0, 0, 0, 0, rank(), others - rank())))

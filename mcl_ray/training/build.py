@@ -1,4 +1,4 @@
-"""A spec's parts on the device where they train: the device itself, the cohort on it, its method."""
+"""Building of a run's parts from its spec: the device, the cohort on it, and the method."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort, build_cohort
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.contrast.bank import ContrastDraw, MemoryBank
+from mcl_ray.contrast.bank import MemoryBank, SlotSampler
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
-from mcl_ray.linear_probe import FrozenCohort, build_backbone, frozen
+from mcl_ray.linear_probe import FrozenCohort, build_backbone, build_linear_classifiers
 from mcl_ray.methods.linear import Linear
 from mcl_ray.methods.method import Method, Peers, uses_contrastive_terms
 from mcl_ray.methods.moco import Moco
@@ -27,7 +27,7 @@ from mcl_ray.training.batch_norm import synchronise_batch_norm
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `name` stands for; `auto` is a CUDA device where there is one.
+    """Return the device of this name; `auto` selects CUDA if this machine has it.
 
     Raises:
         UserError: this machine has no such device.
@@ -41,16 +41,17 @@ def choose_device(name: str) -> torch.device:
 
 
 def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device, backbone: Path | None = None) -> Cohort:
-    """A fresh cohort for a data set, on its device and in the spec's memory layout.
+    """Build a cohort with initial weights for a data set, on a device and in the spec's memory format.
 
     Args:
-        spec: Of the run.
-        dataset: Its images.
-        device: Where it is to be.
-        backbone: The checkpoint whose networks it freezes, if it does, or a sweep's folder that has the run of it.
+        spec: the run.
+        dataset: its data set.
+        device: device of the cohort.
+        backbone: for linear classification, the checkpoint of the frozen networks, or the folder of the sweep whose run
+            has it.
 
     Raises:
-        CheckpointError: what linear classification is to freeze cannot be read, or is other than the spec says.
+        CheckpointError: the checkpoint cannot be read, or differs from the spec.
     """
     cohort = cohort_of(spec, dataset.num_classes, dataset.image_shape[0], backbone).to(device)
     if distributed.world_size() > 1 and spec.compute.batch_statistics == "synchronised":
@@ -60,38 +61,56 @@ def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device, backbone
 
 
 def cohort_of(spec: RunSpec, num_classes: int, in_channels: int, backbone: Path | None = None) -> Cohort:
-    """The cohort that a spec's method trains, with fresh weights, but for those of a frozen `backbone`, if given.
+    """Build the cohort that a spec's method trains, with random weights, except those of a given frozen `backbone`.
 
-    Heads that no loss reaches are frozen: nothing would ever change them, and workers would wait for their gradients.
+    Heads without a loss are frozen: they would never change, and DistributedDataParallel would wait for their
+    gradients.
+
+    Args:
+        spec: the run.
+        num_classes: C.
+        in_channels: channels of the images.
+        backbone: as for `place_cohort`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or differs from the spec.
     """
     if spec.method == "linear":
         networks = build_backbone(spec.cohort, in_channels)
         if backbone is not None:
-            assert spec.linear.backbone is not None, "the door has filled it in"
+            assert spec.linear.backbone is not None, "the command sets it together with the path"
             load_backbone(networks, checkpoint_at(backbone, spec.pretraining), spec.linear.backbone)
-        return frozen(networks, spec.linear.features, num_classes)
+        return build_linear_classifiers(networks, spec.linear.features, num_classes)
     cohort = build_cohort(spec.cohort, num_classes if spec.is_supervised else 0, in_channels)
     cohort.heads.requires_grad_(uses_contrastive_terms(spec.losses, cohort.num_peers))
     return cohort
 
 
-def shared_by_workers(cohort: Cohort, device: torch.device) -> Peers:
-    """The cohort as the workers train it together, starting from the first one's: gradients are averaged over them.
+def data_parallel(cohort: Cohort, device: torch.device) -> Peers:
+    """Wrap the cohort in DistributedDataParallel if there are several workers.
 
-    Running statistics of batch normalisation differ from worker to worker until `distributed.broadcast_buffers`.
-    Training does not look at them, so exchanging them at every step, as is torch's default, would be in vain.
+    All workers start from rank 0's weights, and gradients are averaged over them. Running statistics of batch
+    normalisation differ between workers until `distributed.broadcast_buffers`. Training does not use them, so they are
+    not exchanged at every step, which is torch's default.
     """
     if distributed.world_size() == 1:
         return cohort
     devices = [device] if device.type == "cuda" else None
-    shared = DistributedDataParallel(cohort, device_ids=devices, gradient_as_bucket_view=True)
-    shared.broadcast_buffers = False  # its argument would leave them out at the start, too
-    return shared
+    wrapped = DistributedDataParallel(cohort, device_ids=devices, gradient_as_bucket_view=True)
+    wrapped.broadcast_buffers = False  # the constructor's argument would also omit the first broadcast
+    return wrapped
 
 
 def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.device) -> Method:
-    """The method of a spec, with what it remembers as it is before the first step."""
-    peers, bf16 = shared_by_workers(cohort, device), spec.compute.precision == "bf16"
+    """Build the method of a spec in its state before the first step.
+
+    Args:
+        spec: the run.
+        dataset: its data set.
+        cohort: the cohort that the method trains.
+        device: device of the cohort.
+    """
+    peers, bf16 = data_parallel(cohort, device), spec.compute.precision == "bf16"
     if spec.method == "supervised":
         return Supervised(peers, spec.losses, bf16=bf16)
     if isinstance(cohort, FrozenCohort):
@@ -115,19 +134,19 @@ def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.
         peers,
         spec.losses,
         bf16=bf16,
-        bank=MemoryBank(size, remembered_images(spec, len(labels)), width, momentum=momentum, generator=generator),
-        draw=ContrastDraw(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
+        bank=MemoryBank(size, num_bank_slots(spec, len(labels)), width, momentum=momentum, generator=generator),
+        sampler=SlotSampler(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
     )
 
 
-def remembered_images(spec: RunSpec, train_images: int) -> int:
-    """How many images of so many have a slot in each memory bank: none where nothing is contrasted with it."""
+def num_bank_slots(spec: RunSpec, train_images: int) -> int:
+    """Return the number of slots of each memory bank: one per training image, or none if no term uses the bank."""
     is_used = spec.method == "supervised_bank" and uses_contrastive_terms(spec.losses, spec.cohort.size)
     return train_images if is_used else 0
 
 
 def describe(spec: RunSpec, dataset: Dataset | DatasetInfo) -> str:
-    """The architecture in words: what a checkpoint's tensors belong to."""
+    """Describe the architecture in words; a checkpoint records it and is loaded only into the same architecture."""
     networks = " + ".join(spec.cohort.peers)
     stem = "one stem" if spec.cohort.shares_stem else "own stems"
     head = "" if spec.cohort.head == "mcl" else f", {spec.cohort.head} heads"

@@ -1,8 +1,8 @@
-"""Checkpoints on disk: one file each, written whole or not at all, verified before it is read.
+"""Checkpoints on disk: one file each, written atomically, and verified before it is read.
 
-A file is named `epoch-0012-<first 16 hex digits of its SHA-256>.pt`, so one rename makes it complete and its own name
-says whether it is undamaged. It holds everything that resuming needs; what is drawn at random comes from (seed, epoch)
-alone, so an epoch's end needs no generator's state.
+A file is named `epoch-0012-<first 16 hex digits of its SHA-256>.pt`, so that one rename makes it visible and its name
+contains its checksum. It holds everything that resuming needs. All random numbers depend only on (seed, epoch), so that
+no generator's state is stored.
 """
 
 from __future__ import annotations
@@ -30,29 +30,36 @@ class Checkpoint:
     """The state of a run at the end of an epoch."""
 
     epoch: int
-    """Epochs done."""
+    """Number of completed epochs."""
     digest: str
-    """Digest of the spec that the run follows."""
+    """Digest of the run's spec."""
     architecture: str
-    """What the tensors belong to, in words; compared before they are loaded."""
+    """Description of the architecture, compared before the tensors are loaded."""
     cohort: dict[str, Any]
-    """Networks and heads, by name."""
+    """Tensors of networks and heads, by name."""
     optimizer: dict[str, Any]
+    """State of the optimiser."""
     method: dict[str, Any] = field(default_factory=dict)
-    """What the method remembers beside the cohort, its memory banks; format 1 knew of no such method."""
+    """State of the method in addition to the cohort, such as memory banks; empty in format 1."""
     rows: list[tuple[Any, ...]]
-    """The epoch's figures, reported once more on resuming: that report may have been lost."""
+    """Metrics of the epoch, reported again on resuming, since the first report may have been lost."""
     format: int = FORMAT
+    """Version of the checkpoint format."""
 
 
 class CheckpointFolder:
-    """The checkpoints of one run: the newest `kept`, oldest deleted only after a newer one is complete."""
+    """The checkpoints of one run; an old one is deleted only after a newer one is complete.
+
+    Args:
+        path: the folder, created by the first `save`.
+        kept: number of newest checkpoints to keep.
+    """
 
     def __init__(self, path: Path, kept: int = 2) -> None:
         self.path, self._kept = path, kept
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint durably and return its path; the ones before stay until it is complete."""
+        """Write a checkpoint durably, delete superfluous ones, and return its path."""
         buffer = io.BytesIO()
         torch.save({part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}, buffer)
         content = buffer.getvalue()
@@ -64,12 +71,13 @@ class CheckpointFolder:
         return file
 
     def latest(self, *, quiet: bool = False) -> tuple[Checkpoint, Path] | None:
-        """The newest undamaged checkpoint, or None if there never was one.
+        """Return the newest undamaged checkpoint and its path, or None if the folder has no checkpoints.
 
-        A damaged one is passed over, and said unless `quiet`.
+        Args:
+            quiet: skip a damaged checkpoint without a warning.
 
         Raises:
-            CheckpointError: there are checkpoints, and every one of them is damaged.
+            CheckpointError: there are checkpoints, but all are damaged.
         """
         files = self._files()
         for file in files:
@@ -77,24 +85,24 @@ class CheckpointFolder:
                 return read_checkpoint(file), file
             except CheckpointError as error:
                 if not quiet:
-                    _log.warning("%s; falling back to the checkpoint before", error)
+                    _log.warning("%s; falling back to the previous checkpoint", error)
         if files:
             raise CheckpointError(
-                f"a run resumes from an undamaged checkpoint, but all {len(files)} in {self.path} are damaged"
+                f"resuming requires an undamaged checkpoint, but all {len(files)} in {self.path} are damaged"
             )
         return None
 
     def _files(self) -> list[Path]:
-        """Newest first."""
+        """Return the checkpoint files, newest first."""
         named = ((_NAME.fullmatch(file.name), file) for file in self.path.glob("epoch-*.pt"))
         return [file for _, file in sorted(((int(m[1]), file) for m, file in named if m), reverse=True)]
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
-    """Read one file after verifying its checksum.
+    """Read a checkpoint after verifying its checksum. No code in the file is executed.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not a checkpoint of ours, or from a newer version.
+        CheckpointError: the file is missing, damaged, not a checkpoint of this program, or of a newer format.
     """
     try:
         content = file.read_bytes()
@@ -102,30 +110,36 @@ def read_checkpoint(file: Path) -> Checkpoint:
         raise CheckpointError(f"cannot read checkpoint {file}: {error.strerror}") from error
     named = _NAME.fullmatch(file.name)
     if not named:
-        raise CheckpointError(f"a checkpoint is named epoch-<number>-<checksum>.pt, but got {file.name}")
+        raise CheckpointError(f"a checkpoint's name must be epoch-<number>-<checksum>.pt, but got {file.name}")
     found = hashlib.sha256(content).hexdigest()[:16]
     if found != named[2]:
-        raise CheckpointError(f"checkpoint {file} is damaged: its checksum is {found}, its name says {named[2]}")
+        raise CheckpointError(f"checkpoint {file} is damaged: its checksum is {found}, but its name has {named[2]}")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{file} is not a checkpoint of this program: {error}") from error
     version = state.get("format") if isinstance(state, dict) else None
     if not isinstance(version, int) or version > FORMAT:
-        raise CheckpointError(f"checkpoint formats up to {FORMAT} can be read, but {file} has format {version}")
+        raise CheckpointError(f"`format <= {FORMAT}` must hold for a checkpoint, but {file} has format {version}")
     return Checkpoint(**state)
 
 
 def check_belongs(checkpoint: Checkpoint, file: Path, *, digest: str, architecture: str) -> None:
-    """A run resumes only from its own spec's checkpoints.
+    """Check that a run can be resumed from a checkpoint.
+
+    Args:
+        checkpoint: the checkpoint.
+        file: its path, for the error message.
+        digest: digest of the run's spec.
+        architecture: description of the run's architecture.
 
     Raises:
-        CheckpointError: the architecture or the spec is another.
+        CheckpointError: the architecture or the spec differs.
     """
     if checkpoint.architecture != architecture:
         raise CheckpointError(
             f"checkpoint {file} is of another architecture: it holds {checkpoint.architecture}, "
-            f"but the spec asks for {architecture}"
+            f"but the spec requires {architecture}"
         )
     if checkpoint.digest != digest:
-        raise CheckpointError(f"checkpoint {file} belongs to spec {checkpoint.digest}, but this run follows {digest}")
+        raise CheckpointError(f"checkpoint {file} belongs to spec {checkpoint.digest}, but this run has {digest}")

@@ -1,4 +1,4 @@
-"""What the cohort of a spec costs, from shapes alone. How shapes are counted is `models.cost`."""
+"""Cost and memory of a spec's cohort, computed from shapes alone by `models.cost`."""
 
 from __future__ import annotations
 
@@ -8,48 +8,63 @@ import torch
 
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, training_bytes
-from mcl_ray.training.build import cohort_of, remembered_images
+from mcl_ray.training.build import cohort_of, num_bank_slots
 
 FLOAT_BYTES = 4
 
 
 class Cost(NamedTuple):
-    """What a cohort costs, heads included."""
+    """Cost of a cohort, heads included."""
 
     parameters: int
+    """Number of parameters."""
     multiply_adds: int
-    """Of one image, one forward pass through all peers."""
+    """Multiply-adds of one forward pass of one image through all peers."""
 
 
 class Memory(NamedTuple):
-    """What a run holds while it trains, in bytes; the framework's own needs come on top."""
+    """Memory of a run during training, in bytes, without that of the framework itself."""
 
     state: int
-    """Weights of the cohort, gradients and momentum of what learns, and what its method remembers."""
+    """Bytes of the cohort's weights, their gradients and momentum, and the state of the method."""
     activations: int
-    """What a step keeps from forward to backward, in float32."""
+    """Bytes that a step stores for its backward pass, in float32."""
 
 
 def memory_of(
     spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int], batch_size: int, train_images: int
 ) -> Memory:
-    """The memory that a spec's cohort takes for so many images a step."""
+    """Compute the memory of a run.
+
+    Args:
+        spec: the run.
+        num_classes: C.
+        image_shape: channels, height and width in pixels.
+        batch_size: number of images of this worker in a batch.
+        train_images: number of training images.
+    """
     with torch.device("meta"):
         cohort = cohort_of(spec, num_classes, image_shape[0])
-    state = training_bytes(cohort) + remembered_bytes(spec, parameter_count(cohort), train_images)
+    state = training_bytes(cohort) + method_state_bytes(spec, parameter_count(cohort), train_images)
     return Memory(state, activation_bytes(cohort, image_shape, batch_size))
 
 
-def remembered_bytes(spec: RunSpec, parameters: int, train_images: int) -> int:
-    """Bytes of what a method remembers beside its cohort of so many parameters, in float32."""
+def method_state_bytes(spec: RunSpec, parameters: int, train_images: int) -> int:
+    """Return the bytes of a method's state in float32: key encoders and queues, or memory banks.
+
+    Args:
+        spec: the run.
+        parameters: number of parameters of its cohort.
+        train_images: number of training images.
+    """
     width = spec.cohort.size * spec.cohort.embedding_dim
     if spec.method == "moco":
         return FLOAT_BYTES * (width * spec.queue.keys + parameters)
-    return FLOAT_BYTES * width * remembered_images(spec, train_images)
+    return FLOAT_BYTES * width * num_bank_slots(spec, train_images)
 
 
 def cost_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) -> Cost:
-    """The cost of a spec's cohort."""
+    """Compute the cost of a spec's cohort for C classes and images of a shape (channels, height, width)."""
     with torch.device("meta"):
         cohort = cohort_of(spec, num_classes, image_shape[0])
     return Cost(parameter_count(cohort), multiply_adds(cohort, image_shape))

@@ -1,4 +1,4 @@
-"""Estimate what a run would take: its steps, parameters, multiply-adds, memory and disk."""
+"""Estimate of a run's size without training: steps, parameters, multiply-adds, memory and disk."""
 
 from __future__ import annotations
 
@@ -18,63 +18,69 @@ from mcl_ray.data.source import check_counts, load_dataset
 from mcl_ray.object_store import Uri
 
 BYTES_PER_PARAMETER = 8
-"""A float32 weight and its momentum."""
+"""Bytes of a float32 weight and its momentum."""
 
 
 class Images(NamedTuple):
-    """What a plan asks of a data set."""
+    """Numbers of training images and their shape."""
 
-    told: str
-    """Where the counts come from."""
+    source: str
+    """Origin of the numbers, in words."""
     counts: Ints
-    """Training images of each class."""
+    """[C], number of training images of each class."""
     shape: tuple[int, int, int]
-    """Of an image."""
+    """Channels, height and width in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunPlan:
-    """What a run would take."""
+class RunEstimate:
+    """Estimated size of a run."""
 
     data: str
-    """Where the counts come from."""
+    """Data source and the origin of its numbers, in words."""
     train_images: int
+    """Number of training images."""
     classes: int
+    """Number of classes."""
     steps_per_epoch: int
+    """Number of steps per epoch."""
     steps: int
+    """Number of steps of the whole run."""
     parameters: int
+    """Number of parameters of the cohort, heads included."""
     multiply_adds: int
-    """Per image, one forward pass through the whole cohort, heads included."""
+    """Multiply-adds of one forward pass of one image through the whole cohort, heads included."""
     disk_bytes: int
-    """Of the checkpoints that stay."""
+    """Bytes of the checkpoints that are kept."""
     state_bytes: int
-    """Memory of the weights, gradients, momentum, and what the method remembers."""
+    """Bytes of memory for weights, gradients, momentum, and the state of the method."""
     activation_bytes: int
-    """Memory of what a step keeps for its backward pass, on one worker, in float32."""
+    """Bytes of memory that a step stores for its backward pass, on one worker, in float32."""
 
 
-def plan_run(
+def estimate_run(
     spec: RunSpec, environment: Environment, workers: tuple[int, int] = (1, 1), images: Images | None = None
-) -> RunPlan:
-    """Work a run out from the data set itself where it is there, else from its published counts.
+) -> RunEstimate:
+    """Estimate a run from its data set if it is on this machine, otherwise from the published numbers.
 
     Args:
-        spec: The run.
-        environment: Where the data set is.
-        workers: The fewest, who have the largest part of a batch each, and the most, who all want a part.
-        images: What `images_of` says of the run's, for a caller who asked already.
+        spec: the run.
+        environment: location of the data set.
+        workers: minimum and maximum number of workers; memory is estimated for the minimum, and the batch must be
+            divisible among the maximum.
+        images: result of `images_of`, if it is known already.
 
     Raises:
-        SpecError: the sampler cannot serve the batches.
-        DataError: the data set is there, but damaged or not what its checksum says.
-        CheckpointError: what is to be frozen cannot be read, or is other than the spec says.
+        SpecError: the sampler cannot form its batches.
+        DataError: the data set is damaged, or its checksum differs from the spec's.
+        CheckpointError: the checkpoint of a frozen backbone cannot be read, or differs from the spec.
     """
-    told, counts, shape = images or images_of(spec.data, environment)
+    source, counts, shape = images or images_of(spec.data, environment)
     check_counts(counts, spec, workers[1])
     num_images, classes = int(counts.sum()), len(counts)
     steps = num_images // spec.batch.size
     from mcl_ray.training import (
-        build,  # loads torch, which a bad batch is told without
+        build,  # imports torch, which the checks above do without
         costs,
     )
 
@@ -82,42 +88,43 @@ def plan_run(
         build.cohort_of(spec, classes, shape[0], environment.backbone)
     cost = costs.cost_of(spec, classes, shape)
     memory = costs.memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]), num_images)
-    remembered = costs.remembered_bytes(spec, cost.parameters, num_images)
-    return RunPlan(
-        data=f"{spec.data.source} ({told})",
+    method_state = costs.method_state_bytes(spec, cost.parameters, num_images)
+    return RunEstimate(
+        data=f"{spec.data.source} ({source})",
         train_images=num_images,
         classes=classes,
         steps_per_epoch=steps,
         steps=steps * spec.schedule.epochs,
         parameters=cost.parameters,
         multiply_adds=cost.multiply_adds,
-        disk_bytes=environment.checkpoints_kept * (cost.parameters * BYTES_PER_PARAMETER + remembered),
+        disk_bytes=environment.checkpoints_kept * (cost.parameters * BYTES_PER_PARAMETER + method_state),
         state_bytes=memory.state,
         activation_bytes=memory.activations,
     )
 
 
 def images_of(data: DataSpec, environment: Environment) -> Images:
-    """The training images, as they are here or as published.
+    """Count the training images of a data set on this machine; otherwise return the published numbers.
 
     Raises:
-        DataError: the data set is there, but damaged or not what its checksum says.
+        DataError: the data set is damaged, or its checksum differs from the spec's.
     """
-    entry, here = DATASETS[data.source], environment.data
-    if data.source == "digits" or (data.source == "cifar" and _holds_cifar(here)):
+    entry, location = DATASETS[data.source], environment.data
+    if data.source == "digits" or (data.source == "cifar" and _holds_cifar(location)):
         dataset = load_dataset(data, environment)
         counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-        return Images("as it is here", counts, dataset.image_shape)
+        return Images("counted on this machine", counts, dataset.image_shape)
     shape = (3, data.image_size, data.image_size) if data.is_encoded else entry.image_shape
-    if data.is_encoded and not isinstance(here, Uri) and here != Environment.data and here.exists():
-        return Images("as it is here", list_images(data, here).train_counts(data.validation_fraction), shape)
-    absent = "not fetched from" if isinstance(here, Uri) else "not at"
+    if data.is_encoded and not isinstance(location, Uri) and location != Environment.data and location.exists():
+        counts = list_images(data, location).train_counts(data.validation_fraction)
+        return Images("counted on this machine", counts, shape)
+    absent = "not downloaded from" if isinstance(location, Uri) else "not at"
     num_images = round(entry.num_train * (1 - data.validation_fraction))
     counts = np.full(entry.num_classes, num_images // entry.num_classes)
     counts[: num_images - int(counts.sum())] += 1
-    return Images(f"{absent} {here}: counts as published", counts, shape)
+    return Images(f"{absent} {location}: counts as published", counts, shape)
 
 
 def _holds_cifar(data: Path | Uri) -> bool:
-    """A dry run fetches nothing from a store."""
+    """Return whether a local folder has CIFAR-100; a dry run downloads nothing from a store."""
     return not isinstance(data, Uri) and cifar.is_present(data)

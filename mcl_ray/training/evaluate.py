@@ -1,4 +1,7 @@
-"""Scoring a cohort: each peer, their mean, the best of them, and their ensemble. N peers, n images, C classes."""
+"""Evaluation of a cohort: each peer, their mean, the best peer, and their ensemble.
+
+N peers, B images of a batch, K voters, C classes.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,24 @@ from mcl_ray.training.knn import NearestNeighbours
 Scores = dict[tuple[str, str], float]
 """(metric, member) → percent."""
 Vote = Callable[[Tensor], Tensor]
-"""What each peer says of images [B, K, H, W]: more for the likelier class, [N, B, C]."""
+"""Images [B, channels, H, W] → scores of the classes by each peer [N, B, C], higher for the likelier class."""
 
 
 @torch.inference_mode()
 def score(
     spec: RunSpec, cohort: Cohort, train: ImageLoader, splits: Mapping[str, ImageLoader], num_classes: int
 ) -> list[EpochRow]:
-    """Top-1 and top-5 of every split, as the method is scored; every worker has to call this, and gets them all.
+    """Compute top-1 and top-5 of every split by the evaluation of the run's method.
 
-    Peers that were trained without labels are scored by `NearestNeighbours`, and these figures are `knn_top1` and
-    `knn_top5`.
+    Every worker must call this function, and receives all results. Peers without classifiers are evaluated by
+    `NearestNeighbours`; their metrics are `knn_top1` and `knn_top5`.
+
+    Args:
+        spec: the run.
+        cohort: its cohort; returns to training mode at the end.
+        train: training images, for nearest neighbours.
+        splits: the splits to evaluate, by name.
+        num_classes: C.
     """
     evaluation, bf16 = spec.evaluation, spec.compute.precision == "bf16"
     if not splits:
@@ -66,27 +76,37 @@ def _by_classifiers(cohort: Cohort, *, bf16: bool) -> Vote:
 
 @torch.inference_mode()
 def evaluate(vote: Vote, images: ImageLoader, batch_size: int, num_peers: int) -> Scores:
-    """Top-1 and top-5 in percent of `peer0`… , `mean`, `best` (the peer with the highest top-1) and `ensemble`.
+    """Compute top-1 and top-5 in percent of `peer0`, …, `mean`, `best` (the highest top-1) and `ensemble`.
 
-    The ensemble is the mean of the peers' votes. With fewer than five classes, top-5 counts them all. Several workers
-    take whole batches in turn, those that one would score, so that the scores are the same to the bit; every worker
-    has to call this, and gets them all.
+    The ensemble is the mean of the peers' votes. With fewer than five classes, top-5 includes all of them. Several
+    workers take turns at the batches of a single worker, so that the results are the same to the bit; every worker must
+    call this function, and receives all results.
+
+    Args:
+        vote: the peers' scores of the classes.
+        images: the split.
+        batch_size: B.
+        num_peers: N.
     """
-    device, seen = images.labels.device, 0
+    device, count = images.labels.device, 0
     correct = torch.zeros(num_peers + 1, 2, device=device)
     starts = range(distributed.rank() * batch_size, len(images), distributed.world_size() * batch_size)
-    for fed in images.scoring([slice(start, start + batch_size) for start in starts]):
-        votes_NBC = vote(fed.images).float()
+    for batch in images.scoring([slice(start, start + batch_size) for start in starts]):
+        votes_NBC = vote(batch.images).float()
         voters = torch.cat([votes_NBC, votes_NBC.mean(0, keepdim=True)])
-        correct += count_correct(voters, images.labels[fed.indices])
-        seen += len(fed.indices)
-    whole = distributed.all_reduce_sum(torch.tensor(seen, dtype=torch.float64, device=device))
+        correct += count_correct(voters, images.labels[batch.indices])
+        count += len(batch.indices)
+    whole = distributed.all_reduce_sum(torch.tensor(count, dtype=torch.float64, device=device))
     percent = (100 * distributed.all_reduce_sum(correct) / whole.clamp(min=1).float()).tolist()
     return _by_member(percent)
 
 
 def count_correct(logits_KBC: Tensor, labels_B: Tensor) -> Tensor:
-    """How many of B images each of K voters has right: [K, 2], within its first and its first five guesses."""
+    """Count the images that each of K voters classifies correctly by its top-1 and its top-5 classes.
+
+    Shape:
+        logits_KBC: [K, B, C]; labels_B: [B] int64; returns [K, 2] float32.
+    """
     top = logits_KBC.topk(min(5, logits_KBC.shape[-1]), dim=-1).indices
     hits = top == labels_B[None, :, None]
     return torch.stack([hits[..., 0].sum(-1), hits.any(-1).sum(-1)], dim=-1).float()

@@ -1,6 +1,6 @@
-"""The images of a split as batches on the training device. What lies in memory is here, what is read is `stream`.
+"""Batches of a split's images on the training device: the protocol, and its implementation for images in memory.
 
-B images of this worker, C channels, H × W pixels.
+`streaming` implements it for encoded images. B images of this worker, C channels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -19,38 +19,51 @@ from mcl_ray.distributed import BatchShards
 
 
 class ImageBatch(NamedTuple):
-    """One batch."""
+    """Images of one batch and their indices."""
 
     images: Tensor
-    """[B, C, H, W] float32, normalised; of two training views of each image, [2B, …], the second after the first."""
+    """[B, C, H, W] float32, normalised; with two training views of each image [2B, …], first views, then second."""
     indices: Tensor
-    """[B] int64, which images of the split they are."""
+    """[B] int64, indices of the images in the split."""
 
 
 class ImageLoader(Protocol):
-    """One split."""
+    """Loader of one split."""
 
     labels: Tensor
     """[n] int64, on the device."""
 
     @property
     def unreadable(self) -> frozenset[str]:
-        """Names of the images, of any split, that this worker met and could not decode."""
+        """Names of the images of all splits that failed to decode on this worker so far."""
 
     def __len__(self) -> int:
-        """Number of images, n."""
+        """Return the number of images, n."""
 
     def training(
         self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: BatchShards
     ) -> Iterator[ImageBatch]:
-        """This worker's part of each of S batches, augmented; the same images for the same seed and epoch."""
+        """Yield this worker's part of each of S batches, augmented; reproducible from (seed, epoch).
+
+        Args:
+            indices_SB: indices of this worker's images in the split, [S, B].
+            seed: the run's seed.
+            epoch: the epoch, from 0.
+            shares: split of each batch over the workers.
+        """
 
     def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
-        """Whole images as they are scored."""
+        """Yield the images of each slice of the split without augmentation, for evaluation."""
 
 
 class DeviceImages:
-    """All images of one split, uint8 on the device; float batches are made on demand."""
+    """Loader of a split whose images are all on the device as uint8; float batches are made on demand.
+
+    Args:
+        images: the images of the split.
+        augment: augmentation and normalisation.
+        device: the training device.
+    """
 
     unreadable: frozenset[str] = frozenset()
 
@@ -67,20 +80,20 @@ class DeviceImages:
     def training(
         self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: BatchShards
     ) -> Iterator[ImageBatch]:
-        """Each batch augmented at once; all draws of an epoch come from one generator."""
+        """Yield augmented batches; one generator provides all random numbers of an epoch."""
         generator = epoch_generator(seed, epoch, self.labels.device)
         for indices in torch.from_numpy(indices_SB).to(self.labels.device):
             yield ImageBatch(self.augmented(indices, generator, shares), indices)
 
     def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
-        """Each batch as it is."""
+        """Yield normalised batches without augmentation."""
         for batch in batches:
             yield ImageBatch(self.normalised(batch), torch.arange(*batch.indices(len(self)), device=self.labels.device))
 
     def augmented(self, indices_B: Tensor, generator: torch.Generator, shares: BatchShards) -> Tensor:
-        """This worker's images, randomly cropped, flipped and normalised: [B, channels, height, width] float32."""
+        """Return this worker's images at `indices_B`, augmented and normalised: [B, C, H, W] float32."""
         return self._augment(self.images[indices_B], generator, start=shares.start, whole=shares.whole)
 
     def normalised(self, batch: slice) -> Tensor:
-        """Whole images as they are scored, [B, channels, height, width] float32."""
+        """Return the images of a slice, normalised without augmentation: [B, C, H, W] float32."""
         return self._augment.normalise(self.images[batch])

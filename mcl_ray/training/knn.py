@@ -1,4 +1,4 @@
-"""Scoring networks that classify nothing: each image gets the class of the training images nearest to it.
+"""k-NN evaluation of networks without classifiers, by the labels of the nearest training images.
 
 N peers, B images, F features, n training images, k neighbours, C classes.
 """
@@ -17,19 +17,19 @@ TEMPERATURE = 0.07
 
 
 class NearestNeighbours:
-    """What the k nearest training images vote for, by cosine similarity of features.
+    """Votes of the k nearest training images, by cosine similarity of features.
 
-    A neighbour of similarity s counts exp(s / 0.07) (Wu et al., CVPR 2018, arXiv 1805.01978, section 3.4). The
-    training images are looked at as they are scored, without augmentation, by all workers together; every worker has to
-    make one.
+    A neighbour of similarity s has the weight exp(s / 0.07) (Wu et al., CVPR 2018, arXiv 1805.01978, section 3.4). The
+    workers share the computation of the training images' features, without augmentation; every worker must create an
+    instance.
 
     Args:
-        cohort: whose features they are, in evaluation mode.
+        cohort: the cohort, in evaluation mode.
         train: the training images.
         num_classes: C.
-        neighbours: k, or as many as there are.
-        num_images: n at most; of more images, every so manieth is looked at.
-        batch_size: images looked at together.
+        neighbours: k, at most the number of training images.
+        num_images: maximum n; of more training images, a subset at equal intervals is used.
+        batch_size: number of images in a batch.
         bf16: whether the networks run under autocast.
     """
 
@@ -45,26 +45,27 @@ class NearestNeighbours:
         bf16: bool,
     ) -> None:
         self._cohort, self._num_classes, self._bf16 = cohort, num_classes, bf16
-        seen = [
-            (self._features(fed.images), fed.indices) for fed in train.scoring(_mine(train, num_images, batch_size))
+        computed = [
+            (self._features(batch.images), batch.indices)
+            for batch in train.scoring(_own_batches(train, num_images, batch_size))
         ]
-        indices_n = torch.cat([indices for _, indices in seen])
+        indices_n = torch.cat([indices for _, indices in computed])
         shares = _shares(len(indices_n), indices_n.device)
-        indices_n, order_n = distributed.gather(indices_n, shares).sort()  # as one worker would have them
+        indices_n, order_n = distributed.gather(indices_n, shares).sort()  # the order of a single worker
         self._labels_n = train.labels[indices_n]
         self._features_NnF = [
-            distributed.gather(torch.cat(of_peer), shares)[order_n]
-            for of_peer in zip(*(features for features, _ in seen), strict=True)
+            distributed.gather(torch.cat(batches), shares)[order_n]
+            for batches in zip(*(features for features, _ in computed), strict=True)
         ]
         self._neighbours = min(neighbours, len(self._labels_n))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The votes of each peer's neighbours, shares that add up to one: [N, B, C] for images [B, K, H, W]."""
+        """Return the votes of each peer's neighbours, [N, B, C], sum 1 over C, for images [B, channels, H, W]."""
         pairs = zip(self._features(images), self._features_NnF, strict=True)
-        return torch.stack([self._votes(own_BF @ known_nF.T) for own_BF, known_nF in pairs])
+        return torch.stack([self._votes(features_BF @ train_nF.T) for features_BF, train_nF in pairs])
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """Of unit length, [N] of [B, F]."""
+        """Return each peer's features of unit length, [N] of [B, F]."""
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             features_NBF = self._cohort.features(images)
         return [F.normalize(features_BF.float(), dim=1) for features_BF in features_NBF]
@@ -76,8 +77,8 @@ class NearestNeighbours:
         return votes_BC.scatter_add_(1, self._labels_n[nearest.indices], weight_Bk)
 
 
-def _mine(train: ImageLoader, num_images: int, batch_size: int) -> list[slice]:
-    """This worker's batches: of the images that are looked at, every so manieth is one worker's."""
+def _own_batches(train: ImageLoader, num_images: int, batch_size: int) -> list[slice]:
+    """Return this worker's batches: of the W workers, each takes every W-th image of the subset."""
     workers = distributed.world_size()
     step = workers * max(1, -(-len(train) // max(num_images, workers)))
     first = distributed.rank() * (step // workers)
@@ -85,7 +86,7 @@ def _mine(train: ImageLoader, num_images: int, batch_size: int) -> list[slice]:
 
 
 def _shares(own: int, device: torch.device) -> distributed.BatchShards:
-    """How many images each worker has seen: not all decode."""
+    """Return the number of images of each worker, which differ if some fail to decode."""
     counts_W = torch.zeros(distributed.world_size(), dtype=torch.float64, device=device)
     counts_W[distributed.rank()] = own
     return distributed.BatchShards(tuple(int(count) for count in distributed.all_reduce_sum(counts_W).tolist()))

@@ -1,4 +1,4 @@
-"""From a data set's splits to what feeds them to the loop: all at once on the device, or as they are read."""
+"""Building of the image loaders of a data set's splits: images on the device, or streamed by reader processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from mcl_ray.training.image_loader import DeviceImages, ImageLoader
 def build_loaders(
     spec: RunSpec, dataset: Dataset, environment: Environment, device: torch.device
 ) -> dict[str, ImageLoader]:
-    """A feed for each split that there is, by name."""
+    """Build a loader for each split of the data set, by name.
+
+    Args:
+        spec: the run.
+        dataset: its data set.
+        environment: number of reader processes.
+        device: the training device.
+    """
     augment, splits = build_augment(spec, dataset), dataset.splits
     in_memory = {name: split for name, split in splits.items() if isinstance(split, ImageSet)}
     if in_memory:
         return {name: DeviceImages(split, augment, device) for name, split in in_memory.items()}
-    from mcl_ray.training.streaming import ReaderWorkers, StreamedImages  # loads torchvision
+    from mcl_ray.training.streaming import ReaderWorkers, StreamedImages  # imports torchvision
 
     encoded = {name: split for name, split in splits.items() if isinstance(split, EncodedSet)}
     readers = ReaderWorkers(
@@ -35,7 +42,7 @@ def build_loaders(
 
 
 def build_augment(spec: RunSpec, dataset: Dataset) -> Augment:
-    """The augmentation of a spec with the data set's own normalisation."""
+    """Build the augmentation of a spec with the data set's normalisation."""
     return Augment(
         mean=dataset.mean,
         std=dataset.std,

@@ -1,4 +1,4 @@
-"""Meters that live on the training device and are read once per log interval, never in between."""
+"""Meter of losses on the training device, read once per log interval."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from mcl_ray.errors import NonFiniteLossError
 
 
 class StepMeter:
-    """Keeps every step's losses on the device; reading them back is the only synchronisation.
+    """Records every step's losses on the device; only `read` synchronises with the device.
 
-    A reading checks every loss it reads, so that one that is not finite is named with its step and term.
+    `read` checks every loss, so that a loss which is not finite is reported with its step and term.
+
+    Args:
+        steps_per_log: number of steps in a log interval.
+        device: the training device.
     """
 
     def __init__(self, steps_per_log: int, device: torch.device) -> None:
@@ -26,7 +30,7 @@ class StepMeter:
         self._sums: list[float] = []
 
     def record(self, values: dict[str, Tensor]) -> bool:
-        """Keep one step's scalars; True when the log interval is full and `read` is due."""
+        """Record one step's scalars; return True when the log interval is complete and `read` is due."""
         if self._rows is None:
             self._names = tuple(values)
             self._rows = torch.zeros(self._capacity, len(values), device=self._device)
@@ -36,11 +40,14 @@ class StepMeter:
         return self._filled == self._capacity
 
     def read(self, epoch: int) -> None:
-        """Fetch what was recorded since the last reading, as means over the workers, who all have to read.
+        """Read the losses recorded since the last call, as means over the workers; every worker must call this.
+
+        Args:
+            epoch: the epoch, from 1, for error messages.
 
         Raises:
-            NonFiniteLossError: a value is NaN or infinite, on whichever worker; names the first such step (from 1) and
-                its first term, the same on every worker.
+            NonFiniteLossError: a loss on some worker is NaN or infinite; the error has the first such step (from 1) and
+                its first term, and is the same on every worker.
         """
         if self._rows is None:
             return
@@ -53,5 +60,5 @@ class StepMeter:
         self._filled = 0
 
     def means(self) -> dict[str, float]:
-        """The mean of each value over all steps read so far."""
+        """Return the mean of each loss over all steps read so far."""
         return {name: total / self._read for name, total in zip(self._names, self._sums, strict=True)}

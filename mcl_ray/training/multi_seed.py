@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 
 from mcl_ray.callbacks import EpochEnd
-from mcl_ray.config.scoring import enough
+from mcl_ray.config.scoring import has_enough_seeds
 from mcl_ray.errors import MclError, StoreError, TrainingError
 
 RunIterator = Generator[EpochEnd, None, None]
@@ -30,7 +30,7 @@ def run_in_lockstep(runs: Sequence[RunIterator]) -> Generator[list[EpochEnd], No
         epoch = 0
         while True:
             ends = _next_epoch(active, epoch + 1, failures)
-            if failures and not enough(len(active), len(runs)):
+            if failures and not has_enough_seeds(len(active), len(runs)):
                 raise _too_few(failures, len(runs))
             if not ends:
                 return

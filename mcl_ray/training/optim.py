@@ -1,4 +1,4 @@
-"""The optimiser and the learning rate of an epoch."""
+"""The optimiser and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mcl_ray.config.spec import OptimizerSpec, ScheduleSpec
 
 
 def build_optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.SGD:
-    """SGD over every parameter, weight decay on all of them as published."""
+    """Build SGD over all parameters, with weight decay on all of them, as in the published code."""
     return torch.optim.SGD(
         module.parameters(),
         lr=spec.lr,
@@ -24,9 +24,9 @@ def build_optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.SGD:
 
 
 def learning_rate(initial: float, schedule: ScheduleSpec, epoch: int) -> float:
-    """The learning rate during `epoch`, counted from 0; constant within an epoch.
+    """Return the learning rate of an epoch, counted from 0; it is constant within the epoch.
 
-    `cosine`: initial · (1 + cos(π·epoch/epochs)) / 2. `multistep`: initial · factor^(milestones passed).
+    `cosine`: initial · (1 + cos(π·epoch/epochs)) / 2. `multistep`: initial · factor^(number of milestones <= epoch).
     """
     if schedule.kind == "cosine":
         return initial * (1 + math.cos(math.pi * epoch / schedule.epochs)) / 2
@@ -34,6 +34,6 @@ def learning_rate(initial: float, schedule: ScheduleSpec, epoch: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Apply `rate` to every group of parameters."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate

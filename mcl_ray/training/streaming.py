@@ -1,6 +1,6 @@
-"""Images that are read, decoded and augmented by other processes while the device trains.
+"""Loader of encoded images, which other processes read, decode and augment while the device trains.
 
-torch's DataLoader has the processes and the queue between; what they do is `mcl_ray.data.views`.
+torch's DataLoader manages the processes and their queue; the code that they run is `mcl_ray.data.views`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from mcl_ray.errors import UnreadableImagesError
 from mcl_ray.training.image_loader import ImageBatch
 
 BATCHES_AHEAD = 4
-"""Batches that each reader has ready, or is at work on."""
+"""Number of batches that each reader prefetches."""
 _log = logging.getLogger(__name__)
 
 
 class ReaderWorkers:
-    """The processes that read, the same for all splits, from the first batch that is wanted to the end of the run.
+    """The reader processes, shared by all splits; started at the first batch, and used until the end of the run.
 
     Args:
-        splits: what there is to read.
-        augmentation: what happens to training images.
-        count: of processes; 0 reads in this one, while the device waits.
-        pin: whether batches are put where a GPU can fetch them by itself.
-        num_views: of each training image.
-        unreadable: how many images may turn out not to decode.
+        splits: the images of each split.
+        augmentation: augmentation of training images.
+        count: number of processes; with 0, this process reads, and the device waits.
+        pin: whether batches are in pinned memory, for asynchronous copies to a GPU.
+        unreadable: maximum number of images that fail to decode.
+        num_views: number of views of each training image.
     """
 
     def __init__(
@@ -51,39 +51,39 @@ class ReaderWorkers:
         unreadable: int,
         num_views: int = 1,
     ) -> None:
-        self._wanted: list[Request] = []
+        self._requests: list[Request] = []
         self._unreadable: set[str] = set()
         self._bound = unreadable
         self._loader = DataLoader(
             Reader(splits, augmentation, num_views),
-            sampler=_Requests(self._wanted),
-            generator=torch.Generator(),  # else each epoch would draw from the one of the weights
+            sampler=_Requests(self._requests),
+            generator=torch.Generator(),  # otherwise each epoch would use the global generator, as weights do
             batch_size=None,
             num_workers=count,
             pin_memory=pin,
             prefetch_factor=BATCHES_AHEAD if count else None,
             persistent_workers=count > 0,
-            multiprocessing_context="forkserver" if count else None,  # to fork a process with threads is not safe
-            worker_init_fn=_end_with_training,
+            multiprocessing_context="forkserver" if count else None,  # fork is unsafe in a process with threads
+            worker_init_fn=_exit_with_training_process,
         )
 
     @property
     def unreadable(self) -> frozenset[str]:
-        """Names of the images that did not decode so far."""
+        """Names of the images that failed to decode so far."""
         return frozenset(self._unreadable)
 
     def read(self, requests: list[Request]) -> Iterator[Views]:
-        """The batches in the order in which they are wanted.
+        """Yield one batch for each request, in the order of the requests.
 
         Raises:
-            UnreadableImagesError: more images do not decode than the spec allows.
+            UnreadableImagesError: more images failed to decode than the spec allows.
         """
-        self._wanted[:] = requests
+        self._requests[:] = requests
         for views in self._loader:
-            self._note(views.unreadable)
+            self._record_unreadable(views.unreadable)
             yield views
 
-    def _note(self, names: list[str]) -> None:
+    def _record_unreadable(self, names: list[str]) -> None:
         for name in names:
             if name not in self._unreadable:
                 self._unreadable.add(name)
@@ -92,36 +92,44 @@ class ReaderWorkers:
             raise UnreadableImagesError(sorted(self._unreadable), self._bound)
 
 
-def _end_with_training(_: int) -> None:
-    """Have a reader end when the process that trains does, by whatever signal.
+def _exit_with_training_process(_: int) -> None:
+    """Make a reader process exit when the training process ends, even by a signal.
 
-    torch's readers look whether their parent lives. That is the fork server, which lives as long as they do.
+    torch's readers poll their parent process. This is the fork server, which runs as long as they do.
     """
     training = multiprocessing.parent_process()
-    assert training is not None, "a reader is somebody's"
+    assert training is not None, "a reader process has a parent"
 
-    def end() -> None:
+    def exit_with_it() -> None:
         training.join()
         os._exit(1)
 
-    threading.Thread(target=end, daemon=True).start()
+    threading.Thread(target=exit_with_it, daemon=True).start()
 
 
 class _Requests:
-    """What is wanted at the time when it is asked for."""
+    """Sampler of the requests that are current when an epoch starts."""
 
-    def __init__(self, wanted: list[Request]) -> None:
-        self._wanted = wanted
+    def __init__(self, requests: list[Request]) -> None:
+        self._requests = requests
 
     def __iter__(self) -> Iterator[Request]:
-        return iter(tuple(self._wanted))
+        return iter(tuple(self._requests))
 
     def __len__(self) -> int:
-        return len(self._wanted)
+        return len(self._requests)
 
 
 class StreamedImages:
-    """One split, read as it is wanted and normalised on the device."""
+    """Loader of a split of encoded images, read on demand and normalised on the device.
+
+    Args:
+        split: name of the split.
+        images: its images.
+        readers: the reader processes.
+        augment: normalisation.
+        device: the training device.
+    """
 
     def __init__(
         self, split: str, images: EncodedSet, readers: ReaderWorkers, augment: Augment, device: torch.device
@@ -132,7 +140,7 @@ class StreamedImages:
 
     @property
     def unreadable(self) -> frozenset[str]:
-        """As all splits share their readers, of all of them."""
+        """Names of the images of all splits that failed to decode so far; the splits share their readers."""
         return self._readers.unreadable
 
     def __len__(self) -> int:
@@ -141,9 +149,9 @@ class StreamedImages:
     def training(
         self, indices_SB: NDArray[np.int64], seed: int, epoch: int, shares: BatchShards
     ) -> Iterator[ImageBatch]:
-        """Training views; an image that does not decode is replaced by another one of its class."""
+        """Yield training views; an image that fails to decode is replaced by another one of its class."""
         whole = shares.whole if len(shares.sizes) > 1 else indices_SB.shape[1]
-        return self._fed(
+        return self._batches(
             [
                 Request(self._split, indices.tolist(), (seed, epoch, step * whole + shares.start))
                 for step, indices in enumerate(indices_SB)
@@ -151,10 +159,10 @@ class StreamedImages:
         )
 
     def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
-        """Images as they are scored; one that does not decode is left out."""
-        return self._fed([Request(self._split, list(range(*batch.indices(len(self))))) for batch in batches])
+        """Yield evaluation images; an image that fails to decode is left out."""
+        return self._batches([Request(self._split, list(range(*batch.indices(len(self))))) for batch in batches])
 
-    def _fed(self, requests: list[Request]) -> Iterator[ImageBatch]:
+    def _batches(self, requests: list[Request]) -> Iterator[ImageBatch]:
         for views in self._readers.read(requests):
             images = views.images.to(self._device, non_blocking=True)
             yield ImageBatch(self._augment.normalise(images), views.indices.to(self._device, non_blocking=True))

@@ -40,7 +40,7 @@ def moco() -> SuiteSpec:
 
 
 def digits() -> SuiteSpec:
-    """The columns of the CIFAR-100 table for resnet8 on scikit-learn's digits: minutes on two CPU cores."""
+    """Train the columns of the CIFAR-100 table for resnet8 on scikit-learn's digits: minutes on two CPU cores."""
     return _suite("digits", recipes.digits(), _rows({"resnet8": COLUMNS}), table="cifar", repeats=3)
 
 

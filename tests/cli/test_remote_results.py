@@ -103,8 +103,8 @@ def machines(store, tmp_path, monkeypatch):
     [
         ("train digits --results {nowhere}", "there is no bucket nowhere"),
         ("train digits --resume --results {empty}", "only a run that was started can be resumed, but s3://"),
-        ("train cifar --data {empty}", "data in a store is an archive, or a prefix that holds cifar-100-python.tar.gz"),
-        ("sweep digits --results {unreachable}", "a store must answer, know its bucket and let this process in, but"),
+        ("train cifar --data {empty}", "data in a store must be an archive, or a prefix that holds cifar-100"),
+        ("sweep digits --results {unreachable}", "the store must respond, have its bucket and grant access, but"),
         ("sweep --resume latest --results {nowhere}", "there is no bucket nowhere"),
         ("report {empty}", "results are read from a store with a run or a sweep, but s3://"),
         ("table cifar {empty}", "results are read from a store with a run or a sweep, but s3://"),

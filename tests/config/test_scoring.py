@@ -1,6 +1,6 @@
 import pytest
 
-from mcl_ray.config.scoring import Score, Scoring, enough
+from mcl_ray.config.scoring import Score, Scoring, has_enough_seeds
 from mcl_ray.errors import SpecError
 
 SEEDS = [60.0, 64.0, 71.0]
@@ -19,9 +19,9 @@ def test_spread_counts_against_a_configuration_in_either_direction():
 
 
 def test_more_than_half_must_live():
-    assert [enough(living, 4) for living in range(5)] == [False, False, False, True, True]
-    assert [enough(living, 3) for living in range(4)] == [False, False, True, True]
-    assert [enough(living, 1) for living in range(2)] == [False, True]
+    assert [has_enough_seeds(living, 4) for living in range(5)] == [False, False, False, True, True]
+    assert [has_enough_seeds(living, 3) for living in range(4)] == [False, False, True, True]
+    assert [has_enough_seeds(living, 1) for living in range(2)] == [False, True]
 
 
 def test_a_sweep_older_than_repeats_has_one_seed_and_its_mean():
@@ -31,8 +31,10 @@ def test_a_sweep_older_than_repeats_has_one_seed_and_its_mean():
 
 
 def test_what_is_no_score_or_no_cost_is_refused():
-    with pytest.raises(SpecError, match="a score is mean, median, mean_minus_std, but got 'best'"):
+    with pytest.raises(SpecError, match="score must be one of mean, median, mean_minus_std, but got 'best'"):
         Scoring.parse('{"score": {"kind": "best"}}')
-    with pytest.raises(SpecError, match="a cost is parameters, multiply_adds, training_time_s, but got memory"):
+    with pytest.raises(
+        SpecError, match="costs must be among parameters, multiply_adds, training_time_s, but got memory"
+    ):
         Scoring.parse('{"costs": ["memory"]}')
     assert Scoring.parse('{"costs": ["wall_time_s"]}').costs == ("training_time_s",)

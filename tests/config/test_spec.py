@@ -72,7 +72,7 @@ def test_which_cohorts_share_their_stem():
     ("override", "rule"),
     [
         ("alpa=1", "unknown field 'alpa'; did you mean 'alpha'?"),
-        ("size=4", "'size' could be any of batch.size, cohort.size"),
+        ("size=4", "'size' matches batch.size, cohort.size"),
         ("alpha", "field=value, but got 'alpha'"),
         ("alpha=[", "losses.alpha must be YAML"),
         ("alpha=-1", "losses.alpha must be greater than or equal to 0, but got -1"),
@@ -84,10 +84,10 @@ def test_which_cohorts_share_their_stem():
         ("cohort.size=0", "cohort.size must be greater than or equal to 1, but got 0"),
         ("networks=resnt32", "unknown network 'resnt32'; did you mean 'resnet32'?"),
         ("networks=[resnet32,resnet32,wrn_16_2]", "got 3 names (resnet32, resnet32, wrn_16_2) for cohort.size=2"),
-        ("batch.size=33", "batch.size % batch.per_class == 0 must hold, but got size=33, per_class=2"),
-        ("momentum=0", "nesterov needs optimizer.momentum > 0"),
+        ("batch.size=33", "`batch.size % batch.per_class == 0` must hold, but got size=33, per_class=2"),
+        ("momentum=0", "optimizer.nesterov=true requires optimizer.momentum > 0"),
         ("kind=multistep", "milestones=()"),
-        ("milestones=[60,30]", "must rise, but got (60, 30)"),
+        ("milestones=[60,30]", "must be strictly increasing, but got (60, 30)"),
         ("checksum=md5:xyz", "data.checksum"),
         ("version=2", "version"),
         ("recipe=../../etc", "recipe"),
@@ -105,7 +105,7 @@ def test_unlike_peers_cannot_share_a_stem():
 
 
 def test_a_field_given_twice_is_an_error():
-    with pytest.raises(SpecError, match="losses.alpha cannot be given beside a value for all of losses"):
+    with pytest.raises(SpecError, match="losses.alpha cannot be given together with a value for all of losses"):
         changed("losses=3", "losses.alpha=1")
     with pytest.raises(SpecError, match="losses.alpha was given twice"):
         changed("alpha=1", "losses.alpha=2")
@@ -114,9 +114,9 @@ def test_a_field_given_twice_is_an_error():
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (f"version: {SPEC_VERSION + 1}\n", f"up to version {SPEC_VERSION}, but"),
+        (f"version: {SPEC_VERSION + 1}\n", f"`version <= {SPEC_VERSION}` must hold for a spec file, but"),
         ("losses: {alhpa: 1}\n", "unknown field 'alhpa'; did you mean 'alpha'?"),
-        ("- 1\n", "must hold fields and values, but holds list"),
+        ("- 1\n", "must hold a mapping of fields to values, but holds list"),
         ("a: [\n", "must be YAML"),
         ("version: one\n", "has version one"),
     ],

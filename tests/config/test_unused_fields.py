@@ -27,7 +27,7 @@ def test_every_field_does_something_in_some_recipe(recipe):
             if use.holds(run):
                 check_used(run, [field])
             else:
-                with pytest.raises(SpecError, match=f"{field} does something where"):
+                with pytest.raises(SpecError, match=f"{field} requires"):
                     check_used(run, [field])
 
 

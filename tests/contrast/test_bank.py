@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast import gathered
-from mcl_ray.contrast.bank import ContrastDraw, Drawn, MemoryBank
+from mcl_ray.contrast.bank import ContrastSlots, MemoryBank, SlotSampler
 from mcl_ray.contrast.gathered import gathered_products
 from mcl_ray.distributed import SINGLE_SHARD
 from mcl_ray.losses.terms import contrastive_terms
@@ -25,13 +25,13 @@ def unit(*shape, seed=1, dtype=torch.float64):
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype), dim=-1)
 
 
-def drawn_for(image_ids, positives=2, negatives=7, seed=0):
-    draw = ContrastDraw(LABELS, positives=positives, negatives=negatives)
-    return draw(torch.tensor(image_ids), torch.Generator().manual_seed(seed), SINGLE_SHARD)
+def slots_for(image_ids, positives=2, negatives=7, seed=0):
+    sampler = SlotSampler(LABELS, positives=positives, negatives=negatives)
+    return sampler(torch.tensor(image_ids), torch.Generator().manual_seed(seed), SINGLE_SHARD)
 
 
 @pytest.mark.parametrize("case", ["n2", "n3", "n4"])
-def test_values_gradients_and_renewed_banks_of_the_published_code(reference_dir, case):
+def test_values_gradients_and_updated_banks_of_the_published_code(reference_dir, case):
     with np.load(reference_dir / "memory_bank_losses.npz") as arrays:
         known = {key.partition("/")[2]: torch.tensor(arrays[key]) for key in arrays.files if key.startswith(case)}
     embeddings = known["embeddings"].requires_grad_()
@@ -42,26 +42,26 @@ def test_values_gradients_and_renewed_banks_of_the_published_code(reference_dir,
     weights = LossSpec(
         alpha=1, beta=1, gamma=1, lam=1, tau=float(known["tau"]), temperature=float(known["kd_temperature"])
     )
-    grid = bank.grid(embeddings, Drawn(slots, torch.ones(len(slots), 1, dtype=torch.bool)), weights.tau)
+    grid = bank.grid(embeddings, ContrastSlots(slots, torch.ones(len(slots), 1, dtype=torch.bool)), weights.tau)
     terms = contrastive_terms(grid, weights)
     assert set(terms) == TERMS
     for name, value in terms.items():
         torch.testing.assert_close(value, known[name], rtol=1e-5, atol=0)
         (gradient,) = torch.autograd.grad(value, embeddings, retain_graph=True)
         assert (gradient - known[f"grad_{name}"]).norm() <= 1e-5 * known[f"grad_{name}"].norm()
-    bank.renew(embeddings, known["positive_index"][:, 0])
+    bank.update(embeddings, known["positive_index"][:, 0])
     for i in range(num_peers):
         torch.testing.assert_close(bank.slots[i], known[f"memory_after_{i}"], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("num_peers", [1, 2, 4])
 @pytest.mark.parametrize("tau", [0.05, 1.0])
-def test_the_terms_are_those_of_the_slow_loops(num_peers, tau):
+def test_the_terms_are_those_of_the_oracle(num_peers, tau):
     embeddings = unit(num_peers, 4, 6).requires_grad_()
     bank = a_bank(num_peers, dtype=torch.float64)
-    drawn = drawn_for([0, 3, 9, 7])
-    terms = contrastive_terms(bank.grid(embeddings, drawn, tau), LossSpec(alpha=1, beta=1, gamma=1, lam=1))
-    slow = oracle.bank_terms(embeddings, bank.slots, drawn, tau, temperature=3.0)
+    contrast = slots_for([0, 3, 9, 7])
+    terms = contrastive_terms(bank.grid(embeddings, contrast, tau), LossSpec(alpha=1, beta=1, gamma=1, lam=1))
+    slow = oracle.bank_terms(embeddings, bank.slots, contrast, tau, temperature=3.0)
     assert set(terms) == (TERMS if num_peers > 1 else {"vcl"})
     for name, value in terms.items():
         torch.testing.assert_close(value, slow[name], rtol=1e-9, atol=1e-12)
@@ -86,40 +86,40 @@ def test_nothing_as_large_as_a_gather_is_kept_for_the_backward_pass():
     kept = []
     embeddings, bank = unit(2, 4, 6, dtype=torch.float32).requires_grad_(), a_bank()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        gathered_products(embeddings, bank.slots, drawn_for([0, 1, 2, 3]).slots)
+        gathered_products(embeddings, bank.slots, slots_for([0, 1, 2, 3]).slots)
     assert max(kept) == 4 * 10, "the indices, and not 4 × 10 × 6 values"
 
 
-def test_losses_are_in_float32_whatever_autocast_says():
-    bank, drawn = a_bank(), drawn_for([0, 1])
+def test_losses_are_in_float32_under_autocast():
+    bank, contrast = a_bank(), slots_for([0, 1])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = bank.grid(unit(2, 2, 6, dtype=torch.float32), drawn, 0.07).logits
+        logits = bank.grid(unit(2, 2, 6, dtype=torch.float32), contrast, 0.07).logits
     assert logits.dtype == torch.float32
 
 
-def test_draws_are_uniform_over_all_but_oneself_and_over_all_other_classes():
+def test_slots_are_uniform_over_the_same_class_and_over_other_classes():
     image_ids = list(range(10))
-    slots, has_positive = drawn_for(image_ids, positives=4000, negatives=4000)
+    slots, has_positive = slots_for(image_ids, positives=4000, negatives=4000)
     for image, row in zip(image_ids, slots, strict=True):
-        fellows = [other for other in image_ids if LABELS[other] == LABELS[image] and other != image]
+        same_class = [other for other in image_ids if LABELS[other] == LABELS[image] and other != image]
         others = [other for other in image_ids if LABELS[other] != LABELS[image]]
         assert row[0] == image
-        assert has_positive[image].all() == bool(fellows)
-        for found, allowed in ((row[1:4001], fellows or others), (row[4001:], others)):
+        assert has_positive[image].all() == bool(same_class)
+        for found, allowed in ((row[1:4001], same_class or others), (row[4001:], others)):
             counts = torch.bincount(found, minlength=10) / 4000
             assert counts.nonzero().flatten().tolist() == allowed
             assert (counts[allowed] - 1 / len(allowed)).abs().max() < 0.05
 
 
-def test_how_many_workers_there_are_changes_no_draw(monkeypatch):
+def test_slots_are_independent_of_the_number_of_workers(monkeypatch):
     from mcl_ray import distributed
 
-    whole = drawn_for([5, 1, 8, 3])
-    draw, shares = ContrastDraw(LABELS, positives=2, negatives=7), distributed.BatchShards((3, 1))
+    whole = slots_for([5, 1, 8, 3])
+    sampler, shares = SlotSampler(LABELS, positives=2, negatives=7), distributed.BatchShards((3, 1))
     parts = []
     for rank, image_ids in enumerate(([5, 1, 8], [3])):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        parts.append(draw(torch.tensor(image_ids), torch.Generator().manual_seed(0), shares))
+        parts.append(sampler(torch.tensor(image_ids), torch.Generator().manual_seed(0), shares))
     assert torch.equal(torch.cat([part.slots for part in parts]), whole.slots)
 
 
@@ -133,10 +133,10 @@ def test_a_bank_starts_uniform_and_from_its_seed():
     torch.testing.assert_close(bank.slots.std(), torch.tensor(bound / 3**0.5), rtol=0.01, atol=0)
 
 
-def test_an_image_that_comes_twice_counts_where_it_comes_first():
+def test_of_an_image_that_occurs_twice_the_first_embedding_counts():
     bank, embeddings = a_bank(momentum=0.25), unit(2, 3, 6, dtype=torch.float32)
     before = bank.slots.clone()
-    bank.renew(embeddings, torch.tensor([4, 7, 4]))
+    bank.update(embeddings, torch.tensor([4, 7, 4]))
     want = F.normalize(0.25 * before[:, [4, 7]] + 0.75 * embeddings[:, :2], dim=-1)
     torch.testing.assert_close(bank.slots[:, [4, 7]], want)
     untouched = [0, 1, 2, 3, 5, 6, 8, 9]

@@ -161,10 +161,10 @@ def test_an_archive_that_unpacks_to_too_much(write_archive: WriteArchive, monkey
     bomb = gzip.compress(bytes(2**20))
     archive.write_bytes(bomb)
     monkeypatch.setattr(cifar, "MAX_BYTES", 2**17)
-    with pytest.raises(DataError, match="may unpack to 131,072 bytes at most"):
+    with pytest.raises(DataError, match="must unpack to at most 131,072 bytes, but has more"):
         load_cifar(archive, "off")
     archive.write_bytes(bytes(2**17 + 1))
-    with pytest.raises(DataError, match="may have 131,072 bytes at most"):
+    with pytest.raises(DataError, match="must have at most 131,072 bytes, but has more"):
         load_cifar(archive, "off")
 
 
@@ -230,10 +230,10 @@ LABELS = [0, 1, 2] * 4
         (PIXELS[:, :3071], LABELS, r"but got uint8 \[12, 3071\]"),
         (PIXELS.reshape(12, 3, 32, 32), LABELS, r"but got uint8 \[12, 3, 32, 32\]"),
         (PIXELS[:0], [], "at least one image"),
-        (PIXELS, None, "whole numbers, but got NoneType"),
-        (PIXELS, [0.5] * 12, "whole numbers"),
-        (PIXELS, [True] * 12, "whole numbers"),
-        (PIXELS, [2**70] * 12, "whole numbers"),
+        (PIXELS, None, "list of integers, but got NoneType"),
+        (PIXELS, [0.5] * 12, "list of integers"),
+        (PIXELS, [True] * 12, "list of integers"),
+        (PIXELS, [2**70] * 12, "list of integers"),
         (PIXELS, LABELS[:-1], "12 images and 11 fine_labels"),
         (PIXELS, [*LABELS[:-1], 3], r"0 <= label < 3 must hold, but got labels from 0 to 3"),
         (PIXELS, [*LABELS[:-1], -1], "but got labels from -1 to 2"),

@@ -150,11 +150,11 @@ def file_instead(root):
     [
         (lambda root: shutil.rmtree(root / "val"), r"has train/<class>/\* and val/<class>/\*, but .* has no val/"),
         (lambda root: shutil.rmtree(root / "val/red"), "classes without images in val <= data.untested_classes .* 1"),
-        (lambda root: shutil.rmtree(root / "train/red"), "every class has images in train, but .* none of red"),
+        (lambda root: shutil.rmtree(root / "train/red"), "every class must have images in train, but .* none of red"),
         (lambda root: [f.unlink() for f in (root / "train/blue").iterdir()], "has images in train, .* none of blue"),
         (lambda root: [shutil.rmtree(root / s / c) for s in ("train", "val") for c in ("red", "blue")], "has 1"),
-        (file_instead, "but .*/pictures is a file; data.source=parquet reads one of Parquet's"),
-        (shutil.rmtree, "--data names the images of data.source=folder, but there is nothing at"),
+        (file_instead, "but .*/pictures is a file; for a Parquet file, set data.source=parquet"),
+        (shutil.rmtree, "--data must name the images of data.source=folder, but there is nothing at"),
     ],
 )
 def test_a_folder_that_is_not_laid_out_so_is_refused(how, rule, tmp_path):
@@ -176,11 +176,11 @@ def test_untested_classes_are_allowed_when_asked_for(tmp_path):
     [
         ({"image": None}, "must have the columns image and label .* but has label, split"),
         ({"label": None}, "must have the columns image and label .* but has image, split"),
-        ({"split": None}, "a split is told by a column 'split' .* has neither"),
-        ({"split": ["train"] * 24 + ["dev"] * 12}, "a split is train, val, validation or test, but .* has dev"),
-        ({"label": [None] * 36}, "every image has a label, but 36 rows of label of .* have none"),
-        ({"label": [0.5] * 36}, "labels are whole numbers or names, but label of .* has double"),
-        ({"label": [7] * 36}, "images are of two classes or more, but .* has 1"),
+        ({"split": None}, "a Parquet file must have a column 'split' .* has neither"),
+        ({"split": ["train"] * 24 + ["dev"] * 12}, "a split must be train, val, validation or test, but .* has dev"),
+        ({"label": [None] * 36}, "every image must have a label, but 36 rows of label of .* have none"),
+        ({"label": [0.5] * 36}, "labels must be integers or names, but label of .* has double"),
+        ({"label": [7] * 36}, "`classes >= 2` must hold, but .* has 1"),
         ({"image": ["a"] * 36}, "must hold encoded images, but holds string"),
     ],
 )
@@ -204,7 +204,7 @@ def test_a_bank_needs_as_many_images_as_it_contrasts_with(tmp_path):
         dataset_for(spec, here)
     assert not here.results.exists(), "nothing is kept of what is refused"
     dataset_for(replace(spec, {"bank.negatives": 16}), here)
-    with pytest.raises(SpecError, match=r"batch.size <= training images must hold, but got size=256, images=24"):
+    with pytest.raises(SpecError, match=r"`batch.size <= training images` must hold, but got size=256, images=24"):
         dataset_for(replace(spec, {"bank.negatives": 16, "batch.size": 256}), here)
 
 

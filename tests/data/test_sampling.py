@@ -211,7 +211,7 @@ def test_an_epoch_follows_seed_and_number_only(kind: Kind) -> None:
             256,
             2,
             1,
-            "batch.size <= batch.per_class * classes must hold, but got size=256, per_class=2, "
+            "`batch.size <= batch.per_class * classes` must hold, but got size=256, per_class=2, "
             "classes=100; per_class=4 fits.",
         ),
         ([500] * 100, 256, 2, 64, "per_class=2, classes=100; per_class=4 fits."),
@@ -221,7 +221,7 @@ def test_an_epoch_follows_seed_and_number_only(kind: Kind) -> None:
             128,
             2,
             65,
-            "workers <= batch.size / batch.per_class must hold, but got size=128, "
+            "`workers <= batch.size / batch.per_class` must hold, but got size=128, "
             "per_class=2, workers=65; size=130 fits with per_class=2.",
         ),
         ([500] * 100, 120, 8, 16, "per_class=8, workers=16; per_class=2 fits."),
@@ -230,14 +230,14 @@ def test_an_epoch_follows_seed_and_number_only(kind: Kind) -> None:
             64,
             8,
             1,
-            "batch.size <= training images must hold, but got size=64, images=50; size=20 fits with per_class=2.",
+            "`batch.size <= training images` must hold, but got size=64, images=50; size=20 fits with per_class=2.",
         ),
         (
             [5, 4, 5],
             12,
             6,
             1,
-            "batch.per_class <= images of the largest class must hold, but got per_class=6, images=5; "
+            "`batch.per_class <= images of the largest class` must hold, but got per_class=6, images=5; "
             "per_class=4 fits.",
         ),
         ([1, 1, 1, 1], 2, 2, 1, "images=1; no size fits 4 images of 4 classes on 1 workers."),

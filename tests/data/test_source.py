@@ -51,5 +51,5 @@ def test_download_only_where_nothing_is(
 
 
 def test_imagenet_s_statistics_are_of_three_channels():
-    with pytest.raises(SpecError, match="is of three channels, but images of data.source=digits have 1"):
+    with pytest.raises(SpecError, match="requires images of three channels, but those of data.source=digits have 1"):
         load_dataset(DataSpec(source="digits", normalisation="imagenet"), Environment())

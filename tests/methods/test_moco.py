@@ -124,11 +124,11 @@ def test_the_published_baseline_has_only_the_contrast_within_each_peer(folder):
 @pytest.mark.parametrize(
     ("overrides", "rule"),
     [
-        (["data.source=cifar", "augmentation.views=crop"], "method=moco draws its views from images that are decoded"),
-        (["alpha=0", "beta=0", "gamma=0", "lam=0"], "one weight > 0 must hold"),
-        (["alpha=0", "cohort.size=1"], "one weight > 0 must hold"),
-        (["logit_distillation=all"], "no logits to distil"),
-        (["contrast=local"], "losses.contrast=local is of a contrast set within the batch"),
+        (["data.source=cifar", "augmentation.views=crop"], "method=moco requires data.source=folder or parquet"),
+        (["alpha=0", "beta=0", "gamma=0", "lam=0"], "a contrastive weight > 0"),
+        (["alpha=0", "cohort.size=1"], "a contrastive weight > 0"),
+        (["logit_distillation=all"], "method=moco requires losses.logit_distillation=off"),
+        (["contrast=local"], "losses.contrast=local requires method=supervised"),
         (["queue.keys=0"], "greater than or equal to 1"),
     ],
 )

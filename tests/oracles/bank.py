@@ -5,23 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mcl_ray.contrast.bank import Drawn
+from mcl_ray.contrast.bank import ContrastSlots
 from tests.oracles.contrast import kl, log_softmax
 
 
-def bank_terms(embeddings: Tensor, banks: Tensor, drawn: Drawn, tau: float, temperature: float) -> dict[str, Tensor]:
+def bank_terms(
+    embeddings: Tensor, banks: Tensor, contrast: ContrastSlots, tau: float, temperature: float
+) -> dict[str, Tensor]:
     peers, anchors = range(len(embeddings)), range(embeddings.shape[1])
     pairs = [(i, j) for i in peers for j in peers if i != j]
 
     def row(i: int, j: int, a: int) -> list[Tensor]:
-        slots = drawn.slots[a] if i != j else drawn.slots[a, 1:]
+        slots = contrast.slots[a] if i != j else contrast.slots[a, 1:]
         return [(embeddings[i, a] * banks[j, slot]).sum() / tau for slot in slots]
 
     def hard(i: int, j: int) -> Tensor:
         losses = []
         for a in anchors:
-            fellows = drawn.has_positive[a].tolist()
-            positives = [n for n, is_positive in enumerate([True, *fellows] if i != j else fellows) if is_positive]
+            same_class = contrast.has_positive[a].tolist()
+            positives = [
+                n for n, is_positive in enumerate([True, *same_class] if i != j else same_class) if is_positive
+            ]
             if positives:
                 log_p = log_softmax(row(i, j, a))
                 losses.append(-torch.stack([log_p[n] for n in positives]).mean())

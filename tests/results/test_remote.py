@@ -253,7 +253,7 @@ def test_readers_and_writers_do_not_wait_for_each_other(on):
         ("s3://key:secret@results/x", "the URI of bucket results has some"),
         ("s3:///x?region=us-east-1", "s3://bucket/prefix"),
         ("s3://results/x?endpoint=127.0.0.1", "Unexpected query parameter in S3 URI: 'endpoint'"),
-        ("hdfs://results/x", "a remote store is S3-like, as s3://bucket/prefix, but got hdfs://results/x"),
+        ("hdfs://results/x", "a remote store must be S3-compatible, as s3://bucket/prefix, but got hdfs://results/x"),
     ],
 )
 def test_an_invalid_uri_is_refused(given, rule, tmp_path, monkeypatch):
@@ -290,9 +290,9 @@ def test_data_are_fetched_once_and_verified_at_each_use(named, store, uri, on, t
     with pytest.raises(DataError, match="must have the checksum"):
         load_dataset(right, Environment(data=data))
     store.put(tmp_path.name, {})
-    with pytest.raises(DataError, match="data in a store is an archive"):
+    with pytest.raises(DataError, match="data in a store must be an archive"):
         load_dataset(right, Environment(data=data))
-    with pytest.raises(DataError, match="--download fetches into a folder"):
+    with pytest.raises(DataError, match="--download requires --data with a folder"):
         load_dataset(right, Environment(data=data, download=True))
 
 

@@ -184,7 +184,7 @@ def test_names_specs_and_files_are_the_same_run(tmp_path):
         assert [estimate.spec for estimate in other.estimate()] == [estimate.spec for estimate in named.estimate()]
     (estimate,) = named.estimate()
     assert estimate.spec.schedule.epochs == 3
-    assert estimate.plan.steps == 3 * estimate.plan.steps_per_epoch
+    assert estimate.estimate.steps == 3 * estimate.estimate.steps_per_epoch
 
 
 @pytest.mark.parametrize(

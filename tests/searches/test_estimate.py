@@ -10,7 +10,7 @@ from mcl_ray.cli.sweep_estimate import print_estimate
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.overrides import parse, replace
-from mcl_ray.training.estimate import plan_run
+from mcl_ray.training.estimate import estimate_run
 from searches.estimate import estimate_largest, estimate_sweep
 from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
@@ -30,7 +30,7 @@ def choice(*values, when="{}"):
 
 def planned(sweep, *points):
     """The largest of each figure over these points, one by one."""
-    plans = [plan_run(sweep.trial_run(point), ENVIRONMENT) for point in points]
+    plans = [estimate_run(sweep.trial_run(point), ENVIRONMENT) for point in points]
     memory = max(plan.state_bytes + plan.activation_bytes for plan in plans)
     names = ("steps", "steps_per_epoch", "parameters", "multiply_adds", "disk_bytes")
     return {"memory": memory} | {name: max(getattr(plan, name) for plan in plans) for name in names}
@@ -52,7 +52,7 @@ def test_a_few_large_networks_may_take_more_than_many_small_ones():
 def test_peers_that_share_a_stem_may_take_less_than_fewer_that_do_not(tmp_path):
     asked = {"space": {"cohort.size": {"kind": "int", "low": 1, "high": 3}}}
     sweep, nowhere = replace(search_registry.cifar(), asked), Environment(data=tmp_path / "nowhere")
-    two, three = (plan_run(sweep.trial_run({"cohort.size": size}), nowhere) for size in (2, 3))
+    two, three = (estimate_run(sweep.trial_run({"cohort.size": size}), nowhere) for size in (2, 3))
     largest, plan = estimate_largest(sweep, nowhere)
     assert largest.cohort.size == 2
     assert plan.activation_bytes == two.activation_bytes > three.activation_bytes + three.state_bytes
@@ -103,7 +103,8 @@ def test_the_printed_estimate_is_of_all_seeds_and_of_checkpoints_that_are_kept()
     print_estimate(estimate_sweep(sweep, ExecutionOptions()), ExecutionOptions(), console)
     facts = dict(line[2:].split("  ", 1) for line in console.export_text().splitlines() if line.startswith("# "))
     plans = [
-        plan_run(sweep.trial_run({"cohort.networks": "resnet20", "batch.size": size}), ENVIRONMENT) for size in (20, 40)
+        estimate_run(sweep.trial_run({"cohort.networks": "resnet20", "batch.size": size}), ENVIRONMENT)
+        for size in (20, 40)
     ]
     few, many = plans
     memory = 3 * many.state_bytes + many.activation_bytes

@@ -8,7 +8,7 @@ from rich.console import Console
 from mcl_ray.cli.sweep_estimate import print_estimate
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.training.estimate import plan_run
+from mcl_ray.training.estimate import estimate_run
 from searches.spec import suite_registry
 from searches.spec.suite import SuiteSpec
 from searches.suite_estimate import estimate_rows, estimate_suite
@@ -22,13 +22,15 @@ def test_a_row_costs_what_its_runs_do():
     rows = estimate_rows(SMALL, Environment())
     assert list(rows) == list(SMALL.rows)
     four = rows["resnet8_x4"]
-    alone = plan_run(SMALL.trial_run({"row": "resnet8_x4"}), Environment())
+    alone = estimate_run(SMALL.trial_run({"row": "resnet8_x4"}), Environment())
     assert alone.steps == 5 * (1437 // 40)
     assert four.steps == 2 * alone.steps
     assert four.multiply_adds == 3 * 2 * alone.steps * 40 * alone.multiply_adds
     assert four.disk_bytes == 2 * alone.disk_bytes
-    assert rows["resnet8_baseline"].plan is rows["resnet8_x2"].plan, "losses cost nothing that a plan counts"
-    assert rows["resnet8_x2"].plan.parameters < four.plan.parameters
+    assert rows["resnet8_baseline"].estimate is rows["resnet8_x2"].estimate, (
+        "losses cost nothing that an estimate counts"
+    )
+    assert rows["resnet8_x2"].estimate.parameters < four.estimate.parameters
 
 
 def test_the_suite_that_follows_is_estimated_too_and_the_output_is_a_file_on_a_narrow_terminal():
@@ -61,4 +63,4 @@ def test_the_output_is_a_suite_file_with_rows_runs_steps_multiply_adds_and_disk_
         f"{sum(row.multiply_adds for row in rows.values()):.2e} of training, estim"
     )
     assert facts["disk"].startswith(f"{sum(row.disk_bytes for row in rows.values()) / 1e6:,.1f} MB of checkpoints")
-    assert facts["resnet8_x4"].split()[:3] == ["350", f"{rows['resnet8_x4'].plan.parameters:,}", "2,153,984"]
+    assert facts["resnet8_x4"].split()[:3] == ["350", f"{rows['resnet8_x4'].estimate.parameters:,}", "2,153,984"]

@@ -123,7 +123,7 @@ def test_rows_without_labels_are_followed_by_linear_classification_of_each_which
     (folder / "checkpoints").rename(folder / "away")
     code, output = open_door("table", "--resume", "latest", *data).end()
     assert (code, output.count("\n")) == (2, 1), output
-    assert "what linear classification freezes is a run of" in output
+    assert "linear classification requires a checkpoint of its pretraining run in" in output
     (folder / "away").rename(folder / "checkpoints")
 
     code, output = open_door("table", "--resume", pretraining["sweep_id"], *data).end()

@@ -161,7 +161,9 @@ def test_another_file_than_the_spec_names_is_refused(tmp_path):
 def test_networks_of_linear_classification_are_not_taken(pretrained, folder, tmp_path):
     spec, file = classify(pretrained.folder, epochs=1)
     writer = train(spec, folder, tmp_path / "results", file)
-    with pytest.raises(CheckpointError, match="what networks learned from, but .* is of linear classification"):
+    with pytest.raises(
+        CheckpointError, match="--from requires a run that trains networks, but .* is of linear classification"
+    ):
         classify(writer.folder)
 
 

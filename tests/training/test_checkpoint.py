@@ -48,7 +48,7 @@ def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(folder, damage, 
     found, _ = folder.latest()
     assert found.epoch == 2
     assert "is damaged" in caplog.text
-    assert "falling back to the checkpoint before" in caplog.text
+    assert "falling back to the previous checkpoint" in caplog.text
 
 
 def test_all_damaged_is_an_error_not_a_fresh_start(folder):
@@ -80,7 +80,7 @@ def test_a_newer_format_is_refused(tmp_path):
     torch.save(dataclasses.asdict(checkpoint(1)) | {"format": 3}, buffer)
     file = tmp_path / f"epoch-0001-{hashlib.sha256(buffer.getvalue()).hexdigest()[:16]}.pt"
     file.write_bytes(buffer.getvalue())
-    with pytest.raises(CheckpointError, match="formats up to 2 can be read, but .* has format 3"):
+    with pytest.raises(CheckpointError, match="`format <= 2` must hold for a checkpoint, but .* has format 3"):
         read_checkpoint(file)
 
 
@@ -96,7 +96,7 @@ def test_an_older_format_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("digest", "architecture", "rule"),
-    [("abc", "wrn_16_2 + wrn_16_2", "of another architecture"), ("def", "resnet8 + resnet8", "this run follows def")],
+    [("abc", "wrn_16_2 + wrn_16_2", "of another architecture"), ("def", "resnet8 + resnet8", "this run has def")],
 )
 def test_a_checkpoint_of_another_run_is_refused(folder, digest, architecture, rule):
     found, file = folder.latest()

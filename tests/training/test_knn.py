@@ -75,7 +75,7 @@ def test_images_that_do_not_decode_have_no_vote():
     torch.testing.assert_close(votes_of(train, queries), by_hand(train, rows, queries, 5), rtol=1e-4, atol=1e-5)
 
 
-def test_of_more_images_than_are_wanted_every_so_manieth_is_asked():
+def test_of_more_images_than_num_images_a_subset_at_equal_intervals_is_used():
     train, queries = Pictures(), Pictures(6, seed=1).images
     wanted = by_hand(train, range(0, 30, 4), queries, 5)
     torch.testing.assert_close(votes_of(train, queries, num_images=9), wanted, rtol=1e-4, atol=1e-5)

@@ -212,11 +212,11 @@ def test_a_resumed_suite_must_be_the_same_suite():
         ("moco", ["lincls.networks=resnet34"], "so that cohort.networks cannot be given"),
         ("moco", ["then=lincls", "lincls.lr=3"], "whole, as then, or field by field, but got optimizer.lr too"),
         ("moco", ["lincls.lr=1", "then.lr=2"], "optimizer.lr was given twice"),
-        ("moco", ["lincls.queue.keys=5"], "queue.keys does something where method=moco, but method is linear"),
-        ("moco", ["lincls.tau=0.5"], "losses.tau does something where method=supervised"),
-        ("moco", ["features=mean"], "linear.features does something where method=linear, but method is moco"),
+        ("moco", ["lincls.queue.keys=5"], "queue.keys requires method=moco, but got method=linear"),
+        ("moco", ["lincls.tau=0.5"], "losses.tau requires method=supervised"),
+        ("moco", ["features=mean"], "linear.features requires method=linear, but got method=moco"),
         ("digits", ["evaluation.test=never"], "run.evaluation.test=every_epoch must hold, but got never"),
-        ("digits", ["bank.negatives=5"], "bank.negatives does something where method=supervised_bank"),
+        ("digits", ["bank.negatives=5"], "bank.negatives requires method=supervised_bank"),
     ],
 )  # fmt: skip
 def test_fields_without_effect_are_refused(name, overrides, rule):
