@@ -53,7 +53,7 @@ CONTINUES = {"--resume", "--from", "extend", "retry"}
 EXAMPLES = {
     page.name: blocks for page in PAGES if (blocks := re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 }
-HANGS_AFTER_S = 600
+HANGS_AFTER_S = 1800
 
 
 def rows_of(text):
