@@ -1,1 +1,1 @@
-"""Measurements: each script writes JSON lines with hardware, versions, commit and n."""
+"""Benchmarks: each script prints JSON lines with hardware, versions, commit and n."""

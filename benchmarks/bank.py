@@ -1,4 +1,4 @@
-"""The four losses from memory banks beside the evident way, which gathers a bank's slots once for every pair of peers.
+"""Benchmark of the four losses from memory banks, against gathering a bank's slots once for every pair of peers.
 
     python -m benchmarks.bank [--repeats 5] [--batch 16] [--negatives 8192]
 
@@ -35,11 +35,11 @@ class BankCase:
         self.drawn: Drawn = draw(torch.arange(batch, device=device), generator, SINGLE_SHARD)
 
     def ours(self) -> Tensor:
-        """One gather of each bank, kept by nobody."""
+        """Return the gradient with one gather of each bank, which is not saved for the backward pass."""
         return self._gradient(self.bank.grid(self.embeddings, self.drawn, WEIGHTS.tau))
 
     def evident(self) -> Tensor:
-        """A gather of the bank for every pair, kept for the backward pass, as autograd does it."""
+        """Return the gradient with a gather for every pair, which autograd saves for the backward pass."""
         peers = range(len(self.embeddings))
 
         def entry(i: int, j: int) -> Tensor:

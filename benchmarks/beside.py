@@ -1,4 +1,4 @@
-"""Two ways to the same gradient, side by side: seconds, and peak bytes, each of these in a process of its own."""
+"""Comparison of two implementations of the same gradient: seconds, and peak bytes, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ OURS, EVIDENT = "ours", "evident"
 
 
 class Case(Protocol):
-    """A problem with two ways through it, forward and backward."""
+    """A problem, and two implementations of its forward and backward pass."""
 
     def ours(self) -> Tensor:
-        """The gradient, as this project computes it."""
+        """Return the gradient, computed by this project's implementation."""
 
     def evident(self) -> Tensor:
-        """The gradient, as one would compute it without much thought."""
+        """Return the gradient, computed by the straightforward implementation."""
 
 
 MakeCase = Callable[[int, str], Case]
-"""For so many peers, on a device; a module has to hold it, for other processes to find it."""
+"""Function from a number of peers and a device to a case; it must be importable, for other processes."""
 
 
 def peak_bytes(way: str, make: MakeCase, num_peers: int, device: str) -> int:
-    """Of a step, beyond what there was before it."""
+    """Return the peak bytes of a step, in addition to those in use before it."""
     torch.set_num_threads(1)
     case = make(num_peers, device)
     if device == "cuda":
@@ -43,20 +43,20 @@ def peak_bytes(way: str, make: MakeCase, num_peers: int, device: str) -> int:
         before = torch.cuda.memory_allocated()
         getattr(case, way)()
         return torch.cuda.max_memory_allocated() - before
-    CLEAR.write_text("5")  # the peak from here on
+    CLEAR.write_text("5")  # reset the peak
     before = resident_peak()
     getattr(case, way)()
     return resident_peak() - before
 
 
 def resident_peak() -> int:
-    """Bytes of this process that were ever in memory at once; Linux alone says so."""
+    """Return the peak resident bytes of this process; on Linux only."""
     (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
     return 1024 * int(line.split()[1])
 
 
 def seconds(case: Case, way: str, device: str) -> float:
-    """Of one step."""
+    """Return the wall time of one step."""
     started = time.perf_counter()
     getattr(case, way)()
     if device == "cuda":
@@ -65,7 +65,7 @@ def seconds(case: Case, way: str, device: str) -> float:
 
 
 def measure(make: MakeCase, num_peers: int, repeats: int, device: str) -> dict[str, object]:
-    """Both ways in turn, once to warm up, when they are also seen to agree."""
+    """Measure both implementations in turns, after a first step of each, in which their gradients are compared."""
     case = make(num_peers, device)
     torch.testing.assert_close(case.ours(), case.evident(), rtol=1e-3, atol=1e-5)
     took: dict[str, list[float]] = {OURS: [], EVIDENT: []}
@@ -73,8 +73,8 @@ def measure(make: MakeCase, num_peers: int, repeats: int, device: str) -> dict[s
         for way, times in took.items():
             times.append(seconds(case, way, device))
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        look = partial(peak_bytes, make=make, num_peers=num_peers, device=device)
-        peaks = dict(zip(took, pool.map(look, took, chunksize=1), strict=True))
+        measure_peak = partial(peak_bytes, make=make, num_peers=num_peers, device=device)
+        peaks = dict(zip(took, pool.map(measure_peak, took, chunksize=1), strict=True))
     return {
         "peers": num_peers,
         "seconds": {way: round(statistics.median(times), 4) for way, times in took.items()},
@@ -85,12 +85,19 @@ def measure(make: MakeCase, num_peers: int, repeats: int, device: str) -> dict[s
 
 
 def report(name: str, doc: str | None, fields: dict[str, int], make: Callable[..., Case]) -> None:
-    """Measure N = 2 and 4 with what the command line says of `fields`, and print one JSON line."""
+    """Measure N = 2 and 4 peers, and print one JSON line.
+
+    Args:
+        name: Name of the benchmark.
+        doc: Help text of the command.
+        fields: Command-line option → default, passed on to `make`.
+        make: Creates a case from a number of peers, a device and `fields`.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     for field, default in fields.items():
         parser.add_argument(f"--{field}", type=int, default=default)
-    asked = vars(parser.parse_args())
-    repeats, device = asked.pop("repeats"), "cuda" if torch.cuda.is_available() else "cpu"
-    cases = [measure(partial(make, **asked), peers, repeats, device) for peers in (2, 4)]
-    print_line(name, asked | {"cases": cases}, n=repeats, device=device)
+    options = vars(parser.parse_args())
+    repeats, device = options.pop("repeats"), "cuda" if torch.cuda.is_available() else "cpu"
+    cases = [measure(partial(make, **options), peers, repeats, device) for peers in (2, 4)]
+    print_line(name, options | {"cases": cases}, n=repeats, device=device)

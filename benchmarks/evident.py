@@ -1,6 +1,6 @@
-"""The evident implementation of a training step, to measure against and to prove equal numbers with.
+"""The straightforward implementation of a training step: a baseline for speed, and a test oracle for the numbers.
 
-Peers one after another, losses pair by pair, float32, contiguous, every figure read back at every step.
+Peers one after another, losses pair by pair, float32, contiguous, every value copied to the host at every step.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mcl_ray.config.spec import LossSpec
 def step(
     cohort: Cohort, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, weights: LossSpec
 ) -> dict[str, float]:
-    """One step; returns the unweighted terms and the total, `loss`."""
+    """Take one step, and return the unweighted terms and their weighted total, `loss`."""
     logits, embeddings = _forward(cohort, images)
     terms = {"cross_entropy": sum_of([F.cross_entropy(own, labels) for own in logits])}
     terms |= _contrastive(embeddings, labels, weights)
     scale = {"vcl": weights.alpha, "icl": weights.beta, "soft_vcl": weights.gamma, "soft_icl": weights.lam}
     loss = sum_of([scale.get(name, 1.0) * value for name, value in terms.items()])
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
     optimizer.step()
     return {name: value.item() for name, value in (terms | {"loss": loss}).items()}
 
@@ -68,5 +68,5 @@ def _kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def sum_of(values: list[Tensor]) -> Tensor:
-    """Their sum, a tensor also of one value."""
+    """Return the sum of values as a tensor."""
     return torch.stack(values).sum()

@@ -1,4 +1,4 @@
-"""The four losses from queues beside the evident way, which holds the logits of every pair of peers.
+"""Benchmark of the four losses from queues, against an implementation that keeps the logits of every pair of peers.
 
     python -m benchmarks.queue [--repeats 5] [--batch 64] [--keys 65536]
 
@@ -31,11 +31,11 @@ class QueueCase:
         self.queries, self.keys, self.queue = unit(batch).requires_grad_(), unit(batch), unit(keys)
 
     def ours(self) -> Tensor:
-        """Chunk by chunk, twice, with nothing kept for the backward pass."""
+        """Return the gradient, computed in two passes over chunks that save nothing for the backward pass."""
         return self._gradient([streamed_losses(self.queries, self.keys, self.queue, WEIGHTS).total])
 
     def evident(self) -> Tensor:
-        """Every pair's logits, and each divergence between two of them."""
+        """Return the gradient, computed from the logits of every pair and the divergences between them."""
         peers = range(len(self.queries))
         logits = {(i, j): self._logits(i, j) for i in peers for j in peers}
         target = torch.zeros(self.queries.shape[1], dtype=torch.int64, device=self.queries.device)

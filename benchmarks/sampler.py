@@ -1,4 +1,4 @@
-"""The two samplers side by side: how much of the images an epoch sees, and the accuracy that follows, seed by seed.
+"""Benchmark of the two samplers: the share of images that an epoch uses, and the accuracy for each seed.
 
     python -m benchmarks.sampler [--seeds 3]
 
@@ -28,14 +28,14 @@ SAMPLERS = ("reference", "balanced")
 
 
 def coverage(sampler: str) -> float:
-    """Share of 100 × 500 images that one epoch of batches of 64 × 2 sees, in percent."""
+    """Return the percentage of 100 × 500 images that one epoch of batches of 64 × 2 uses."""
     labels = np.repeat(np.arange(100), 500)
     batches = ClassBalancedSampler(labels, BatchSpec(sampler=sampler), seed=0).epoch(0)  # type: ignore[arg-type]
     return 100 * len(np.unique(batches)) / len(labels)
 
 
 def accuracy(sampler: str, seed: int) -> float:
-    """Test top-1 of the digits recipe, mean of peers at the last epoch, in percent."""
+    """Return the test top-1 in percent of the digits recipe, mean of peers at the last epoch."""
     spec = replace(recipes.digits(), {"batch.sampler": sampler, "seed": seed})
     environment = Environment(threads=torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:

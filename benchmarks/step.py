@@ -1,8 +1,9 @@
-"""Images per second of a training step beside the evident implementation, both in one run, in turns.
+"""Benchmark of a training step in images per second, against the straightforward implementation, in turns.
 
     python -m benchmarks.step [--repeats 7] [--threads 2]
 
-Prints one JSON line per cohort. Ours includes augmentation and the meters; the evident step is given its images ready.
+Prints one JSON line per cohort. This project's step includes augmentation and meters; the straightforward one gets
+prepared images.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ Step = Callable[[], object]
 
 
 def synthetic_images() -> ImageSet:
-    """One batch of noise with two images of each of 64 classes: only its size matters."""
+    """Return one batch of noise with two images of each of 64 classes."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (BATCH, 3, 32, 32), dtype=np.uint8)
     return ImageSet(images=images, labels=np.repeat(np.arange(BATCH // 2), 2).astype(np.int64))
 
 
 def evident_step(cohort_spec: CohortSpec) -> Step:
-    """Float32, contiguous, peers one after another, losses pair by pair."""
+    """Return the straightforward step: float32, contiguous, peers one after another, losses pair by pair."""
     torch.manual_seed(0)
     cohort = build_cohort(cohort_spec, CLASSES)
     optimizer = torch.optim.SGD(cohort.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -56,7 +57,7 @@ def evident_step(cohort_spec: CohortSpec) -> Step:
 
 
 def our_step(cohort_spec: CohortSpec, *, bf16: bool) -> Step:
-    """The step of the training loop, channels last."""
+    """Return the step of the training loop, channels last."""
     torch.manual_seed(0)
     cohort = build_cohort(cohort_spec, CLASSES).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(cohort.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
@@ -77,14 +78,14 @@ def our_step(cohort_spec: CohortSpec, *, bf16: bool) -> Step:
 
 
 def seconds(step: Step) -> float:
-    """Wall time of one step."""
+    """Return the wall time of one step."""
     started = time.perf_counter()
     step()
     return time.perf_counter() - started
 
 
 def compare(cohort: CohortSpec, repeats: int) -> dict[str, object]:
-    """Time the variants in turns, so that a machine that slows down slows them all."""
+    """Time the variants in turns, so that a change in the speed of the machine affects all of them."""
     steps = {
         "evident": evident_step(cohort),
         "fp32": our_step(cohort, bf16=False),
@@ -103,7 +104,7 @@ def compare(cohort: CohortSpec, repeats: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run the comparison."""
+    """Measure every cohort, and print one JSON line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

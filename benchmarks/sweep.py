@@ -1,11 +1,11 @@
-"""What a sweep costs beside its training: our engine and bare Ray Tune run the same trials, in turns, in one run.
+"""Benchmark of the overhead of a sweep: `SweepTuner` and bare Ray Tune run the same trials, in turns.
 
     python -m benchmarks.sweep [--trials 12] [--repeats 3]
 
-Prints one JSON line. Both train the digits recipe for one epoch a trial, one trial at a time, in reused actors on a Ray
-of their own, and write the same records; bare Tune draws at random and does nothing else. Two figures: seconds from
-asking Ray for trials to the first report, and the median, over the later trials, of the seconds from one report to the
-next less the epoch's own.
+Prints one JSON line. Both train the digits recipe for one epoch per trial, one trial at a time, in reused actors on a
+Ray instance of their own, and write the same records; bare Tune samples at random and does nothing else. Two figures:
+seconds from the start of Tune to the first report, and the median over the later trials of the seconds between two
+reports minus those of the epoch.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from trainables.cluster.connect import connect  # isort: skip -- sets Ray's environment
 from ray import tune
 
-import trainables  # noqa: F401 -- sets the environment variables that Ray reads when it is imported
 from benchmarks.record import print_line, ratios
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
 from mcl_ray.config import recipes
@@ -36,36 +36,36 @@ from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.recorded_run import iter_recorded_run, machine_provenance
 from searches.spec.sweep import SweepSpec
 from searches.tune.tuner import SweepTuner, connected
-from trainables.cluster.connect import connect
 
 SEARCHED = "losses.alpha"
 SECONDS = "epoch_time_s"
-PLACE = ExecutionOptions(device="cpu", cpus_per_worker=os.cpu_count() or 1)
+EXECUTION = ExecutionOptions(device="cpu", cpus_per_worker=os.cpu_count() or 1)
 
 
 class Cost(NamedTuple):
-    """Cost of one sweep, in seconds."""
+    """Overhead of one sweep, in seconds."""
 
     to_first_report: float
     per_trial: float
 
 
 class Clock(SweepCallback):
-    """Notes when each trial ended, and how long its epoch took."""
+    """Records when each trial completed, to subtract the recorded times of their epochs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.started, self.reported = folder, time.perf_counter(), list[float]()
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
-        """Note the end of a trial, which has one epoch."""
-        self.note()
+        """Record the time of a completed trial, each of which has one epoch."""
+        if end.state == "finished":
+            self.record()
 
-    def note(self) -> None:
-        """Note the time."""
+    def record(self) -> None:
+        """Record that a trial completed now."""
         self.reported.append(time.perf_counter())
 
     def cost(self) -> Cost:
-        """Return the time spent beside training."""
+        """Return the time that was not spent on training."""
         order = read_runs(self.folder)["run_id"].to_pylist()
         rows = read_epochs(self.folder).to_pylist()
         seconds = {row["run_id"]: row["value"] for row in rows if row["metric"] == SECONDS}
@@ -75,39 +75,34 @@ class Clock(SweepCallback):
 
 
 class BareCallback(tune.Callback):
-    """Notes on the clock of this process when a trial of bare Tune completes; Tune pickles its callbacks."""
+    """Records the completed trials of bare Ray Tune, which pickles its callbacks: the clock is kept in the class."""
 
     clock: ClassVar[Clock]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Note the time."""
-        self.clock.note()
+        """Record the time of a completed trial."""
+        self.clock.record()
 
 
 def ours(trials: int, folder: Path) -> Cost:
-    """Measure a sweep as the command runs it, after its checks."""
+    """Run a sweep like the command does after its checks, and return its overhead."""
     run = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1})
     space = {SEARCHED: {"kind": "float", "low": 0.0, "high": 1.0}}
     tree = {"run": run, "space": space, "trials": trials, "scheduler": {"kind": "none"}, "sampler": {"kind": "random"}}
     clock = Clock(folder)
-    sweep = validate(SweepSpec, tree)
-    tuner = SweepTuner(
-        sweep=sweep,
-        execution=PLACE,
-        environment=_environment(folder),
-        folder=folder,
-        callbacks=[clock],
-    )
-    with connected(sweep, PLACE, _environment(folder), []):
+    sweep, environment = validate(SweepSpec, tree), _environment(folder)
+    tuner = SweepTuner(sweep=sweep, execution=EXECUTION, environment=environment, folder=folder, callbacks=[clock])
+    with connected(sweep, EXECUTION, environment, []):
         tuner.run([], [], None)
     return clock.cost()
 
 
 def bare(trials: int, folder: Path) -> Cost:
-    """Measure Ray Tune alone."""
-    clock = BareCallback.clock = Clock(folder)
-    with connect(PLACE):
-        trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": PLACE.cpus_per_worker})
+    """Run the trials on bare Ray Tune, and return its overhead."""
+    clock = Clock(folder)
+    BareCallback.clock = clock
+    with connect(EXECUTION):
+        trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": EXECUTION.cpus_per_worker})
         tune.Tuner(
             trainable,
             param_space={SEARCHED: tune.uniform(0.0, 1.0)},
@@ -131,7 +126,7 @@ def _dataset(spec: DataSpec, environment: Environment) -> Dataset:
 
 
 def _environment(folder: Path) -> Environment:
-    return Environment(results=folder, device=PLACE.device, threads=1)
+    return Environment(results=folder, device=EXECUTION.device, threads=1)
 
 
 def main() -> None:
@@ -139,14 +134,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     costs: dict[str, list[Cost]] = {"ours": [], "bare": []}
-    for _ in range(asked.repeats):
+    for _ in range(options.repeats):
         for name, measure in (("bare", bare), ("ours", ours)):
             with tempfile.TemporaryDirectory() as folder:
-                costs[name].append(measure(asked.trials, Path(folder)))
+                costs[name].append(measure(options.trials, Path(folder)))
     figures = {name: _figure(name, costs) for name in Cost._fields}
-    print_line("sweep", {"trials": asked.trials} | figures, n=asked.repeats)
+    print_line("sweep", {"trials": options.trials} | figures, n=options.repeats)
 
 
 def _figure(name: str, costs: dict[str, list[Cost]]) -> dict[str, object]:
@@ -158,4 +153,4 @@ def _figure(name: str, costs: dict[str, list[Cost]]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    import_module("benchmarks.sweep").main()  # workers import the trials' code by this name
+    import_module("benchmarks.sweep").main()  # workers import the function of the trials by this name

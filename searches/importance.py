@@ -13,9 +13,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
+from mcl_ray.analysis.importance import Importances
 from mcl_ray.analysis.ranking import Ranked
-from mcl_ray.reports.terminal import parameters_of, setting
-from mcl_ray.results.queries import Importances
+from mcl_ray.reports.labels import parameters_of, setting
 from searches.optuna_logging import optuna_verbosity
 
 MIN_CONFIGURATIONS = 8

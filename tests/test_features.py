@@ -1,4 +1,4 @@
-"""The benchmark that reads what networks have learned: it can tell those that have from those that have not."""
+"""The benchmark of learned features: it distinguishes trained networks from untrained ones."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ STRENGTH = Strength(inverse_penalty=0.01, neighbours=20)
 
 
 @pytest.mark.slow
-def test_trained_networks_are_told_from_untrained_ones(tmp_path):
-    spec, here = (
+def test_trained_networks_are_distinguished_from_untrained_ones(tmp_path):
+    spec, environment = (
         replace(recipes.digits(), {"schedule.epochs": 2}),
         Environment(results=tmp_path, device="cpu", threads=1),
     )
     writer = RunWriter.begin(tmp_path, "run", spec)
-    train_recorded_run(spec, dataset_for(spec, here), here, writer)
-    readings = read(writer.folder, here, STRENGTH)
+    train_recorded_run(spec, dataset_for(spec, environment), environment, writer)
+    readings = read(writer.folder, environment, STRENGTH)
     for classifier, trained in readings["trained"].items():
         untrained = readings["untrained"][classifier]
         assert len(trained) == len(untrained) == spec.cohort.size

@@ -1,4 +1,4 @@
-"""The Grafana dashboard draws what runs tell, all of it and nothing else, and its README says what there is."""
+"""The Grafana dashboard draws every metric of runs and no other, and its README lists them."""
 
 import json
 import re
@@ -17,32 +17,32 @@ QUERIES = [target["expr"] for target in TARGETS]
 TAGS = {f"ray_{name}": {*RUN_TAGS, *kind.tags} for name, kind in GAUGES.items()}
 
 
-def gauges_of(query):
+def metrics_of(query):
     return re.findall(r"\b(ray_\w+)", query)
 
 
-def test_every_gauge_is_shown_and_no_other():
-    assert {gauge for query in QUERIES for gauge in gauges_of(query)} == set(TAGS)
+def test_every_metric_is_shown_and_no_other():
+    assert {metric for query in QUERIES for metric in metrics_of(query)} == set(TAGS)
 
 
-def test_a_query_names_only_tags_of_its_gauge():
+def test_a_query_names_only_tags_of_its_metric():
     lists = [variable["definition"] for variable in VARIABLES.values() if variable["type"] == "query"]
     for query, legend in [*((t["expr"], t["legendFormat"]) for t in TARGETS), *((text, "") for text in lists)]:
-        (gauge,) = gauges_of(query)
+        (metric,) = metrics_of(query)
         matched = re.findall(r"(\w+)(?:=~|!~|!=|=)\"", query)
         grouped = re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", query)))
         listed = re.findall(r"label_values\(.*, (\w+)\)", query)
-        assert {*matched, *grouped, *listed, *re.findall(r"{{(\w+)}}", legend)} <= TAGS[gauge], query
+        assert {*matched, *grouped, *listed, *re.findall(r"{{(\w+)}}", legend)} <= TAGS[metric], query
         assert set(RUN_TAGS[:3]) <= set(matched) or listed, query
 
 
-def test_what_a_legend_names_is_what_its_query_keeps():
+def test_a_legend_names_only_labels_that_its_query_keeps():
     for target in TARGETS:
         kept = re.match(r"\w+ by \(([^)]*)\)", target["expr"])
         assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= set(kept[1].split(", ") if kept else [])
 
 
-def test_every_variable_is_there():
+def test_every_variable_is_defined():
     assert {*RUN_TAGS[:3], "datasource"} == set(VARIABLES)
     used = set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(DASHBOARD)))
     assert used == set(VARIABLES)
@@ -60,7 +60,7 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap():
         assert beside or below, (a, b)
 
 
-def test_the_readme_has_every_gauge_with_its_tags():
+def test_the_readme_has_every_metric_with_its_tags():
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (.*) \|$", README, re.MULTILINE)
     assert {name: (tuple(re.findall(r"`(\w+)`", tags)), meaning) for name, tags, meaning in rows} == {
         f"ray_{name}": (kind.tags, kind.description) for name, kind in GAUGES.items()

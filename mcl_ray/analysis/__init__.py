@@ -1,1 +1,4 @@
-"""Figures computed from the results store: rankings, costs, comparison with published tables; nothing is drawn."""
+"""Analysis of the results store: rankings, costs, importances, comparison with published tables.
+
+Nothing is drawn or printed here; that is `mcl_ray.reports`.
+"""

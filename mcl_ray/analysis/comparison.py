@@ -1,7 +1,7 @@
-"""A published table beside our runs: which run is of which cell, and what its seeds amount to.
+"""Comparison of runs with a published table: the cell that a run belongs to, and the mean over its seeds.
 
-Only runs that came to their end as published are set beside a published figure. Others are told apart by what differs,
-and compared with nothing. How it looks in a terminal is `comparison_text.py`.
+Only finished runs in the published setting are compared with a published figure. Others are grouped by the settings
+that differ, and are not compared. The view for a terminal is in `mcl_ray.reports.comparison_table`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from pathlib import Path
 from mcl_ray.analysis.published import Column, Figure, PublishedTable, column_of
 from mcl_ray.analysis.published_setting import SETTINGS, deviations
 from mcl_ray.config.spec import RunSpec
+from mcl_ray.errors import StoreError
+from mcl_ray.object_store import Uri
 from mcl_ray.results import queries
 from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.reader import read_epochs, read_runs
+from mcl_ray.results.remote.pull import display_path, pull_replica
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A run, as far as a table asks."""
+    """The outcome of a run, for a comparison with published tables."""
 
     spec: RunSpec
     state: str
     started_at: datetime
     figure: float | None
-    """best_peer_best_epoch in %: the best peer's test top-1 at its best epoch; None where test was never scored."""
+    """best_peer_best_epoch in %: the best peer's test top-1 at its best epoch; None if test was never scored."""
 
 
 def outcomes(folder: Path) -> list[Outcome]:
-    """Every run in a run folder, a sweep folder or a root.
+    """Return the outcome of every run in a run folder, a sweep folder or a results folder.
 
     Raises:
         StoreError: `folder` is none of the three, or holds damaged files.
@@ -53,18 +56,18 @@ def outcomes(folder: Path) -> list[Outcome]:
 
 @dataclass(frozen=True)
 class Seeds:
-    """The figures of one cell, one a seed."""
+    """The figures of one cell, one for each seed."""
 
     values: tuple[float, ...]
 
     @property
     def n(self) -> int:
-        """How many there are."""
+        """Number of seeds."""
         return len(self.values)
 
     @property
     def figure(self) -> Figure:
-        """Mean, and sample standard deviation; None for one seed."""
+        """Mean and sample standard deviation; the latter is None for one seed."""
         return statistics.fmean(self.values), statistics.stdev(self.values) if self.n > 1 else None
 
 
@@ -74,7 +77,7 @@ Cell = tuple[str, Column]
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Runs that differ from the published setting in the same way."""
+    """Runs that differ from the published setting in the same settings."""
 
     deviations: tuple[str, ...]
     cells: Mapping[Cell, Seeds]
@@ -82,18 +85,18 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A published table, and what there is of it."""
+    """A published table, and the runs compared with it."""
 
     table: PublishedTable
     reproduced: Mapping[Cell, Seeds]
-    """As published in everything that the recipes fix."""
+    """Cell → runs in the published setting."""
     others: tuple[Section, ...]
-    """Those that differ in the fewest settings first."""
+    """Runs in other settings, the fewest differences first."""
     left_out: Mapping[str, int]
-    """Why runs are in no cell → how many."""
+    """Reason → number of runs that are in no cell for it."""
 
     def difference(self, cell: Cell) -> float | None:
-        """Our mean less the published one, in percentage points; None where one of them is missing."""
+        """Return our mean minus the published one, in percentage points; None if one of them is missing."""
         network, column = cell
         published = self.table.figures.get(network, {}).get(column)
         if published is None or cell not in self.reproduced:
@@ -102,15 +105,16 @@ class Comparison:
 
 
 def compare(table: PublishedTable, runs: Iterable[Outcome]) -> Comparison:
-    """Set runs beside a table; of the same experiment with the same seed, the last one counts.
+    """Compare runs with a published table.
 
-    A run that is there twice, as folders may lie within each other, is one run.
+    Of several runs of the same experiment with the same seed, the last one counts. A run that is given twice, as
+    folders may contain each other, counts once.
     """
     left_out: Counter[str] = Counter()
     found: dict[tuple[str, ...], dict[Cell, dict[int, float]]] = {(): {}}
     for run in sorted(dict.fromkeys(runs), key=lambda run: run.started_at):
         column = column_of(run.spec)
-        reason = _why_left_out(table, run, column)
+        reason = _reason_left_out(table, run, column)
         if reason is not None or column is None or run.figure is None:
             left_out[reason or ""] += 1
             continue
@@ -126,7 +130,27 @@ def compare(table: PublishedTable, runs: Iterable[Outcome]) -> Comparison:
     return Comparison(table=table, reproduced=first.cells, others=tuple(others), left_out=+left_out)
 
 
-def _why_left_out(table: PublishedTable, run: Outcome, column: Column | None) -> str | None:
+def compare_results(table: PublishedTable, results: Iterable[Uri | Path]) -> Comparison:
+    """Compare all runs in results folders, or in remote stores, with a published table.
+
+    Args:
+        table: One of `mcl_ray.analysis.published.TABLES`.
+        results: Folders of runs, of sweeps or of results, or their URIs, which are fetched.
+
+    Raises:
+        StoreError: one of them holds no runs, or cannot be read.
+    """
+    found: list[Outcome] = []
+    for path in results:
+        folder = pull_replica(path) if isinstance(path, Uri) else path
+        runs = outcomes(folder)
+        if not runs:
+            raise StoreError(f"a table needs runs, but {display_path(folder)} holds none yet")
+        found += runs
+    return compare(table, found)
+
+
+def _reason_left_out(table: PublishedTable, run: Outcome, column: Column | None) -> str | None:
     if run.spec.method != table.method or run.spec.method not in SETTINGS:
         return "of another method"
     if column not in table.columns:

@@ -1,7 +1,7 @@
-"""The published tables of Mutual Contrastive Learning (arXiv 2104.12565), as data, and where a run belongs in them.
+"""The published tables of Mutual Contrastive Learning (arXiv 2104.12565), and the cell that a run belongs to.
 
-Best peer at the best test epoch, top-1 in %, mean ± std over the authors' runs where they give one. Nothing here was
-measured by this project. How the runs behind the figures were trained is `published_setting.py`.
+Figures are the test top-1 in % of the best peer at its best epoch, mean ± std over the authors' runs where given.
+None of them was measured by this project. How the published runs were trained is in `published_setting.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from mcl_ray.analysis.published_setting import SETTINGS, WEIGHTS, deviations, is
 from mcl_ray.config.spec import RunSpec
 
 Figure = tuple[float, float | None]
+"""Mean and standard deviation; the latter is None where it was not published."""
 Column = Literal["baseline", "x2", "x4", "x4_kd"]
-"""The same cohort with all four weights zero; MCL of 2 or 4 peers; that of 4 with logit distillation."""
-LABELS: dict[Column, str] = {
+"""`baseline` is a cohort with all four weights zero; the others are MCL with 2 or 4 peers."""
+COLUMN_LABELS: dict[Column, str] = {
     "baseline": "baseline",
     "x2": "MCL ×2",
     "x4": "MCL ×4",
@@ -26,18 +27,19 @@ LABELS: dict[Column, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedTable:
-    """Networks and what was published of them."""
+    """A published table: networks, and their figures in its columns."""
 
     title: str
     method: str
-    """Of the runs that its figures are of."""
+    """Method of the published runs."""
     figures: Mapping[str, Mapping[Column, Figure]]
+    """Network → column → figure."""
     note: str = ""
-    """What a run's record cannot tell."""
+    """Note on what cannot be verified from the record of a run."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Those that have a figure, in their order."""
+        """Columns that have a figure, in their order."""
         return tuple(column for column in get_args(Column) if any(column in row for row in self.figures.values()))
 
 
@@ -82,31 +84,31 @@ TABLES = {"cifar": CIFAR, "imagenet": IMAGENET, "moco": MOCO}
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFigure:
-    """A published accuracy, and how far the run beside it departs from the published setting."""
+    """A published accuracy, and the settings in which a run differs from the published ones."""
 
     label: str
-    """`CIFAR-100, resnet32, MCL ×2`."""
+    """Name of the cell, `CIFAR-100, resnet32, MCL ×2`."""
     mean: float
     std: float | None
     deviations: tuple[str, ...]
-    """Settings that differ, `schedule.epochs=5 (published: 300)`; empty for a reproduction."""
+    """Settings that differ, as `schedule.epochs=5 (published: 300)`; empty for a reproduction."""
     is_of_other_images: bool
-    """Whether they come from another kind of source than the run's, so that a difference would say nothing."""
+    """True if the run's images come from another kind of source, so that a difference has no meaning."""
 
     def __str__(self) -> str:
-        return told((self.mean, self.std))
+        return format_figure((self.mean, self.std))
 
 
-def told(figure: Figure) -> str:
-    """`72.96 ± 0.28`, or the mean alone."""
+def format_figure(figure: Figure) -> str:
+    """Return `72.96 ± 0.28`, or the mean alone if there is no standard deviation."""
     mean, std = figure
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
 def column_of(spec: RunSpec) -> Column | None:
-    """Where a run belongs in the tables of its method; None for what was not published.
+    """Return the column of a run in the tables of its method; None for a kind of run that was not published.
 
-    A baseline has all four weights at zero and no distillation; an MCL row has all four above zero. Linear
+    A baseline has all four weights at zero and no distillation; an MCL run has all four above zero. Linear
     classification has the column of its pretraining, whose baseline keeps the contrast within each peer.
     """
     by_size: dict[int, Column] = {2: "x2", 4: "x4"}
@@ -133,10 +135,10 @@ def _column_of_pretraining(spec: RunSpec | None) -> Column | None:
 
 
 def published_figure(spec: RunSpec) -> PublishedFigure | None:
-    """The published cell that a run belongs in; None without one.
+    """Return the figure of the published cell that a run belongs to; None without one.
 
-    That is of CIFAR-100 as published, by its checksum, and of linear classification on whatever images, which are among
-    the deviations then.
+    Supervised runs must be trained on CIFAR-100 with the published checksum. For linear classification, images of
+    another source are allowed, and are listed among the deviations.
     """
     column, network = column_of(spec), spec.cohort.peers[0]
     if column is None or spec.method not in (CIFAR.method, MOCO.method):
@@ -147,7 +149,7 @@ def published_figure(spec: RunSpec) -> PublishedFigure | None:
     figure = table.figures.get(network, {}).get(column)
     if figure is None:
         return None
-    label = f"{table.title}, {network}, {LABELS[column]}"
+    label = f"{table.title}, {network}, {COLUMN_LABELS[column]}"
     return PublishedFigure(
         label=label,
         mean=figure[0],

@@ -1,6 +1,6 @@
-"""How the published runs were trained, and in what a run of ours differs from that.
+"""The settings of the published runs, and the settings in which a run differs from them.
 
-Settings are spelled out, since our defaults may move. The figures are `published.py`.
+All settings are written out here, as the defaults of the specs may change. The figures are in `published.py`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,19 @@ NOT_COMPARED = {
     "linear.backbone",
 }
 BASELINE_PEERS = 2
-"""Of the baseline's recipes: the best of more networks is a higher figure."""
+"""Peers of a published baseline; the best of more networks would be a higher figure."""
 
 
 def deviations(spec: RunSpec) -> tuple[str, ...]:
-    """Settings in which a run, or its pretraining, differs from the published one of its network, size and losses.
+    """Return the settings in which a run, or its pretraining, differs from the corresponding published run.
 
-    Each is told as `schedule.epochs=5 (published: 300)`. Its method must be one of `SETTINGS`.
+    The published run is the one with the same network, cohort size and kind of loss.
+
+    Args:
+        spec: A run whose method is one of `SETTINGS`.
+
+    Returns:
+        Texts of the form `schedule.epochs=5 (published: 300)`.
     """
     published = SETTINGS[spec.method](spec)
     different = _different(spec, published)
@@ -63,7 +69,7 @@ def _different(spec: RunSpec, published: RunSpec) -> list[str]:
 
 
 def is_mutual(spec: RunSpec) -> bool:
-    """Whether peers learn from each other."""
+    """Return whether peers learn from each other."""
     teaching = ("beta", "gamma", "lam") if spec.method == "moco" else WEIGHTS
     return any(getattr(spec.losses, name) > 0 for name in teaching)
 
@@ -134,7 +140,9 @@ SETTINGS: dict[str, Callable[[RunSpec], RunSpec]] = {
     "supervised_bank": _imagenet,
     "linear": _linear,
 }
-"""Method → the published run of a run's network, cohort size and kind of loss. Without one, nothing is compared."""
+"""Method → function from a run to the published run with its network, cohort size and kind of loss.
+
+Runs of other methods are not compared."""
 
 
 def _cohort(spec: RunSpec) -> CohortSpec:
@@ -156,7 +164,7 @@ def _losses(spec: RunSpec, tau: float) -> LossSpec:
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
+    """Return nested settings under dotted names."""
     settings: dict[str, Any] = {}
     for name, value in content.items():
         settings |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

@@ -1,6 +1,6 @@
-"""Figures in rows: the ranking of a sweep's configurations, the summary of one run.
+"""The ranking of a sweep's configurations, its Pareto front, and the summary of one run.
 
-Made of the store's tables alone; how they look in a terminal is `text.py`.
+They are computed from the tables of the store; `mcl_ray.reports.terminal` shows them.
 """
 
 from __future__ import annotations
@@ -24,51 +24,60 @@ from mcl_ray.results import queries
 from mcl_ray.results.queries import BEST_PEER_TEST, Objective, Point
 
 STATES = ("finished", "stopped", "interrupted", "running", "failed")
-"""From the most to the least trusted figure."""
+"""States, from the one with the most to the one with the least reliable figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One configuration: all its runs, which differ in the seed only."""
+    """A configuration in a ranking: all its runs, which differ in the seed only."""
 
     place: int | None
-    """1 is best; None without a score."""
+    """Rank, 1 for the best; None without a score."""
     run_ids: tuple[str, ...]
-    """The runs behind the value (all runs, where there is none), best first."""
+    """Runs that the value is made of, best first; all runs if there is no value."""
     trial_id: str | None
     searched: Mapping[str, Any]
+    """Searched field → value."""
     state: str
-    """The least trusted state among the runs behind the value."""
+    """Least reliable state among those runs."""
     reason: str | None
-    """Why seeds are missing from the value; None when none is."""
+    """Reason why seeds are missing from the value; None if none is."""
     value: float | None
     """Mean over seeds of the objective at each run's last epoch."""
     std: float | None
     """Sample standard deviation over seeds; None with fewer than two."""
     n: int
-    """Seeds behind the value."""
+    """Number of seeds that the value is made of."""
     best_peer_best_epoch: float | None
     """Mean over seeds of the best peer's test top-1 at its best epoch: the published tables' figure."""
     epochs_done: int
-    """Of the shortest run behind the value."""
+    """Epochs of the shortest of those runs."""
     wall_time_s: float
-    """Of all runs together, from the start of their processes' work on them."""
+    """Seconds of all runs together, each counted from when its process started to work on it."""
     score: float | None = None
-    """What the configuration is ranked by, made of the seeds' figures; None without a value."""
+    """Number that the configuration is ranked by, computed from the seeds' figures; None without a value."""
     num_planned: int = 1
-    """Seeds that it was to have."""
+    """Number of seeds planned."""
     costs: Mapping[str, float] = field(default_factory=dict)
-    """Means over the runs behind the value, of the costs that are known."""
+    """Cost → mean over those runs, for the costs that are known."""
 
 
 def ranking(
     runs: pa.Table, epochs: pa.Table, objective: str, mode: str, score: Score = MEAN, repeats: int = 1
 ) -> list[Ranked]:
-    """Configurations from best to worst; failed and never-scored ones at the end, with their reason.
+    """Return the configurations from best to worst; those without a score come last, with the reason.
 
-    Of equal scores, one whose runs finished comes before one that was stopped early, then the earlier trial first. A
-    configuration of `repeats` seeds, or of as many as were begun if these are more, has a score where `score.enough` of
-    them have a figure.
+    Among equal scores, configurations whose runs finished come before those that were stopped early, then in the order
+    of trials.
+
+    Args:
+        runs: The table of runs.
+        epochs: The table of epochs of these runs.
+        objective: Key of the figure, `split/metric/member`.
+        mode: `max` or `min`.
+        score: How the figures of a configuration's seeds become its score.
+        repeats: Planned seeds of a configuration; if more were started, those count as planned. A configuration has a
+            score if `mcl_ray.config.scoring.enough` of the planned seeds have a figure.
 
     Raises:
         SpecError: `mode` is neither max nor min, or the objective is not split/metric/member.
@@ -89,9 +98,9 @@ def ranking(
 
 
 def _configurations(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The runs of one trial belong together; without a trial, runs of one sweep that differ in the seed only do.
+    """Group runs into configurations: the runs of a trial or, without a trial, those that differ in the seed only.
 
-    Unless the seed is what was searched.
+    Without a trial, runs of different sweeps are never grouped; nor are different seeds if the seed was searched.
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -114,42 +123,42 @@ def _ranked(
     score: Score,
     repeats: int,
 ) -> Ranked:
-    reasons = {row["run_id"]: _why_unscored(row, curves.get(row["run_id"], []), objective) for row in group}
-    living = {_seed(row): row for row in group if reasons[row["run_id"]] is None}
-    missing = {_seed(row): reasons[row["run_id"]] for row in group if _seed(row) not in living}
-    num_planned = max(repeats, len(living) + len(missing))
-    reason = _why_missing(list(missing.values()), len(living), num_planned)
-    scored = list(living.values()) if enough(len(living), num_planned) else []
+    reasons = {row["run_id"]: _reason_unscored(row, curves.get(row["run_id"], []), objective) for row in group}
+    valid = {_seed(row): row for row in group if reasons[row["run_id"]] is None}
+    missing = {_seed(row): reasons[row["run_id"]] for row in group if _seed(row) not in valid}
+    num_planned = max(repeats, len(valid) + len(missing))
+    reason = _reason_missing(list(missing.values()), len(valid), num_planned)
+    scored = list(valid.values()) if enough(len(valid), num_planned) else []
     scored.sort(key=lambda row: curves[row["run_id"]][-1].value, reverse=mode == "max")
     values = [curves[row["run_id"]][-1].value for row in scored]
     peaks = [queries.highest(best.get(row["run_id"], [])) for row in scored]
     known = [peak.value for peak in peaks if peak is not None]
-    behind = scored or list(group)
+    counted = scored or list(group)
     return Ranked(
         place=None,
-        run_ids=tuple(row["run_id"] for row in behind),
-        trial_id=behind[0]["trial_id"],
-        searched=behind[0]["searched"],
-        state=max((row["state"] for row in behind), key=STATES.index),
+        run_ids=tuple(row["run_id"] for row in counted),
+        trial_id=counted[0]["trial_id"],
+        searched=counted[0]["searched"],
+        state=max((row["state"] for row in counted), key=STATES.index),
         reason=reason,
         value=statistics.fmean(values) if values else None,
         std=statistics.stdev(values) if len(values) > 1 else None,
         n=len(values),
         best_peer_best_epoch=statistics.fmean(known) if known else None,
-        epochs_done=min(row["epochs_done"] for row in behind),
+        epochs_done=min(row["epochs_done"] for row in counted),
         wall_time_s=sum(row["wall_time_s"] for row in group),
         score=score.of(values, mode=mode) if values else None,
         num_planned=num_planned,
-        costs=mean_costs(behind, times),
+        costs=mean_costs(counted, times),
     )
 
 
 def _seed(row: Mapping[str, Any]) -> Any:
-    """A trial has one run per seed; elsewhere, the same seed again is the same experiment again and replaces it."""
+    """Return the key of a seed: in a trial the run; else the seed, so that a later run replaces an earlier one."""
     return row["seed"] if row["trial_id"] is None else row["run_id"]
 
 
-def _why_unscored(row: Mapping[str, Any], curve: Sequence[Point], objective: Objective) -> str | None:
+def _reason_unscored(row: Mapping[str, Any], curve: Sequence[Point], objective: Objective) -> str | None:
     if row["state"] == "failed":
         return f"{row['error_type']}: {row['error']}" if row["error_type"] else "failed without a message"
     if not curve:
@@ -159,38 +168,44 @@ def _why_unscored(row: Mapping[str, Any], curve: Sequence[Point], objective: Obj
     return None
 
 
-def _why_missing(reasons: Sequence[str | None], num_living: int, num_planned: int) -> str | None:
-    """The reasons of the seeds without a figure, each once, and how many seeds these are."""
-    if num_living == num_planned:
+def _reason_missing(reasons: Sequence[str | None], num_valid: int, num_planned: int) -> str | None:
+    """Return the number of seeds without a figure, and their reasons, each once; None if every seed has one."""
+    if num_valid == num_planned:
         return None
-    told = [reason for reason in dict.fromkeys(reasons) if reason is not None]
+    distinct = [reason for reason in dict.fromkeys(reasons) if reason is not None]
     if num_planned == 1:
-        return told[0]
-    told += ["not begun"] if num_living + len(reasons) < num_planned else []
-    return f"{num_planned - num_living} of {num_planned} seeds without a figure: {'; '.join(told)}"
+        return distinct[0]
+    distinct += ["not started"] if num_valid + len(reasons) < num_planned else []
+    return f"{num_planned - num_valid} of {num_planned} seeds without a figure: {'; '.join(distinct)}"
 
 
 def pareto_front(ranked: Sequence[Ranked], costs: Sequence[str], mode: str = "max") -> list[Ranked]:
-    """The configurations that no other one beats: as good in score and in every cost, and better in one of them.
+    """Return the configurations that are not dominated by another one.
 
-    Equal ones are all on the front. A configuration without a score, or with a cost that is not known, is not.
+    A configuration dominates another if it is at least as good in the score and in every cost, and better in one of
+    them. Equal configurations are all on the front; one without a score or with an unknown cost is not.
+
+    Args:
+        ranked: From `ranking`.
+        costs: The costs to minimise.
+        mode: `max` if a higher score is better, else `min`.
     """
     sign = -1.0 if mode == "max" else 1.0
     goals = {
-        place: (sign * row.score, *(row.costs[cost] for cost in costs))
-        for place, row in enumerate(ranked)
+        index: (sign * row.score, *(row.costs[cost] for cost in costs))
+        for index, row in enumerate(ranked)
         if row.score is not None and all(cost in row.costs for cost in costs)
     }
     return [
-        ranked[place]
-        for place, own in goals.items()
+        ranked[index]
+        for index, own in goals.items()
         if not any(other != own and all(map(le, other, own)) for other in goals.values())
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberScore:
-    """Last-epoch accuracies of a peer, the mean, the best peer or the ensemble, in %."""
+    """Last-epoch accuracies in % of a peer, of the mean of peers, of the best peer or of the ensemble."""
 
     member: str
     split: str
@@ -198,44 +213,49 @@ class MemberScore:
     top1: float
     top5: float | None
     metric: str = "top1"
-    """How it was scored, a key of `queries.ACCURACIES`."""
+    """Top-1 metric, a key of `queries.ACCURACIES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """One run: its record, its figures at the last epoch, and the published figure beside it."""
+    """The summary of a run: its record, its figures at the last epoch, and the published figure."""
 
     run: Mapping[str, Any]
-    """The row of the runs table."""
+    """Row of the table of runs."""
     scores: tuple[MemberScore, ...]
     best_peer_best_epoch: Point | None
-    """The best peer's test top-1 at its best epoch, and that epoch."""
+    """Best peer's test top-1 at its best epoch, and that epoch."""
     published: PublishedFigure | None
 
     @property
     def headers(self) -> list[str]:
-        """Of the columns that `scores` fill."""
+        """Headers of the columns that `scores` fill."""
         kinds = {"kNN " if score.metric.startswith("knn") else "" for score in self.scores} or {""}
         accuracies = [f"{' / '.join(sorted(kinds))}top-{k} (%)" for k in (1, 5)]
         return ["member", "split", "epoch", *accuracies]
 
     @property
     def difference(self) -> float | None:
-        """This run's best_peer_best_epoch less the published mean, in percentage points; None of other images."""
+        """This run's best_peer_best_epoch minus the published mean, in percentage points; None for other images."""
         if self.published is None or self.best_peer_best_epoch is None or self.published.is_of_other_images:
             return None
         return self.best_peer_best_epoch.value - self.published.mean
 
 
 def summary(runs: pa.Table, epochs: pa.Table, run_id: str | None = None) -> RunSummary:
-    """The summary of one run; `run_id` may be left out where there is one run only.
+    """Return the summary of one run.
+
+    Args:
+        runs: The table of runs.
+        epochs: The table of epochs.
+        run_id: Id of the run; it may be left out if there is only one run.
 
     Raises:
         StoreError: there is no such run, or several and no `run_id`.
     """
     rows = [row for row in runs.to_pylist() if run_id in (None, row["run_id"])]
     if len(rows) != 1:
-        raise StoreError(f"a summary is of one run, but {len(rows)} match run_id={run_id!r}")
+        raise StoreError(f"a summary is made of one run, but {len(rows)} match run_id={run_id!r}")
     row = rows[0]
     own = queries.of_run(epochs, row["run_id"])
     scores = [

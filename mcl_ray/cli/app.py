@@ -1,6 +1,6 @@
-"""What all front doors share: how a command becomes a program, and how errors become one line and an exit code.
+"""Common code of all commands: programs made of functions, and errors as one line and an exit code.
 
-Exit codes: 0 done, 1 a run that failed, 2 bad input, 130 ended by Ctrl-C.
+Exit codes: 0 success, 1 failed run, 2 bad input, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from mcl_ray.errors import MclError, UserError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 Options = Annotated[ExecutionOptions, Parameter(name="*")]
-"""A place whose fields are options."""
+"""Execution options, with a command-line option for each field."""
 OVERRIDES_HELP = "Fields to replace, as field=value: alpha=0.3, cohort.size=4, networks=[resnet32,wrn_16_2]."
 
 
 def new_app(name: str, help_text: str | None = None) -> App:
-    """A program that leaves errors to `main`; without a text of its own, its help is that of its only command."""
+    """Return a program that leaves errors to `main`; without `help_text`, its help is that of its only command."""
     return App(
         name=name,
         help=help_text,
@@ -49,7 +49,7 @@ def run_command(command: Callable[..., None]) -> None:
 
 
 def program(command: Callable[..., None]) -> App:
-    """The program that `python -m mcl_ray.train` is."""
+    """Return the program of one command, such as `python -m mcl_ray.train`."""
     app = new_app(f"python -m mcl_ray.{command.__name__}")
     app.default(command)
     return app
@@ -57,39 +57,39 @@ def program(command: Callable[..., None]) -> App:
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn every error that a user can meet into one line on stderr and an exit code."""
+    """Print every expected error as one line on stderr, and exit with its code."""
     try:
         yield
     except UnknownOptionError as error:
-        _leave(_unknown_option(error), EXIT_BAD_INPUT)
+        _exit_with(_unknown_option(error), EXIT_BAD_INPUT)
     except CycloptsError as error:
-        _leave(str(error), EXIT_BAD_INPUT)
+        _exit_with(str(error), EXIT_BAD_INPUT)
     except UserError as error:
-        _leave(str(error), EXIT_BAD_INPUT)
+        _exit_with(str(error), EXIT_BAD_INPUT)
     except MclError as error:
-        _leave(str(error), EXIT_FAILED)
+        _exit_with(str(error), EXIT_FAILED)
     except OSError as error:
         if error.filename is None:
             raise
-        _leave(f"{error.filename} cannot be used: {error.strerror}", EXIT_BAD_INPUT)
+        _exit_with(f"{error.filename} cannot be used: {error.strerror}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 
 
 def at_least_one(_: object, value: int) -> None:
-    """What a count on the command line must be."""
+    """Check that a count on the command line is 1 or more; a validator of cyclopts."""
     if value < 1:
         raise ValueError("It must be 1 or more.")
 
 
 def stdout() -> Console:
-    """Where results are printed; as wide as they need where nobody watches."""
+    """Return the console for results; wide enough not to wrap tables if stdout is not a terminal."""
     console = Console(highlight=False, markup=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
-    """What to type instead: a field that was written like an option is the likeliest mistake."""
+    """Return the message for an unknown option, which is most likely a field written with dashes."""
     known = {name for argument in error.argument_collection for name in argument.names}
     if "OVERRIDES" not in known:
         return str(error)
@@ -99,7 +99,7 @@ def _unknown_option(error: UnknownOptionError) -> str:
     return f"unknown option {name}; a field is given without dashes, as {field}, and the options are {options}"
 
 
-def _leave(message: str, code: int) -> None:
+def _exit_with(message: str, code: int) -> None:
     one_line = " ".join(f"error: {message}".split())
     Console(stderr=True, soft_wrap=True).print(one_line, style="red", markup=False, highlight=False)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The doors that list what is known by name."""
+"""The commands that list recipes, searches, suites and fields."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ COMMANDS = {
     "searches": ("mcl_ray.cli.listing:searches", "List the searches: sweeps known by name."),
     "suites": ("mcl_ray.cli.listing:suites", "List the suites: tables whose rows are known by name."),
 }
-"""Name → its function, imported only when the command is called, and its help."""
+"""Name → function, imported only when the command is called, and help text."""
 
 
 def main() -> None:

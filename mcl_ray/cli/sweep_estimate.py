@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.reports.dry_run import disk, memory, print_facts, run_facts, workers_fact
+from mcl_ray.reports.dry_run import comment_lines, describe_estimate, describe_workers, disk_text, memory_text
 from searches.spec.experiment import Experiment, Kind
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ def print_estimate(estimate: SweepEstimate | SuiteEstimate, execution: Execution
 def _print_sweep(estimate: SweepEstimate, execution: ExecutionOptions, console: Console) -> None:
     sweep, largest, run, workers = estimate.experiment, estimate.largest, estimate.run, execution.group
     peers = ", ".join(dict.fromkeys(largest.cohort.peers))
-    facts = _search_facts(sweep, execution) | workers_fact(largest.batch.size, workers)
+    facts = _search_facts(sweep, execution) | describe_workers(largest.batch.size, workers)
     facts["largest run"] = (
         f"{largest.cohort.size} peers ({peers}), batches of {largest.batch.size}, up to {largest.schedule.epochs} "
         "epochs; each figure below is the largest of any trial"
     )
-    facts |= run_facts(run) | {
-        "memory": memory(run, sweep.repeats),
+    facts |= describe_estimate(run) | {
+        "memory": memory_text(run, sweep.repeats),
         "steps in all": f"at most {estimate.steps:,}",
-        "disk": f"at most {disk(estimate.disk_bytes)} at the end",
+        "disk": f"at most {disk_text(estimate.disk_bytes)} at the end",
     }
-    print_facts(facts, console)
+    console.print(comment_lines(facts), end="", soft_wrap=True)
 
 
 def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, str]:
@@ -65,7 +65,8 @@ def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, st
 
 def _print_suite(estimate: SuiteEstimate, execution: ExecutionOptions, console: Console) -> None:
     workers, suite = execution.group, estimate.experiment
-    print_facts(_suite_facts(estimate, execution) | workers_fact(suite.run.batch.size, workers), console)
+    facts = _suite_facts(estimate, execution) | describe_workers(suite.run.batch.size, workers)
+    console.print(comment_lines(facts), end="", soft_wrap=True)
     console.print(_rows_table(estimate.rows))
     if estimate.following is not None:
         console.print(f"# then {estimate.following.experiment.name}, by the networks of each run")
@@ -89,9 +90,9 @@ def _suite_facts(estimate: SuiteEstimate, execution: ExecutionOptions) -> dict[s
         "steps": f"{sum(row.steps for row in rows.values()):,}",
         "multiply-adds": f"{multiply_adds:.2e} of training, estimated as {times} of the forward passes; scoring on "
         "test is not counted",
-        "disk": f"{disk(sum(row.disk_bytes for row in rows.values()))}, which are all kept",
+        "disk": f"{disk_text(sum(row.disk_bytes for row in rows.values()))}, which are all kept",
         "largest row": largest,
-        "memory": memory(rows[largest].plan, suite.repeats),
+        "memory": memory_text(rows[largest].plan, suite.repeats),
     }
 
 

@@ -68,10 +68,11 @@ def train(
 
 
 def _print_estimates(trainer: CohortTrainer) -> None:
-    from mcl_ray.reports.dry_run import print_run_plan
+    from mcl_ray.reports.dry_run import run_dry_run
 
     for estimate in trainer.estimate():
-        print_run_plan(estimate.spec, estimate.plan, app.stdout(), trainer.workers)
+        text = run_dry_run(estimate.spec, estimate.plan, trainer.workers)
+        app.stdout().print(text, end="", soft_wrap=True)
 
 
 def _print_stages(run: Run) -> None:

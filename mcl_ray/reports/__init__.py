@@ -1,1 +1,4 @@
-"""How results are shown: tables on a terminal, progress, figures as PNG, one HTML page; nothing is computed here."""
+"""Presentation of results: terminal tables, progress, PNG figures and the HTML page.
+
+The figures that are shown are computed in `mcl_ray.analysis`.
+"""

@@ -1,6 +1,6 @@
-"""Where the values of a searched parameter go on an axis: linear, logarithmic or one place per category.
+"""Axes of searched parameters: linear, logarithmic, or one position per category.
 
-The same places serve the files of `plots.py` and the page of `interactive.py`.
+The PNG figures of `plots.py` and the page of `interactive.py` share them.
 """
 
 from __future__ import annotations
@@ -12,36 +12,38 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mcl_ray.analysis.ranking import Ranked
-from mcl_ray.reports.terminal import parameters_of, setting, shortened
-from mcl_ray.results.queries import short_names
+from mcl_ray.reports.labels import parameters_of, setting, short_names, shortened
 
 LOG_FROM_RATIO = 20.0
-FEW_VALUES = 6
+"""Ratio of the largest to the smallest positive value from which an axis is logarithmic."""
+MAX_TICKS = 6
 MIN_GAP = 0.09
-LONGEST_TICK = 16
+"""Smallest gap between ticks, as a share of the axis."""
+MAX_TICK_LENGTH = 16
+"""Characters of a tick's label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterAxis:
-    """One parameter of a ranking."""
+    """The axis of one searched parameter, for the rows of a ranking."""
 
     parameter: str
     label: str
     kind: Literal["linear", "log", "category"]
-    places: tuple[float, ...]
-    """Where each row lies; on a log axis the power of ten."""
+    positions: tuple[float, ...]
+    """Position of each row; on a logarithmic axis, the exponent to base ten."""
     ticks: tuple[tuple[float, str], ...]
-    """Places that carry a label."""
+    """Positions with a tick, and their labels."""
 
     @property
     def limits(self) -> tuple[float, float]:
-        """From the lowest to the highest place; a single place lies in the middle."""
-        low, high = min(self.places), max(self.places)
+        """Lowest and highest position; a single position is centred."""
+        low, high = min(self.positions), max(self.positions)
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def parameter_axes(rows: Sequence[Ranked]) -> list[ParameterAxis]:
-    """One axis per searched parameter, for these rows; none without rows."""
+    """Return one axis per searched parameter of these rows."""
     parameters = parameters_of(rows)
     names = short_names(parameters)
     return [_axis(name, names[name], [row.searched.get(name) for row in rows]) for name in parameters]
@@ -53,18 +55,20 @@ def _axis(parameter: str, label: str, values: Sequence[Any]) -> ParameterAxis:
         return _category_axis(parameter, label, values)
     above = [value for value in numbers if value > 0]
     is_log = min(numbers) >= 0 and len(above) > 1 and max(above) / min(above) >= LOG_FROM_RATIO
-    places = {value: math.log10(value) if is_log else value for value in numbers if value > 0 or not is_log}
-    span = max(places.values()) - min(places.values())
-    # What has no place on the scale, zero among powers of ten or a parameter a trial did not have, lies below it.
+    position_of = {value: math.log10(value) if is_log else value for value in numbers if value > 0 or not is_log}
+    span = max(position_of.values()) - min(position_of.values())
+    # Below the scale: zero on a logarithmic axis, and the missing value of a trial without this parameter.
     outside = [special for special, found in ((0.0, is_log and 0.0 in numbers), (None, None in values)) if found]
-    ticks = _ticks(sorted(places), is_log)
+    ticks = _ticks(sorted(position_of), is_log)
     below = {
-        special: min(places.values()) - 0.2 * (span or 1.0) * rank for rank, special in enumerate(outside, start=1)
+        special: min(position_of.values()) - 0.2 * (span or 1.0) * rank for rank, special in enumerate(outside, start=1)
     }
-    located = tuple(below[value] if value in below else places[float(value)] for value in values)
-    labelled = [(place, setting(special)) for special, place in below.items()]
+    positions = tuple(below[value] if value in below else position_of[float(value)] for value in values)
+    special_ticks = [(position, setting(special)) for special, position in below.items()]
     kind: Literal["linear", "log"] = "log" if is_log else "linear"
-    return ParameterAxis(parameter=parameter, label=label, kind=kind, places=located, ticks=(*labelled, *ticks))
+    return ParameterAxis(
+        parameter=parameter, label=label, kind=kind, positions=positions, ticks=(*special_ticks, *ticks)
+    )
 
 
 def _is_number(value: object) -> bool:
@@ -73,24 +77,24 @@ def _is_number(value: object) -> bool:
 
 def _category_axis(parameter: str, label: str, values: Sequence[Any]) -> ParameterAxis:
     names = [setting(value) for value in values]
-    places = {name: float(place) for place, name in enumerate(sorted(set(names)))}
-    ticks = tuple((place, shortened(name, LONGEST_TICK)) for name, place in places.items())
-    located = tuple(places[name] for name in names)
-    return ParameterAxis(parameter=parameter, label=label, kind="category", places=located, ticks=ticks)
+    position_of = {name: float(position) for position, name in enumerate(sorted(set(names)))}
+    ticks = tuple((position, shortened(name, MAX_TICK_LENGTH)) for name, position in position_of.items())
+    positions = tuple(position_of[name] for name in names)
+    return ParameterAxis(parameter=parameter, label=label, kind="category", positions=positions, ticks=ticks)
 
 
 def _ticks(values: Sequence[float], is_log: bool) -> list[tuple[float, str]]:
-    """At the values where they are few and apart, at round numbers otherwise."""
-    places = [math.log10(value) if is_log else value for value in values if value > 0 or not is_log]
-    span = places[-1] - places[0]
-    gaps = [after - before for before, after in itertools.pairwise(places)]
-    if len(places) == 1 or (len(places) <= FEW_VALUES and min(gaps) >= MIN_GAP * span):
-        shown = [value for value in values if value > 0 or not is_log]
+    """Return ticks at the values if they are few and far enough apart, otherwise at round numbers."""
+    positions = [math.log10(value) if is_log else value for value in values if value > 0 or not is_log]
+    span = positions[-1] - positions[0]
+    gaps = [after - before for before, after in itertools.pairwise(positions)]
+    if len(positions) == 1 or (len(positions) <= MAX_TICKS and min(gaps) >= MIN_GAP * span):
+        marked = [value for value in values if value > 0 or not is_log]
     elif is_log:
-        shown = _round_powers(places[0], places[-1])
+        marked = _round_powers(positions[0], positions[-1])
     else:
-        shown = _round_steps(places[0], places[-1])
-    return [(math.log10(value) if is_log else value, f"{value:.4g}") for value in shown]
+        marked = _round_steps(positions[0], positions[-1])
+    return [(math.log10(value) if is_log else value, f"{value:.4g}") for value in marked]
 
 
 def _round_powers(low: float, high: float) -> list[float]:
@@ -98,21 +102,21 @@ def _round_powers(low: float, high: float) -> list[float]:
     powers = range(math.floor(low), math.ceil(high) + 1)
     numbers = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
     inside = [number for number in numbers if low - 1e-9 <= math.log10(number) <= high + 1e-9]
-    return inside[:: max(1, math.ceil(len(inside) / FEW_VALUES))]
+    return inside[:: max(1, math.ceil(len(inside) / MAX_TICKS))]
 
 
 def _round_steps(low: float, high: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(high - low))
-    step = next(power * part for part in (0.1, 0.2, 0.25, 0.5, 1, 2) if (high - low) / (power * part) <= FEW_VALUES)
+    step = next(power * part for part in (0.1, 0.2, 0.25, 0.5, 1, 2) if (high - low) / (power * part) <= MAX_TICKS)
     count = math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) + 1
-    return [round((math.ceil(low / step - 1e-9) + place) * step, 12) for place in range(count)]
+    return [round((math.ceil(low / step - 1e-9) + position) * step, 12) for position in range(count)]
 
 
 def scored(rows: Sequence[Ranked]) -> list[Ranked]:
-    """The rows that have a score, best first."""
+    """Return the rows that have a score, best first."""
     return [row for row in rows if row.score is not None]
 
 
 def values_of(rows: Sequence[Ranked]) -> list[float]:
-    """The scores of rows that have one."""
+    """Return the scores of the rows that have one."""
     return [row.score for row in rows if row.score is not None]

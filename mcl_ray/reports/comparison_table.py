@@ -1,4 +1,7 @@
-"""A published table beside our runs, in a terminal, with rich. What is in it is `comparison.py`."""
+"""A published table beside the runs of this project, for a terminal, with rich.
+
+The comparison itself is in `mcl_ray.analysis.comparison`.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,26 @@ from rich.table import Table
 from rich.text import Text
 
 from mcl_ray.analysis.comparison import Cell, Comparison, Section, Seeds
-from mcl_ray.analysis.published import LABELS, Column, told
+from mcl_ray.analysis.published import COLUMN_LABELS, Column, format_figure
+from mcl_ray.reports.labels import NO_VALUE
 
-NONE = "–"
 HEADER_WIDTH = 16
 FIGURE = "test top-1 of the best peer at its best epoch, %: mean ± std over seeds (n)"
 
 
 def comparison_view(comparison: Comparison, networks: Collection[str] | None = None) -> Group:
-    """The whole comparison; with `networks`, those alone of the published ones.
+    """Return the whole comparison.
 
-    A network without a published figure is below those with one.
+    Networks with a published figure come first.
+
+    Args:
+        comparison: From `mcl_ray.analysis.comparison.compare`.
+        networks: Published networks to show; all if not given.
     """
     table = comparison.table
     published = [name for name in table.figures if networks is None or name in networks]
-    shown = list(dict.fromkeys([*published, *(network for network, _ in comparison.reproduced)]))
-    parts: list[RenderableType] = [f"{table.title}: {FIGURE}", _published(comparison, shown)] if shown else []
+    names = list(dict.fromkeys([*published, *(network for network, _ in comparison.reproduced)]))
+    parts: list[RenderableType] = [f"{table.title}: {FIGURE}", _published(comparison, names)] if names else []
     for section in comparison.others:
         differing = ", ".join(section.deviations)
         parts += [f"not as published, so compared with nothing: {differing}", _other(section, table.columns)]
@@ -36,17 +43,18 @@ def comparison_view(comparison: Comparison, networks: Collection[str] | None = N
 
 
 def _published(comparison: Comparison, networks: Sequence[str]) -> Table:
-    """Three lines for each network: ours, the published figures, the differences."""
+    """Return three lines for each network: our figures, the published ones, and the differences."""
     columns = comparison.table.columns
     view = _table(("network", ""), columns)
     for network in networks:
         cells: list[Cell] = [(network, column) for column in columns]
         published = comparison.table.figures.get(network, {})
         view.add_row(network, "ours", *_ours(comparison.reproduced, cells))
-        view.add_row("", "published", *(told(published[column]) if column in published else NONE for column in columns))
+        figures = [format_figure(published[column]) if column in published else NO_VALUE for column in columns]
+        view.add_row("", "published", *figures)
         differences = [comparison.difference(cell) for cell in cells]
         if any(difference is not None for difference in differences):
-            view.add_row("", "difference", *(NONE if d is None else f"{d:+.2f}" for d in differences))
+            view.add_row("", "difference", *(NO_VALUE if d is None else f"{d:+.2f}" for d in differences))
     return view
 
 
@@ -58,13 +66,13 @@ def _other(section: Section, columns: Sequence[Column]) -> Table:
 
 
 def _ours(seeds: Mapping[Cell, Seeds], cells: Sequence[Cell]) -> list[str]:
-    return [f"{told(seeds[cell].figure)} ({seeds[cell].n})" if cell in seeds else NONE for cell in cells]
+    return [f"{format_figure(seeds[cell].figure)} ({seeds[cell].n})" if cell in seeds else NO_VALUE for cell in cells]
 
 
-def _table(words: Sequence[str], columns: Sequence[Column]) -> Table:
+def _table(headers: Sequence[str], columns: Sequence[Column]) -> Table:
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    for word in words:
-        view.add_column(word, no_wrap=True)
+    for header in headers:
+        view.add_column(header, no_wrap=True)
     for column in columns:
-        view.add_column(textwrap.fill(LABELS[column], HEADER_WIDTH), justify="right", overflow="fold")
+        view.add_column(textwrap.fill(COLUMN_LABELS[column], HEADER_WIDTH), justify="right", overflow="fold")
     return view

@@ -1,6 +1,6 @@
-"""The learning curves of a run, or of a configuration's seeds, as a figure: accuracies per split, terms of the loss.
+"""The PNG figure of learning curves, of one run or of a configuration's seeds: accuracies and terms of the loss.
 
-The figures of a search are `plots.py`.
+The figures of a search are in `plots.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mcl_ray.reports.labels import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS
 from mcl_ray.reports.style import BAND, BLACK, GREY, STYLE, palette
 from mcl_ray.results import queries
-from mcl_ray.results.queries import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
+from mcl_ray.results.queries import Objective, Spread
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*Xd<>ph8H1"
@@ -25,16 +26,19 @@ LOG_LOSS_FROM_RATIO = 20.0
 
 
 def learning_curves(epochs: pa.Table, run_ids: Sequence[str], title: str = "") -> Figure:
-    """Accuracy of every peer, their mean and their ensemble on each scored split; the terms of the training loss.
+    """Draw the accuracies of peers, mean and ensemble on each scored split, and the terms of the training loss.
 
-    Of several runs, which are a configuration's seeds, every line is their mean, and the bands are ± their standard
-    deviation: of the mean of peers and of the ensemble, and of the losses.
+    Args:
+        epochs: The table of epochs.
+        run_ids: One run, or the seeds of a configuration. For seeds, a line is their mean, and a band ± their sample
+            standard deviation; single peers have no band.
+        title: The figure's title; the run's id if not given.
     """
     own = queries.of_runs(epochs, run_ids)
     splits = [
         split for split in queries.scored_splits(own) if _curve(own, Objective(split, queries.accuracy(own), "mean"))
     ]
-    told = seeds_told(len(run_ids))
+    legend = seeds_legend(len(run_ids))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.0, 3.5 * (len(splits) + 1)), layout="constrained")
         panels = figure.subplots(len(splits) + 1, 1, squeeze=False, sharex=True)[:, 0]
@@ -44,12 +48,12 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str], title: str = "") -
         panels[-1].set_xlabel("Epoch")
         panels[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         heading = textwrap.fill(title or run_ids[0], 90)
-        figure.suptitle(f"{heading}\n{told}" if told else heading, fontsize=10)
+        figure.suptitle(f"{heading}\n{legend}" if legend else heading, fontsize=10)
     return figure
 
 
-def seeds_told(num_runs: int) -> str:
-    """What lines and bands are, where there are several runs."""
+def seeds_legend(num_runs: int) -> str:
+    """Return the meaning of lines and bands for several runs; empty for one."""
     return f"lines: mean over n={num_runs} seeds; bands: ± sample standard deviation" if num_runs > 1 else ""
 
 
@@ -58,7 +62,7 @@ def _curve(own: pa.Table, objective: Objective) -> list[Spread]:
 
 
 def _draw(panel: Axes, curve: Sequence[Spread], rank: int, **style: Any) -> None:
-    """Markers are staggered, so that curves on top of each other stay apart."""
+    """Draw a curve with staggered markers, so that equal curves can be distinguished."""
     every = max(1, len(curve) // 8)
     panel.plot(
         [point.epoch for point in curve],
@@ -90,9 +94,9 @@ def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
             }
             style |= {"linewidth": 0.8 if len(peers) > 8 else 1.2, "zorder": 3}
         elif name == "mean":
-            # As wide as a band where there is none beside it.
-            is_alone = all(point.std is None for point in curve)
-            style = {"color": BAND if is_alone else GREY, "linewidth": 5.0 if is_alone else 3.0, "zorder": 2}
+            # Without a band, the line itself is wide.
+            has_no_band = all(point.std is None for point in curve)
+            style = {"color": BAND if has_no_band else GREY, "linewidth": 5.0 if has_no_band else 3.0, "zorder": 2}
             style |= {"marker": "_", "markersize": 16.0, "markeredgewidth": 5.0} if len(curve) == 1 else {}
         else:
             style = {"color": BLACK, "linestyle": (0, (5, 1.5)), "linewidth": 1.8, "zorder": 4}
@@ -119,7 +123,7 @@ def _draw_losses(panel: Axes, own: pa.Table) -> None:
 
 
 def wants_log(curves: Mapping[str, Sequence[Spread]]) -> bool:
-    """Whether losses are too far apart for a linear axis."""
+    """Return whether losses differ too much for a linear axis."""
     values = [point.mean for curve in curves.values() for point in curve if math.isfinite(point.mean)]
     return bool(values) and min(values) > 0 and max(values) / min(values) > LOG_LOSS_FROM_RATIO
 

@@ -1,44 +1,53 @@
-"""What a dry run prints: estimates in words."""
+"""Text of a dry run: the resolved spec, and the estimates of `mcl_ray.training.estimate`."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Mapping
 
 from mcl_ray.config.recipes import to_yaml
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.training.estimate import RunPlan
 
 
-def print_run_plan(spec: RunSpec, plan: RunPlan, console: Console, workers: tuple[int, int] | None = None) -> None:
-    """Print the spec as the file that `mcl_ray.train` reads, and the estimate of its run."""
-    console.print(to_yaml(spec), end="", soft_wrap=True)
-    facts = run_facts(plan) | {"memory": memory(plan), "runs": "1", "disk": disk(plan.disk_bytes)}
-    print_facts(facts | workers_fact(spec.batch.size, workers), console)
+def run_dry_run(spec: RunSpec, estimate: RunPlan, workers: tuple[int, int] | None = None) -> str:
+    """Return the spec as a file that `mcl_ray.train` reads, with the estimates of the run as comments.
+
+    Args:
+        spec: The resolved spec.
+        estimate: The estimate of the run.
+        workers: Minimum and maximum number of workers; None for a run in this process.
+    """
+    facts = describe_estimate(estimate) | {
+        "memory": memory_text(estimate),
+        "runs": "1",
+        "disk": disk_text(estimate.disk_bytes),
+    }
+    return to_yaml(spec) + comment_lines(facts | describe_workers(spec.batch.size, workers))
 
 
-def run_facts(plan: RunPlan) -> dict[str, str]:
-    """The plan of one run in words."""
+def describe_estimate(estimate: RunPlan) -> dict[str, str]:
+    """Return name → text of the estimates of one run."""
     return {
-        "data": plan.data,
-        "training images": f"{plan.train_images:,} in {plan.classes} classes",
-        "steps": f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)",
-        "parameters": f"{plan.parameters:,}",
-        "multiply-adds": f"{plan.multiply_adds:,} per image, forward",
+        "data": estimate.data,
+        "training images": f"{estimate.train_images:,} in {estimate.classes} classes",
+        "steps": f"{estimate.steps:,} ({estimate.steps_per_epoch:,} an epoch)",
+        "parameters": f"{estimate.parameters:,}",
+        "multiply-adds": f"{estimate.multiply_adds:,} per image, forward",
     }
 
 
-def workers_fact(batch_size: int, workers: tuple[int, int] | None) -> dict[str, str]:
-    """How a batch is shared, if it is."""
+def describe_workers(batch_size: int, workers: tuple[int, int] | None) -> dict[str, str]:
+    """Return name → text of how a batch is split over workers; empty for a run without workers."""
     if workers is None:
         return {}
-    fewest, most = workers
-    many = str(most) if fewest == most else f"{fewest} to {most}, as there is room"
-    return {"workers": f"{many}, who share every batch of {batch_size} images"}
+    minimum, maximum = workers
+    count = str(maximum) if minimum == maximum else f"{minimum} to {maximum}, as there is room"
+    return {"workers": f"{count}, who share every batch of {batch_size} images"}
 
 
-def memory(plan: RunPlan, runs: int = 1) -> str:
-    """Memory of one worker in words; `runs` that it trains in turn have their states side by side."""
-    state, step = runs * plan.state_bytes, plan.activation_bytes
+def memory_text(estimate: RunPlan, runs: int = 1) -> str:
+    """Return the memory of one worker as text; it holds the states of `runs` runs that it trains in lockstep."""
+    state, step = runs * estimate.state_bytes, estimate.activation_bytes
     seeds = f" of {runs} seeds side by side" if runs > 1 else ""
     return (
         f"about {(state + step) / 1e6:,.0f} MB a worker in fp32, beside the framework and the images: "
@@ -47,13 +56,12 @@ def memory(plan: RunPlan, runs: int = 1) -> str:
     )
 
 
-def print_facts(facts: dict[str, str], console: Console) -> None:
-    """Names and values in two columns, as comments: a line each, however long, so that all of it stays one."""
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        console.print(f"# {name:{width}}  {value}", soft_wrap=True)
-
-
-def disk(size_bytes: int) -> str:
-    """Bytes in words."""
+def disk_text(size_bytes: int) -> str:
+    """Return the size of checkpoints as text."""
     return f"{size_bytes / 1e6:,.1f} MB of checkpoints"
+
+
+def comment_lines(facts: Mapping[str, str]) -> str:
+    """Return names and values in two columns, as YAML comments of one line each, however long."""
+    width = max(map(len, facts))
+    return "".join(f"# {name:{width}}  {value}\n" for name, value in facts.items())

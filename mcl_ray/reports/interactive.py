@@ -1,6 +1,6 @@
-"""The figures of a search for a page, with plotly; the same data, names and axes as the files of `plots.py`.
+"""The figures of the page, with plotly; data, names and axes are those of `plots.py` and `curves.py`.
 
-plotly reads labels as a kind of HTML, so every string of a user is escaped here.
+plotly parses labels as HTML, so every user string is escaped here.
 """
 
 from __future__ import annotations
@@ -19,40 +19,49 @@ from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import MEAN, Score
 from mcl_ray.reports.axes import ParameterAxis, parameter_axes, scored, values_of
 from mcl_ray.reports.curves import wants_log
+from mcl_ray.reports.labels import (
+    LOSS_LABELS,
+    MEMBER_LABELS,
+    METRIC_LABELS,
+    caption,
+    objective_label,
+    short_names,
+    shortened,
+)
 from mcl_ray.reports.style import palette
-from mcl_ray.reports.terminal import caption, shortened
 from mcl_ray.results import queries
-from mcl_ray.results.queries import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS, Objective, Spread
+from mcl_ray.results.queries import Objective, Spread
 
 DASHES = ("solid", "dash", "dashdot", "dot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star", "cross", "x")
-LONGEST_LABEL = 26
+MAX_LABEL_LENGTH = 26
+"""Characters of an axis label."""
 FEW_EPOCHS = 6
-"""Of which each has its own place on the axis."""
+"""Up to this number, every epoch has a tick of its own."""
 MARGINS = {"l": 80, "r": 30, "t": 40, "b": 60}
 LAYOUT = {"template": "plotly_white", "font": {"size": 13}, "margin": MARGINS}
 
 
 def colour_at(share: float) -> str:
-    """The palette of the files, as the page writes colours."""
+    """Return a colour of the PNG figures' palette in CSS notation."""
     red, green, blue, _ = (round(255 * part) for part in palette(share))
     return f"rgb({red},{green},{blue})"
 
 
 def escaped(text: str) -> str:
-    """For a label, which plotly reads as HTML."""
+    """Escape a label, which plotly parses as HTML."""
     return html.escape(text, quote=True)
 
 
 def in_lines(text: str, width: int) -> str:
-    """For a label that is longer than its axis."""
+    """Escape a label, and wrap it at `width` characters."""
     return "<br>".join(map(escaped, textwrap.wrap(text, width)))
 
 
 def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
-    """Accuracy of peers, mean and ensemble on each scored split; the training loss's terms below.
+    """Draw the accuracies of peers, mean and ensemble on each scored split, and the terms of the training loss.
 
-    Of several runs, the lines are means and the bands ± their standard deviation, as in `curves.py`.
+    For several runs, lines are means and bands ± their sample standard deviation, as in `curves.py`.
     """
     own = queries.of_runs(epochs, run_ids)
     metric = queries.accuracy(own)
@@ -71,7 +80,7 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
     figure.update_yaxes(title_text="Training loss and its terms", type=scale, row=rows, col=1)
     figure.update_xaxes(title_text="Epoch", row=rows, col=1)
     if len(set(own["epoch"].to_pylist())) <= FEW_EPOCHS:
-        figure.update_xaxes(dtick=1)  # of so few there would be fractions
+        figure.update_xaxes(dtick=1)  # otherwise plotly would add fractions of epochs
     return figure.update_layout(**LAYOUT, height=340 * rows, legend={"groupclick": "toggleitem", "tracegroupgap": 24})
 
 
@@ -127,7 +136,7 @@ def _add_curve(
 
 
 def _band(wide: Sequence[tuple[int, float, float]], colour: str) -> go.Scatter:
-    """Around the outline once: the upper edge forwards, the lower edge backwards."""
+    """Draw the outline of a band: the upper edge forwards, then the lower edge backwards."""
     epochs = [epoch for epoch, _, _ in wide]
     edge = [mean + std for _, mean, std in wide] + [mean - std for _, mean, std in reversed(wide)]
     return go.Scatter(
@@ -143,17 +152,17 @@ def _band(wide: Sequence[tuple[int, float, float]], colour: str) -> go.Scatter:
 
 
 def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> go.Figure:
-    """One line per configuration; drag along an axis to choose lines. The darker, the better."""
-    shown, goal = scored(rows), Objective.parse(objective)
-    values = values_of(shown)
+    """Draw one line per configuration, darker for better; dragging along an axis selects lines."""
+    drawn, goal = scored(rows), Objective.parse(objective)
+    values = values_of(drawn)
     low, high = min(values), max(values)
     limits = (low, high) if high > low else (low - 0.5, high + 0.5)
     label = f"{METRIC_LABELS.get(goal.metric, goal.metric)}{' (%)' if goal.unit else ''}"
-    dimensions = [_dimension(axis) for axis in parameter_axes(shown)]
-    dimensions.append({"label": escaped(shortened(label, LONGEST_LABEL)), "values": values, "range": limits})
+    dimensions = [_dimension(axis) for axis in parameter_axes(drawn)]
+    dimensions.append({"label": escaped(shortened(label, MAX_LABEL_LENGTH)), "values": values, "range": limits})
     shades = [[share / 8, colour_at(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
     line = {"color": values, "colorscale": shades, "cmin": limits[0], "cmax": limits[1], "showscale": True}
-    line["colorbar"] = {"title": {"text": in_lines(score.label(goal.label, mode), 44), "side": "right"}}
+    line["colorbar"] = {"title": {"text": in_lines(score.label(objective_label(goal), mode), 44), "side": "right"}}
     figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, labelfont={"size": 13}, tickfont={"size": 11}))
     margins = MARGINS | {"t": 80, "l": 140}
     return figure.update_layout(**(LAYOUT | {"margin": margins}), height=460)
@@ -161,22 +170,22 @@ def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, scor
 
 def _dimension(axis: ParameterAxis) -> dict[str, Any]:
     return {
-        "label": escaped(shortened(axis.label, LONGEST_LABEL)),
-        "values": axis.places,
+        "label": escaped(shortened(axis.label, MAX_LABEL_LENGTH)),
+        "values": axis.positions,
         "range": axis.limits,
-        "tickvals": [place for place, _ in axis.ticks],
+        "tickvals": [position for position, _ in axis.ticks],
         "ticktext": [escaped(name) for _, name in axis.ticks],
     }
 
 
 def importance_bars(importances: Mapping[str, float], objective: str) -> go.Figure:
-    """How much of the objective's variance each parameter explains."""
+    """Draw the share of the objective's variance that each parameter explains."""
     ordered = sorted(importances.items(), key=lambda item: item[1])
-    names = queries.short_names([name for name, _ in ordered])
+    names = short_names([name for name, _ in ordered])
     shares = [100 * value for _, value in ordered]
     bars = go.Bar(
         x=shares,
-        y=[escaped(shortened(names[name], LONGEST_LABEL)) for name, _ in ordered],
+        y=[escaped(shortened(names[name], MAX_LABEL_LENGTH)) for name, _ in ordered],
         text=[f"{share:.1f} %" for share in shares],
         textposition="outside",
         cliponaxis=False,
@@ -190,17 +199,17 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> go.Figu
 
 
 def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> go.Figure:
-    """The score, ± the standard deviation over seeds, against each searched parameter."""
-    shown, goal = scored(rows), Objective.parse(objective)
-    axes = parameter_axes(shown)
+    """Draw the score, ± the standard deviation over seeds, against each searched parameter."""
+    drawn, goal = scored(rows), Objective.parse(objective)
+    axes = parameter_axes(drawn)
     columns = min(3, len(axes))
     lines = math.ceil(len(axes) / columns)
     figure = make_subplots(rows=lines, cols=columns, shared_yaxes="all", vertical_spacing=0.32 / lines)
     shades = [[share / 8, colour_at(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
-    for place, axis in enumerate(axes):
-        row, column = place // columns + 1, place % columns + 1
-        figure.add_trace(_scatter(axis, shown, goal, shades), row=row, col=column)
-        title = escaped(shortened(axis.label, LONGEST_LABEL)) + (" (log scale)" if axis.kind == "log" else "")
+    for index, axis in enumerate(axes):
+        row, column = index // columns + 1, index % columns + 1
+        figure.add_trace(_scatter(axis, drawn, goal, shades), row=row, col=column)
+        title = escaped(shortened(axis.label, MAX_LABEL_LENGTH)) + (" (log scale)" if axis.kind == "log" else "")
         ticks = {"tickvals": [at for at, _ in axis.ticks], "ticktext": [escaped(name) for _, name in axis.ticks]}
         low, high = axis.limits
         reach = [low - 0.07 * (high - low), high + 0.07 * (high - low)]
@@ -210,8 +219,8 @@ def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str, sco
     return figure.update_layout(**LAYOUT, height=110 + 290 * lines, showlegend=False)
 
 
-def told_of(row: Ranked, goal: Objective) -> str:
-    """What a point says under the pointer."""
+def hover_text(row: Ranked, goal: Objective) -> str:
+    """Return the text that is shown when the pointer is on a point."""
     value = "–" if row.score is None else f"{goal.format(row.score)} {goal.unit}"
     return f"{value} (n={row.n}, {row.state})<br>{escaped(caption(row))}<br>{row.run_ids[0]}"
 
@@ -219,13 +228,12 @@ def told_of(row: Ranked, goal: Objective) -> str:
 def _scatter(axis: ParameterAxis, rows: Sequence[Ranked], goal: Objective, shades: list[list[Any]]) -> go.Scatter:
     values = values_of(rows)
     spread = [row.std or 0.0 for row in rows]
-    told = [told_of(row, goal) for row in rows]
     return go.Scatter(
-        x=axis.places,
+        x=axis.positions,
         y=values,
         error_y={"array": spread, "color": "#666666", "thickness": 1} if any(spread) else None,
         mode="markers",
-        text=told,
+        text=[hover_text(row, goal) for row in rows],
         hoverinfo="text",
         marker={
             "color": values,

@@ -1,4 +1,4 @@
-"""Score against each cost for a page, with plotly: the same data, names and units as the file of `pareto.py`."""
+"""Score against each cost for the page, with plotly; data, names and units are those of `pareto.py`."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mcl_ray.analysis.costs import Unit, label, unit_of
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
-from mcl_ray.reports.interactive import LAYOUT, MARGINS, colour_at, escaped, in_lines, told_of
+from mcl_ray.reports.interactive import LAYOUT, MARGINS, colour_at, escaped, hover_text, in_lines
+from mcl_ray.reports.labels import METRIC_LABELS, Unit, cost_label, unit_of
 from mcl_ray.reports.pareto import is_log, priced, step_line
-from mcl_ray.results.queries import METRIC_LABELS, Objective
+from mcl_ray.results.queries import Objective
 
 
 def pareto(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring) -> go.Figure:
-    """One panel per cost, with the place of what is on the front beside its point."""
-    shown, goal = priced(rows, scoring.costs), Objective.parse(objective)
-    kept = {id(row) for row in pareto_front(shown, scoring.costs, mode)}
-    front, beaten = [row for row in shown if id(row) in kept], [row for row in shown if id(row) not in kept]
+    """Draw one panel per cost, with the place of each configuration on the front beside its point."""
+    drawn, goal = priced(rows, scoring.costs), Objective.parse(objective)
+    on_front = {id(row) for row in pareto_front(drawn, scoring.costs, mode)}
+    front, others = [row for row in drawn if id(row) in on_front], [row for row in drawn if id(row) not in on_front]
     figure = make_subplots(rows=1, cols=len(scoring.costs), shared_yaxes=True)
     for column, cost in enumerate(scoring.costs, start=1):
-        unit, where = unit_of(cost, [row.costs[cost] for row in shown]), {"row": 1, "col": column}
+        unit, panel = unit_of(cost, [row.costs[cost] for row in drawn]), {"row": 1, "col": column}
         first = {"showlegend": column == 1}
-        line = step_line(shown, cost, mode)
+        line = step_line(drawn, cost, mode)
         style = {"mode": "lines", "line": {"shape": "hv", "color": "black", "width": 1.5}, "hoverinfo": "skip"}
         xs, ys = [x / unit.size for x, _ in line], [y for _, y in line]
-        figure.add_trace(go.Scatter(x=xs, y=ys, name="best at this cost or less", **style, **first), **where)
+        figure.add_trace(go.Scatter(x=xs, y=ys, name="best at this cost or less", **style, **first), **panel)
         empty = {"symbol": "circle-open", "size": 8, "color": colour_at(0.5)}
-        figure.add_trace(_points(beaten, cost, unit, goal, "beaten by another", empty, **first), **where)
+        figure.add_trace(_points(others, cost, unit, goal, "beaten by another", empty, **first), **panel)
         full = {"symbol": "circle", "size": 10, "color": "black"}
-        figure.add_trace(_points(front, cost, unit, goal, "on the Pareto front", full, **first), **where)
-        scale = "log" if is_log(cost, shown) else "linear"
-        figure.update_xaxes(title_text=escaped(label(cost, unit)), type=scale, zeroline=False, **where)
+        figure.add_trace(_points(front, cost, unit, goal, "on the Pareto front", full, **first), **panel)
+        scale = "log" if is_log(cost, drawn) else "linear"
+        figure.update_xaxes(title_text=escaped(cost_label(cost, unit)), type=scale, zeroline=False, **panel)
     name = f"{METRIC_LABELS.get(goal.metric, goal.metric)} {goal.unit and '(%)'}"
     figure.update_yaxes(title_text=in_lines(scoring.score.label(name, mode), 44), col=1)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
@@ -54,7 +54,7 @@ def _points(
         mode="markers+text" if name.startswith("on") else "markers",
         text=[str(row.place) for row in rows],
         textposition="top left",
-        hovertext=[told_of(row, goal) for row in rows],
+        hovertext=[hover_text(row, goal) for row in rows],
         hoverinfo="text",
         marker=marker,
         **legend,

@@ -1,6 +1,6 @@
-"""One HTML page that holds everything it shows: it works from a disk, by mail and without a network.
+"""The self-contained HTML page of a report: it loads nothing, so it works from a disk, by mail and offline.
 
-The figures in it are `interactive.py`; what is counted is `tables.py`. Every string of a user is escaped.
+Its figures are made in `interactive.py`. Every user string is escaped.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-# plotly compiles its drawing functions, hence 'unsafe-eval'; nothing may be loaded from anywhere.
+# plotly compiles its drawing functions, hence 'unsafe-eval'; nothing may be loaded.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; worker-src blob:; form-action 'none'"
 )
-# plotly's own button would send the figure to its makers.
+# plotly's own button would upload the figure to a server of plotly's.
 CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #111; background: #fff; margin: 0 auto; max-width: 1200px;
@@ -36,7 +36,7 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .85rem; }
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading and what stands below it; any of the parts may be missing."""
+    """A section of the page: a heading, and the parts below it, each of which may be missing."""
 
     title: str
     note: str = ""
@@ -48,8 +48,14 @@ class Section:
 
 
 def render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
-    """The page: a title, facts about the sweep or run, and sections."""
-    body = "\n".join(_section(section, place) for place, section in enumerate(sections))
+    """Return the page as HTML.
+
+    Args:
+        title: Title of the page.
+        facts: Name → text, listed below the title.
+        sections: The sections, in their order.
+    """
+    body = "\n".join(_section(section, index) for index, section in enumerate(sections))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -59,7 +65,7 @@ def render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) ->
     )
 
 
-def _section(section: Section, place: int) -> str:
+def _section(section: Section, index: int) -> str:
     parts = [f"<section><h2>{html.escape(section.title)}</h2>"]
     if section.note:
         parts.append(f'<p class="note">{html.escape(section.note)}</p>')
@@ -68,14 +74,14 @@ def _section(section: Section, place: int) -> str:
     if section.headers:
         parts.append(_table(section.headers, section.cells))
     if section.figure is not None:
-        parts.append(_figure(section.figure, place))
+        parts.append(_figure(section.figure, index))
     if section.code:
         parts.append(f"<pre>{html.escape(section.code)}</pre>")
     return "\n".join([*parts, "</section>"])
 
 
 def _facts(facts: Mapping[str, str]) -> str:
-    pairs = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(told)}</dd>" for name, told in facts.items())
+    pairs = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
     return f"<dl>{pairs}</dl>"
 
 
@@ -85,12 +91,12 @@ def _table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _figure(figure: go.Figure, place: int) -> str:
-    """The script's JSON comes from plotly, which escapes every angle bracket in it."""
+def _figure(figure: go.Figure, index: int) -> str:
+    """Return the figure as HTML; plotly escapes every angle bracket in the JSON of its script."""
     drawn: str = figure.to_html(
         full_html=False,
         include_plotlyjs=False,
-        div_id=f"figure-{place}",
+        div_id=f"figure-{index}",
         config=CONFIG,
     )
     return drawn

@@ -1,6 +1,6 @@
-"""Score against each cost as a figure, with the Pareto front: what more accuracy costs.
+"""The PNG figure of score against each cost, with the Pareto front.
 
-Which configurations are on the front is `tables.py`; the same figure for a page is `interactive.py`.
+The front is computed in `mcl_ray.analysis.ranking`; the same figure for the page is in `interactive_pareto.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from mcl_ray.analysis.costs import label, unit_of
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.reports.axes import LOG_FROM_RATIO
+from mcl_ray.reports.labels import cost_label, objective_label, unit_of
 from mcl_ray.reports.style import BLACK, GREY, STYLE, palette
 from mcl_ray.results.queries import Objective
 
@@ -27,41 +27,42 @@ DOT_RADIUS = 3.0
 
 
 def pareto(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring) -> Figure:
-    """One panel per cost; a number is the configuration's place in the ranking.
+    """Draw one panel per cost; a number is a configuration's place in the ranking.
 
-    The step line is what a budget of this cost alone buys. With several costs, a configuration on the front of all of
-    them may lie below it.
+    The step line is the best score at this cost or less, whatever the other costs are. With several costs, a
+    configuration on the common front may lie below it.
     """
-    shown = priced(rows, scoring.costs)
-    front = pareto_front(shown, scoring.costs, mode)
+    drawn = priced(rows, scoring.costs)
+    front = pareto_front(drawn, scoring.costs, mode)
     columns = len(scoring.costs)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.6 + 4.6 * columns, 4.6), layout="constrained")
         panels = list(figure.subplots(1, columns, squeeze=False, sharey=True).flat)
         for panel, cost in zip(panels, scoring.costs, strict=True):
-            _draw_cost(panel, cost, shown, front, mode)
-        figure.supylabel(textwrap.fill(scoring.score.label(Objective.parse(objective).label, mode), 56), fontsize=9.5)
+            _draw_cost(panel, cost, drawn, front, mode)
+        label = scoring.score.label(objective_label(Objective.parse(objective)), mode)
+        figure.supylabel(textwrap.fill(label, 56), fontsize=9.5)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8.5)
-        figure.draw_without_rendering()  # places are known only once the layout is
+        figure.draw_without_rendering()  # positions are known only after the layout
         for panel, cost in zip(panels, scoring.costs, strict=True):
-            _number(panel, cost, shown, front, mode)
+            _add_places(panel, cost, drawn, front, mode)
     return figure
 
 
 def priced(rows: Sequence[Ranked], costs: Sequence[str]) -> list[Ranked]:
-    """The rows that have a score and every cost, best first."""
+    """Return the rows that have a score and every cost, best first."""
     return [row for row in rows if row.score is not None and all(cost in row.costs for cost in costs)]
 
 
 def is_log(cost: str, rows: Sequence[Ranked]) -> bool:
-    """Whether a cost spans too much for a linear axis."""
+    """Return whether the values of a cost differ too much for a linear axis."""
     values = [row.costs[cost] for row in rows]
     return min(values) > 0 and max(values) / min(values) >= LOG_FROM_RATIO
 
 
 def step_line(rows: Sequence[Ranked], cost: str, mode: str) -> list[tuple[float, float]]:
-    """Cost and score along the front of one cost alone, and on to the dearest configuration."""
+    """Return cost and score along the front of one cost, continued to the configuration of the highest cost."""
     ordered = sorted(pareto_front(rows, [cost], mode), key=lambda row: row.costs[cost])
     corners = [(row.costs[cost], row.score or 0.0) for row in ordered]
     return [*corners, (max(row.costs[cost] for row in rows), corners[-1][1])]
@@ -72,13 +73,13 @@ def _draw_cost(panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[R
     line = step_line(rows, cost, mode)
     xs, ys = [x / unit.size for x, _ in line], [y for _, y in line]
     panel.plot(xs, ys, drawstyle="steps-post", color=BLACK, linewidth=1.2, zorder=2, label="best at this cost or less")
-    kept = {id(row) for row in front}
+    on_front = {id(row) for row in front}
     styles: dict[str, dict[str, Any]] = {
         "on the Pareto front": {"marker": "o", "s": 42, "facecolors": BLACK, "edgecolors": BLACK, "zorder": 4},
         "beaten by another": {"marker": "o", "s": 24, "facecolors": "none", "edgecolors": palette(0.5), "zorder": 3},
     }
     for name, style in styles.items():
-        chosen = [row for row in rows if (id(row) in kept) == (name == "on the Pareto front")]
+        chosen = [row for row in rows if (id(row) in on_front) == (name == "on the Pareto front")]
         at, scores = [row.costs[cost] / unit.size for row in chosen], [row.score or 0.0 for row in chosen]
         spread = [row.std or 0.0 for row in chosen]
         if any(spread):
@@ -87,13 +88,13 @@ def _draw_cost(panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[R
     if is_log(cost, rows):
         panel.set_xscale("log")
     panel.margins(x=0.08, y=0.1)
-    panel.set_xlabel(label(cost, unit) + (", log scale" if is_log(cost, rows) else ""))
+    panel.set_xlabel(cost_label(cost, unit) + (", log scale" if is_log(cost, rows) else ""))
 
 
-def _number(panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[Ranked], mode: str) -> None:
-    """Each place beside its point, where neither a point nor another number is.
+def _add_places(panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[Ranked], mode: str) -> None:
+    """Write the place of each configuration on the front beside its point, clear of points and other numbers.
 
-    A number that finds no room is left out; the table has it.
+    A number without a free position is left out; the table has it.
     """
     size, up = unit_of(cost, [row.costs[cost] for row in rows]).size, 1 if mode == "max" else -1
     near = [(-5.0, 5.0 * up), (5.0, -5.0 * up), (5.0, 5.0 * up), (-5.0, -5.0 * up)]
@@ -113,7 +114,7 @@ def _number(panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[Rank
 
 
 def _dot(panel: Axes, x: float, y: float) -> Bbox:
-    """Where a point is drawn, in pixels."""
+    """Return the box of a point, in pixels."""
     across, up = panel.transData.transform((x, y))
     radius = DOT_RADIUS * panel.figure.get_dpi() / 72
     return Bbox.from_extents(across - radius, up - radius, across + radius, up + radius)

@@ -1,6 +1,7 @@
-"""The figures of a search as files: parallel coordinates, importances, accuracy against each parameter.
+"""The PNG figures of a search: parallel coordinates, importances, accuracy against each parameter.
 
-The learning curves are `curves.py`, score against cost is `pareto.py`; both are offered here too, under one name.
+Learning curves (`curves.py`) and score against cost (`pareto.py`) are re-exported, so that all figures can be imported
+from here.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from matplotlib.figure import Figure
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import MEAN, Score
 from mcl_ray.reports.axes import ParameterAxis, parameter_axes, scored, values_of
-from mcl_ray.reports.curves import learning_curves, seeds_told
+from mcl_ray.reports.curves import learning_curves, seeds_legend
+from mcl_ray.reports.labels import METRIC_LABELS, objective_label, short_names
 from mcl_ray.reports.pareto import pareto
-from mcl_ray.reports.style import BLACK, GREY, STYLE, goodness, palette, save
-from mcl_ray.results import queries
-from mcl_ray.results.queries import METRIC_LABELS, Objective
+from mcl_ray.reports.style import BLACK, GREY, STYLE, palette, save, score_colours
+from mcl_ray.results.queries import Objective
 
 __all__ = [
     "accuracy_by_parameter",
@@ -32,23 +33,23 @@ __all__ = [
     "parallel_coordinates",
     "pareto",
     "save",
-    "seeds_told",
+    "seeds_legend",
 ]
 
 
 def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> Figure:
-    """One line per configuration through its parameters to its objective; the darker, the better."""
-    shown, figure_of = scored(rows), Objective.parse(objective)
-    axes, values = parameter_axes(shown), values_of(shown)
+    """Draw one line per configuration through its parameters to its objective, darker for better."""
+    drawn, goal = scored(rows), Objective.parse(objective)
+    axes, values = parameter_axes(drawn), values_of(drawn)
     width = max(6.5, 1.7 * (len(axes) + 1) + 1.5)
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(width, 5.0), layout="constrained")
         panel = figure.subplots()
         panel.set_axis_off()
-        goal = _objective_axis(figure_of, values)
-        colours, scale = goodness(mode), Normalize(*goal.limits)
-        for rank in reversed(range(len(shown))):
-            heights = [_height(axis, axis.places[rank]) for axis in (*axes, goal)]
+        goal_axis = _objective_axis(goal, values)
+        colours, scale = score_colours(mode), Normalize(*goal_axis.limits)
+        for rank in reversed(range(len(drawn))):
+            heights = [_height(axis, axis.positions[rank]) for axis in (*axes, goal_axis)]
             best = rank == 0
             style: dict[str, Any] = {
                 "linewidth": 2.6 if best else 1.1,
@@ -56,12 +57,12 @@ def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, scor
                 "alpha": 1.0 if best else 0.75,
             }
             panel.plot(range(len(heights)), heights, color=colours(scale(values[rank])), clip_on=False, **style)
-        for place, axis in enumerate((*axes, goal)):
-            _draw_upright(panel, place, axis, is_last=place == len(axes))
+        for position, axis in enumerate((*axes, goal_axis)):
+            _draw_axis(panel, position, axis, is_last=position == len(axes))
         panel.set_xlim(-0.35, len(axes) + 0.45)
         bar = figure.colorbar(ScalarMappable(scale, colours), ax=panel, pad=0.01, aspect=30)
-        bar.set_label(textwrap.fill(score.label(figure_of.label, mode), 60))
-        figure.suptitle(f"{len(shown)} of {len(rows)} configurations; thick with dots: the best", fontsize=10)
+        bar.set_label(textwrap.fill(score.label(objective_label(goal), mode), 60))
+        figure.suptitle(f"{len(drawn)} of {len(rows)} configurations; thick with dots: the best", fontsize=10)
     return figure
 
 
@@ -71,25 +72,25 @@ def _objective_axis(objective: Objective, values: Sequence[float]) -> ParameterA
         (value, objective.format(value)) for value in ([low] if low == high else [low, (low + high) / 2, high])
     )
     label = f"{METRIC_LABELS.get(objective.metric, objective.metric)}{' (%)' if objective.unit else ''}"
-    return ParameterAxis(parameter=objective.key, label=label, kind="linear", places=tuple(values), ticks=ticks)
+    return ParameterAxis(parameter=objective.key, label=label, kind="linear", positions=tuple(values), ticks=ticks)
 
 
-def _height(axis: ParameterAxis, place: float) -> float:
+def _height(axis: ParameterAxis, position: float) -> float:
     low, high = axis.limits
-    return (place - low) / (high - low)
+    return (position - low) / (high - low)
 
 
-def _draw_upright(panel: Axes, place: int, axis: ParameterAxis, *, is_last: bool) -> None:
-    panel.plot([place, place], [0, 1], color=GREY, linewidth=1, zorder=3)
+def _draw_axis(panel: Axes, position: int, axis: ParameterAxis, *, is_last: bool) -> None:
+    panel.plot([position, position], [0, 1], color=GREY, linewidth=1, zorder=3)
     label = textwrap.fill(axis.label, 15)
-    panel.annotate(label, (place, 1), (0, 12), textcoords="offset points", ha="center", va="bottom", fontsize=9.5)
+    panel.annotate(label, (position, 1), (0, 12), textcoords="offset points", ha="center", va="bottom", fontsize=9.5)
     for tick, name in axis.ticks:
         box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
         side: dict[str, Any] = {"xytext": (6, 0), "ha": "left"} if is_last else {"xytext": (-6, 0), "ha": "right"}
-        panel.plot([place], [_height(axis, tick)], marker="_", color=GREY, markersize=7, zorder=3)
+        panel.plot([position], [_height(axis, tick)], marker="_", color=GREY, markersize=7, zorder=3)
         panel.annotate(
             name,
-            (place, _height(axis, tick)),
+            (position, _height(axis, tick)),
             textcoords="offset points",
             va="center",
             fontsize=8,
@@ -100,9 +101,9 @@ def _draw_upright(panel: Axes, place: int, axis: ParameterAxis, *, is_last: bool
 
 
 def importance_bars(importances: Mapping[str, float], objective: str) -> Figure:
-    """How much of the objective's variance each parameter explains."""
+    """Draw the share of the objective's variance that each parameter explains."""
     ordered = sorted(importances.items(), key=lambda item: item[1])
-    names = queries.short_names([name for name, _ in ordered])
+    names = short_names([name for name, _ in ordered])
     with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
         figure = Figure(figsize=(7.5, 1.4 + 0.36 * len(ordered)), layout="constrained")
         panel = figure.subplots()
@@ -116,16 +117,16 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> Figure:
 
 
 def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str = "max", score: Score = MEAN) -> Figure:
-    """The score, ± the standard deviation over seeds, against each searched parameter, one panel each."""
-    shown, label = scored(rows), score.label(Objective.parse(objective).label, mode)
-    axes = parameter_axes(shown)
+    """Draw the score, ± the standard deviation over seeds, against each searched parameter, one panel each."""
+    drawn, label = scored(rows), score.label(objective_label(Objective.parse(objective)), mode)
+    axes = parameter_axes(drawn)
     columns = min(3, len(axes))
     lines = math.ceil(len(axes) / columns)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 3.4 * columns, 0.7 + 2.9 * lines), layout="constrained")
         panels = list(figure.subplots(lines, columns, squeeze=False, sharey=True).flat)
         for panel, axis in zip(panels, axes, strict=False):
-            _draw_scatter(panel, axis, shown)
+            _draw_scatter(panel, axis, drawn)
         for panel in panels[len(axes) :]:
             panel.set_axis_off()
         figure.supylabel(textwrap.fill(label, 40 if lines == 1 else 80), fontsize=9.5)
@@ -138,13 +139,13 @@ def _draw_scatter(panel: Axes, axis: ParameterAxis, rows: Sequence[Ranked]) -> N
     styles = {"finished": ("o", (*palette(0.25)[:3], 0.55)), "other state": ("^", "none"), "best": ("*", BLACK)}
     for name, (marker, face) in styles.items():
         chosen = [
-            (axis.places[rank], row)
+            (axis.positions[rank], row)
             for rank, row in enumerate(rows)
             if name == ("best" if rank == 0 else "finished" if row.state == "finished" else "other state")
         ]
         if not chosen:
             continue
-        xs, ys = [place for place, _ in chosen], values_of([row for _, row in chosen])
+        xs, ys = [position for position, _ in chosen], values_of([row for _, row in chosen])
         spread = [row.std or 0.0 for _, row in chosen]
         if any(spread):
             panel.errorbar(xs, ys, yerr=spread, fmt="none", ecolor=GREY, elinewidth=0.8, zorder=2)
@@ -156,5 +157,5 @@ def _draw_scatter(panel: Axes, axis: ParameterAxis, rows: Sequence[Ranked]) -> N
     panel.set_xlim(low - 0.07 * (high - low), high + 0.07 * (high - low))
     crowded = max(len(name) for _, name in axis.ticks) > 10 or sum(len(name) for _, name in axis.ticks) > 26
     rotation: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-    panel.set_xticks([place for place, _ in axis.ticks], [name for _, name in axis.ticks], fontsize=8, **rotation)
+    panel.set_xticks([position for position, _ in axis.ticks], [name for _, name in axis.ticks], fontsize=8, **rotation)
     panel.set_xlabel(textwrap.fill(axis.label + (" (log scale)" if axis.kind == "log" else ""), 32))

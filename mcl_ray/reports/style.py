@@ -1,6 +1,6 @@
-"""How the PNG figures look: colours that fall in luminance, one style for all, and the way to a file.
+"""Style of the PNG figures: a palette that is ordered by luminance, common settings, and saving.
 
-What is drawn is `curves.py` and `plots.py`.
+The figures are drawn in `curves.py`, `plots.py` and `pareto.py`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,24 @@ BLACK, GREY, BAND = "#000000", "#666666", "#c4c4c4"
 
 
 def palette(share: float) -> tuple[float, float, float, float]:
-    """Cividis from dark (0) to as pale (1) as still shows on white."""
+    """Return a colour of cividis, from dark (0) to the palest that is visible on white (1)."""
     colour = mpl.colormaps["cividis"](DARKEST + (PALEST - DARKEST) * share)
     return (colour[0], colour[1], colour[2], colour[3])
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG."""
+    """Write a figure as PNG.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=DPI)
     write_atomically(path, buffer.getvalue())
 
 
-def goodness(mode: str) -> Colormap:
-    """Dark is good: dark ink is what the eye finds on white."""
+def score_colours(mode: str) -> Colormap:
+    """Return the colour map of scores, in which better is darker, as dark lines stand out on white."""
     colours = [palette(share / 32) for share in range(33)]
-    return LinearSegmentedColormap.from_list("goodness", colours[::-1] if mode == "max" else colours)
+    return LinearSegmentedColormap.from_list("score", colours[::-1] if mode == "max" else colours)

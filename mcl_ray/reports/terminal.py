@@ -1,11 +1,10 @@
-"""Tables in a terminal, with rich. What is in them is `tables.py`.
+"""Tables of rankings and runs for a terminal, with rich. Rows come from `mcl_ray.analysis`.
 
-User strings are never read as markup.
+User strings are never parsed as markup.
 """
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -15,58 +14,42 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mcl_ray.analysis.costs import SHORT_LABELS, short_label, unit_of
 from mcl_ray.analysis.ranking import Ranked, RunSummary, pareto_front
 from mcl_ray.config.scoring import PLAIN, RULE, Scoring
-from mcl_ray.results.queries import MEMBER_LABELS, Objective, short_names
+from mcl_ray.reports.labels import (
+    MEMBER_LABELS,
+    NO_VALUE,
+    SHORT_COST_LABELS,
+    caption,
+    cost_header,
+    duration,
+    objective_label,
+    parameters_of,
+    setting,
+    short_names,
+    shortened,
+    unit_of,
+)
+from mcl_ray.results.queries import Objective
 
-LONGEST_REASON = 80
-NARROWEST_HEADER, ROOMY_COLUMNS = 6, 11
-WORDS = ("state", "reason", "configuration")
+MIN_HEADER_WIDTH = 6
+MAX_SPACED_COLUMNS = 11
+"""More columns than this stand without a space between them."""
+LEFT_ALIGNED = ("state", "reason", "configuration")
 WRAPPED = ("reason", "configuration")
-
-
-def parameters_of(rows: Sequence[Ranked]) -> list[str]:
-    """Every searched parameter, in the order of first appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.searched))
-
-
-def setting(value: object) -> str:
-    """A parameter's value, short enough for a column or a tick."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(setting, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def duration(seconds: float) -> str:
-    """`1 h 02 min`, `3 min 20 s`, `12.3 s`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def shortened(text: str, longest: int = LONGEST_REASON) -> str:
-    """One line of at most `longest` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def ranking_cells(
     rows: Sequence[Ranked], objective: str, mode: str = "max", scoring: Scoring = PLAIN
 ) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells of a ranking for a page."""
-    figure, parameters = Objective.parse(objective), parameters_of(rows)
-    names, form = short_names(parameters), figure.format
-    columns = {"place": [_told(row.place) for row in rows]}
+    """Return the headers and the cells of a ranking for a page."""
+    goal, parameters = Objective.parse(objective), parameters_of(rows)
+    names, form = short_names(parameters), goal.format
+    columns = {"place": [_cell(row.place) for row in rows]}
     columns |= {names[path]: [setting(row.searched.get(path)) for row in rows] for path in parameters}
     if scoring.score.kind != "mean":
         columns[f"{scoring.score.name(mode)} (ranks)"] = [_formatted(row.score, form) for row in rows]
-    columns[f"{figure.label}, last epoch"] = [_formatted(row.value, form) for row in rows]
+    columns[f"{objective_label(goal)}, last epoch"] = [_formatted(row.value, form) for row in rows]
     columns["± std"] = [_formatted(row.std, form) for row in rows]
     columns["n"] = [_seeds(row) for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
@@ -79,62 +62,57 @@ def ranking_cells(
 
 
 def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring = PLAIN) -> Table:
-    """A ranking for the terminal, which is narrow: run ids are left to the page, and so is what says nothing here."""
-    figure, parameters, repeated = Objective.parse(objective), parameters_of(rows), _repeated(rows)
-    names, percent = short_names(parameters), ", %" if figure.unit == "%" else ""
+    """Return a ranking for a terminal: without run ids, and without columns that are empty."""
+    goal, parameters, has_repeats = Objective.parse(objective), parameters_of(rows), _has_repeats(rows)
+    names, percent = short_names(parameters), ", %" if goal.unit == "%" else ""
     marks = _marks(rows, mode, scoring.costs)
-    columns = {"place": [_told(row.place) + mark for row, mark in zip(rows, marks, strict=True)]}
-    columns |= {names[path]: [_told(row.searched.get(path), ".3g") for row in rows] for path in parameters}
+    columns = {"place": [_cell(row.place) + mark for row, mark in zip(rows, marks, strict=True)]}
+    columns |= {names[path]: [_cell(row.searched.get(path), ".3g") for row in rows] for path in parameters}
     if scoring.score.kind != "mean":
-        columns[f"{scoring.score.name(mode)}{percent}"] = [_told(row.score, ".2f") for row in rows]
-    columns[f"{'mean' if repeated else 'score'}{percent}"] = [_told(row.value, ".2f") for row in rows]
-    columns["± std"] = [_told(row.std, ".2f") for row in rows]
-    columns["n"] = [_seeds(row) if repeated else "" for row in rows]
+        columns[f"{scoring.score.name(mode)}{percent}"] = [_cell(row.score, ".2f") for row in rows]
+    columns[f"{'mean' if has_repeats else 'score'}{percent}"] = [_cell(row.value, ".2f") for row in rows]
+    columns["± std"] = [_cell(row.std, ".2f") for row in rows]
+    columns["n"] = [_seeds(row) if has_repeats else "" for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
     columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
     columns["reason"] = [shortened(row.reason or "") for row in rows]
     order = "highest" if mode == "max" else "lowest"
-    title = f"{len(rows)} configurations by {scoring.score.label(figure.label, mode)} at the last epoch, {order} first"
+    score = scoring.score.label(objective_label(goal), mode)
+    title = f"{len(rows)} configurations by {score} at the last epoch, {order} first"
     return _table(f"{title}; * on the Pareto front" if scoring.costs else title, columns, rule_for(rows))
 
 
 def front_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring) -> Table:
-    """The Pareto front for the terminal: what no other configuration beats in both score and costs."""
-    figure, front = Objective.parse(objective), pareto_front(rows, scoring.costs, mode)
-    score = f"{scoring.score.name(mode) if _repeated(rows) else 'score'}{', %' if figure.unit else ''}"
-    columns = {"place": [_told(row.place) for row in front], score: [_told(row.score, ".2f") for row in front]}
-    columns |= {"± std": [_told(row.std, ".2f") for row in front], "n": [_seeds(row) for row in front]}
+    """Return the configurations on the Pareto front of score and costs, for a terminal."""
+    goal, front = Objective.parse(objective), pareto_front(rows, scoring.costs, mode)
+    score = f"{scoring.score.name(mode) if _has_repeats(rows) else 'score'}{', %' if goal.unit else ''}"
+    columns = {"place": [_cell(row.place) for row in front], score: [_cell(row.score, ".2f") for row in front]}
+    columns |= {"± std": [_cell(row.std, ".2f") for row in front], "n": [_seeds(row) for row in front]}
     columns |= _cost_columns(front, scoring.costs) | {"configuration": [caption(row) for row in front]}
     return _table(front_title(rows, front, mode, scoring.costs), columns)
 
 
 def front_title(rows: Sequence[Ranked], front: Sequence[Ranked], mode: str, costs: Sequence[str]) -> str:
-    """What the front is of, and how many are on it."""
-    goals = [f"score ({'up' if mode == 'max' else 'down'})", *(f"{SHORT_LABELS[cost]} (down)" for cost in costs)]
+    """Return the title of the front: its goals, and the number of configurations on it."""
+    goals = [f"score ({'up' if mode == 'max' else 'down'})", *(f"{SHORT_COST_LABELS[cost]} (down)" for cost in costs)]
     return f"Pareto front of {', '.join(goals)}: {len(front)} of {len(rows)} configurations"
 
 
 def rule_for(rows: Sequence[Ranked]) -> str:
-    """The rule for partial failure, where it was needed."""
+    """Return the rule for seeds that failed, if any configuration lacks some; otherwise an empty text."""
     return RULE if any(row.num_planned > 1 and row.reason for row in rows) else ""
 
 
-def caption(row: Ranked) -> str:
-    """A configuration in one line."""
-    names = short_names(list(row.searched))
-    return ", ".join(f"{names[name]}={setting(value)}" for name, value in row.searched.items())
-
-
 def _table(title: str, columns: Mapping[str, Sequence[str]], note: str = "") -> Table:
-    told = {name: cells for name, cells in columns.items() if any(cell not in ("", "–") for cell in cells)}
-    gap = (0, 1 if len(told) <= ROOMY_COLUMNS else 0, 0, 0)
+    filled = {name: cells for name, cells in columns.items() if any(cell not in ("", NO_VALUE) for cell in cells)}
+    gap = (0, 1 if len(filled) <= MAX_SPACED_COLUMNS else 0, 0, 0)
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=gap)
     table.caption, table.caption_justify = Text(note) if note else None, "left"
-    for name in told:
-        justify: Literal["left", "right"] = "left" if name in WORDS else "right"
-        header = textwrap.fill(name, max(NARROWEST_HEADER, *map(len, told[name])), break_long_words=False)
+    for name in filled:
+        justify: Literal["left", "right"] = "left" if name in LEFT_ALIGNED else "right"
+        header = textwrap.fill(name, max(MIN_HEADER_WIDTH, *map(len, filled[name])), break_long_words=False)
         table.add_column(Text(header), justify=justify, no_wrap=name not in WRAPPED)
-    for cells in zip(*told.values(), strict=True):
+    for cells in zip(*filled.values(), strict=True):
         table.add_row(*map(Text, cells))
     return table
 
@@ -143,19 +121,19 @@ def _cost_columns(rows: Sequence[Ranked], costs: Sequence[str]) -> dict[str, lis
     columns: dict[str, list[str]] = {}
     for cost in costs:
         unit = unit_of(cost, [row.costs[cost] for row in rows if cost in row.costs])
-        columns[short_label(cost, unit)] = [
-            f"{row.costs[cost] / unit.size:.4g}" if cost in row.costs else "–" for row in rows
+        columns[cost_header(cost, unit)] = [
+            f"{row.costs[cost] / unit.size:.4g}" if cost in row.costs else NO_VALUE for row in rows
         ]
     return columns
 
 
 def _marks(rows: Sequence[Ranked], mode: str, costs: Sequence[str]) -> list[str]:
-    """A star for each row on the front; without costs there is none."""
+    """Return a star for each row on the front; none without costs."""
     front = {id(row) for row in pareto_front(rows, costs, mode)} if costs else set()
     return ["*" if id(row) in front else "" for row in rows]
 
 
-def _repeated(rows: Sequence[Ranked]) -> bool:
+def _has_repeats(rows: Sequence[Ranked]) -> bool:
     return any(max(row.n, row.num_planned) > 1 for row in rows)
 
 
@@ -164,15 +142,15 @@ def _seeds(row: Ranked) -> str:
 
 
 def _formatted(value: float | None, form: Callable[[float], str]) -> str:
-    return "–" if value is None else form(value)
+    return NO_VALUE if value is None else form(value)
 
 
-def _told(value: object, form: str = "") -> str:
+def _cell(value: object, form: str = "") -> str:
     return format(value, form) if isinstance(value, float) else setting(value)
 
 
 def summary_table(summary: RunSummary) -> Group:
-    """The summary of a run for the terminal: accuracies, then one line about the published figure."""
+    """Return the summary of a run for a terminal: accuracies, the published figure, and the provenance."""
     run = summary.run
     table = Table(
         title=Text(f"{run['run_id']}: {run['state']}, {run['epochs_done']} of {run['epochs_planned']} epochs")
@@ -180,14 +158,14 @@ def summary_table(summary: RunSummary) -> Group:
     for header in summary.headers:
         table.add_column(header, justify="left" if header in ("member", "split") else "right")
     for score in summary.scores:
-        top5 = "–" if score.top5 is None else f"{score.top5:.2f}"
+        top5 = NO_VALUE if score.top5 is None else f"{score.top5:.2f}"
         name = MEMBER_LABELS.get(score.member, score.member)
         table.add_row(name, score.split, str(score.epoch), f"{score.top1:.2f}", top5)
-    return Group(table, *(Text(f"{name}: {told}") for name, told in run_facts(summary).items()))
+    return Group(table, *(Text(f"{name}: {text}") for name, text in describe_run(summary).items()))
 
 
 def stages_table(stages: Sequence[RunSummary]) -> Group:
-    """Runs that build on each other in one table: each member's top-1 in each of them, at the last epoch."""
+    """Return the runs of a pipeline in one table: each member's top-1 in each of them, at the last epoch."""
     members = dict.fromkeys(score.member for stage in stages for score in stage.scores)
     table = Table(title=Text(" + ".join(stage.run["run_id"] for stage in stages)))
     table.add_column("member")
@@ -197,21 +175,21 @@ def stages_table(stages: Sequence[RunSummary]) -> Group:
             table.add_column(f"{stage.run['recipe']}, {split}, {stage.headers[-2]}", justify="right")
             columns.append({score.member: f"{score.top1:.2f}" for score in stage.scores if score.split == split})
     for member in members:
-        table.add_row(MEMBER_LABELS.get(member, member), *(column.get(member, "–") for column in columns))
-    facts = [(stage.run["recipe"], name, told) for stage in stages for name, told in published_facts(stage).items()]
-    return Group(table, *(Text(f"{recipe}: {name}: {told}") for recipe, name, told in facts))
+        table.add_row(MEMBER_LABELS.get(member, member), *(column.get(member, NO_VALUE) for column in columns))
+    facts = [(stage.run["recipe"], fact) for stage in stages for fact in describe_published(stage).items()]
+    return Group(table, *(Text(f"{recipe}: {name}: {text}") for recipe, (name, text) in facts))
 
 
-def run_facts(summary: RunSummary) -> dict[str, str]:
-    """What is said about a run besides its accuracies, by name."""
-    run, facts = summary.run, published_facts(summary)
+def describe_run(summary: RunSummary) -> dict[str, str]:
+    """Return name → text of what is shown of a run besides its accuracies."""
+    run, facts = summary.run, describe_published(summary)
     if run["error_type"]:
         facts["error"] = f"{run['error_type']}: {run['error']}"
-    return facts | origin(run)
+    return facts | describe_provenance(run)
 
 
-def published_facts(summary: RunSummary) -> dict[str, str]:
-    """The published tables' figure, and theirs beside it."""
+def describe_published(summary: RunSummary) -> dict[str, str]:
+    """Return name → text of a run's figure in the published tables' terms, and of the published figure beside it."""
     facts = {}
     if summary.best_peer_best_epoch is not None:
         peak = summary.best_peer_best_epoch
@@ -225,8 +203,8 @@ def published_facts(summary: RunSummary) -> dict[str, str]:
     return facts
 
 
-def origin(row: Mapping[str, Any]) -> dict[str, str]:
-    """Where a run or a sweep was made, and how long it took."""
+def describe_provenance(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return name → text of the machine, the code and the wall time of a run or a sweep."""
     facts = {"hardware": f"{row['hardware']} ({row['host']})", "code": row["code_version"]}
     if row.get("torch_version"):
         facts["torch"] = row["torch_version"]

@@ -1,4 +1,5 @@
-"""What happened: Parquet files of runs, epochs and sweeps, and the tables, plots and pages made of them.
+"""The results store: Parquet records of runs, epochs and sweeps, in local folders and in remote stores.
 
-Nothing here trains or searches, and nothing here imports torch, ray or optuna. Start at `store.py`.
+`store.py` lists the public names. Nothing here imports torch, ray or optuna. Figures computed from the records are in
+`mcl_ray.analysis`; tables, plots and pages are in `mcl_ray.reports`.
 """

@@ -1,6 +1,6 @@
-"""How bytes reach the disk: whole or not at all, one writer at a time, one folder per name.
+"""Atomic writes of files and folders, folder locks, and unique folder names.
 
-What the bytes mean is `schema.py`; which folders there are is `reading.py`.
+The meaning of the bytes is in `schema.py`; the layout of the folders is in `reader.py`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,16 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 def write_atomically(path: Path, content: Content) -> None:
-    """Replaces `path` by `content`, bytes or a function that writes to an open file.
+    """Replace `path` atomically and durably.
 
-    A reader sees the old file or the new one, never a part; so does the next start after a power cut.
+    A reader sees either the old file or the new one, never a part of it, also after a power failure.
+
+    Args:
+        path: The file to create or to replace.
+        content: Bytes, or a function that writes them to an open file.
+
+    Raises:
+        StoreError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
@@ -47,7 +54,7 @@ def write_atomically(path: Path, content: Content) -> None:
 
 
 def _open_new(path: Path) -> BinaryIO:
-    """Unlike the standard library's temporary files, this one follows the umask: colleagues can read results."""
+    """Create a file that follows the umask, unlike `tempfile`, so that other users can read results."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     return os.fdopen(descriptor, "wb")
 
@@ -61,10 +68,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file.
+    """Return the content of a file.
 
     Raises:
-        StoreError: it is not there or cannot be read.
+        StoreError: the file does not exist or cannot be read.
     """
     try:
         return path.read_bytes()
@@ -73,13 +80,20 @@ def read_bytes(path: Path) -> bytes:
 
 
 def write_folder(folder: Path, files: Mapping[str, Content]) -> list[Path]:
-    """Makes `folder`, which is missing or empty, with these files: whole or not at all.
+    """Create a folder with all its files atomically.
+
+    Args:
+        folder: The folder to create; it must be missing or empty.
+        files: Name → content.
+
+    Returns:
+        The paths of the files, in the order given.
 
     Raises:
-        StoreError: it cannot be made, or there is something in it.
+        StoreError: the folder cannot be created, or is not empty.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-    made = [parent for parent in folder.absolute().parents if not parent.exists()]
+    new_parents = [parent for parent in folder.absolute().parents if not parent.exists()]
     try:
         temporary.mkdir(parents=True)
         for name, content in files.items():
@@ -87,32 +101,37 @@ def write_folder(folder: Path, files: Mapping[str, Content]) -> list[Path]:
         temporary.replace(folder)
         _sync_folder(folder.parent)
     except OSError as error:
-        raise StoreError(f"results must be writable, but making {folder} failed: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise StoreError(f"results must be writable, but creating {folder} failed: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        for parent in made:
-            with contextlib.suppress(OSError):  # not empty, if all went well
+        for parent in new_parents:
+            with contextlib.suppress(OSError):  # not empty after success
                 parent.rmdir()
     return [folder / name for name in files]
 
 
 def check_writable(folder: Path, what: str = "the results folder") -> None:
-    """Whether `folder` could be made and written, asked without making anything.
+    """Check that `folder` can be created and written, without creating anything.
+
+    Args:
+        folder: An existing folder, or one to be created.
+        what: How the error message names it.
 
     Raises:
-        StoreError: the nearest folder above it that exists cannot be written, or is no folder.
+        StoreError: its nearest existing parent cannot be written, or is not a folder.
     """
     existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        why = "cannot be written" if existing.is_dir() else "is not a folder"
-        raise StoreError(f"{what} must be writable, but {folder} is not: {existing} {why}")
+        reason = "cannot be written" if existing.is_dir() else "is not a folder"
+        raise StoreError(f"{what} must be writable, but {folder} is not: {existing} {reason}")
 
 
 def ensure_writable(folder: Path) -> None:
-    """Makes `folder` and proves that a file can be written in it, before any work is done for it.
+    """Create `folder` where it is missing, and check that a file can be written in it.
 
     Raises:
-        StoreError: it cannot be made, or nothing can be written in it.
+        StoreError: it cannot be created, or no file can be written in it.
     """
     with probe(folder):
         pass
@@ -120,10 +139,12 @@ def ensure_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def probe(folder: Path) -> Iterator[Path]:
-    """A file in `folder`, which is made where it is missing; its name is new, and it is there until the context ends.
+    """Create a temporary file with a unique name in `folder`, and remove it when the context ends.
+
+    The folder is created where it is missing.
 
     Raises:
-        StoreError: the folder cannot be made, or nothing can be written in it.
+        StoreError: the folder cannot be created, or no file can be written in it.
     """
     path = folder / f".probe.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
     try:
@@ -142,7 +163,11 @@ def probe(folder: Path) -> Iterator[Path]:
 
 
 def claim_folder(parent: Path, stem: str, first_serial: int) -> Path:
-    """Makes `parent/stem-serial` with the first serial from `first_serial` on that nobody has."""
+    """Create `parent/stem-serial` with the first free serial from `first_serial` on.
+
+    Raises:
+        StoreError: `parent` cannot be written.
+    """
     ensure_writable(parent)
     serial = first_serial
     while True:
@@ -152,41 +177,41 @@ def claim_folder(parent: Path, stem: str, first_serial: int) -> Path:
         except FileExistsError:
             serial += 1
         except OSError as error:
-            raise StoreError(f"the results folder must be writable, but {folder} cannot be made: {error}") from error
+            raise StoreError(f"the results folder must be writable, but {folder} cannot be created: {error}") from error
         else:
             _sync_folder(parent)
             return folder
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of writers that were killed. Only for the holder of the folder's lock."""
+    """Remove the temporary files of killed writers; the caller must hold the folder's lock."""
     for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)
 
 
 def subfolders(parent: Path, pattern: str = "*") -> Iterator[Path]:
-    """The folders in `parent` by name; none where there is no `parent`."""
+    """Yield the folders in `parent` in the order of their names; nothing if `parent` does not exist."""
     return (path for path in sorted(parent.glob(pattern)) if path.is_dir())
 
 
 class FolderLock:
-    """The right to write in a folder: held by one process at a time, freed by the kernel when its holder dies."""
+    """An exclusive lock on a folder between processes; the kernel releases it when its holder dies."""
 
     def __init__(self, folder: Path, *, name: str = LOCK_NAME, wait_s: float = 0.5) -> None:
-        """Waits up to `wait_s`, since `is_locked` holds the lock for an instant."""
+        """Create the lock without acquiring it; `wait_s` covers the instant for which `is_locked` holds the lock."""
         self.folder, self._name, self._wait_s = folder, name, wait_s
         self._descriptor: int | None = None
 
     @property
     def held(self) -> bool:
-        """Whether this object has the lock."""
+        """True while this object holds the lock."""
         return self._descriptor is not None
 
     def acquire(self) -> Self:
-        """Takes the lock.
+        """Acquire the lock.
 
         Raises:
-            StoreError: somebody else has it.
+            StoreError: another process holds it after `wait_s`, or the folder cannot be written.
         """
         try:
             descriptor = os.open(self.folder / self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -202,9 +227,9 @@ class FolderLock:
         return self
 
     def release(self) -> None:
-        """Gives the lock back; nothing happens without it."""
+        """Release the lock; do nothing if it is not held."""
         if self._descriptor is not None:
-            # A forked child shares the descriptor: unlocking frees it in both, closing would not.
+            # A forked child shares the descriptor: unlocking releases the lock in both, closing would not.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
@@ -218,7 +243,7 @@ class FolderLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process of this machine, or of one that shares the file system's locks, writes in `folder`."""
+    """Return whether a process holds the lock of `folder`, on this machine or on one that shares its file locks."""
     try:
         descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -230,8 +255,12 @@ def is_locked(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def unwritten(folder: Path) -> Iterator[bool]:
-    """Whether nobody writes in `folder`; if so, nobody begins to for as long as the context lasts."""
+def block_writers(folder: Path) -> Iterator[bool]:
+    """Hold a shared lock on `folder`, so that no process becomes its writer while the context lasts.
+
+    Yields:
+        False if a process writes in the folder already, in which case nothing is locked.
+    """
     descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         yield _try_lock(descriptor, fcntl.LOCK_SH)

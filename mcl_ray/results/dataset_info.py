@@ -1,6 +1,6 @@
-"""What a run was trained on, as its folder says in `images.json`: whoever uses its networks needs this, and no data.
+"""The description of the data set of a run, stored in its folder as `images.json`.
 
-The images themselves are `mcl_ray.data`.
+It has what is needed to use the trained networks without the data. The images themselves are in `mcl_ray.data`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ IMAGES_FILE = "images.json"
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """The images of a run, in the words that its networks need."""
+    """The description of a data set."""
 
     source: str
+    """Name of the source, `cifar`, `folder` …"""
     class_names: tuple[str, ...]
-    """In the order of the logits."""
+    """Class names, in the order of the logits."""
     mean: tuple[float, ...]
-    """Of each channel, images scaled to 0..1."""
+    """Mean of each channel, of images scaled to 0..1."""
     std: tuple[float, ...]
-    """Of each channel, images scaled to 0..1."""
+    """Standard deviation of each channel, of images scaled to 0..1."""
     image_shape: tuple[int, int, int]
-    """Channels, height, width, as a network sees them."""
+    """Channels, height and width of a network's input."""
     counts: dict[str, int]
-    """Split → its images."""
+    """Split → number of its images."""
 
     @property
     def num_classes(self) -> int:
@@ -37,25 +38,29 @@ class DatasetInfo:
         return len(self.class_names)
 
 
-def write_images(run_folder: Path, images: DatasetInfo) -> None:
-    """Put on record what a run is trained on."""
-    content = json.dumps(asdict(images), ensure_ascii=False, indent=1) + "\n"
+def write_dataset_info(run_folder: Path, dataset: DatasetInfo) -> None:
+    """Write the description of a run's data set into its folder.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    content = json.dumps(asdict(dataset), ensure_ascii=False, indent=1) + "\n"
     write_atomically(run_folder / IMAGES_FILE, content.encode())
 
 
-def read_images(run_folder: Path) -> DatasetInfo | None:
-    """What a run was trained on; None for a run from before this was on record.
+def read_dataset_info(run_folder: Path) -> DatasetInfo | None:
+    """Return the description of a run's data set; None for an older run, whose folder has none.
 
     Raises:
-        StoreError: the record is damaged.
+        StoreError: the file is damaged.
     """
     file = run_folder / IMAGES_FILE
     if not file.exists():
         return None
     try:
-        told = json.loads(read_bytes(file))
-        channels, height, width = told.pop("image_shape")
-        mean, std, class_names = (tuple(told.pop(name)) for name in ("mean", "std", "class_names"))
-        return DatasetInfo(**told, class_names=class_names, mean=mean, std=std, image_shape=(channels, height, width))
+        content = json.loads(read_bytes(file))
+        channels, height, width = content.pop("image_shape")
+        mean, std, names = (tuple(content.pop(name)) for name in ("mean", "std", "class_names"))
+        return DatasetInfo(**content, class_names=names, mean=mean, std=std, image_shape=(channels, height, width))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"the record of a run's images must be whole, but {file} is damaged: {error}") from error
+        raise StoreError(f"the record of a run's data set must be complete, but {file} is damaged: {error}") from error

@@ -1,6 +1,6 @@
-"""Where a number comes from: machine and code, as every run's record carries them.
+"""Provenance of results: the machine and the version of the code, recorded with every run and sweep.
 
-What was trained is the spec; this is only what a reader needs to trust or repeat the figure.
+What was trained is in the spec.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import mcl_ray
 
 
 def processor() -> str:
-    """The processor's model and the cores this process may use, `Xeon …, 8 cores`."""
+    """Return the processor's model and the number of cores available to this process, `Xeon …, 8 cores`."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        named = [
+        models = [
             line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
-        model = named[0] if named else model
+        model = models[0] if models else model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{model}, {cores} core{'s' if cores > 1 else ''}"
 
 
 def code_version() -> str:
-    """The package's version, with the commit when it runs from a checkout: `0.1.0+1a2b3c4-dirty`."""
+    """Return the package's version, with the commit if it runs from a checkout: `0.1.0+1a2b3c4-dirty`."""
     checkout = Path(mcl_ray.__file__).parents[1]
     git = shutil.which("git")
-    # A package installed below somebody else's repository must not carry that repository's commit.
+    # A package installed below another project's repository must not report that repository's commit.
     if git is None or not (checkout / ".git").exists():
         return mcl_ray.__version__
     command = [git, "-C", str(checkout), "describe", "--always", "--dirty", "--exclude", "*"]
@@ -42,7 +42,7 @@ def code_version() -> str:
 
 
 def torch_version() -> str | None:
-    """The installed torch, without importing it."""
+    """Return the version of the installed torch without importing it; None if it is not installed."""
     try:
         return importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -55,10 +55,10 @@ class Provenance:
 
     host: str = field(default_factory=platform.node)
     hardware: str = field(default_factory=processor)
-    """Processor or GPU model, and how many."""
+    """Processor or GPU model, and their number."""
     code_version: str = field(default_factory=code_version)
     torch_version: str | None = field(default_factory=torch_version)
     parameters: int | None = None
-    """Trained numbers in the whole cohort."""
+    """Trainable parameters of the whole cohort."""
     multiply_adds: int | None = None
-    """Multiply-adds of one image through the whole cohort."""
+    """Multiply-adds of one image, one forward pass through the whole cohort."""

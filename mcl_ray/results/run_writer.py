@@ -1,6 +1,6 @@
-"""Writing a run: one writer per attempt, one row that says how it stands, one file of figures per attempt.
+"""The writer of a run: one writer and one file of figures per attempt, and one row with the state of the run.
 
-Which figures there are is for the training loop to say; reading them back is `reader.py`.
+The training loop decides which figures there are; `reader.py` reads them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results import reader, schema
 from mcl_ray.results.atomic_io import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
-from mcl_ray.results.dataset_info import DatasetInfo, write_images
+from mcl_ray.results.dataset_info import DatasetInfo, write_dataset_info
 from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.queries import training_times
 from mcl_ray.results.record_writer import RecordWriter
@@ -31,7 +31,7 @@ AMEND_WAIT_S = 10.0
 
 
 class RunWriter(RecordWriter):
-    """Writes one attempt of one run, and holds the run's folder until it is finished or closed."""
+    """Writes one attempt of one run, and holds the run's folder until the attempt is finished or closed."""
 
     def __init__(self, folder: Path, lock: FolderLock, row: dict[str, Any]) -> None:
         super().__init__(folder, lock, reader.RUN_FILE, "runs", row)
@@ -48,7 +48,15 @@ class RunWriter(RecordWriter):
         trial_id: str | None = None,
         facts: Provenance | None = None,
     ) -> RunWriter:
-        """Claims the next serial of this spec in `root`/runs; `root` is a results folder or a sweep's folder.
+        """Create a run with the next serial of this spec in `root`/runs.
+
+        Args:
+            root: A results folder, or a sweep's folder.
+            spec: The resolved spec.
+            searched: Searched field → value, for a run of a sweep.
+            sweep_id: The sweep that the run belongs to.
+            trial_id: The trial that the run belongs to.
+            facts: Machine and code; those of this process if not given.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -59,7 +67,7 @@ class RunWriter(RecordWriter):
 
     @classmethod
     def claim(cls, root: Path, spec: RunSpec) -> Path:
-        """Claims the next serial of this spec in `root`/runs, for a process that will `begin` the run of this name.
+        """Claim the next serial of this spec in `root`/runs, for another process that calls `begin` with its name.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -79,9 +87,10 @@ class RunWriter(RecordWriter):
         trial_id: str | None = None,
         facts: Provenance | None = None,
     ) -> RunWriter:
-        """Starts the run of this name in `root`/runs, or an attempt that adds to it, finished or not.
+        """Start the run of this name in `root`/runs or, if it exists, its next attempt, whether finished or not.
 
-        Whoever was killed here, at whatever moment, is followed by somebody who calls this again: one name, one run.
+        Calling this again after a process was killed, at whatever moment, never creates a second run of the name.
+        The arguments are those of `create`.
 
         Raises:
             StoreError: the folder cannot be written, or another process writes it.
@@ -103,7 +112,7 @@ class RunWriter(RecordWriter):
         try:
             write_atomically(folder / reader.SPEC_FILE, reader.to_yaml(spec.model_dump(mode="json")).encode())
             writer._write_row()
-            writer._pushes.push()
+            writer._uploader.push()
         except BaseException:
             writer.close()
             raise
@@ -111,7 +120,7 @@ class RunWriter(RecordWriter):
 
     @classmethod
     def resume(cls, run_folder: Path, *, facts: Provenance | None = None) -> RunWriter:
-        """Starts the next attempt of a run that did not finish.
+        """Start the next attempt of an unfinished run.
 
         Raises:
             StoreError: there is no run, it is finished, or another process writes it.
@@ -120,10 +129,10 @@ class RunWriter(RecordWriter):
 
     @classmethod
     def amend(cls, run_folder: Path) -> RunWriter:
-        """Starts an attempt that adds to a run, finished or not; what it records replaces whole epochs.
+        """Start an attempt that adds to a run, finished or not; an epoch that it records replaces that epoch.
 
-        The machine on record, the time and the state stay those of the training until `finish` says another. A process
-        that just died may hold the run a little longer.
+        The recorded machine and wall time stay those of the training; so does the state until `finish` changes it.
+        Waits for the lock, which a process that just died may hold a little longer.
 
         Raises:
             StoreError: there is no run, or another process writes it.
@@ -147,7 +156,7 @@ class RunWriter(RecordWriter):
             else:
                 writer.stop_clock()
             writer._write_row()
-            writer._pushes.push()
+            writer._uploader.push()
         except BaseException:
             lock.release()
             raise
@@ -155,70 +164,70 @@ class RunWriter(RecordWriter):
 
     @property
     def run_id(self) -> str:
-        """The folder's name."""
+        """Id of the run, the name of its folder."""
         return self.folder.name
 
     @property
     def attempt(self) -> int:
-        """1 for a new run, one more for every time it was resumed."""
+        """Number of the attempt: 1 for a new run, one more each time it is resumed."""
         return int(self._row["attempt"])
 
     @property
     def checkpoints(self) -> Path:
-        """Where this run's checkpoints belong; not made here."""
+        """Folder of this run's checkpoints; it need not exist."""
         return self.folder / "checkpoints"
 
     def cost(self, name: str) -> float:
-        """What the run costs: `parameters` or `multiply_adds`, once described, or `training_time_s` so far."""
+        """Return a cost of the run: `parameters` or `multiply_adds`, once described, or `training_time_s` so far."""
         if name == "training_time_s":
             return training_times(reader.read_epochs(self.folder)).get(self.run_id, 0.0)
         return float(self._row[name])
 
     def record_images(self, images: DatasetInfo) -> None:
-        """Records what the run is trained on; it is sent with the first epoch."""
-        assert self._lock.held, f"{self.folder} was given back and cannot be written"
-        write_images(self.folder, images)
+        """Record the description of the run's data set; it is uploaded with the first epoch."""
+        assert self._lock.held, f"the writer of {self.folder} is closed"
+        write_dataset_info(self.folder, images)
 
     def describe(self, *, parameters: int, multiply_adds: int | None) -> None:
-        """Records what is known only once the cohort is built."""
+        """Record the costs of the cohort, which are known only once it is built."""
         self._write_row(parameters=parameters, multiply_adds=multiply_adds)
 
     def record_unreadable(self, names: Collection[str]) -> None:
-        """Adds to the names of the images that did not decode; a run without any has no such file."""
+        """Add to the names of the images that did not decode; a run without any has no such file."""
         known = reader.read_unreadable(self.folder)
         if not set(names) <= set(known):
             content = json.dumps(sorted({*known, *names}), indent=1, ensure_ascii=False)
             write_atomically(self.folder / reader.UNREADABLE_FILE, content.encode())
 
     def record_epoch(self, epoch: int, rows: Iterable[EpochRow]) -> None:
-        """Appends the figures of a 1-based epoch; on return they are on the disk, and any process can read them."""
+        """Append the figures of an epoch, counted from 1; on return they are on disk for any process to read."""
         assert epoch >= 1, f"epochs count from 1, but got {epoch}"
-        places = {"run_id": self.run_id, "attempt": self.attempt, "epoch": epoch}
-        added = schema.table("epochs", [places | row._asdict() for row in rows])
+        keys = {"run_id": self.run_id, "attempt": self.attempt, "epoch": epoch}
+        added = schema.table("epochs", [keys | row._asdict() for row in rows])
         epochs = pa.concat_tables([self._epochs, added]).combine_chunks()
         write_atomically(self.folder / f"epochs-a{self.attempt:04d}.parquet", schema.to_parquet(epochs))
         self._epochs = epochs
         self._write_row(epochs_done=epoch)
-        self._pushes.try_to_push()
+        self._uploader.try_to_push()
 
     def finish(self, state: RunState, error: BaseException | None = None) -> None:
-        """Records how the run ended and gives its folder back."""
-        told = {"error_type": type(error).__name__, "error": str(error)} if error is not None else {}
+        """Record how the run ended, and release its folder."""
+        failure = {"error_type": type(error).__name__, "error": str(error)} if error is not None else {}
         try:
-            self._write_row(state=state, **told)
+            self._write_row(state=state, **failure)
             if state == "finished":
-                self._pushes.push()
-            if state == "finished" or self._pushes.try_to_push():
-                self._pushes.drop_checkpoints()
+                self._uploader.push()
+            if state == "finished" or self._uploader.try_to_push():
+                self._uploader.drop_checkpoints()
         finally:
             self.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._is_to_end:
-            goes_on = isinstance(error, (StoreError, WorkerDiedError)) or not isinstance(error, Exception)
-            self.finish("interrupted" if goes_on else "failed", error)
+        if error is not None and self._is_open:
+            is_resumable = isinstance(error, (StoreError, WorkerDiedError)) or not isinstance(error, Exception)
+            self.finish("interrupted" if is_resumable else "failed", error)
         self.close()
 
 
@@ -230,11 +239,11 @@ def _lock(run_folder: Path, wait_s: float, *, checkpoints: bool) -> FolderLock:
 
 
 def _claim_run(root: Path, spec: RunSpec) -> Path:
-    """Names are unique in the whole root, so that the tables of several sweeps can be read as one."""
-    whole, stem = reader.results_root(root), f"{spec.recipe}-{spec.digest}"
-    with FolderLock(whole, name=CLAIM_LOCK, wait_s=CLAIM_WAIT_S):
+    """Claim a name that is unique in the whole root, so that the tables of several sweeps can be concatenated."""
+    results, stem = reader.results_root(root), f"{spec.recipe}-{spec.digest}"
+    with FolderLock(results, name=CLAIM_LOCK, wait_s=CLAIM_WAIT_S):
         pull.fetch(root / "runs", only=lambda record: record.rpartition("/")[2].startswith(f"{stem}-"))
-        return claim_folder(root / "runs", stem, reader.highest_serial(whole, stem) + 1)
+        return claim_folder(root / "runs", stem, reader.highest_serial(results, stem) + 1)
 
 
 def _run_row(run_id: str, spec: RunSpec, facts: Provenance) -> dict[str, Any]:
@@ -261,6 +270,6 @@ def _machine(facts: Provenance) -> dict[str, Any]:
 
 
 def _next_attempt(run_folder: Path, recorded: int) -> int:
-    """Also counts an attempt that wrote its figures and was killed before it wrote its row."""
+    """Return the next number, counting an attempt that was killed after its figures and before its row were written."""
     files = [path.stem.removeprefix("epochs-a") for path in run_folder.glob("epochs-a*.parquet")]
     return max([recorded, *(int(number) for number in files)]) + 1

@@ -1,6 +1,6 @@
-"""What is stored: the columns of the three tables, their version, and Parquet bytes in both directions.
+"""The schemas of the three tables, their version, and conversion to and from Parquet bytes.
 
-No file is opened here; `files.py` moves the bytes.
+No file is opened here; `atomic_io.py` reads and writes the bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mcl_ray.errors import StoreError
 SCHEMA_VERSION = 1
 Kind = Literal["runs", "epochs", "sweeps"]
 RunState = Literal["running", "finished", "stopped", "failed", "interrupted"]
-"""`stopped` is a scheduler's early end; `interrupted` a signal or a machine that went away."""
+"""`stopped`: ended early by a scheduler; `interrupted`: ended by a signal or by the loss of a process or a node."""
 SweepState = Literal["running", "finished", "failed", "interrupted"]
 
 
@@ -99,52 +99,54 @@ SCHEMAS: dict[Kind, pa.Schema] = {
 
 
 def table(kind: Kind, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an arrow table of this kind."""
+    """Return rows as an arrow table of this kind."""
     return pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
 
 
 def to_parquet(content: pa.Table) -> bytes:
-    """Parquet bytes with the schema's version in the metadata and a checksum on every page."""
+    """Return Parquet bytes with the version of the schema in the metadata and a checksum on every page."""
     buffer = io.BytesIO()
     pq.write_table(content, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
 def from_parquet(content: bytes, kind: Kind, name: object) -> pa.Table:
-    """The table in Parquet bytes; `name` is the file that errors speak of.
+    """Return the table in Parquet bytes; `name` is the file named in errors.
 
     Raises:
         StoreError: the bytes are damaged, of another kind, or of a newer version of the schema.
     """
     try:
-        # In this thread alone: a process that ends while arrow still starts its pool of threads is aborted.
+        # In this thread only: a process that exits while arrow starts its thread pool is aborted.
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True, pre_buffer=False)
         found = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"a results file must be whole Parquet, but {name} is damaged: {error}") from error
+        raise StoreError(f"a results file must be valid Parquet, but {name} is damaged: {error}") from error
     _check_metadata(found.schema.metadata or {}, kind, name)
     wanted = SCHEMAS[kind]
     missing = [column for column in wanted.names if column not in found.schema.names]
     if missing:
-        raise StoreError(f"a file of {kind} must hold every column, but {name} lacks {', '.join(missing)}")
+        raise StoreError(f"a file of {kind} must have every column, but {name} lacks {', '.join(missing)}")
     try:
         return found.select(wanted.names).cast(wanted)
     except (pa.ArrowException, ValueError) as error:
-        raise StoreError(f"a file of {kind} must hold the types of its schema, but {name} does not: {error}") from error
+        raise StoreError(f"a file of {kind} must have the types of its schema, but {name} does not: {error}") from error
 
 
 def _check_metadata(metadata: Mapping[bytes, bytes], kind: Kind, name: object) -> None:
     found_kind = metadata.get(_KIND_KEY, b"").decode(errors="replace")
     version = metadata.get(_VERSION_KEY, b"").decode(errors="replace")
     if found_kind != kind or not version.isdecimal():
-        raise StoreError(f"a file of {kind} must say so in its metadata, but {name} says kind={found_kind!r}")
+        raise StoreError(
+            f"a file of {kind} must have kind={kind!r} and a version in its metadata, but {name} has {found_kind!r}"
+        )
     if int(version) > SCHEMA_VERSION:
         raise StoreError(
-            f"this program reads results up to schema version {SCHEMA_VERSION}, but {name} has version {version}; "
-            "a newer mcl-ray wrote it"
+            f"`schema version <= {SCHEMA_VERSION}` must hold, but {name} has version {version}; "
+            "it was written by a newer mcl-ray"
         )
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """One spelling for equal content."""
+    """Return canonical JSON: equal content gives equal text."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,6 +1,7 @@
-"""The results store: the writers of runs and sweeps, and the readers, under one name.
+"""The public names of the results store: the writers of runs and sweeps, and the readers.
 
-Access to files is in `atomic_io.py`; `remote/` keeps this machine's replica in step with a remote store.
+Code outside `mcl_ray.results` imports these names from here. Access to files is in `atomic_io.py`; synchronisation of
+this machine's replica with a remote store is in `remote/`.
 """
 
 from mcl_ray.results.atomic_io import ensure_writable

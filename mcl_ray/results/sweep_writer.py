@@ -1,6 +1,6 @@
-"""Writing a sweep's record: what was searched, how it stands, which run is best.
+"""The writer of a sweep's record: the spec, the state and the best run.
 
-The sweep's runs are written by `RunWriter`s that take the sweep's folder as their root.
+The runs of the sweep are written by `RunWriter`s with the sweep's folder as their root.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from mcl_ray.results.record_writer import RecordWriter
 from mcl_ray.results.remote import pull
 from mcl_ray.results.schema import SweepState
 
-TOUCHES_EVERY_S = 5.0
+TOUCH_INTERVAL_S = 5.0
+"""Seconds between updates of the recorded wall time."""
 
 
-class SpecData(Protocol):
-    """A pydantic model, as far as a record needs it."""
+class StoredSpec(Protocol):
+    """A spec that can be stored: a pydantic model, or any experiment of `searches.spec`."""
 
     def model_dump(self, *, mode: str = ...) -> dict[str, Any]:
-        """Return the spec as plain data."""
+        """Return the spec as plain data; with mode `json`, of types that JSON has."""
 
 
 class SweepWriter(RecordWriter):
-    """Writes one sweep's record, and holds the sweep's folder; its runs are written by `RunWriter`s in that folder."""
+    """Writes one sweep's record, and holds the sweep's folder until it is finished or closed."""
 
     def __init__(self, folder: Path, lock: FolderLock, row: dict[str, Any]) -> None:
         super().__init__(folder, lock, reader.SWEEP_FILE, "sweeps", row)
@@ -45,14 +46,23 @@ class SweepWriter(RecordWriter):
         cls,
         root: Path,
         name: str,
-        spec: SpecData,
+        spec: StoredSpec,
         *,
         objective: str,
         mode: str,
         trials_planned: int,
         facts: Provenance | None = None,
     ) -> SweepWriter:
-        """Claims a folder in `root`/sweeps, named by the sweep's name, the hash of its spec, and a serial.
+        """Create a folder in `root`/sweeps, named by the sweep's name, the hash of its spec, and a serial.
+
+        Args:
+            root: The results folder.
+            name: Name of the sweep; characters other than letters and digits are replaced in the folder's name.
+            spec: The resolved spec.
+            objective: Key of the objective, `split/metric/member`.
+            mode: `max` or `min`.
+            trials_planned: Trials of the whole sweep.
+            facts: Machine and code; those of this process if not given.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -76,15 +86,15 @@ class SweepWriter(RecordWriter):
         try:
             write_atomically(folder / reader.SWEEP_SPEC_FILE, reader.to_yaml(content).encode())
             writer._write_row()
-            writer._pushes.push()
+            writer._uploader.push()
         except BaseException:
             writer.close()
             raise
         return writer
 
     @classmethod
-    def resume(cls, sweep_folder: Path, spec: SpecData, *, trials_planned: int) -> SweepWriter:
-        """Goes on with a sweep, finished or not, whose spec may have been given more trials or time.
+    def resume(cls, sweep_folder: Path, spec: StoredSpec, *, trials_planned: int) -> SweepWriter:
+        """Resume a sweep, finished or not, with a spec that may allow more trials or time than before.
 
         Raises:
             StoreError: there is no sweep, or another process writes it.
@@ -99,7 +109,7 @@ class SweepWriter(RecordWriter):
             writer = cls(sweep_folder, lock, row | {"state": "running"})
             write_atomically(sweep_folder / reader.SWEEP_SPEC_FILE, reader.to_yaml(content).encode())
             writer._write_row(spec=schema.to_json(content), trials_planned=trials_planned)
-            writer._pushes.push()
+            writer._uploader.push()
         except BaseException:
             lock.release()
             raise
@@ -107,37 +117,37 @@ class SweepWriter(RecordWriter):
 
     @property
     def sweep_id(self) -> str:
-        """The folder's name."""
+        """Id of the sweep, the name of its folder."""
         return self.folder.name
 
     def touch(self) -> None:
-        """Records the time spent so far, now and then: what a killed sweep spent counts against its limit."""
-        if time.monotonic() - self._touched >= TOUCHES_EVERY_S:
+        """Record the wall time every few seconds, so that a killed sweep's time counts against its limit."""
+        if time.monotonic() - self._touched >= TOUCH_INTERVAL_S:
             self._touched = time.monotonic()
             self._write_row()
 
     def record_best(self, run_id: str, spec: RunSpec) -> None:
-        """Keeps the best run so far, and its spec as a file that can be trained as it is."""
+        """Record the best run so far, and write its spec as a file that can be trained as it is."""
         write_atomically(self.folder / reader.BEST_FILE, reader.to_yaml(spec.model_dump(mode="json")).encode())
         self._write_row(best_run_id=run_id)
-        self._pushes.try_to_push()
+        self._uploader.try_to_push()
 
     def finish(self, state: SweepState) -> None:
-        """Records how the sweep ended and gives its folder back."""
+        """Record how the sweep ended, and release its folder."""
         try:
             self._write_row(state=state)
             if state == "finished":
-                self._pushes.push()
+                self._uploader.push()
             else:
-                self._pushes.try_to_push()
+                self._uploader.try_to_push()
         finally:
             self.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._is_to_end:
-            goes_on = isinstance(error, StoreError) or not isinstance(error, Exception)
-            with contextlib.suppress(StoreError):  # the error itself matters more
-                self.finish("interrupted" if goes_on else "failed")
+        if error is not None and self._is_open:
+            is_resumable = isinstance(error, StoreError) or not isinstance(error, Exception)
+            with contextlib.suppress(StoreError):  # `error` is raised and matters more
+                self.finish("interrupted" if is_resumable else "failed")
         self.close()

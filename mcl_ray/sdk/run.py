@@ -11,8 +11,6 @@ import pyarrow as pa
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.errors import CheckpointError, StoreError
-from mcl_ray.object_store import Uri
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_spec
 from mcl_ray.sdk.options import location
@@ -124,25 +122,10 @@ class Run:
             StoreError: the folder is not empty, or cannot be written.
             CheckpointError: the run has no checkpoint.
         """
-        from mcl_ray.transfer.member import choose
+        from mcl_ray.transfer.bundle import export_run
 
-        if out is not None and isinstance(location(out), Uri):
-            raise StoreError(
-                f"--out is a folder of this machine, but got {out}; without --out, a run's store has it too"
-            )
-        member = choose(str(peer), self.spec, self.history)
-        target = self.folder / "export" / member.name if out is None else Path(out)
-        _check_free(target)
-        pull.fetch(self.folder, checkpoints=True)
-        if not any((self.folder / "checkpoints").glob("epoch-*.pt")):
-            raise CheckpointError(
-                f"a run with a checkpoint can be exported, but {pull.display_path(self.folder)} has none"
-            )
-        from mcl_ray.transfer.bundle import write_bundle
-
-        files = write_bundle(self.folder, member, target, Environment(data=location(data)))
-        pull.push(files)
-        return files
+        folder = None if out is None else location(out)
+        return export_run(self.folder, str(peer), folder, Environment(data=location(data)))
 
     def report(self) -> list[Path]:
         """Write plots and an HTML page below `report` in the run's folder, and return the files."""
@@ -164,7 +147,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         from mcl_ray.reports.notebook import html_facts, html_table
-        from mcl_ray.reports.terminal import run_facts
+        from mcl_ray.reports.terminal import describe_run
 
         summary = self.summary()
         run = summary.run
@@ -173,23 +156,8 @@ class Run:
             (score.member, score.split, score.epoch, f"{score.top1:.2f}", _optional(score.top5))
             for score in summary.scores
         ]
-        return html_facts(title, {}) + html_table(summary.headers, rows) + html_facts("", run_facts(summary))
+        return html_facts(title, {}) + html_table(summary.headers, rows) + html_facts("", describe_run(summary))
 
 
 def _optional(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def _check_free(target: Path) -> None:
-    """Check that an export can be written, before any work is done for it.
-
-    Raises:
-        StoreError: the folder is not empty, or cannot be written.
-    """
-    from mcl_ray.results.atomic_io import check_writable
-
-    if pull.holds_anything(target):
-        raise StoreError(
-            f"an export replaces nothing, but {pull.display_path(target)} is there; remove it, or give another --out"
-        )
-    check_writable(target.parent, "the folder of an export")

@@ -1,4 +1,4 @@
-"""Trained networks on their way out: what others load without this project.
+"""Export of trained networks, as files that others load without this project; `bundle.export_run` writes them.
 
-What comes in from elsewhere is `mcl_ray.interop`.
+Import of weights from elsewhere is in `mcl_ray.interop`.
 """

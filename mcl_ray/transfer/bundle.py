@@ -1,73 +1,78 @@
-"""A folder with all that others need of a trained member: tensors, program, config and card."""
+"""Export of a run: a folder with the tensors, the program, the configuration and the model card of a trained member.
+
+Imports torch only after the arguments have been checked. The contents of the files are made in `contents.py`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.compute as pc
-
-from mcl_ray.analysis.ranking import RunSummary, summary
 from mcl_ray.config.environment import Environment
-from mcl_ray.data.source import load_dataset
-from mcl_ray.errors import CheckpointError
-from mcl_ray.results.atomic_io import write_folder
-from mcl_ray.results.dataset_info import read_images
-from mcl_ray.results.remote.pull import display_path
-from mcl_ray.results.store import read_epochs, read_runs, read_spec
-from mcl_ray.training.build import cohort_of, describe
-from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
-from mcl_ray.training.recorded_run import dataset_info
-from mcl_ray.transfer.card import Export, to_card, to_config
-from mcl_ray.transfer.member import Member
-from mcl_ray.transfer.program import module_of, tensors_of, to_program, to_safetensors
+from mcl_ray.errors import CheckpointError, StoreError
+from mcl_ray.object_store import Uri
+from mcl_ray.results.atomic_io import check_writable, write_folder
+from mcl_ray.results.reader import read_epochs, read_spec
+from mcl_ray.results.remote.pull import display_path, fetch, holds_anything, push
+from mcl_ray.transfer.member import choose
 
 
-def write_bundle(run_folder: Path, member: Member, target: Path, environment: Environment) -> list[Path]:
-    """Export a member of a run, as its newest checkpoint has it, into a folder that is missing or empty.
+def export_run(
+    run_folder: Path, peer: str = "best", out: Uri | Path | None = None, environment: Environment | None = None
+) -> list[Path]:
+    """Export a member of a run, as its newest checkpoint has it.
 
     Args:
-        run_folder: Of the run, with its checkpoints.
-        member: Which networks.
-        target: The folder to make, whole or not at all.
-        environment: Where the images are, for a run whose folder does not say what it was trained on.
+        run_folder: Folder of the run; `mcl_ray.results.lookup.named_run` finds it by name.
+        peer: A peer's number from 0; `best` for the peer with the highest test top-1 (validation, if test has none);
+            or `ensemble` for the mean of all peers' logits.
+        out: Local folder to create, missing or empty; `export/<member>` in the run's folder if not given, which is
+            uploaded if the run is in a remote store.
+        environment: Where the data set is, for an older run whose folder has no `images.json`.
 
     Returns:
-        The files.
+        The files: `model.safetensors`, `program.pt2`, `config.json` and `README.md`.
 
     Raises:
-        CheckpointError: there is no checkpoint, or none that is undamaged and of this run.
-        StoreError: the folder cannot be made.
+        SpecError: the run has no such peer, or no such ensemble.
+        StoreError: no figure says which peer is best, `out` is a URI, is not empty, or cannot be written.
+        CheckpointError: the run has no checkpoint, or none that is undamaged and belongs to it.
     """
-    spec = read_spec(run_folder)
-    images = read_images(run_folder) or dataset_info(load_dataset(spec.data, environment))
-    found = CheckpointFolder(run_folder / "checkpoints").latest()
-    if found is None:
+    out, member = local_folder(out), choose(peer, read_spec(run_folder), read_epochs(run_folder))
+    folder = run_folder / "export" / member.name if out is None else out
+    _check_free(folder)
+    fetch(run_folder, checkpoints=True)
+    if not any((run_folder / "checkpoints").glob("epoch-*.pt")):
         raise CheckpointError(f"a run with a checkpoint can be exported, but {display_path(run_folder)} has none")
-    checkpoint, file = found
-    check_belongs(checkpoint, file, digest=spec.digest, architecture=describe(spec, images))
-    cohort = cohort_of(spec, images.num_classes, images.image_shape[0])
-    cohort.load_state_dict(checkpoint.cohort)
-    tensors, module = tensors_of(cohort, member), module_of(cohort, member)
-    told = Export(
-        member=member,
-        spec=spec,
-        images=images,
-        summary=_figures(run_folder, checkpoint.epoch),
-        epoch=checkpoint.epoch,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-    )
-    return write_folder(
-        target,
-        {
-            "model.safetensors": to_safetensors(tensors),
-            "program.pt2": to_program(module, images.image_shape),
-            "config.json": to_config(told).encode(),
-            "README.md": to_card(told).encode(),
-        },
-    )
+
+    from mcl_ray.transfer.contents import bundle_contents
+
+    files = write_folder(folder, bundle_contents(run_folder, member, environment or Environment()))
+    push(files)
+    return files
 
 
-def _figures(run_folder: Path, epoch: int) -> RunSummary:
-    """Those of an epoch, or of the last one before it that has any: later ones are of other weights."""
-    epochs = read_epochs(run_folder)
-    return summary(read_runs(run_folder), epochs.filter(pc.less_equal(epochs["epoch"], epoch)))
+def local_folder(out: Uri | Path | None) -> Path | None:
+    """Return the folder of an export, which must be local.
+
+    Raises:
+        StoreError: `out` is a URI.
+    """
+    if isinstance(out, Uri):
+        raise StoreError(
+            f"`--out` must be a local folder, but got {out}; without `--out`, the export of a run in a store is "
+            "uploaded to it"
+        )
+    return out
+
+
+def _check_free(folder: Path) -> None:
+    """Check that an export can be written, before any work is done.
+
+    Raises:
+        StoreError: `folder` is not empty, or cannot be written.
+    """
+    if holds_anything(folder):
+        raise StoreError(
+            f"an export replaces nothing, but {display_path(folder)} is there; remove it, or give another --out"
+        )
+    check_writable(folder.parent, "the folder of an export")

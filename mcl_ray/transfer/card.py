@@ -1,6 +1,6 @@
-"""What an export says of itself: `config.json` for programs, and the model card, `README.md`, for people.
+"""The description of an export: `config.json` for programs, and the model card, `README.md`, for people.
 
-Cards name no address: where a network is found is for those to say who publish it.
+A card names no address, as it does not know where the network will be published.
 """
 
 from __future__ import annotations
@@ -21,41 +21,42 @@ CONFIG_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What is known of a member that is exported."""
+    """A member that is exported, and what the card says about it."""
 
     member: Member
     spec: RunSpec
-    images: DatasetInfo
+    dataset: DatasetInfo
     summary: RunSummary
-    """The run's record, and its figures up to the epoch of the weights."""
+    """Record of the run, with its figures up to the epoch of the weights."""
     epoch: int
-    """Epochs that the weights were trained."""
+    """Epochs that the weights were trained for."""
     parameters: int
+    """Parameters of the member, without heads."""
 
     @property
     def architecture(self) -> str:
-        """`resnet8`, or the networks of an ensemble, `resnet8 + resnet20`."""
+        """Name of the network, `resnet8`; of an ensemble, the names of all, `resnet8 + resnet20`."""
         return " + ".join(self.member.networks)
 
     @property
     def classifies(self) -> bool:
-        """Whether there are logits."""
+        """True if the output is logits, and not features."""
         return OUTPUTS[self.spec.method] == "logits"
 
 
 def to_config(export: Export) -> str:
-    """What a program has to know to use the networks, as JSON."""
-    images = export.images
+    """Return what a program needs to use the networks, as JSON."""
+    dataset = export.dataset
     content = {
         "version": CONFIG_VERSION,
         "architecture": list(export.member.networks),
         "member": export.member.name,
         "output": OUTPUTS[export.spec.method],
-        "num_classes": len(images.class_names),
-        "class_names": images.class_names,
-        "input_size": images.image_shape,
-        "mean": images.mean,
-        "std": images.std,
+        "num_classes": len(dataset.class_names),
+        "class_names": dataset.class_names,
+        "input_size": dataset.image_shape,
+        "mean": dataset.mean,
+        "std": dataset.std,
         "run": export.summary.run["run_id"],
         "spec_digest": export.spec.digest,
         "epoch": export.epoch,
@@ -64,13 +65,13 @@ def to_config(export: Export) -> str:
 
 
 def to_card(export: Export) -> str:
-    """The model card, Markdown with front matter."""
+    """Return the model card: Markdown with front matter."""
     parts = [
         _front_matter(export),
-        _what_it_is(export),
+        _introduction(export),
         _files(export),
-        _images(export.images, is_encoded=export.spec.data.is_encoded),
-        usage.section(export.member, export.images, OUTPUTS[export.spec.method]),
+        _images(export.dataset, is_encoded=export.spec.data.is_encoded),
+        usage.section(export.member, export.dataset, OUTPUTS[export.spec.method]),
         _figures(export),
         _training(export),
         _LICENCE,
@@ -92,12 +93,12 @@ def _front_matter(export: Export) -> str:
     return f"---\n{to_yaml(content)}---"
 
 
-def _what_it_is(export: Export) -> str:
+def _introduction(export: Export) -> str:
     member, run = export.member, export.summary.run
     size = export.spec.cohort.size
-    what = f"the mean of the logits of all {size} peers" if member.is_ensemble else f"{member.name} of {size}"
+    part = f"the mean of the logits of all {size} peers" if member.is_ensemble else f"{member.name} of {size}"
     if size == 1:
-        what = "one network, without peers,"
+        part = "one network, without peers,"
     chosen = (
         f" It is the peer with the highest {member.chosen_on} top-1, which flatters that figure."
         if member.chosen_on and size > 1
@@ -105,38 +106,38 @@ def _what_it_is(export: Export) -> str:
     )
     return (
         f"# {run['run_id']}: {member.name}\n\n"
-        f"{export.architecture}, {export.parameters:,} parameters, {_for_what(export)}: "
-        f"{what} that trained in run `{run['run_id']}` by mcl-ray {run['code_version']} (networks that "
+        f"{export.architecture}, {export.parameters:,} parameters, {_purpose(export)}: "
+        f"{part} that trained in run `{run['run_id']}` by mcl-ray {run['code_version']} (networks that "
         f"teach each other: Mutual Contrastive Learning, Yang et al., AAAI 2022, arXiv 2104.12565). The weights are "
         f"those after epoch {export.epoch} of {export.spec.schedule.epochs}.{chosen}"
     )
 
 
-def _for_what(export: Export) -> str:
+def _purpose(export: Export) -> str:
     if export.classifies:
-        return f"for images of {export.images.num_classes} classes"
+        return f"for images of {export.dataset.num_classes} classes"
     return "for features of images, learned without labels, before the head that was contrasted"
 
 
 def _files(export: Export) -> str:
-    gives = "logits [B, classes]" if export.classifies else "features [B, F]"
-    whole = ", each complete: the stem that peers shared is there for each of them"
+    output = "logits [B, classes]" if export.classifies else "features [B, F]"
+    complete = ", each complete: the stem that peers share is included in each of them"
     rows = [
-        ("model.safetensors", usage.names(export.member) + (whole if _repeats_stem(export) else "")),
-        ("program.pt2", f"a `torch.export` program: normalised float32 images [B, C, H, W] to {gives}"),
+        ("model.safetensors", usage.names(export.member) + (complete if _repeats_stem(export) else "")),
+        ("program.pt2", f"a `torch.export` program: normalised float32 images [B, C, H, W] to {output}"),
         ("config.json", "classes in the order of the logits, mean, standard deviation, size of the images"),
     ]
-    return "## Files\n\n" + _table(("file", "what it is"), [(f"`{name}`", what) for name, what in rows])
+    return "## Files\n\n" + _table(("file", "what it is"), [(f"`{name}`", content) for name, content in rows])
 
 
 def _repeats_stem(export: Export) -> bool:
     return export.member.is_ensemble and export.spec.cohort.shares_stem
 
 
-def _images(images: DatasetInfo, *, is_encoded: bool) -> str:
-    channels, height, width = images.image_shape
+def _images(dataset: DatasetInfo, *, is_encoded: bool) -> str:
+    channels, height, width = dataset.image_shape
     resized = f"resized to {round(height * 256 / 224)} pixels at their shorter side and cropped at the centre to "
-    means, stds = (", ".join(f"{value:.6g}" for value in values) for values in (images.mean, images.std))
+    means, stds = (", ".join(f"{value:.6g}" for value in values) for values in (dataset.mean, dataset.std))
     return (
         "## Images\n\n"
         f"Images are {resized if is_encoded else 'taken as they are, '}{channels} × {height} × {width} (channels, "
@@ -155,7 +156,7 @@ def _figures(export: Export) -> str:
             str(score.epoch),
             f"{score.top1:.2f}",
             "–" if score.top5 is None else f"{score.top5:.2f}",
-            f"{export.images.counts[score.split]:,}",
+            f"{export.dataset.counts[score.split]:,}",
             "1",
         )
         for score in scores
@@ -166,10 +167,10 @@ def _figures(export: Export) -> str:
 
 
 def _training(export: Export) -> str:
-    counts = ", ".join(f"{count:,} {split}" for split, count in export.images.counts.items())
+    counts = ", ".join(f"{count:,} {split}" for split, count in export.dataset.counts.items())
     return (
         "## Training\n\n"
-        f"Data: `{export.images.source}`, {len(export.images.class_names)} classes, {counts} images. Seed "
+        f"Data: `{export.dataset.source}`, {len(export.dataset.class_names)} classes, {counts} images. Seed "
         f"{export.spec.seed}, torch {export.summary.run['torch_version']}. The resolved spec, which `mcl train` reads, "
         f"of digest {export.spec.digest}:\n\n"
         f"```yaml\n{to_yaml(export.spec.model_dump(mode='json'))}```"

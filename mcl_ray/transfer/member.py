@@ -1,4 +1,4 @@
-"""Which networks of a run are exported: one peer, or the ensemble of all. Needs no torch."""
+"""Selection of the networks of a run to export: one peer, or the ensemble of all. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results.queries import Objective, accuracy, points
 
 OUTPUTS = {"supervised": "logits", "supervised_bank": "logits", "moco": "features", "linear": "logits"}
-"""Method → what its networks give."""
+"""Method → output of its networks."""
 _TORCHVISION = "mcl_ray.models.resnet_imagenet:"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A peer or the ensemble."""
+    """A peer, or the ensemble of all peers."""
 
     peers: tuple[int, ...]
-    """The peer's number; those of all, for the ensemble."""
+    """Number of the peer, counted from 0; for the ensemble, those of all peers."""
     networks: tuple[str, ...]
-    """The network of each."""
+    """Name of the network of each peer."""
     is_ensemble: bool = False
     chosen_on: str | None = None
-    """The split on which it was the best of the peers, if that is why it was chosen."""
+    """Split on which the peer was the best, if it was chosen as the best."""
 
     @property
     def name(self) -> str:
-        """`peer0` … or `ensemble`, as in the tables."""
+        """Name in the tables: `peer0` … or `ensemble`."""
         return "ensemble" if self.is_ensemble else f"peer{self.peers[0]}"
 
     @property
     def is_torchvision(self) -> bool:
-        """Whether torchvision has a network for each."""
+        """True if torchvision has the networks of all peers."""
         return all(NETWORKS[network].builder.startswith(_TORCHVISION) for network in self.networks)
 
 
 def choose(text: str, spec: RunSpec, epochs: pa.Table) -> Member:
-    """The member that `best`, `ensemble` or a number stands for.
+    """Return the member that a user asked for.
 
     Args:
-        text: What a person wrote.
-        spec: Of the run.
-        epochs: The figures of this run alone. The best peer has the highest top-1 at the last epoch with figures of
-            test, or of validation where there are none of test.
+        text: `best`, `ensemble`, or the number of a peer.
+        spec: Spec of the run.
+        epochs: Table of epochs of this run only. The best peer has the highest top-1 at the last epoch with test
+            figures, or with validation figures if there are no test figures.
 
     Raises:
-        SpecError: it is none of these, or there is no such peer.
-        StoreError: no figure tells which peer is best.
+        SpecError: `text` is none of these, or the run has no such peer or ensemble.
+        StoreError: no figure says which peer is best.
     """
     networks = _networks(spec)
     size = len(networks)
     if text == "ensemble":
         if OUTPUTS[spec.method] == "features":
             raise SpecError(
-                f"an ensemble is of logits, but method={spec.method} has none; name a peer from 0 to {size - 1}"
+                f"an ensemble needs logits, but method={spec.method} has none; name a peer from 0 to {size - 1}"
             )
         return Member(peers=tuple(range(size)), networks=networks, is_ensemble=True)
     chosen_on = None
@@ -66,22 +66,24 @@ def choose(text: str, spec: RunSpec, epochs: pa.Table) -> Member:
     else:
         peer = int(text) if text.isascii() and text.isdecimal() else size
     if peer >= size:
-        raise SpecError(f"a peer is best, ensemble or a number from 0 to {size - 1}, but got {text!r}")
+        raise SpecError(f"a peer must be best, ensemble or a number from 0 to {size - 1}, but got {text!r}")
     return Member(peers=(peer,), networks=(networks[peer],), chosen_on=chosen_on)
 
 
 def _networks(spec: RunSpec) -> tuple[str, ...]:
-    """The network behind each peer of the tables."""
+    """Return the name of the network of each peer in the tables."""
     features = spec.linear.features
     if spec.method != "linear" or features == "each":
         return spec.cohort.peers
     if features == "mean":
-        raise SpecError("the mean of features is of no one network: linear.features=mean cannot be exported")
+        raise SpecError(
+            "a single network must compute the features, but got linear.features=mean, which cannot be exported"
+        )
     return (spec.cohort.peers[features],)
 
 
 def _best(size: int, epochs: pa.Table) -> tuple[int, str]:
-    """The best peer, and the split it was the best on."""
+    """Return the number of the best peer, and the split on which it was the best."""
     metric = accuracy(epochs)
     for split in ("test", "validation"):
         curves = [points(epochs, Objective(split, metric, f"peer{i}")).values() for i in range(size)]

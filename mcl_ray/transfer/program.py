@@ -1,4 +1,4 @@
-"""A trained member as others load it: tensors by the names of the field, and a program that needs no code of ours."""
+"""A trained member as others load it: tensors by published names, and a `torch.export` program."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mcl_ray.interop import network_names
 from mcl_ray.models.network import Network
 from mcl_ray.transfer.member import Member
 
-# N peers, B images, K input channels, H × W pixels, C classes
+# B images, K input channels, H × W pixels, C classes, F features
 
 
 class PeerLogits(nn.Module):
-    """One peer: normalised images [B, K, H, W] to logits [B, C], or to features where it classifies nothing."""
+    """One peer: normalised images [B, K, H, W] to logits [B, C], or to features [B, F] without a classifier."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return one row for each image."""
+        """Return the output of the network, one row for each image."""
         logits_BC: Tensor = self.network(images)[0]
         return logits_BC
 
 
 class EnsembleLogits(nn.Module):
-    """The mean of all peers' logits: normalised images [B, K, H, W] to [B, C]. A shared stem is computed once."""
+    """The mean of all peers' logits: normalised images [B, K, H, W] to [B, C]; a shared stem is computed once."""
 
     def __init__(self, cohort: Cohort) -> None:
         super().__init__()
@@ -39,20 +39,23 @@ class EnsembleLogits(nn.Module):
         self.cohort.heads = nn.ModuleList()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits alone."""
+        """Return the mean logits."""
         return self.cohort.logits(images).mean(0)
 
 
 def module_of(cohort: Cohort, member: Member) -> nn.Module:
-    """What computes a member's logits, ready to score; it holds the cohort's tensors, and takes its heads."""
+    """Return the module that computes a member's output, in evaluation mode.
+
+    It shares the cohort's tensors; an ensemble removes the cohort's embedding heads.
+    """
     module = EnsembleLogits(cohort) if member.is_ensemble else PeerLogits(cohort.peer(member.peers[0]))
     return module.eval()
 
 
 def tensors_of(cohort: Cohort, member: Member) -> dict[str, Tensor]:
-    """Copies of a member's tensors by their published names, a peer's of an ensemble below `peers.{i}`.
+    """Return copies of a member's tensors by their published names; in an ensemble, below `peers.{i}.`.
 
-    Each peer is complete: peers that share a stem have it each.
+    Each peer is complete: a shared stem is there once for each peer.
     """
     tensors: dict[str, Tensor] = {}
     for i, name in zip(member.peers, member.networks, strict=True):
@@ -64,19 +67,21 @@ def tensors_of(cohort: Cohort, member: Member) -> dict[str, Tensor]:
 
 
 def to_safetensors(tensors: dict[str, Tensor]) -> bytes:
-    """Tensors as the bytes of a file."""
+    """Return tensors as the bytes of a safetensors file."""
     return save(tensors, metadata={"format": "pt"})
 
 
 def to_program(module: nn.Module, image_shape: tuple[int, int, int]) -> bytes:
-    """A module as the bytes of a `torch.export` program that takes any number of images of one shape.
+    """Return a module as the bytes of a `torch.export` program, for any number of images of one shape.
 
-    Weights have to lie contiguously: torch's format knows no other layout.
+    Args:
+        module: A module with contiguous weights; torch's format has no other layout.
+        image_shape: Channels, height, width.
     """
-    images = torch.zeros(2, *image_shape)  # one image would be taken for a constant
+    images = torch.zeros(2, *image_shape)  # a batch of one would be exported as a constant
     program = torch.export.export(module, (images,), dynamic_shapes={"images": {0: Dim("batch")}})
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names the folders of this machine
+        node.meta.pop("stack_trace", None)  # has paths of this machine
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""How a card says that its files are loaded: code that runs in their folder, without this project."""
+"""The section of a card on how its files are loaded: code that runs in their folder, without this project."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ mean, std = (torch.tensor(config[name]).view(-1, 1, 1) for name in ("mean", "std
 images = torch.rand(8, *config["input_size"])  # yours, as float32 from 0 to 1
 with torch.no_grad():
     {output} = torch.export.load("program.pt2").module()((images - mean) / std)
-{told}"""
+{show}"""
 
-_TOLD = {
+_SHOW = {
     "logits": 'print([config["class_names"][k] for k in logits.argmax(1)])',
     "features": "print(features.shape)",
 }
@@ -54,38 +54,44 @@ for i, build in enumerate([{networks}]):
     peers.append(model.eval())"""
 
 _STEM = "\nmodel.conv1 = torch.nn.Conv2d({channels}, 64, 7, stride=2, padding=3, bias=False)"
-"""What torchvision's networks need for images of other than three channels."""
+"""The first layer of torchvision's networks, for images that do not have three channels."""
 
 
 def names(member: Member) -> str:
-    """Whose names the tensors have."""
+    """Return the naming scheme of the tensors, for the table of files."""
     each = ", those of peer i below `peers.{i}.`" if member.is_ensemble else ""
     if member.is_torchvision:
         return f"tensors by torchvision's names, which are timm's as well{each}"
     return f"tensors by the names of one network in the published code of Mutual Contrastive Learning{each}"
 
 
-def section(member: Member, images: DatasetInfo, output: str) -> str:
-    """The card's section, with all that can load this member, whose `output` is logits or features."""
-    program = _PROGRAM.format(output=output, told=_TOLD[output])
+def section(member: Member, dataset: DatasetInfo, output: str) -> str:
+    """Return the section, with the code for every library that can load this member.
+
+    Args:
+        member: The exported member.
+        dataset: The data set that it was trained on.
+        output: `logits` or `features`.
+    """
+    program = _PROGRAM.format(output=output, show=_SHOW[output])
     text = f"## Use\n\nWith torch alone:\n\n```python\n{program}\n```\n\n"
     if member.is_torchvision:
-        code = _torchvision(member, images) if output == "logits" else _encoder(member, images)
-        return f"{text}With torchvision, to go on from the weights:\n\n```python\n{code}\n```"
+        code = _torchvision(member, dataset) if output == "logits" else _encoder(member, dataset)
+        return f"{text}With torchvision, to continue from the weights:\n\n```python\n{code}\n```"
     return f"{text}Torchvision has no such network: `model.safetensors` is for those who have its code."
 
 
-def _encoder(member: Member, images: DatasetInfo) -> str:
-    return _ENCODER.format(network=member.networks[0], stem=_stem(images))
+def _encoder(member: Member, dataset: DatasetInfo) -> str:
+    return _ENCODER.format(network=member.networks[0], stem=_stem(dataset))
 
 
-def _stem(images: DatasetInfo) -> str:
-    channels = images.image_shape[0]
+def _stem(dataset: DatasetInfo) -> str:
+    channels = dataset.image_shape[0]
     return "" if channels == 3 else _STEM.format(channels=channels)
 
 
-def _torchvision(member: Member, images: DatasetInfo) -> str:
-    classes, stem = images.num_classes, _stem(images)
+def _torchvision(member: Member, dataset: DatasetInfo) -> str:
+    classes, stem = dataset.num_classes, _stem(dataset)
     if not member.is_ensemble:
         code = _ONE.format(network=member.networks[0], classes=classes, stem=stem)
     else:

@@ -1,4 +1,4 @@
-"""Published tables beside our runs: which cell a run is of, and the numbers in it."""
+"""Comparison with published tables: the cell that a run belongs to, and the numbers in it."""
 
 import io
 import re
@@ -6,14 +6,15 @@ import re
 import pytest
 from rich.console import Console
 
-from mcl_ray.analysis.comparison import compare, outcomes
+from mcl_ray.analysis.comparison import compare, compare_results, outcomes
 from mcl_ray.analysis.published import CIFAR, IMAGENET, MOCO, TABLES, column_of, published_figure
 from mcl_ray.analysis.published_setting import deviations
 from mcl_ray.analysis.ranking import summary
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
+from mcl_ray.errors import StoreError
 from mcl_ray.reports.comparison_table import comparison_view
-from mcl_ray.reports.terminal import published_facts
+from mcl_ray.reports.terminal import describe_published
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
 from tests.support.synthetic import FACTS
 
@@ -22,7 +23,7 @@ FIELDS["x4_kd"] = {"cohort.size": 4, "losses.logit_distillation": "reference"}
 
 
 def write(root, spec, curve, state="finished", split="test", **fields):
-    """A run whose best peer goes through `curve`; the mean of peers, which does not count, is far above."""
+    """Write a run whose best peer has the figures of `curve`; the mean of peers, which must not count, is higher."""
     with RunWriter.create(root, replace(spec, fields), facts=FACTS) as writer:
         for epoch, value in enumerate(curve, start=1):
             rows = [EpochRow("best", split, "top1", value), EpochRow("mean", split, "top1", 99.0)]
@@ -40,9 +41,9 @@ def shown(comparison, networks=None, width=200):
     return console.export_text()
 
 
-def lines_of(told, network):
-    """A network's lines in the table, each as its cells."""
-    lines = [re.findall(r"\d+\.\d+(?: ± [\d.]+)?(?: \(\d\))?|[+-][\d.]+|\S+", line) for line in told.splitlines()]
+def lines_of(text, network):
+    """Return the lines of a network in the table, each as its cells."""
+    lines = [re.findall(r"\d+\.\d+(?: ± [\d.]+)?(?: \(\d\))?|[+-][\d.]+|\S+", line) for line in text.splitlines()]
     (start,) = (place for place, cells in enumerate(lines) if cells and cells[0] == network)
     return [lines[start][1:], lines[start + 1], lines[start + 2]]
 
@@ -93,12 +94,12 @@ def test_the_recipes_with_each_published_network_are_the_cells_as_published(tabl
         recipes.NO_MUTUAL_LEARNING | {"losses.logit_distillation": "all"},
     ],
 )
-def test_what_was_not_published_has_no_column(fields):
+def test_a_run_that_was_not_published_has_no_column(fields):
     assert column_of(replace(recipes.cifar(), fields)) is None
 
 
 def classified(pretraining):
-    """Linear classification of what a run has learned."""
+    """Return the spec of linear classification on a pretrained run."""
     cohort = {f"cohort.{name}": value for name, value in pretraining.cohort.model_dump().items()}
     return replace(recipes.lincls(), cohort | {"pretraining": pretraining, "linear.backbone": f"sha256:{'0' * 64}"})
 
@@ -134,15 +135,15 @@ def test_linear_classification_as_published_and_not():
     assert len(figure.deviations) == 2
 
 
-def test_of_other_images_the_published_figure_is_told_and_no_difference(tmp_path):
+def test_for_other_images_the_published_figure_is_shown_without_a_difference(tmp_path):
     write(tmp_path, classified(recipes.moco()), [48.0], **{"data.source": "parquet"})
-    facts = published_facts(summary(read_runs(tmp_path), read_epochs(tmp_path)))
+    facts = describe_published(summary(read_runs(tmp_path), read_epochs(tmp_path)))
     assert facts["published"].startswith("48.04 ± 0.13 %")
     assert facts["not the published setting"].startswith("data.source=parquet (published: folder)")
     assert "difference" not in facts
 
 
-def test_runs_that_differ_are_told_apart_and_compared_with_nothing(tmp_path):
+def test_runs_in_other_settings_are_grouped_and_not_compared(tmp_path):
     write(tmp_path, recipes.cifar(), [60.0], **{"schedule.epochs": 20})
     write(tmp_path, recipes.cifar_baseline(), [55.0], **{"schedule.epochs": 20})
     write(tmp_path, recipes.cifar(), [61.0], **{"schedule.epochs": 20, "data.checksum": "off"})
@@ -158,13 +159,13 @@ def test_runs_that_differ_are_told_apart_and_compared_with_nothing(tmp_path):
             ("resnet32", "baseline"): (71.5,)
         },
     }
-    told = shown(found)
-    assert "difference" not in told
-    assert f"not as published, so compared with nothing: {epochs}\n" in told
+    text = shown(found)
+    assert "difference" not in text
+    assert f"not as published, so compared with nothing: {epochs}\n" in text
     assert [len(section.deviations) for section in found.others] == [1, 2, 2]
 
 
-def test_what_does_not_count_is_counted(tmp_path):
+def test_runs_that_are_left_out_are_counted_by_reason(tmp_path):
     write(tmp_path, recipes.cifar(), [90.0], "stopped")
     write(tmp_path, recipes.cifar(), [90.0], "failed")
     write(tmp_path, recipes.cifar(), [90.0], split="validation")
@@ -187,26 +188,36 @@ def test_what_does_not_count_is_counted(tmp_path):
 def test_figures_without_a_spread_and_networks_without_a_figure(tmp_path):
     write(tmp_path, recipes.imagenet(), [70.0])
     write(tmp_path, recipes.imagenet(), [75.0], **{"cohort.networks": "resnet50"})
-    told = shown(compared(tmp_path, IMAGENET))
-    assert lines_of(told, "resnet18") == [
+    text = shown(compared(tmp_path, IMAGENET))
+    assert lines_of(text, "resnet18") == [
         ["ours", "–", "70.00 (1)", "–", "–"],
         ["published", "69.76", "70.32", "70.77", "70.82"],
         ["difference", "–", "-0.32", "–", "–"],
     ]
-    assert lines_of(told, "resnet50")[:2] == [["ours", "–", "75.00 (1)", "–", "–"], ["published", "–", "–", "–", "–"]]
-    assert "not verified" in told
+    assert lines_of(text, "resnet50")[:2] == [["ours", "–", "75.00 (1)", "–", "–"], ["published", "–", "–", "–", "–"]]
+    assert "not verified" in text
     assert "resnet34" not in shown(compared(tmp_path, IMAGENET), ["resnet18"])
 
 
-def test_it_fits_a_terminal_of_a_hundred_columns(tmp_path):
+def test_the_table_fits_a_terminal_of_a_hundred_columns(tmp_path):
     for seed in range(3):
         for column in FIELDS.values():
             write(
                 tmp_path, recipes.cifar(), [70.0 + seed], seed=seed, **column, **{"cohort.networks": "shufflenetv2_1x"}
             )
-    told = shown(compared(tmp_path), width=100)
+    text = shown(compared(tmp_path), width=100)
     ours = ["ours", *["71.00 ± 1.00 (3)"] * 4]
-    assert lines_of(told, "shufflenetv2_1x")[0] == ours
+    assert lines_of(text, "shufflenetv2_1x")[0] == ours
     narrow = shown(compared(tmp_path), width=80)
     assert "…" not in narrow
     assert narrow.count("(3)") == 4
+
+
+def test_the_runs_of_several_folders_are_compared_together(tmp_path):
+    write(tmp_path / "a", recipes.cifar(), [70.0])
+    write(tmp_path / "b", recipes.cifar(), [72.0], seed=1)
+    found = compare_results(CIFAR, [tmp_path / "a", tmp_path / "b"])
+    assert sorted(found.reproduced["resnet32", "x2"].values) == [70.0, 72.0]
+    (tmp_path / "c" / "runs").mkdir(parents=True)
+    with pytest.raises(StoreError, match="a table needs runs, but .*c holds none yet"):
+        compare_results(CIFAR, [tmp_path / "a", tmp_path / "c"])

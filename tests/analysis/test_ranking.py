@@ -10,8 +10,8 @@ from mcl_ray.analysis.ranking import Ranked, pareto_front, ranking, summary
 from mcl_ray.config.scoring import RULE, Score, Scoring
 from mcl_ray.config.spec import BatchSpec, CohortSpec, DataSpec, LossSpec, RunSpec
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.reports.terminal import duration, front_table, ranking_cells, ranking_table, summary_table
-from mcl_ray.results.queries import short_names
+from mcl_ray.reports.labels import duration, short_names
+from mcl_ray.reports.terminal import front_table, ranking_cells, ranking_table, summary_table
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
 from tests.support.synthetic import spec, write_run
 
@@ -58,10 +58,10 @@ def test_a_ranking_counts_the_last_epoch_over_seeds_and_puts_failures_last(tmp_p
     assert "nan at epoch 1" in rows[3].reason
     assert "without a figure for validation/top1/mean" in rows[4].reason
     assert ranking(runs, epochs, OBJECTIVE, "min")[0].value == 52.0
-    told = shown(ranking_table(rows, OBJECTIVE, "max"))
-    assert "alpha" in told
-    assert "60.00" in told
-    assert "[bold]full[/bold]" in told
+    text = shown(ranking_table(rows, OBJECTIVE, "max"))
+    assert "alpha" in text
+    assert "60.00" in text
+    assert "[bold]full[/bold]" in text
 
 
 def test_the_same_seed_twice_is_one_experiment(tmp_path):
@@ -102,7 +102,7 @@ def headers_of(rows, scoring):
     return [" ".join(str(column.header).split()) for column in ranking_table(rows, OBJECTIVE, "max", scoring).columns]
 
 
-def test_failed_seeds_are_left_out_while_more_than_half_live(tmp_path):
+def test_failed_seeds_are_left_out_while_more_than_half_have_a_figure(tmp_path):
     write_trial(tmp_path, "two", [60.0, None, 62.0])
     write_trial(tmp_path, "one", [90.0, None, None])
     write_trial(tmp_path, "whole", [50.0, 50.0, 50.0])
@@ -113,14 +113,14 @@ def test_failed_seeds_are_left_out_while_more_than_half_live(tmp_path):
         ("one", None, 0, 3, "2 of 3 seeds without a figure: MemoryError: full"),
     ]
     assert (rows[0].state, len(rows[0].run_ids), rows[2].state, rows[2].score) == ("finished", 2, "failed", None)
-    told = shown(ranking_table(rows, OBJECTIVE, "max"))
-    assert "2/3" in told
-    assert RULE in " ".join(told.split())
+    text = shown(ranking_table(rows, OBJECTIVE, "max"))
+    assert "2/3" in text
+    assert RULE in " ".join(text.split())
     assert "Seeds without a figure" not in shown(ranking_table(rows[1:2], OBJECTIVE, "max"))
     more = {row.trial_id: row for row in ranked(tmp_path, repeats=6)}
     assert more["whole"].score is None
-    assert more["whole"].reason == "3 of 6 seeds without a figure: not begun"
-    assert more["two"].reason == "4 of 6 seeds without a figure: MemoryError: full; not begun"
+    assert more["whole"].reason == "3 of 6 seeds without a figure: not started"
+    assert more["two"].reason == "4 of 6 seeds without a figure: MemoryError: full; not started"
 
 
 def test_of_equal_scores_the_finished_one_comes_first(tmp_path):
@@ -137,47 +137,47 @@ def priced(score, *costs):
 
 
 @pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
-def test_the_front_is_what_a_double_loop_finds(mode, sign):
+def test_the_front_equals_that_of_a_double_loop(mode, sign):
     chance = random.Random(1)
     rows = [priced(*(float(chance.randrange(12)) for _ in range(3))) for _ in range(60)]
     expected = []
     for row in rows:
         own = (sign * row.score, -row.costs["parameters"], -row.costs["training_time_s"])
-        beaten = False
+        dominated = False
         for other in rows:
             theirs = (sign * other.score, -other.costs["parameters"], -other.costs["training_time_s"])
             as_good = theirs[0] >= own[0] and theirs[1] >= own[1] and theirs[2] >= own[2]
-            beaten = beaten or (as_good and theirs != own)
-        expected += [] if beaten else [row]
+            dominated = dominated or (as_good and theirs != own)
+        expected += [] if dominated else [row]
     assert 1 < len(expected) < len(rows)
     front = pareto_front(rows, ("parameters", "training_time_s"), mode)
     assert [id(row) for row in front] == [id(row) for row in expected]
 
 
-def test_what_has_no_score_or_an_unknown_cost_is_not_on_the_front():
+def test_a_configuration_without_a_score_or_a_cost_is_not_on_the_front():
     twins = [priced(50.0, 10.0), priced(50.0, 10.0)]
     assert pareto_front([priced(None, 1.0), priced(90.0), *twins], ("parameters",)) == twins
 
 
-def test_costs_are_means_over_the_seeds_and_the_front_is_told(tmp_path):
+def test_costs_are_means_over_the_seeds_and_the_front_is_shown(tmp_path):
     for size, level in ((2, 60.0), (4, 70.0), (8, 65.0)):
         for seed in (0, 1):
             labels = {"sweep_id": "sweep", "trial_id": str(size), "searched": {"cohort.size": size}}
             write_run(tmp_path, spec(size, 1, seed), level=10 * level, **labels)
     rows, scoring = ranked(tmp_path, repeats=2), Scoring(repeats=2, costs=("parameters", "multiply_adds"))
     assert {row.trial_id: row.costs["parameters"] for row in rows} == {"2": 154e3, "4": 308e3, "8": 616e3}
-    assert "training_time_s" not in rows[0].costs, "nobody told how long an epoch took"
-    told = shown(front_table(rows, OBJECTIVE, "max", scoring))
-    assert "2 of 3 configurations" in told
-    assert "cohort size=4" in told
-    assert "cohort size=8" not in told
+    assert "training_time_s" not in rows[0].costs, "no epoch has a recorded time"
+    text = shown(front_table(rows, OBJECTIVE, "max", scoring))
+    assert "2 of 3 configurations" in text
+    assert "cohort size=4" in text
+    assert "cohort size=8" not in text
     headers, cells = ranking_cells(rows, OBJECTIVE, "max", scoring)
     marks = {row[headers.index("cohort size")]: row[headers.index("Pareto front")] for row in cells}
     assert marks == {"4": "*", "8": "", "2": "*"}
     assert [row[headers.index("params, k")] for row in cells] == ["308", "616", "154"]
 
 
-def test_a_mode_or_objective_that_is_none_is_refused(tmp_path):
+def test_an_invalid_mode_or_objective_is_refused(tmp_path):
     write_run(tmp_path, spec(epochs=1))
     runs, epochs = read_runs(tmp_path), read_epochs(tmp_path)
     with pytest.raises(SpecError, match="mode must be max or min, but got 'most'"):
@@ -195,9 +195,9 @@ def test_a_summary_sets_the_published_figure_beside_the_best_epoch(tmp_path):
         ("mean", "validation", 71.0),
         ("best", "test", 72.0),
     ]
-    told = shown(summary_table(found))
-    assert "+3.00 percentage points" in told
-    assert "schedule.epochs=3 (published: 300)" in told
+    text = shown(summary_table(found))
+    assert "+3.00 percentage points" in text
+    assert "schedule.epochs=3 (published: 300)" in text
     write_run(tmp_path, spec(epochs=1))
     with pytest.raises(StoreError, match="2 match"):
         summary(read_runs(tmp_path), read_epochs(tmp_path))
@@ -221,7 +221,7 @@ def test_a_reproduction_deviates_in_nothing():
     assert figure(cohort=four, losses=LossSpec(logit_distillation="reference")).mean == 76.34
 
 
-def test_what_was_not_published_has_no_figure():
+def test_a_setting_that_was_not_published_has_no_figure():
     assert figure(data=DataSpec(checksum="off")) is None
     assert figure(data=DataSpec(source="digits")) is None
     assert figure(cohort=CohortSpec(size=3)) is None
@@ -231,12 +231,12 @@ def test_what_was_not_published_has_no_figure():
     assert figure(cohort=CohortSpec(size=4), losses=NO_LOSS.model_copy(update={"logit_distillation": "all"})) is None
 
 
-def test_a_departure_is_told():
+def test_a_deviation_is_listed():
     found = figure(cohort=CohortSpec(size=4, sharing="none"), losses=LossSpec(alpha=0.3))
     assert found.deviations == ("losses.alpha=0.3 (published: 0.1)", "cohort.sharing=none (published: reference)")
 
 
-def test_short_names_stay_unlike():
+def test_short_names_stay_distinct():
     names = short_names(["losses.alpha", "cohort.size", "batch.size", "a.same", "b.same"])
     assert json.dumps(list(names.values())) == '["alpha", "cohort size", "batch size", "a same", "b same"]'
 

@@ -1,4 +1,4 @@
-"""The front doors as processes: what they say, what they load for it, and what they never write."""
+"""The commands as processes: their output, their imports, and the files that they write."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_help_loads_nothing_slow(words, tmp_path):
         assert seen.stdout == f"{__version__}\n"
     else:
         assert seen.stdout.startswith("Usage: ")
-        assert seen.stdout.splitlines()[2].strip().endswith(".")  # what it is for
+        assert seen.stdout.splitlines()[2].strip().endswith(".")  # the description
 
 
 @pytest.mark.parametrize(("verb", "known"), [("recipes", RECIPES), ("searches", SEARCHES), ("suites", SUITES)])
-def test_what_is_known_by_name_is_listed_with_what_it_is(verb, known, tmp_path):
+def test_recipes_searches_and_suites_are_listed_with_their_descriptions(verb, known, tmp_path):
     seen = visit(tmp_path, "mcl", verb)
     assert (seen.code, seen.stderr) == (0, "")
     assert [" ".join(line.split()) for line in seen.stdout.splitlines()[1:]] == [
@@ -66,9 +66,9 @@ def test_every_field_is_listed_without_loading_anything_slow(tmp_path):
     assert seen.modules.isdisjoint(SLOW_IMPORTS)
 
 
-def resolved(tmp_path: Path, door: str, *overrides: str) -> Path:
-    """What a dry run prints, as a file; the same door says the same of it."""
-    first = visit(tmp_path, *door.split(), "digits", *overrides, "--dry-run")
+def resolved(tmp_path: Path, name: str, *overrides: str) -> Path:
+    """Write what a dry run prints into a file; a dry run of this file prints the same."""
+    first = visit(tmp_path, *name.split(), "digits", *overrides, "--dry-run")
     assert (first.code, first.stderr) == (0, "")
     assert first.modules.isdisjoint({"ray", "optuna"})
     assert snapshot(tmp_path) == {}
@@ -77,7 +77,7 @@ def resolved(tmp_path: Path, door: str, *overrides: str) -> Path:
     assert "parameters" in first.stdout
     file = tmp_path / "resolved.yaml"
     file.write_text(first.stdout)
-    assert visit(tmp_path, *door.split(), file.name, "--dry-run").stdout == first.stdout
+    assert visit(tmp_path, *name.split(), file.name, "--dry-run").stdout == first.stdout
     assert set(snapshot(tmp_path)) == {file.name}
     return file
 
@@ -105,7 +105,7 @@ def test_a_dry_run_of_a_suite_prints_its_file_and_starts_no_ray(tmp_path):
     assert (list(suite.rows), suite.run.schedule.epochs) == (["resnet8_x2"], 3)
 
 
-def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
+def test_a_closed_pipe_gives_no_traceback(tmp_path):
     with subprocess.Popen(
         command("mcl", "recipes"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=surroundings()
     ) as process:
@@ -116,19 +116,19 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
 
 @pytest.fixture
 def finished(tmp_path_factory, tmp_path):
-    """A folder in which one run of one epoch was trained, and what its door said."""
+    """Return a folder in which one run of one epoch was trained, and the result of the command."""
 
     def train(folder):
         seen = visit(folder, "train", *ONE_EPOCH)
         return asdict(seen) | {"modules": sorted(seen.modules)}
 
-    folder, said = once(tmp_path_factory, "finished", train)
-    seen = Visit(**said | {"modules": set(said["modules"])})
+    folder, fields = once(tmp_path_factory, "finished", train)
+    seen = Visit(**fields | {"modules": set(fields["modules"])})
     assert (seen.code, seen.stderr) == (0, "")
     return Path(shutil.copytree(folder, tmp_path / "finished")), seen
 
 
-def test_a_run_is_told_line_by_line_where_nobody_watches(finished):
+def test_a_run_prints_one_line_per_epoch_without_a_terminal(finished):
     folder, seen = finished
     (run,) = read_runs(folder / "results").to_pylist()
     assert (run["state"], run["epochs_done"], run["attempt"]) == ("finished", 1, 1)
@@ -167,7 +167,7 @@ def test_a_report_of_a_run_prints_its_figures_and_writes_beside_it(finished):
     assert seen.modules.isdisjoint({"ray", "torch"})
 
 
-def test_a_table_sets_a_run_that_was_not_trained_as_published_beside_nothing(finished):
+def test_a_table_does_not_compare_a_run_in_another_setting(finished):
     folder, _ = finished
     seen = visit(folder, "table", "cifar", "results", "results/runs")
     assert seen.code == 2, "a folder of runs is no results folder"
@@ -189,11 +189,11 @@ def test_an_archive_of_ones_own_trains(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_ends_the_run_and_is_on_record(tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_recorded(tmp_path):
     seen = visit(tmp_path, "train", "digits", "lr=1e30", "epochs=2", "--threads", "1")
     assert seen.code == 1
-    told = r"every loss must be finite, but cross_entropy = nan at step 2 of epoch 1"
-    assert seen.stderr == f"error: {told}\n"
+    message = r"every loss must be finite, but cross_entropy = nan at step 2 of epoch 1"
+    assert seen.stderr == f"error: {message}\n"
     (run,) = read_runs(tmp_path / "results").to_pylist()
-    assert (run["state"], run["error_type"], run["error"]) == ("failed", "NonFiniteLossError", told)
+    assert (run["state"], run["error_type"], run["error"]) == ("failed", "NonFiniteLossError", message)
     assert run["epochs_done"] == 0

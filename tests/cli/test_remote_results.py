@@ -1,4 +1,4 @@
-"""The front doors with a store, from machines that share nothing but it, one of which dies."""
+"""The commands with a remote store, on machines that share only the store, one of which is killed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def store():
 
 
 class Machines:
-    """Machines with caches of their own, and one more that only looks."""
+    """Machines with a cache folder each, and one more that only reads."""
 
     def __init__(self, uri, folder, monkeypatch):
         self.uri, self._folder, self._variables = Uri(uri), folder, monkeypatch
@@ -50,8 +50,8 @@ class Machines:
         return done.stdout
 
     @contextmanager
-    def begun(self, machine, *words):
-        """A door that is killed in the end, with everything below it."""
+    def started(self, machine, *words):
+        """Start a command, and kill it with all its child processes at the end."""
         with subprocess.Popen(
             [*command(*words), *self._results(words)], cwd=self._folder, env=self._of(machine), stdout=subprocess.PIPE
         ) as process:
@@ -61,19 +61,19 @@ class Machines:
                 kill_below(process.pid)
 
     def look(self, *, checkpoints=False):
-        """The results as the store has them."""
+        """Fetch the results from the store, and return the folder of the replica."""
         self._variables.setenv("XDG_CACHE_HOME", str(self._folder / "looks"))
         folder = pull.open_replica(self.uri)
         pull.fetch(folder, checkpoints=checkpoints)
         return folder
 
     def hold_in_the_middle(self, process, title):
-        """Hold whatever trains still, once a run has told of an epoch and is to tell of two more."""
+        """Stop the training processes when a run has recorded an epoch and has at least two left."""
         deadline = time.monotonic() + HANGS_AFTER_S
         while True:
             held, runs = descendants(process.pid, title), []
             send(held, signal.SIGSTOP)
-            if held and self._is_begun(folder := self.look()):
+            if held and self._has_records(folder := self.look()):
                 runs = read_runs(folder).to_pylist()
             if any(1 <= run["epochs_done"] <= EPOCHS - 2 for run in runs):
                 return
@@ -83,7 +83,7 @@ class Machines:
             time.sleep(0.1)
 
     @staticmethod
-    def _is_begun(folder):
+    def _has_records(folder):
         return (folder / "runs").exists() or (folder / "sweeps").exists()
 
     def _results(self, words):
@@ -104,17 +104,17 @@ def machines(store, tmp_path, monkeypatch):
         ("train digits --results {nowhere}", "there is no bucket nowhere"),
         ("train digits --resume --results {empty}", "only a run that was started can be resumed, but s3://"),
         ("train cifar --data {empty}", "data in a store is an archive, or a prefix that holds cifar-100-python.tar.gz"),
-        ("sweep digits --results {nobody}", "a store must answer, know its bucket and let this process in, but"),
+        ("sweep digits --results {unreachable}", "a store must answer, know its bucket and let this process in, but"),
         ("sweep --resume latest --results {nowhere}", "there is no bucket nowhere"),
-        ("report {empty}", "results to tell of are a run or a sweep, but s3://"),
-        ("table cifar {empty}", "results to tell of are a run or a sweep, but s3://"),
+        ("report {empty}", "results are read from a store with a run or a sweep, but s3://"),
+        ("table cifar {empty}", "results are read from a store with a run or a sweep, but s3://"),
     ],
 )
-def test_a_store_that_cannot_serve(words, rule, store, tmp_path, monkeypatch):
+def test_a_store_that_cannot_be_used(words, rule, store, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    places = {"nowhere": store.uri("x", bucket="nowhere"), "empty": store.uri(tmp_path.name)}
-    nobody = "s3://results/x?endpoint_override=127.0.0.1:9&scheme=http"
-    seen = visit(tmp_path, *words.format(**places, nobody=nobody).split())
+    uris = {"nowhere": store.uri("x", bucket="nowhere"), "empty": store.uri(tmp_path.name)}
+    unreachable = "s3://results/x?endpoint_override=127.0.0.1:9&scheme=http"
+    seen = visit(tmp_path, *words.format(**uris, unreachable=unreachable).split())
     assert (seen.code, seen.stdout) == (2, "")
     assert seen.stderr.startswith("error: ")
     assert seen.stderr.count("\n") == 1
@@ -125,30 +125,30 @@ def test_a_store_that_cannot_serve(words, rule, store, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_on_another_machine_and_ends_as_one_that_was_not_killed(machines, tmp_path):
-    with machines.begun("a", "train", "digits", *OVERRIDES, "--threads", "1") as process:
+def test_a_killed_run_is_resumed_on_another_machine_and_ends_like_an_uninterrupted_one(machines, tmp_path):
+    with machines.started("a", "train", "digits", *OVERRIDES, "--threads", "1") as process:
         machines.hold_in_the_middle(process, "mcl_ray.train")
-    shown = machines.call("b", "train", "digits", *OVERRIDES, "--threads", "1", "--resume")
-    assert ", attempt 2, in s3://results/" in shown
+    output = machines.call("b", "train", "digits", *OVERRIDES, "--threads", "1", "--resume")
+    assert ", attempt 2, in s3://results/" in output
     found = machines.look(checkpoints=True)
     (run,) = read_runs(found).to_pylist()
     assert (run["state"], run["attempt"], run["epochs_done"]) == ("finished", 2, EPOCHS)
-    told = machines.call("reader", "table", "cifar")
-    assert "runs left out: 1 of a cohort or losses without a column" in told
+    output = machines.call("reader", "table", "cifar")
+    assert "runs left out: 1 of a cohort or losses without a column" in output
     alone = visit(tmp_path, "train", "digits", *OVERRIDES, "--threads", "1")
     assert alone.code == 0
     assert_ends_alike(found, tmp_path / "results", OVERRIDES)
 
 
 @pytest.mark.slow
-def test_a_run_in_a_store_is_exported_from_any_machine_into_it_and_once(machines, store, tmp_path):
+def test_a_run_in_a_store_is_exported_into_it_from_any_machine_and_only_once(machines, store, tmp_path):
     machines.call("a", "train", "digits", "epochs=1", "cohort.size=1", "--threads", "1")
     (run,) = read_runs(machines.look())["run_id"].to_pylist()
     folder = f"runs/{run}/export"
-    told = machines.call("b", "export", run)
-    assert f"wrote {machines.uri.below(f'{folder}/peer0/model.safetensors')}\n" in told
-    told = machines.call("b", "export", machines.uri.below(f"runs/{run}"), "--peer", "ensemble")
-    assert f"wrote {machines.uri.below(f'{folder}/ensemble/program.pt2')}\n" in told
+    output = machines.call("b", "export", run)
+    assert f"wrote {machines.uri.below(f'{folder}/peer0/model.safetensors')}\n" in output
+    output = machines.call("b", "export", machines.uri.below(f"runs/{run}"), "--peer", "ensemble")
+    assert f"wrote {machines.uri.below(f'{folder}/ensemble/program.pt2')}\n" in output
     names = {name.partition(folder)[2] for name in store.objects(tmp_path.name) if folder in name}
     files = ("README.md", "config.json", "model.safetensors", "program.pt2")
     assert names == {f"/{member}/{file}" for member in ("peer0", "ensemble") for file in files}
@@ -157,8 +157,8 @@ def test_a_run_in_a_store_is_exported_from_any_machine_into_it_and_once(machines
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_on_another_machine_from_the_store_alone(machines):
-    with machines.begun("a", "sweep", *SWEEP, f"epochs={EPOCHS}", "--no-dashboard") as process:
+def test_a_killed_sweep_is_resumed_on_another_machine_from_the_store(machines):
+    with machines.started("a", "sweep", *SWEEP, f"epochs={EPOCHS}", "--no-dashboard") as process:
         machines.hold_in_the_middle(process, "ray::ImplicitFunc")
     assert process.returncode == -signal.SIGKILL
     machines.call("b", "sweep", "--resume", "latest", "--no-dashboard")
@@ -167,7 +167,7 @@ def test_a_killed_sweep_goes_on_on_another_machine_from_the_store_alone(machines
     runs = read_runs(found).to_pylist()
     assert (sweep["state"], [run["state"] for run in runs]) == ("finished", ["finished"] * 2)
     trained = {run["run_id"]: run["attempt"] - (run["run_id"] == sweep["best_run_id"]) for run in runs}
-    assert max(trained.values()) >= 2, "beside the attempt that scores the best run on the test split"
+    assert max(trained.values()) >= 2, "not counting the attempt that scores the best run on the test split"
     for run in runs:
         curve = [row["epoch"] for row in read_epochs(found).to_pylist() if _is_loss(row, run)]
         assert curve == list(range(1, EPOCHS + 1))
@@ -199,8 +199,8 @@ def test_a_cluster_whose_nodes_share_no_disk(machines, store, tmp_path):
     assert not [name for name in names if "/tune/" in name or "/ray/" in name]
     assert any(name.endswith("report/report.html") for name in names)
 
-    told = machines.call("reader", "report")
-    assert f"{sweep['sweep_id']}: finished, 2 of 2 trials" in told
+    output = machines.call("reader", "report")
+    assert f"{sweep['sweep_id']}: finished, 2 of 2 trials" in output
     machines.call("another", "sweep", "extend", "latest", "--trials", "1")
     assert len(read_runs(machines.look() / "sweeps" / sweep["sweep_id"])) == 3
 
@@ -209,7 +209,7 @@ def _is_test(row):
     return row["split"] == "test"
 
 
-def test_each_machine_has_one_copy(machines, monkeypatch, tmp_path):
+def test_each_machine_has_a_replica_of_its_own(machines, monkeypatch, tmp_path):
     looked = machines.look()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     assert replica_folder(machines.uri).name == looked.name

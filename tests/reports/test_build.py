@@ -10,11 +10,11 @@ from matplotlib.image import imread
 from plotly.offline import get_plotlyjs
 
 from mcl_ray.analysis import ranking
+from mcl_ray.analysis.importance import Importances
 from mcl_ray.config.scoring import RULE, Scoring
 from mcl_ray.reports import interactive, plots, style
 from mcl_ray.reports.axes import parameter_axes
 from mcl_ray.reports.build import write_report
-from mcl_ray.results.queries import Importances
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
 from tests.support.synthetic import SweepSpec, spec, write_run, write_sweep
 
@@ -43,7 +43,7 @@ def test_a_sweep_with_failures_gets_its_figures_and_its_page(written):
     assert all(is_drawn(path) for name, path in written.items() if name.endswith(".png"))
 
 
-def test_the_page_tells_of_every_state_and_escapes_what_users_wrote(written):
+def test_the_page_shows_every_state_and_escapes_user_strings(written):
     page = written["report.html"].read_text()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -52,7 +52,7 @@ def test_the_page_tells_of_every_state_and_escapes_what_users_wrote(written):
     assert "The search never looked at the test images." in page
 
 
-def test_the_page_loads_nothing_from_anywhere(written):
+def test_the_page_loads_nothing(written):
     page = written["report.html"].read_text()
     ours = page.replace(get_plotlyjs(), "")
     assert len(ours) < len(page) / 2
@@ -62,7 +62,7 @@ def test_the_page_loads_nothing_from_anywhere(written):
     assert "default-src 'none'" in page
 
 
-def test_importances_may_be_a_function_that_gives_a_reason(sweep_folder):
+def test_importances_may_be_a_function_that_returns_a_reason(sweep_folder):
     written = write_report(sweep_folder, lambda _: Importances(reason="too <few>"))
     assert "importances.png" not in {path.name for path in written}
     assert not (sweep_folder / "report" / "importances.png").exists()
@@ -85,7 +85,7 @@ def test_a_sweep_without_a_single_value_still_has_a_page(tmp_path, trials):
     assert [path.name for path in write_report(folder, SHARES)] == ["report.html"]
 
 
-def test_a_sweep_with_seeds_and_costs_tells_of_its_front_and_its_rule(tmp_path):
+def test_a_sweep_with_seeds_and_costs_shows_its_front_and_its_rule(tmp_path):
     trials = [{"losses.alpha": 0.1, "cohort.size": size} for size in (2, 3, 4, 6)]
     fields = {"costs": ("parameters", "multiply_adds"), "score": {"kind": "mean_minus_std", "k": 1.0}}
     written = {
@@ -110,7 +110,7 @@ def rows_of(*searched):
     ]
 
 
-def test_every_kind_of_parameter_has_a_place_on_its_axis():
+def test_every_kind_of_parameter_has_a_position_on_its_axis():
     values = [0.0, 0.001, 1.0]
     rows = rows_of(
         *(
@@ -120,15 +120,15 @@ def test_every_kind_of_parameter_has_a_place_on_its_axis():
     )
     log, names, single, flags = parameter_axes(rows)
     assert (log.kind, names.kind, single.kind, flags.kind) == ("log", "category", "linear", "category")
-    assert log.places[1:] == (-3.0, 0.0)
-    assert log.places[0] < -3
+    assert log.positions[1:] == (-3.0, 0.0)
+    assert log.positions[0] < -3
     assert "0" in [label for _, label in log.ticks]
-    assert names.places == (0.0, 1.0, 0.0)
+    assert names.positions == (0.0, 1.0, 0.0)
     assert single.limits == (2.5, 3.5)
 
 
 def overlaps(figure):
-    """Pairs of tick labels of one axis that lie on each other."""
+    """Return the pairs of neighbouring tick labels that overlap."""
     figure.savefig("/dev/null", format="png")
     found = []
     for panel in figure.axes:
@@ -143,7 +143,7 @@ def overlaps(figure):
 
 
 @pytest.mark.parametrize("count", [1, 2, 100])
-def test_labels_do_not_lie_on_each_other(count):
+def test_labels_do_not_overlap(count):
     chance = np.random.default_rng(0)
     rows = rows_of(
         *(
@@ -159,7 +159,7 @@ def test_labels_do_not_lie_on_each_other(count):
     assert len(plots.parallel_coordinates(rows, OBJECTIVE, "max").axes[0].lines) > count
 
 
-def test_curves_are_told_apart_without_colour(tmp_path):
+def test_curves_can_be_distinguished_without_colour(tmp_path):
     write_run(tmp_path, spec(num_peers=16, epochs=3))
     figure = plots.learning_curves(read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist())
     lines = figure.axes[0].lines
@@ -170,7 +170,7 @@ def test_curves_are_told_apart_without_colour(tmp_path):
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30])
-def test_epochs_are_whole(tmp_path, epochs):
+def test_ticks_of_epochs_are_integers(tmp_path, epochs):
     write_run(tmp_path, spec(num_peers=2, epochs=epochs))
     drawn = read_epochs(tmp_path), read_runs(tmp_path)["run_id"].to_pylist()
     panel = plots.learning_curves(*drawn).axes[-1]
@@ -197,7 +197,7 @@ def test_of_several_seeds_the_curve_is_the_mean_with_a_band_of_one_std(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
-def test_numbers_on_a_front_lie_neither_on_each_other_nor_on_points(mode):
+def test_numbers_on_a_front_overlap_neither_each_other_nor_points(mode):
     chance, sign = np.random.default_rng(1), 1 if mode == "max" else -1
     rows = [
         replace(row, std=0.5, score=50 + sign * 2 * float(size), costs={"parameters": 1e6 * float(size)})
@@ -215,7 +215,7 @@ def test_numbers_on_a_front_lie_neither_on_each_other_nor_on_points(mode):
     assert (np.diff(line.get_ydata()) * sign >= 0).all()
 
 
-def test_results_import_neither_torch_nor_the_searches():
+def test_reports_import_neither_torch_nor_the_searches():
     code = "import mcl_ray.reports.build, sys; print({'torch', 'ray', 'optuna', 'fastapi'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"

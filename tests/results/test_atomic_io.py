@@ -35,7 +35,7 @@ def test_a_write_that_fails_half_way_keeps_the_old_file_and_leaves_nothing_behin
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_is_made_whole_or_not_at_all(tmp_path):
+def test_a_folder_is_written_completely_or_not_at_all(tmp_path):
     def fails(file) -> None:
         file.write(b"half")
         raise ValueError("on purpose")
@@ -46,13 +46,13 @@ def test_a_folder_is_made_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
     folder.mkdir(parents=True)
     assert write_folder(folder, {"first": b"1", "second": b"2"}) == [folder / "first", folder / "second"]
-    with pytest.raises(StoreError, match=r"making .*below failed: Directory not empty"):
+    with pytest.raises(StoreError, match=r"creating .*below failed: Directory not empty"):
         write_folder(folder, {"first": b"3"})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"first": b"1", "second": b"2"}
     assert [path.name for path in folder.parent.iterdir()] == ["below"]
 
 
-def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path):
+def test_a_full_disk_keeps_the_old_file_and_raises(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, b"old")
     answer = python(
@@ -76,7 +76,7 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match=r"must be writable, but .*file/inside"):
         ensure_writable(tmp_path / "file" / "inside")

@@ -1,7 +1,7 @@
 import pytest
 
 from mcl_ray.errors import StoreError
-from mcl_ray.results.dataset_info import IMAGES_FILE, DatasetInfo, read_images, write_images
+from mcl_ray.results.dataset_info import IMAGES_FILE, DatasetInfo, read_dataset_info, write_dataset_info
 
 IMAGES = DatasetInfo(
     source="folder",
@@ -13,17 +13,17 @@ IMAGES = DatasetInfo(
 )
 
 
-def test_what_a_run_was_trained_on_is_read_back_as_it_was(tmp_path):
-    write_images(tmp_path, IMAGES)
-    assert read_images(tmp_path) == IMAGES
+def test_the_description_of_a_data_set_is_read_back_as_it_was_written(tmp_path):
+    write_dataset_info(tmp_path, IMAGES)
+    assert read_dataset_info(tmp_path) == IMAGES
 
 
-def test_a_run_from_before_there_was_a_record_has_none(tmp_path):
-    assert read_images(tmp_path) is None
+def test_an_older_run_has_no_description(tmp_path):
+    assert read_dataset_info(tmp_path) is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"mean": 3}', '{"image_shape": [1, 8]}', "\xff", "null"])
-def test_a_damaged_record_is_named(tmp_path, content):
+def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / IMAGES_FILE).write_text(content, encoding="latin-1")
-    with pytest.raises(StoreError, match=r"must be whole, but .*images\.json is damaged"):
-        read_images(tmp_path)
+    with pytest.raises(StoreError, match=r"must be complete, but .*images\.json is damaged"):
+        read_dataset_info(tmp_path)

@@ -1,4 +1,4 @@
-"""A store that speaks S3, and two machines with nothing but it in common: what each writes, the other reads."""
+"""An S3 store and two machines that share only this store: each reads the records that the other wrote."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def uri(store, tmp_path):
 
 @pytest.fixture
 def objects(store, tmp_path):
-    """Name → content of what the store has."""
+    """Return name → content of the objects in the store."""
     return lambda: store.objects(tmp_path.name)
 
 
 @pytest.fixture
 def on(uri, tmp_path, monkeypatch):
-    """`on("a")` makes this process one of machine a; it returns the results folder there."""
+    """Return `on`: `on("a")` lets this process act as one of machine a, and returns its results folder."""
 
     def machine(name):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
-        environment = Environment(store=uri).here()
+        environment = Environment(store=uri).on_this_node()
         open_results(environment)
         return environment.results
 
@@ -53,7 +53,7 @@ def on(uri, tmp_path, monkeypatch):
 
 
 def checkpoint(folder, epoch):
-    """As the training loop leaves it: named by its content, the one before the last gone."""
+    """Write a checkpoint as the training loop does: named by its content, keeping the last two."""
     content = b"weights %d" % epoch
     folder.mkdir(exist_ok=True)
     (folder / f"epoch-{epoch:04d}-{hashlib.sha256(content).hexdigest()[:16]}.pt").write_bytes(content)
@@ -76,33 +76,33 @@ def names_in(folder):
 
 
 def test_a_finished_run_is_read_on_another_machine(on, objects):
-    here = on("a")
-    with RunWriter.create(here, spec(epochs=EPOCHS)) as writer:
+    local = on("a")
+    with RunWriter.create(local, spec(epochs=EPOCHS)) as writer:
         train(writer, *range(1, EPOCHS + 1))
         writer.finish("finished")
-    runs, figures = read_runs(here), read_epochs(here)
+    runs, figures = read_runs(local), read_epochs(local)
     assert checkpoints(objects()) == ["epoch-0003", "epoch-0004"]
-    assert checkpoints(names_in(here)) == [], "whoever needs them fetches them"
+    assert checkpoints(names_in(local)) == [], "they are fetched on demand"
 
-    there = on("b")
-    assert there != here
-    pull.fetch(there)
-    assert (read_runs(there), read_epochs(there)) == (runs, figures)
-    assert checkpoints(names_in(there)) == []
-    pull.fetch(there / "runs" / writer.run_id, checkpoints=True)
-    assert checkpoints(names_in(there)) == ["epoch-0003", "epoch-0004"]
+    other = on("b")
+    assert other != local
+    pull.fetch(other)
+    assert (read_runs(other), read_epochs(other)) == (runs, figures)
+    assert checkpoints(names_in(other)) == []
+    pull.fetch(other / "runs" / writer.run_id, checkpoints=True)
+    assert checkpoints(names_in(other)) == ["epoch-0003", "epoch-0004"]
     assert not any("lock" in name or "tmp" in name or "store" in name for name in objects())
 
 
-def test_every_epoch_is_in_the_store_when_it_is_on_record(on, objects):
+def test_every_epoch_is_in_the_store_once_it_is_recorded(on, objects):
     writer = RunWriter.create(on("a"), spec(epochs=EPOCHS))
     for epoch in range(1, EPOCHS + 1):
         train(writer, epoch)
         assert checkpoints(objects())[-1] == f"epoch-{epoch:04d}"
-        there = on("b")
-        pull.fetch(there)
-        assert read_runs(there)["epochs_done"].to_pylist() == [epoch]
-        assert max(read_epochs(there)["epoch"].to_pylist()) == epoch
+        other = on("b")
+        pull.fetch(other)
+        assert read_runs(other)["epochs_done"].to_pylist() == [epoch]
+        assert max(read_epochs(other)["epoch"].to_pylist()) == epoch
         on("a")
     writer.close()
 
@@ -118,14 +118,14 @@ def test_the_row_is_sent_last(on, monkeypatch):
     assert [name.split("/")[2] for name in sent] == ["checkpoints", "epochs-a0001.parquet", "run.parquet"]
 
 
-def test_a_run_goes_on_elsewhere_and_then_here_again(on, objects):
+def test_a_run_is_resumed_on_another_machine_and_then_on_the_first(on, objects):
     writer = RunWriter.create(on("a"), spec(epochs=EPOCHS))
     train(writer, 1, 2)
-    writer.close()  # as if it was killed
-    checkpoint(writer.checkpoints, 3)  # and that was all it could still do
+    writer.close()  # as if its process was killed
+    checkpoint(writer.checkpoints, 3)  # written just before it was killed
 
-    there = on("b")
-    with RunWriter.begin(there, writer.run_id, spec(epochs=EPOCHS)) as second:
+    other = on("b")
+    with RunWriter.begin(other, writer.run_id, spec(epochs=EPOCHS)) as second:
         assert checkpoints(names_in(second.folder)) == ["epoch-0001", "epoch-0002"]
         train(second, 3)
     with RunWriter.begin(on("a"), writer.run_id, spec(epochs=EPOCHS)) as third:
@@ -134,11 +134,11 @@ def test_a_run_goes_on_elsewhere_and_then_here_again(on, objects):
         third.finish("finished")
     assert checkpoints(objects()) == ["epoch-0003", "epoch-0004"]
     pull.fetch(on("b"))
-    assert state_of(there / "runs" / writer.run_id) == "finished"
-    assert sorted(set(read_epochs(there)["epoch"].to_pylist())) == [1, 2, 3, 4]
+    assert state_of(other / "runs" / writer.run_id) == "finished"
+    assert sorted(set(read_epochs(other)["epoch"].to_pylist())) == [1, 2, 3, 4]
 
 
-def test_a_writer_whose_run_goes_on_elsewhere_ends(on, objects):
+def test_a_writer_stops_when_its_run_was_resumed_on_another_machine(on, objects):
     orphan = RunWriter.create(on("a"), spec(epochs=EPOCHS))
     train(orphan, 1)
     second = RunWriter.begin(on("b"), orphan.run_id, spec(epochs=EPOCHS))
@@ -152,94 +152,94 @@ def test_a_writer_whose_run_goes_on_elsewhere_ends(on, objects):
     assert state_of(orphan.folder) == "finished"
 
 
-def test_whoever_has_no_checkpoints_leaves_them_in_the_store(on, objects):
+def test_a_writer_without_local_checkpoints_leaves_them_in_the_store(on, objects):
     writer = RunWriter.create(on("a"), spec(epochs=EPOCHS))
     train(writer, 1, 2)
     writer.close()
-    there = on("b") / "runs" / writer.run_id
+    other = on("b") / "runs" / writer.run_id
     with pytest.raises(StoreError, match="only a run can be resumed"):
-        RunWriter.amend(there.with_name("another-1"))
-    RunWriter.amend(there).finish("interrupted")
-    assert checkpoints(names_in(there)) == []
+        RunWriter.amend(other.with_name("another-1"))
+    RunWriter.amend(other).finish("interrupted")
+    assert checkpoints(names_in(other)) == []
     assert checkpoints(objects()) == ["epoch-0001", "epoch-0002"]
 
 
-def test_what_could_not_be_sent_is_sent_when_the_run_goes_on_here(on, store, objects, tmp_path):
-    here = on("a")
-    writer = RunWriter.create(here, spec(epochs=EPOCHS))
+def test_a_failed_upload_is_repeated_when_the_run_is_resumed_on_its_machine(on, store, objects, tmp_path):
+    local = on("a")
+    writer = RunWriter.create(local, spec(epochs=EPOCHS))
     train(writer, 1)
     before = objects()
     train(writer, 2)
     writer.close()
-    store.put(tmp_path.name, before)  # what happens to pushes that fail
-    folder = here / "runs" / writer.run_id
-    pull.fetch(here)
-    assert read_runs(here)["epochs_done"].to_pylist() == [2]
+    store.put(tmp_path.name, before)  # as if the uploads of epoch 2 had failed
+    folder = local / "runs" / writer.run_id
+    pull.fetch(local)
+    assert read_runs(local)["epochs_done"].to_pylist() == [2]
     assert checkpoints(objects()) == ["epoch-0001", "epoch-0002"]
     shutil.rmtree(folder / "checkpoints")
     store.put(tmp_path.name, objects() | {name: before[name] for name in before if name.endswith("run.parquet")})
     pull.fetch(folder, checkpoints=True)
-    assert checkpoints(names_in(folder)) == ["epoch-0001", "epoch-0002"], "a record that is further may lack them"
+    assert checkpoints(names_in(folder)) == ["epoch-0001", "epoch-0002"], "a record that is further along may lack them"
 
 
-def test_what_somebody_writes_here_is_left_alone_and_what_the_store_lost_is_forgotten(on, store, objects, tmp_path):
-    here = on("a")
-    kept, lost = (RunWriter.create(here, spec(epochs=EPOCHS, seed=seed)) for seed in (1, 2))
-    for writer in (kept, lost):
+def test_a_locked_record_is_left_alone_and_one_deleted_from_the_store_is_removed(on, store, objects, tmp_path):
+    local = on("a")
+    locked, deleted = (RunWriter.create(local, spec(epochs=EPOCHS, seed=seed)) for seed in (1, 2))
+    for writer in (locked, deleted):
         train(writer, 1)
-    lost.close()
+    deleted.close()
     store.put(tmp_path.name, {})
-    pull.fetch(here)
-    assert read_runs(here)["run_id"].to_pylist() == [kept.run_id]
-    kept.close()
-    pull.fetch(here)
-    assert read_runs(here).num_rows == 0
+    pull.fetch(local)
+    assert read_runs(local)["run_id"].to_pylist() == [locked.run_id]
+    locked.close()
+    pull.fetch(local)
+    assert read_runs(local).num_rows == 0
 
 
 def test_two_machines_name_their_runs_and_sweeps_differently(on):
     ids = []
     for machine in ("a", "b"):
-        here = on(machine)
-        with RunWriter.create(here, spec()) as writer:
+        local = on(machine)
+        with RunWriter.create(local, spec()) as writer:
             writer.finish("finished")
-        sweep = SweepWriter.create(here, "s", SweepSpec(), objective="o", mode="max", trials_planned=1)
+        sweep = SweepWriter.create(local, "s", SweepSpec(), objective="o", mode="max", trials_planned=1)
         ids.append((writer.run_id, sweep.sweep_id))
         sweep.finish("finished")
     assert [run_id[-2:] for run_id, _ in ids] == ["-1", "-2"]
     assert [sweep_id[-2:] for _, sweep_id in ids] == ["-1", "-2"]
 
 
-def test_a_sweep_has_its_runs_and_a_report_of_it_alone_goes_to_its_place(on, uri, objects):
-    here = on("a")
-    sweep = SweepWriter.create(here, "s", SweepSpec(), objective="o", mode="max", trials_planned=1)
+def test_a_sweep_is_fetched_with_its_runs_and_its_report_is_uploaded_into_it(on, uri, objects):
+    local = on("a")
+    sweep = SweepWriter.create(local, "s", SweepSpec(), objective="o", mode="max", trials_planned=1)
     with RunWriter.begin(sweep.folder, f"{sweep.sweep_id}-0000-r0", spec(epochs=1)) as writer:
         train(writer, 1)
         writer.finish("finished")
     sweep.finish("finished")
 
     on("b")
-    there = pull.pull_replica(Uri(uri.below(f"sweeps/{sweep.sweep_id}")))
-    assert read_sweeps(there)["state"].to_pylist() == ["finished"]
-    assert read_runs(there)["run_id"].to_pylist() == [writer.run_id]
-    (there / "report").mkdir()
-    (there / "report" / "page.html").write_bytes(b"page")
-    pull.push([there / "report" / "page.html"])
+    other = pull.pull_replica(Uri(uri.below(f"sweeps/{sweep.sweep_id}")))
+    assert read_sweeps(other)["state"].to_pylist() == ["finished"]
+    assert read_runs(other)["run_id"].to_pylist() == [writer.run_id]
+    (other / "report").mkdir()
+    (other / "report" / "page.html").write_bytes(b"page")
+    pull.push([other / "report" / "page.html"])
     assert objects()[f"sweeps/{sweep.sweep_id}/report/page.html"] == b"page"
 
-    pull.remove([here / "sweeps" / sweep.sweep_id / "runs" / writer.run_id / "checkpoints"] if on("a") else [])
+    pull.remove([local / "sweeps" / sweep.sweep_id / "runs" / writer.run_id / "checkpoints"] if on("a") else [])
     assert checkpoints(objects()) == []
 
 
-def test_a_folder_that_is_no_copy_is_only_a_folder(tmp_path):
+def test_a_folder_outside_of_replicas_is_not_synchronised(tmp_path):
     with RunWriter.create(tmp_path, spec(epochs=EPOCHS)) as writer:
         train(writer, 1, 2)
         writer.finish("finished")
     pull.fetch(tmp_path)
-    assert pull.shown(writer.folder) == str(writer.folder)
+    assert pull.display_path(writer.folder) == str(writer.folder)
     assert checkpoints(names_in(tmp_path)) == ["epoch-0001", "epoch-0002"]
 
 
-def test_a_reader_waits_for_no_writer_and_a_writer_for_a_reader(on):
+def test_readers_and_writers_do_not_wait_for_each_other(on):
     with RunWriter.create(on("a"), spec()) as writer, FolderLock(writer.folder, name="another"):
         train(writer, 1)
         pull.fetch(writer.folder)
@@ -256,19 +256,19 @@ def test_a_reader_waits_for_no_writer_and_a_writer_for_a_reader(on):
         ("hdfs://results/x", "a remote store is S3-like, as s3://bucket/prefix, but got hdfs://results/x"),
     ],
 )
-def test_a_uri_of_no_store(given, rule, tmp_path, monkeypatch):
+def test_an_invalid_uri_is_refused(given, rule, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(StoreError, match=rule) as refused:
-        open_results(Environment(store=Uri(given)).here())
+        open_results(Environment(store=Uri(given)).on_this_node())
     assert "secret" not in str(refused.value)
     assert not caches("stores").exists()
 
 
-def test_a_bucket_that_is_not_there(store, tmp_path, monkeypatch):
+def test_a_missing_bucket_is_refused(store, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     nowhere = Uri(store.uri("x", bucket="nowhere"))
     with pytest.raises(StoreError, match="there is no bucket nowhere"):
-        open_results(Environment(store=nowhere).here())
+        open_results(Environment(store=nowhere).on_this_node())
     assert not replica_folder(nowhere).exists()
 
 

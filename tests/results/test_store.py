@@ -152,7 +152,7 @@ def test_the_wall_time_of_earlier_attempts_counts(tmp_path):
     assert read_runs(tmp_path)["wall_time_s"][0].as_py() > before > 0.05
 
 
-def test_an_error_ends_a_run_as_failed_and_is_told(tmp_path):
+def test_an_error_ends_a_run_as_failed_and_is_recorded(tmp_path):
     with pytest.raises(ZeroDivisionError), RunWriter.create(tmp_path, spec(), facts=FACTS):
         raise ZeroDivisionError("no")
     with pytest.raises(KeyboardInterrupt), RunWriter.create(tmp_path, spec(), facts=FACTS):
@@ -175,7 +175,7 @@ def test_the_latest_run_of_a_spec_is_found(tmp_path):
     assert find_run(tmp_path, run_spec) == tmp_path / "runs" / failed
 
 
-def test_figures_are_added_to_a_finished_run_but_it_does_not_go_on(tmp_path):
+def test_figures_can_be_added_to_a_finished_run_but_it_cannot_be_resumed(tmp_path):
     finished = write_run(tmp_path, spec(epochs=2))
     with pytest.raises(StoreError, match="only an unfinished run can be resumed"):
         RunWriter.resume(tmp_path / "runs" / finished)
@@ -202,14 +202,14 @@ def test_a_newer_schema_is_refused(tmp_path):
     table = schema.from_parquet((folder / "run.parquet").read_bytes(), "runs", "run")
     newer = dict(table.schema.metadata) | {b"mcl_ray.schema_version": str(schema.SCHEMA_VERSION + 1).encode()}
     pq.write_table(table.replace_schema_metadata(newer), folder / "run.parquet")
-    with pytest.raises(StoreError, match=r"up to schema version 1, but .*run\.parquet has version 2"):
+    with pytest.raises(StoreError, match=r"`schema version <= 1` must hold, but .*run\.parquet has version 2"):
         read_runs(tmp_path)
     pq.write_table(pa.table({"a": [1]}), folder / "run.parquet")
-    with pytest.raises(StoreError, match="must say so in its metadata"):
+    with pytest.raises(StoreError, match="must have kind='runs' and a version in its metadata"):
         read_runs(tmp_path)
 
 
-def test_what_is_no_results_folder_is_refused(tmp_path):
+def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(StoreError, match="holds none of them"):
         read_runs(tmp_path)
     with pytest.raises(StoreError, match="is not a folder"):
@@ -219,7 +219,7 @@ def test_what_is_no_results_folder_is_refused(tmp_path):
         RunWriter.create(tmp_path / "file", spec())
 
 
-def test_a_sweep_keeps_its_best_run_and_can_go_on(tmp_path):
+def test_a_sweep_keeps_its_best_run_and_can_be_resumed(tmp_path):
     facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "facts": FACTS}
     with SweepWriter.create(tmp_path, "My <sweep>", SweepSpec(), **facts) as sweep:
         run_id = write_run(sweep.folder, spec(epochs=1), sweep_id=sweep.sweep_id)
@@ -239,7 +239,7 @@ def begin(root, **labels):
     return RunWriter.begin(root, "sweep-1-trial-1", spec(), **labels)
 
 
-def test_a_run_of_a_given_name_is_one_run_however_often_it_is_begun(tmp_path):
+def test_a_run_of_a_given_name_is_one_run_however_often_it_is_started(tmp_path):
     (tmp_path / "runs" / "sweep-1-trial-1").mkdir(parents=True)  # claimed by a writer killed before its record
     with begin(tmp_path, trial_id="trial-1", searched={"losses.alpha": 0.5}) as writer:
         writer.record_epoch(1, value(40.0))
@@ -267,7 +267,7 @@ print(threads() - before)
 """
 
 
-def test_reading_starts_no_threads_since_a_process_that_ends_while_they_start_is_aborted(tmp_path):
+def test_reading_starts_no_threads_as_a_process_that_exits_while_they_start_is_aborted(tmp_path):
     write_run(tmp_path, spec())
     done = subprocess.run(
         [sys.executable, "-c", READS_AND_COUNTS_THREADS, str(tmp_path)], capture_output=True, text=True, check=True
@@ -281,7 +281,7 @@ def test_a_run_that_is_amended_keeps_its_state_and_its_time(tmp_path):
         writer.finish("stopped")
     (before,) = read_runs(tmp_path).to_pylist()
     writer = RunWriter.amend(writer.folder)
-    assert state_of(writer.folder) == "stopped", "were it killed now"
+    assert state_of(writer.folder) == "stopped", "also if it is killed now"
     time.sleep(0.5)
     writer.record_epoch(1, value(60.0))
     writer.finish("stopped")
@@ -290,7 +290,7 @@ def test_a_run_that_is_amended_keeps_its_state_and_its_time(tmp_path):
     assert after["wall_time_s"] == pytest.approx(before["wall_time_s"], abs=0.4)
 
 
-def test_a_run_that_lost_its_workers_is_to_go_on(tmp_path):
+def test_a_run_that_lost_its_workers_can_be_resumed(tmp_path):
     with pytest.raises(WorkerDiedError), RunWriter.create(tmp_path, spec()):
         raise WorkerDiedError("lost")
     (row,) = read_runs(tmp_path).to_pylist()
@@ -322,14 +322,14 @@ def new_sweep(root):
     ("begin", "name", "read"),
     [(new_run, "run.parquet", read_runs), (new_sweep, "sweep.parquet", read_sweeps)],
 )
-def test_an_end_that_cannot_be_written_is_none_and_says_why(begin, name, read, tmp_path):
+def test_an_end_that_cannot_be_written_raises_and_changes_nothing(begin, name, read, tmp_path):
     writer = begin(tmp_path)
-    kept = (writer.folder / name).rename(writer.folder / "kept")
+    moved = (writer.folder / name).rename(writer.folder / "moved")
     (writer.folder / name / "in the way").mkdir(parents=True)  # no file can take its place
     with pytest.raises(StoreError, match="must be writable, but writing"), writer:
         writer.finish("finished")
     assert writer.state == "running"
     (writer.folder / name / "in the way").rmdir()
     (writer.folder / name).rmdir()
-    kept.rename(writer.folder / name)
+    moved.rename(writer.folder / name)
     assert read(writer.folder)["state"].to_pylist() == ["interrupted"]

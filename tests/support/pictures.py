@@ -1,4 +1,4 @@
-"""Small encoded images to train on: each class has a colour of its own, each image a shade of it."""
+"""Small encoded images to train on: each class has a colour, each image a shade of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of the results tests: a small sweep with every kind of ending."""
+"""Fixture of the results tests: a small sweep with runs in every state."""
 
 from __future__ import annotations
 

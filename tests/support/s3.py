@@ -1,4 +1,4 @@
-"""A store that speaks S3, served on this machine by a process of its own; and machines that share nothing but it."""
+"""A local S3 server in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CREDENTIALS = {
 }
 BUCKET = "results"
 
-# Says its address, and lives until its input ends.
-_SERVES = """
+# Prints its address, and runs until its stdin is closed.
+_SERVER = """
 import logging, sys
 from moto.server import ThreadedMotoServer
 logging.disable()
@@ -34,16 +34,16 @@ server.stop()
 
 @dataclass(frozen=True)
 class Store:
-    """A server with one bucket."""
+    """An S3 server with one bucket."""
 
     address: str
 
     def uri(self, prefix: str, bucket: str = BUCKET) -> str:
-        """What a door is given."""
+        """Return the URI of a prefix, as a command takes it."""
         return f"s3://{bucket}/{prefix}?endpoint_override={self.address}&scheme=http"
 
     def objects(self, prefix: str) -> dict[str, bytes]:
-        """Everything below a prefix."""
+        """Return name → content of all objects below a prefix."""
         files, root = FileSystem.from_uri(self.uri(prefix))
         found = files.get_file_info(FileSelector(root, allow_not_found=True, recursive=True))
         return {
@@ -53,7 +53,7 @@ class Store:
         }
 
     def put(self, prefix: str, objects: dict[str, bytes]) -> None:
-        """Have these below a prefix, and nothing else."""
+        """Replace all objects below a prefix."""
         files, root = FileSystem.from_uri(self.uri(prefix))
         files.delete_dir_contents(root, missing_dir_ok=True)
         for name, content in objects.items():
@@ -63,9 +63,9 @@ class Store:
 
 @contextmanager
 def serving() -> Iterator[Store]:
-    """A store of one's own, gone in the end."""
+    """Start a server with an empty bucket, and stop it at the end."""
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVES],
+        [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

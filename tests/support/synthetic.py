@@ -1,4 +1,4 @@
-"""Results that no training made: runs and sweeps with plausible curves, written through the real writers."""
+"""Synthetic results without training: runs and sweeps with plausible curves, written by the real writers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TERMS = {"loss": 9.0, "cross_entropy": 6.0, "vcl": 8.0, "icl": 16.0, "soft_vcl":
 
 
 class SweepSpec(BaseModel):
-    """Stands for the searches' own spec."""
+    """A stand-in for the spec of a search."""
 
     trials: int = 1
     note: str = ""
@@ -80,9 +80,9 @@ def write_sweep(
     epochs: int = 6,
     **fields: Any,
 ) -> Path:
-    """One trial per mapping of searched overrides; every seventh fails, every fifth is stopped early.
+    """Write a sweep with one trial per mapping of searched overrides; every seventh fails, every fifth stops early.
 
-    With several seeds, the last one of every fourth trial fails by itself. `fields` are the spec's own.
+    With several seeds, the last seed of every fourth trial fails. `fields` are fields of the spec.
     """
     with SweepWriter.create(
         root,

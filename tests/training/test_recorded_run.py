@@ -11,7 +11,7 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import NonFiniteLossError, OutOfMemoryError
-from mcl_ray.results.dataset_info import read_images
+from mcl_ray.results.dataset_info import read_dataset_info
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import (
@@ -65,7 +65,7 @@ def test_every_epoch_is_on_disk_before_callbacks_receive_it(tmp_path, one_thread
 
 
 def test_what_a_run_is_trained_on_is_on_record(tmp_path, one_thread):
-    images, dataset = read_images(train(small(), one_thread, tmp_path).folder), dataset_for(small(), one_thread)
+    images, dataset = read_dataset_info(train(small(), one_thread, tmp_path).folder), dataset_for(small(), one_thread)
     assert (images.class_names, images.image_shape) == (tuple("0123456789"), (1, 8, 8))
     assert (images.mean, images.std) == (dataset.mean, dataset.std)
     assert images.counts == {"train": 719, "validation": 718, "test": 360}

@@ -1,4 +1,4 @@
-"""What goes out: files that give a cohort's own logits in a process that cannot import this project."""
+"""Exports: their files give the cohort's own logits in a process that cannot import this project."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.data.source import dataset_for
 from mcl_ray.interop import load_published
 from mcl_ray.pipeline import Stage
-from mcl_ray.results.dataset_info import IMAGES_FILE, read_images
+from mcl_ray.results.dataset_info import IMAGES_FILE, read_dataset_info
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.build import cohort_of
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import train_recorded_run
+from mcl_ray.transfer.bundle import export_run
 from tests.cli.test_bad_input import refused
 from tests.support.commands import HANGS_AFTER_S, snapshot, surroundings, visit
 from tests.support.pictures import COLOURS, write_folder
@@ -55,7 +56,7 @@ save_file({"whole": whole, "single": single, "channels_last": channels_last}, "l
 
 @dataclass(frozen=True)
 class Trained:
-    """A run, and its cohort as its checkpoint has it."""
+    """A run, and its cohort with the weights of its checkpoint."""
 
     cwd: Path
     run_id: str
@@ -65,19 +66,19 @@ class Trained:
         return self.cwd / "results" / "runs" / self.run_id
 
     @property
-    def images(self):
-        return read_images(self.folder)
+    def dataset(self):
+        return read_dataset_info(self.folder)
 
     def cohort(self):
         (row,) = read_runs(self.folder).to_pylist()
         spec = RunSpec.model_validate_json(row["spec"])
-        cohort = build_cohort(spec.cohort, len(self.images.class_names), self.images.image_shape[0])
+        cohort = build_cohort(spec.cohort, len(self.dataset.class_names), self.dataset.image_shape[0])
         checkpoint, _ = CheckpointFolder(self.folder / "checkpoints").latest()
         cohort.load_state_dict(checkpoint.cohort)
         return cohort.eval()
 
     def batch(self):
-        return torch.randn(5, *self.images.image_shape, generator=torch.Generator().manual_seed(3))
+        return torch.randn(5, *self.dataset.image_shape, generator=torch.Generator().manual_seed(3))
 
     def logits(self):
         with torch.no_grad():
@@ -103,14 +104,14 @@ def train(cwd, spec, environment):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """Three peers that share their stem."""
+    """Train three peers that share their stem."""
     spec = replace(recipes.digits(), parse(RunSpec, ["epochs=1", "cohort.size=3"]))
     return train(tmp_path_factory.mktemp("digits"), spec, Environment())
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Networks of torchvision that share their stem, trained on small pictures."""
+    """Train networks of torchvision that share their stem on small pictures."""
     cwd = tmp_path_factory.mktemp("pictures")
     environment = Environment(data=write_folder(cwd / "data"), results=cwd / "results", readers=0)
     words = ["image_size=32", "epochs=1", "cohort.size=2", "networks=resnet18", "sharing=stem", "batch.size=12"]
@@ -130,7 +131,7 @@ def run_alone(cwd: Path, code: str, *words: str, blocked: str = "") -> str:
 
 
 def check_program(trained, exported, wanted, tmp_path):
-    """A program gives the wanted logits, for one image or several, however they lie in memory, with torch alone."""
+    """Check that a program gives the expected logits for images in any number and memory format, with torch only."""
     save_file({"images": trained.batch()}, tmp_path / "images")
     run_alone(tmp_path, PROGRAM, str(exported), blocked="torchvision")
     found = load_file(tmp_path / "logits")
@@ -144,7 +145,7 @@ def card_code(exported):
 
 
 @pytest.mark.slow
-def test_the_best_peer_goes_out_by_default(digits, tmp_path):
+def test_the_best_peer_is_exported_by_default(digits, tmp_path):
     exported = digits.exported()
     top1 = digits.top1()
     best = max(range(3), key=lambda i: top1[f"peer{i}"])
@@ -156,7 +157,7 @@ def test_the_best_peer_goes_out_by_default(digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_peer_by_its_number_goes_into_an_empty_folder_which_no_other_replaces(digits, tmp_path):
+def test_a_peer_is_exported_by_number_into_an_empty_folder_which_no_other_export_replaces(digits, tmp_path):
     (tmp_path / "two").mkdir()
     exported = digits.exported("--peer", "2", "--out", str(tmp_path / "two"))
     assert exported == tmp_path / "two"
@@ -165,15 +166,25 @@ def test_a_peer_by_its_number_goes_into_an_empty_folder_which_no_other_replaces(
     config = json.loads((exported / "config.json").read_text())
     assert (config["member"], config["architecture"], config["output"]) == ("peer2", ["resnet8"], "logits")
     assert (config["class_names"], config["input_size"]) == (list("0123456789"), [1, 8, 8])
-    assert (config["mean"], config["std"]) == (list(digits.images.mean), list(digits.images.std))
+    assert (config["mean"], config["std"]) == (list(digits.dataset.mean), list(digits.dataset.std))
     check_card(digits, exported, config)
-    check_says_nothing_of_the_machine(digits, exported)
-    told = refused(digits.cwd, "export", digits.run_id, "--peer", "1", "--out", str(exported))
-    assert f"an export replaces nothing, but {exported} is there; remove it, or give another --out" in told
+    check_names_no_path_of_the_machine(digits, exported)
+    message = refused(digits.cwd, "export", digits.run_id, "--peer", "1", "--out", str(exported))
+    assert f"an export replaces nothing, but {exported} is there; remove it, or give another --out" in message
+
+
+@pytest.mark.slow
+def test_an_export_from_python_has_the_same_files(digits, tmp_path):
+    files = export_run(digits.folder, "0", tmp_path / "python")
+    assert sorted(file.name for file in files) == NAMES
+    command = digits.exported("--peer", "0", "--out", str(tmp_path / "command"))
+    for file in files:
+        if file.name != "program.pt2":  # an archive with times
+            assert file.read_bytes() == (command / file.name).read_bytes()
 
 
 def check_card(trained, exported, config):
-    """The card of peer 2 says what it is, and its code runs without this project."""
+    """Check the card of peer 2, and that its code runs without this project."""
     card = (exported / "README.md").read_text()
     _, front, text = card.split("---\n", 2)
     assert yaml.safe_load(front)["license"] == "other"
@@ -189,8 +200,8 @@ def check_card(trained, exported, config):
     assert set(json.loads(guessed.replace("'", '"'))) <= set("0123456789")
 
 
-def check_says_nothing_of_the_machine(trained, exported):
-    """No file tells where it was made."""
+def check_names_no_path_of_the_machine(trained, exported):
+    """Check that no file names a path of this machine."""
     root = str(Path(__file__).parents[2]).encode()
     for file in exported.iterdir():
         content = file.read_bytes()
@@ -248,31 +259,31 @@ def test_torchvisions_networks_take_the_tensors_as_they_are(peer, logits, wanted
 @pytest.mark.parametrize(
     ("words", "rule"),
     [
-        ("{run} --peer 3", "a peer is best, ensemble or a number from 0 to 2, but got '3'"),
+        ("{run} --peer 3", "a peer must be best, ensemble or a number from 0 to 2, but got '3'"),
         ("{run} --peer=-1", "a number from 0 to 2, but got '-1'"),
         ("{run} --peer first", "a number from 0 to 2, but got 'first'"),
         ("{run} --peer 1.0", "a number from 0 to 2, but got '1.0'"),
         ("{run} --peer ٢", "a number from 0 to 2, but got '٢'"),
         ("{run}0", "or by its id, but got {run}0; did you mean {run}?"),
-        ("results", "or by its id, but results holds none"),
+        ("results", "or by its id, but results is neither"),
         ("{run} --out results/runs/{run}/spec.yaml", "an export replaces nothing, but results/runs/{run}/spec.yaml is"),
         ("{run} --out results/runs", "an export replaces nothing, but results/runs is there"),
         ("{run} --out results/runs/{run}/spec.yaml/x", "the folder of an export must be writable, but "),
         ("{run} --results elsewhere", "but got {run}; elsewhere holds none"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing_behind(words, rule, digits):
-    told = refused(digits.cwd, "export", *words.format(run=digits.run_id).split(" "))
-    assert rule.format(run=digits.run_id) in told
+def test_bad_input_is_one_line_and_writes_nothing(words, rule, digits):
+    message = refused(digits.cwd, "export", *words.format(run=digits.run_id).split(" "))
+    assert rule.format(run=digits.run_id) in message
 
 
 def test_a_run_without_a_checkpoint_or_a_figure(tmp_path):
     with RunWriter.create(tmp_path / "results", recipes.digits()) as writer:
         writer.finish("failed")
-    told = refused(tmp_path, "export", writer.run_id)
-    assert "highest top-1 of test or validation, but the run has no such figure; name a peer from 0 to 1" in told
-    told = refused(tmp_path, "export", writer.run_id, "--peer", "0")
-    assert f"a run with a checkpoint can be exported, but results/runs/{writer.run_id} has none" in told
+    message = refused(tmp_path, "export", writer.run_id)
+    assert "highest top-1 of test or validation, but the run has no such figure; name a peer from 0 to 1" in message
+    message = refused(tmp_path, "export", writer.run_id, "--peer", "0")
+    assert f"a run with a checkpoint can be exported, but results/runs/{writer.run_id} has none" in message
 
 
 @pytest.mark.slow
@@ -289,13 +300,13 @@ def test_checkpoints_that_are_all_damaged(digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_from_before_images_were_on_record_is_told_by_its_data(tmp_path):
+def test_an_older_run_without_images_json_is_described_by_its_data(tmp_path):
     spec = replace(recipes.digits(), parse(RunSpec, ["epochs=1", "cohort.size=1"]))
     trained = train(tmp_path, spec, Environment())
-    images = trained.images
+    dataset = trained.dataset
     (trained.folder / IMAGES_FILE).unlink()
     config = json.loads((trained.exported() / "config.json").read_text())
-    assert (config["mean"], config["class_names"]) == (list(images.mean), list(images.class_names))
+    assert (config["mean"], config["class_names"]) == (list(dataset.mean), list(dataset.class_names))
 
 
 ENCODER = """
@@ -310,7 +321,7 @@ with torch.no_grad():
 
 
 @pytest.mark.slow
-def test_encoders_go_out_with_their_features_and_classifiers_with_the_networks_that_they_froze(tmp_path):
+def test_encoders_are_exported_with_features_and_linear_classifiers_with_the_frozen_networks(tmp_path):
     environment = Environment(data=write_folder(tmp_path / "data"), results=tmp_path / "results", readers=0)
     words = ["image_size=32", "epochs=1", "batch.size=12", "schedule.kind=cosine", "milestones=[]", "lr=0.01"]
     own = ["networks=resnet18", "queue.keys=12", "neighbours=3"]
@@ -331,8 +342,8 @@ def test_encoders_go_out_with_their_features_and_classifiers_with_the_networks_t
     assert "learned without labels" in card
     run_alone(exported, ENCODER.format(card=card_code(exported)[1]), str(tmp_path / "images"), str(tmp_path / "found"))
     torch.testing.assert_close(load_file(tmp_path / "found")["features"], wanted, **TOLERANCE)
-    told = refused(tmp_path, "export", encoders.run_id, "--peer", "ensemble")
-    assert "an ensemble is of logits, but method=moco has none; name a peer from 0 to 1" in told
+    message = refused(tmp_path, "export", encoders.run_id, "--peer", "ensemble")
+    assert "an ensemble needs logits, but method=moco has none; name a peer from 0 to 1" in message
 
     stage = Stage(base=recipes.lincls(), values=parse(RunSpec, [*words, "linear.features=1"]))
     spec, backbone = stage.resolved(encoders.folder)

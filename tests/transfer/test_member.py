@@ -1,4 +1,4 @@
-"""Which networks of a run go out: a peer by its number, the best, or all."""
+"""Selection of the networks of a run to export: a peer by its number, the best one, or all."""
 
 from typing import get_args
 
@@ -13,7 +13,7 @@ from mcl_ray.transfer.member import OUTPUTS, choose
 
 
 def epochs(tmp_path, *figures):
-    """The table of a run of two peers with a test or validation top-1 of each for each epoch."""
+    """Return the epochs of a run of two peers, from the top-1 of each peer on one split for each epoch."""
     with RunWriter.create(tmp_path, recipes.digits()) as writer:
         for epoch, (split, *top1) in enumerate(figures, start=1):
             writer.record_epoch(epoch, [EpochRow(f"peer{i}", split, "top1", value) for i, value in enumerate(top1)])
@@ -41,11 +41,11 @@ def test_without_figures_no_peer_is_best(tmp_path):
         choose("2", recipes.digits(), epochs(tmp_path))
 
 
-def test_every_method_says_what_its_networks_give():
+def test_every_method_has_an_output():
     assert set(OUTPUTS) == set(get_args(RunSpec.model_fields["method"].annotation))
 
 
-def test_the_mean_of_features_is_no_network(tmp_path):
+def test_the_mean_of_features_cannot_be_exported(tmp_path):
     spec = replace(recipes.lincls(), {"linear.backbone": "random", "linear.features": "mean"})
-    with pytest.raises(SpecError, match="linear.features=mean cannot be exported"):
+    with pytest.raises(SpecError, match="but got linear.features=mean, which cannot be exported"):
         choose("0", spec, epochs(tmp_path))

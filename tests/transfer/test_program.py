@@ -14,7 +14,7 @@ from mcl_ray.transfer.program import module_of, tensors_of, to_program
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 ONE_OF_EACH = ("resnet20", "resnet110", "wrn_16_2", "hcgnet_a1", "shufflenetv2_05x", "resnet18", "resnext50_32x4d")
-"""A network for every kind of block that there is."""
+"""A network for every kind of block."""
 
 
 @pytest.mark.slow

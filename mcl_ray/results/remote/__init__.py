@@ -1,1 +1,1 @@
-"""Results in a remote store: `pull.py` updates this machine's replica, `push.py` uploads what a writer writes."""
+"""Synchronisation of this machine's replica of a results folder with a remote store: `pull` and `push`."""

@@ -1,8 +1,9 @@
-"""Copies of a remote store on this machine: what of a run or a sweep comes from there, what goes there, and when.
+"""Replicas of a remote store on this machine: fetching records from the store, and sending single files to it.
 
-All readers and writers work on the copy, a folder like any other; for folders that are part of none, nothing here does
-anything. A record is what lies in the folder of a run or of a sweep. While somebody on this machine writes one, it is
-left alone; else the one that came further counts, the copy's or the store's. What writers send is `pushes.py`.
+All readers and writers work on the replica, a folder like any other. For a folder outside of every replica, the
+functions here do nothing. A record is the content of the folder of a run or of a sweep. `fetch` leaves a record alone
+while a process of this machine writes it; otherwise the version that is further along wins, the local or the remote
+one. What writers upload is in `push.py`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Any, TypeVar
 from mcl_ray.config.environment import Environment, replica_folder
 from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri, remote_at
-from mcl_ray.results.atomic_io import check_writable, read_bytes, unwritten, write_atomically
+from mcl_ray.results.atomic_io import block_writers, check_writable, read_bytes, write_atomically
 from mcl_ray.results.remote.push import (
     CHECKPOINTS,
-    LATER,
-    MARK,
+    RETRY_WARNING,
     ROWS,
+    STORE_FILE,
     Replica,
     Uploader,
     files_of,
@@ -33,20 +34,20 @@ from mcl_ray.results.remote.push import (
     replica_of,
 )
 
-AT_ONCE = 16
-"""Records that are fetched at a time."""
-_RECORD = re.compile(r"(run|sweep|epochs-a\d+)\.parquet|\w+\.(yaml|json)")
+CONCURRENT_RECORDS = 16
+"""Number of records that are fetched or removed at a time."""
+_RECORD_FILE = re.compile(r"(run|sweep|epochs-a\d+)\.parquet|\w+\.(yaml|json)")
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Chosen = Callable[[str], bool]
+RecordFilter = Callable[[str], bool]
 
 
 def open_results(environment: Environment) -> None:
-    """Whether results can be written, asked before any work is done; the copy of a store is made.
+    """Check that results can be written, before any work is done, and create the replica of a remote store.
 
     Raises:
-        StoreError: the folder cannot be written, or the store not be reached, found or written.
+        StoreError: the folder cannot be written, or the store cannot be reached, found or written.
     """
     if environment.store is None:
         check_writable(environment.results)
@@ -56,164 +57,181 @@ def open_results(environment: Environment) -> None:
 
 
 def pull_replica(store: Uri) -> Path:
-    """The folder of this machine's copy, with all records that the store has.
+    """Fetch all records of a store, and return the folder of the replica.
 
     Raises:
-        StoreError: it does not answer, or has none.
+        StoreError: the store does not answer, or has no records.
     """
     remote_at(store).check_readable()
     folder = open_replica(store)
     fetch(folder)
     if not _local_records(folder):
-        raise StoreError(f"results to tell of are a run or a sweep, but {store} holds none yet")
+        raise StoreError(f"results are read from a store with a run or a sweep, but {store} holds none yet")
     return folder
 
 
 def open_replica(store: Uri) -> Path:
-    """The folder of this machine's copy, with nothing fetched yet."""
+    """Create the replica of a store where it is missing, and return its folder; nothing is fetched.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
     folder = replica_folder(store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"the copy of a store must be writable, but {folder} is not: {error.strerror}") from error
-    if not (folder / MARK).exists():
-        write_atomically(folder / MARK, store.encode())
+        raise StoreError(f"the replica of a store must be writable, but {folder} is not: {error.strerror}") from error
+    if not (folder / STORE_FILE).exists():
+        write_atomically(folder / STORE_FILE, store.encode())
     return folder
 
 
-def fetch(folder: Path, *, checkpoints: bool = False, only: Chosen | None = None) -> None:
-    """Bring the records below a folder up to date.
+def fetch(folder: Path, *, checkpoints: bool = False, only: RecordFilter | None = None) -> None:
+    """Bring the records in and below a folder up to date.
 
     Args:
-        folder: Of a run, of a sweep, or one that holds some.
-        checkpoints: Also fetch what a run needs to go on.
-        only: Which records, by their folder's name below the copy's own: `sweeps/digits-1/runs/digits-1-0000-r0`.
+        folder: Folder of a run, of a sweep, or one that contains some.
+        checkpoints: Also fetch what is needed to resume a run.
+        only: Selects records by their folder relative to the replica: `sweeps/digits-1/runs/digits-1-0000-r0`.
 
     Raises:
         StoreError: the store does not answer, or what it holds is damaged.
     """
-    copy = replica_of(folder)
-    if copy is None:
+    replica = replica_of(folder)
+    if replica is None:
         return
-    inside = copy.name(folder)
-    there: dict[str, dict[str, int]] = {}
-    for name, size in copy.remote.sizes(inside).items():
-        there.setdefault(_record_of(name), {})[name] = size
-    for name in map(copy.name, _local_records(folder)):
-        there.setdefault(name, {})
-    chosen = [record for record in there if only is None or only(record)]
-    _each(lambda record: _fetch(copy, record, there[record], checkpoints=checkpoints), chosen)
+    remote: dict[str, dict[str, int]] = {}
+    for name, size in replica.remote.sizes(replica.name(folder)).items():
+        remote.setdefault(_record_of(name), {})[name] = size
+    for name in map(replica.name, _local_records(folder)):
+        remote.setdefault(name, {})
+    chosen = [record for record in remote if only is None or only(record)]
+    _for_each(lambda record: _fetch_record(replica, record, remote[record], checkpoints=checkpoints), chosen)
 
 
 def is_of_sweep(record: str) -> bool:
-    """Whether a record is a sweep's own, and not that of one of its runs."""
+    """Return whether a record is that of a sweep, and not that of one of its runs."""
     return record.split("/")[-2:-1] == ["sweeps"]
 
 
 def push(files: Iterable[Path]) -> None:
-    """Send single files, a report's, to the store whose copy they are in."""
+    """Upload single files, such as those of a report, to the store of the replica that they are in.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
     for file in files:
-        copy = replica_of(file)
-        if copy is not None:
-            copy.push(file)
+        replica = replica_of(file)
+        if replica is not None:
+            replica.push(file)
 
 
 def try_to_push(files: Iterable[Path]) -> None:
-    """Send files that are sent again with what comes next; that they could not be is said."""
+    """Upload files that a later upload includes again; a failure is logged as a warning."""
     try:
         push(files)
     except StoreError as error:
-        _log.warning(LATER, error)
+        _log.warning(RETRY_WARNING, error)
 
 
 def remove(folders: Iterable[Path]) -> None:
-    """Remove folders, in the store too; nothing happens where there is none."""
+    """Remove folders on this machine and in the store; do nothing where there is none."""
 
     def remove_one(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        copy = replica_of(folder)
-        if copy is not None:
-            copy.remote.delete_below(copy.name(folder))
+        replica = replica_of(folder)
+        if replica is not None:
+            replica.remote.delete_below(replica.name(folder))
 
-    _each(remove_one, list(folders))
+    _for_each(remove_one, list(folders))
 
 
-def _each(act: Callable[[T], None], things: Sequence[T]) -> None:
-    """In threads where there are several: what takes its time is the store's answers."""
-    if len(things) < 2:
-        for thing in things:
-            act(thing)
+def _for_each(act: Callable[[T], None], items: Sequence[T]) -> None:
+    """Call `act` for each item, concurrently if there are several: most of the time is spent waiting for the store."""
+    if len(items) < 2:
+        for item in items:
+            act(item)
         return
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(act, things))
+    with ThreadPoolExecutor(CONCURRENT_RECORDS) as pool:
+        list(pool.map(act, items))
 
 
 def display_path(path: Path) -> str:
-    """How a person finds it: by its URI where it is in a copy of a store."""
-    copy = replica_of(path)
-    return str(path) if copy is None else copy.uri_of(path)
+    """Return a path as users know it: a URI if it is in a replica."""
+    replica = replica_of(path)
+    return str(path) if replica is None else replica.uri_of(path)
 
 
 def ray_storage(folder: Path) -> dict[str, Any]:
-    """Where Ray keeps its own notes on what is in a folder, in its words: there, or in the folder's store."""
-    copy = replica_of(folder)
-    if copy is None:
+    """Return Ray's `storage_path` and `storage_filesystem` for a folder: local, or in the replica's store."""
+    replica = replica_of(folder)
+    if replica is None:
         return {"storage_path": str(folder)}
-    return {"storage_path": copy.remote.path(copy.name(folder)), "storage_filesystem": copy.remote.filesystem}
+    return {"storage_path": replica.remote.path(replica.name(folder)), "storage_filesystem": replica.remote.filesystem}
 
 
 def holds_anything(path: Path) -> bool:
-    """Whether there is a file at a path, or a folder with something in it, here or in the store."""
-    here = any(path.iterdir()) if path.is_dir() else path.exists() or path.is_symlink()
-    copy = replica_of(path)
-    return here or (copy is not None and bool(copy.remote.sizes(copy.name(path))))
+    """Return whether a path is a file or a folder that is not empty, on this machine or in the store."""
+    is_local = any(path.iterdir()) if path.is_dir() else path.exists() or path.is_symlink()
+    replica = replica_of(path)
+    return is_local or (replica is not None and bool(replica.remote.sizes(replica.name(path))))
 
 
-def _fetch(copy: Replica, record: str, there: Mapping[str, int], *, checkpoints: bool) -> None:
-    """Bring one record up to date, unless somebody here writes it."""
-    folder = copy.folder / record
-    row_name = next((name for name in there if name.rpartition("/")[2] in ROWS), None)
-    if row_name is None and not _local_row(folder):
-        return  # claimed, and not begun
+def _fetch_record(replica: Replica, record: str, remote: Mapping[str, int], *, checkpoints: bool) -> None:
+    """Bring one record up to date, unless a process of this machine writes it.
+
+    Args:
+        replica: The replica.
+        record: Folder of the record, relative to the replica.
+        remote: Name → bytes of the record's objects in the store.
+        checkpoints: Also fetch checkpoints.
+    """
+    folder = replica.folder / record
+    row_name = next((name for name in remote if name.rpartition("/")[2] in ROWS), None)
+    if row_name is None and not _has_local_row(folder):
+        return  # a folder that was claimed for a run that has not started
     folder.mkdir(parents=True, exist_ok=True)
-    with unwritten(folder) as free:
-        if not free:
+    with block_writers(folder) as is_blocked:
+        if not is_blocked:
             return
         if row_name is None:
-            _forget(copy, folder)
+            _remove_local(replica, folder)
             return
-        row, others = copy.remote.read(row_name), {name: there[name] for name in there if name != row_name}
-        if _is_further(copy.folder / row_name, row):
+        row, others = replica.remote.read(row_name), {name: remote[name] for name in remote if name != row_name}
+        if _is_further(replica.folder / row_name, row):
             Uploader(folder).push()
             others = {name: size for name, size in others.items() if f"/{CHECKPOINTS}/" in f"/{name}"}
-            _add(copy, folder, others, checkpoints=checkpoints)
+            _download(replica, folder, others, checkpoints=checkpoints)
             return
-        for name in (here for here in files_of(folder) if here not in ROWS and _belongs(here)):
-            if copy.name(folder / name) not in others:
+        for name in (local for local in files_of(folder) if local not in ROWS and _is_resumed_from(local)):
+            if replica.name(folder / name) not in others:
                 (folder / name).unlink(missing_ok=True)
-        _add(copy, folder, others, checkpoints=checkpoints)
-        write_atomically(copy.folder / row_name, row)
+        _download(replica, folder, others, checkpoints=checkpoints)
+        write_atomically(replica.folder / row_name, row)  # last: a row never claims more than there is beside it
 
 
-def _forget(copy: Replica, folder: Path) -> None:
-    """Remove the copy of what is gone from the store."""
+def _remove_local(replica: Replica, folder: Path) -> None:
+    """Remove the local files of a record that was deleted from the store."""
     shutil.rmtree(folder)
-    open_replica(copy.remote.uri)
+    open_replica(replica.remote.uri)
 
 
-def _add(copy: Replica, folder: Path, there: Mapping[str, int], *, checkpoints: bool) -> None:
-    """Fetch what records are made of; checkpoints only where they are missing, as no two of them share a name."""
-    for name, size in there.items():
-        file = copy.folder / name
+def _download(replica: Replica, folder: Path, remote: Mapping[str, int], *, checkpoints: bool) -> None:
+    """Download a record's files; a checkpoint only if it is missing, as its name has its checksum."""
+    for name, size in remote.items():
+        file = replica.folder / name
         within = file.relative_to(folder).as_posix()
-        is_here = is_checkpoint(within) and file.exists() and file.stat().st_size == size
-        if not is_here and (_RECORD.fullmatch(within) or (checkpoints and _belongs(within))):
+        is_present = is_checkpoint(within) and file.exists() and file.stat().st_size == size
+        if not is_present and (_RECORD_FILE.fullmatch(within) or (checkpoints and _is_resumed_from(within))):
             file.parent.mkdir(exist_ok=True)
-            write_atomically(file, copy.remote.read(name))
+            write_atomically(file, replica.remote.read(name))
 
 
 def _record_of(name: str) -> str:
-    """The folder of the run or sweep that an object is of: `runs/NAME`, `sweeps/NAME/runs/NAME`, or the store's own."""
+    """Return the folder of the run or sweep that an object belongs to; empty for one outside of both.
+
+    Folders are `runs/NAME`, `sweeps/NAME` and `sweeps/NAME/runs/NAME`.
+    """
     parts, depth = name.split("/"), 0
     while depth + 2 < len(parts) and parts[depth] in ("runs", "sweeps"):
         depth += 2
@@ -221,28 +239,28 @@ def _record_of(name: str) -> str:
 
 
 def _local_records(folder: Path) -> list[Path]:
-    """The folders of runs and sweeps from `folder` on."""
+    """Return the folders of all runs and sweeps in and below `folder`."""
     below = [record for kind in ("runs", "sweeps") for record in (folder / kind).glob("*/")]
     if folder.name in ("runs", "sweeps"):
         below += folder.glob("*/")
     found = [record for one in below for record in _local_records(one)]
-    return [folder, *found] if _local_row(folder) else found
+    return [folder, *found] if _has_local_row(folder) else found
 
 
-def _local_row(folder: Path) -> bool:
+def _has_local_row(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ROWS)
 
 
-def _belongs(name: str) -> bool:
-    """Whether a file is what a run goes on from; a report is not."""
-    return bool(_RECORD.fullmatch(name)) or is_checkpoint(name) or ".tfevents." in name
+def _is_resumed_from(name: str) -> bool:
+    """Return whether a run is resumed from a file of its record, unlike from a report."""
+    return bool(_RECORD_FILE.fullmatch(name)) or is_checkpoint(name) or ".tfevents." in name
 
 
-def _is_further(file: Path, there: bytes) -> bool:
-    """Whether a row here tells of more than the one in the store: its attempt, then its time."""
+def _is_further(file: Path, remote_row: bytes) -> bool:
+    """Return whether the local row is further along than the one in the store, by attempt, then by wall time."""
     if not file.exists():
         return False
-    with contextlib.suppress(StoreError):  # damaged: the store's is the better one
-        here, known = (progress(content, file) for content in (read_bytes(file), there))
-        return here > known
+    with contextlib.suppress(StoreError):  # a damaged local row loses
+        local, remote = (progress(content, file) for content in (read_bytes(file), remote_row))
+        return local > remote
     return False

@@ -1,6 +1,6 @@
-"""The copy of a remote store that a folder is in, and what a record's writer sends from it, in an order that holds.
+"""The replica that a folder belongs to, and the upload of a record by its writer, in a safe order.
 
-What comes from the store is `copies.py`; a record is what lies in the folder of a run or of a sweep.
+Fetching from the store is in `pull.py`. A record is the content of the folder of a run or of a sweep.
 """
 
 from __future__ import annotations
@@ -18,141 +18,152 @@ from mcl_ray.object_store import Remote, Uri, caches, remote_at
 from mcl_ray.results import reader, schema
 from mcl_ray.results.atomic_io import read_bytes
 
-MARK = ".store"
-"""In a copy's folder: the URI of its store."""
+STORE_FILE = ".store"
+"""File in the folder of a replica that holds the URI of its store."""
 CHECKPOINTS = "checkpoints"
 ROWS = {reader.RUN_FILE: "runs", reader.SWEEP_FILE: "sweeps"}
-_ONLY_HERE = re.compile(r"\..*|.*\.tmp|.*\.db-\w+|tune|ray|runs|sweeps")
-"""What the copy of a record has for itself, and what is below it and not of it."""
-LATER = "%s; it is sent with what comes next, or when the run or sweep goes on here"
+"""Name of a one-row file → kind of its table."""
+_NOT_UPLOADED = re.compile(r"\..*|.*\.tmp|.*\.db-\w+|tune|ray|runs|sweeps")
+"""Entries of a record's folder that stay local, and those that are records of their own."""
+RETRY_WARNING = "%s; the upload is repeated with the next one, or when the run or sweep is resumed on this machine"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A folder of this machine, and the store that it is a copy of."""
+    """A folder of this machine, and the remote store that it replicates."""
 
     remote: Remote
     folder: Path
 
     def name(self, path: Path) -> str:
-        """What a path of the copy is called in the store."""
+        """Return the name of a path of the replica in the store; empty for the replica's own folder."""
         relative = path.relative_to(self.folder).as_posix()
         return "" if relative == "." else relative
 
     def uri_of(self, path: Path) -> str:
-        """Where a path of the copy is in the store."""
+        """Return the URI of a path of the replica."""
         return self.remote.uri.below(self.name(path))
 
     def push(self, file: Path) -> None:
-        """Send one file."""
+        """Upload one file.
+
+        Raises:
+            StoreError: the file cannot be read, or the store does not answer.
+        """
         self.remote.write(self.name(file), read_bytes(file))
 
 
 def replica_of(path: Path) -> Replica | None:
-    """The copy that a path is in, known by where copies are."""
+    """Return the replica that a path is in; None outside of the folder of all replicas."""
     stores = caches("stores")
     if not path.is_relative_to(stores) or path == stores:
         return None
     folder = stores / path.relative_to(stores).parts[0]
-    return Replica(remote_at(Uri(read_bytes(folder / MARK).decode())), folder)
+    return Replica(remote_at(Uri(read_bytes(folder / STORE_FILE).decode())), folder)
 
 
 class StaleWriterError(StoreError):
-    """Another process goes on with a run: this one must not."""
+    """The run was resumed by a process on another machine, so this writer must stop."""
 
 
 class Uploader:
-    """What of one record's folder is in its store already, as far as its writer knows."""
+    """Uploads one record, and keeps track of which files its store has; for the record's writer only."""
 
     def __init__(self, folder: Path) -> None:
-        self._copy, self._folder = replica_of(folder), folder
+        self._replica, self._folder = replica_of(folder), folder
         self._sent: dict[str, tuple[int, int]] | None = None
+        """Name → time and size of the uploaded version; None before the first push."""
         self._seen: set[str] = set()
 
     def push(self) -> None:
-        """Send what changed, the row last; then remove there what was here and is not any more.
+        """Upload what changed, the row last; then delete from the store what was deleted locally since the last push.
 
-        What is in the store is thus never less than what its row tells of, and never without a checkpoint.
+        With this order, the store always has what its row claims, and never lacks a checkpoint to resume from.
 
         Raises:
-            StoreError: the store does not answer; the next push makes up for it.
-            StaleWriterError: the run was gone on with from another machine.
+            StoreError: the store does not answer; the next push uploads what is missing.
+            StaleWriterError: the run was resumed on another machine.
         """
-        if self._copy is None:
+        if self._replica is None:
             return
-        here = files_of(self._folder)
-        there = self._copy.remote.sizes(self._copy.name(self._folder))
-        self._check_not_overtaken(self._copy, there)
-        if self._sent is None:  # a checkpoint's name has its checksum
+        local = files_of(self._folder)
+        remote = self._replica.remote.sizes(self._replica.name(self._folder))
+        self._check_not_stale(self._replica, remote)
+        if self._sent is None:  # a checkpoint of equal name and size is equal, as its name has its checksum
             self._sent = {
                 name: stamp
-                for name, stamp in here.items()
-                if is_checkpoint(name) and there.get(self._copy.name(self._folder / name)) == stamp[1]
+                for name, stamp in local.items()
+                if is_checkpoint(name) and remote.get(self._replica.name(self._folder / name)) == stamp[1]
             }
-            self._seen = set(here)
-        for name, stamp in sorted(here.items(), key=lambda item: _rank(item[0])):
+            self._seen = set(local)
+        for name, stamp in sorted(local.items(), key=lambda item: _upload_order(item[0])):
             if self._sent.get(name) != stamp:
-                self._copy.push(self._folder / name)
+                self._replica.push(self._folder / name)
                 self._sent[name] = stamp
-        for name in self._seen - here.keys():
-            self._copy.remote.delete(self._copy.name(self._folder / name))
-        self._seen = set(here)
+        for name in self._seen - local.keys():
+            self._replica.remote.delete(self._replica.name(self._folder / name))
+        self._seen = set(local)
 
-    def _check_not_overtaken(self, copy: Replica, there: Collection[str]) -> None:
-        """Locks are of one machine; on another, an attempt that follows this one is what tells."""
+    def _check_not_stale(self, replica: Replica, remote: Collection[str]) -> None:
+        """Check that no later attempt is in the store; file locks do not reach other machines."""
         row = self._folder / reader.RUN_FILE
-        if copy.name(row) not in there:
+        if replica.name(row) not in remote:
             return
-        mine, (theirs, _) = progress(read_bytes(row), row)[0], progress(copy.remote.read(copy.name(row)), row)
-        if theirs > mine:
-            run = copy.uri_of(self._folder)
-            raise StaleWriterError(f"a run has one writer at a time, but attempt {theirs} of {run} follows {mine}")
+        own, (latest, _) = progress(read_bytes(row), row)[0], progress(replica.remote.read(replica.name(row)), row)
+        if latest > own:
+            run = replica.uri_of(self._folder)
+            raise StaleWriterError(f"a run has one writer at a time, but attempt {latest} of {run} follows {own}")
 
     def try_to_push(self) -> bool:
-        """Whether all is sent; if not, that is said, and whoever pushes next makes up for it.
+        """Push, and return whether everything was uploaded; a failure is logged, and the next push repeats it.
 
         Raises:
-            StaleWriterError: the run was gone on with from another machine.
+            StaleWriterError: the run was resumed on another machine.
         """
         try:
             self.push()
         except StaleWriterError:
             raise
         except StoreError as error:
-            _log.warning(LATER, error)
+            _log.warning(RETRY_WARNING, error)
             return False
         return True
 
     def drop_checkpoints(self) -> None:
-        """Remove the copy's checkpoints once all is sent: whoever needs one fetches it."""
-        if self._copy is not None:
+        """Delete the replica's checkpoints after they were uploaded; `fetch` gets them again on demand."""
+        if self._replica is not None:
             shutil.rmtree(self._folder / CHECKPOINTS, ignore_errors=True)
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Name → time and size of the files that are of a record."""
+    """Return name → modification time (ns) and size (bytes) of the files of a record."""
     found: dict[str, tuple[int, int]] = {}
     for entry in folder.iterdir():
-        if not _ONLY_HERE.fullmatch(entry.name):
+        if not _NOT_UPLOADED.fullmatch(entry.name):
             files = entry.rglob("*") if entry.is_dir() else [entry]
-            for file in (file for file in files if file.is_file() and not _ONLY_HERE.fullmatch(file.name)):
+            for file in (file for file in files if file.is_file() and not _NOT_UPLOADED.fullmatch(file.name)):
                 stat = file.stat()
                 found[file.relative_to(folder).as_posix()] = (stat.st_mtime_ns, stat.st_size)
     return found
 
 
 def is_checkpoint(name: str) -> bool:
-    """Whether a file of a record is a checkpoint."""
+    """Return whether a file of a record is a checkpoint."""
     return name.startswith(f"{CHECKPOINTS}/")
 
 
-def _rank(name: str) -> tuple[int, str]:
+def _upload_order(name: str) -> tuple[int, str]:
+    """Sort checkpoints first and rows last."""
     return 0 if is_checkpoint(name) else 2 if name in ROWS else 1, name
 
 
 def progress(content: bytes, file: Path) -> tuple[int, float]:
-    """How far a row tells of: its attempt, and its time."""
+    """Return how far a record is: its attempt, and its wall time in seconds.
+
+    Raises:
+        StoreError: `content` is damaged; `file` is named in the message.
+    """
     kind: Any = ROWS[file.name]
     (row,) = schema.from_parquet(content, kind, file).to_pylist()
     return row.get("attempt", 1), row["wall_time_s"]

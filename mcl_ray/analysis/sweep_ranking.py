@@ -1,0 +1,63 @@
+"""The ranking of a whole sweep: its record, its tables, and its configurations from best to worst."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mcl_ray.analysis.ranking import Ranked, ranking
+from mcl_ray.config.scoring import Scoring
+from mcl_ray.errors import StoreError
+from mcl_ray.results.queries import Objective
+from mcl_ray.results.reader import is_sweep, read_epochs, read_runs, read_sweeps
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRanking:
+    """A sweep with its configurations, from best to worst."""
+
+    sweep: Mapping[str, Any]
+    """Row of the table of sweeps."""
+    runs: pa.Table
+    epochs: pa.Table
+    scoring: Scoring
+    rows: Sequence[Ranked]
+    """Configurations; those without a score come last."""
+
+    @property
+    def objective(self) -> str:
+        """Key of the objective, `split/metric/member`."""
+        return str(self.sweep["objective"])
+
+    @property
+    def goal(self) -> Objective:
+        """The objective."""
+        return Objective.parse(self.objective)
+
+    @property
+    def mode(self) -> str:
+        """`max` or `min`."""
+        return str(self.sweep["mode"])
+
+    @property
+    def best(self) -> Ranked | None:
+        """The best configuration; None if none has a score."""
+        return self.rows[0] if self.rows and self.rows[0].score is not None else None
+
+
+def rank_sweep(folder: Path) -> SweepRanking:
+    """Read a sweep, and rank its configurations by the score that its spec selects.
+
+    Raises:
+        StoreError: `folder` is not the folder of one sweep, or holds damaged files.
+    """
+    if not is_sweep(folder):
+        raise StoreError(f"a ranking needs the folder of a sweep, but {folder} is not one")
+    (sweep,) = read_sweeps(folder).to_pylist()
+    runs, epochs, scoring = read_runs(folder), read_epochs(folder), Scoring.parse(sweep["spec"])
+    rows = ranking(runs, epochs, sweep["objective"], sweep["mode"], scoring.score, scoring.repeats)
+    return SweepRanking(sweep=sweep, runs=runs, epochs=epochs, scoring=scoring, rows=rows)

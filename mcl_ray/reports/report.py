@@ -1,0 +1,61 @@
+"""A report in memory: PNG figures and one HTML page, made of parts, and written into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.reports import page, style
+from mcl_ray.reports.page import Section
+from mcl_ray.results.atomic_io import ensure_writable, write_atomically
+from mcl_ray.results.reader import to_yaml
+
+PAGE_FILE = "report.html"
+FIGURE_NAMES = ("learning_curves", "parallel_coordinates", "importances", "accuracy_by_parameter", "pareto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A section of the page, and the PNG figure that shows the same."""
+
+    section: Section
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    """Name, one of `FIGURE_NAMES` → figure; empty for a section without a PNG figure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The report of a run or of a sweep."""
+
+    title: str
+    facts: Mapping[str, str]
+    """Name → text, listed at the top of the page."""
+    parts: Sequence[Part]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the figures and the page into a folder, and return the files, the page last.
+
+        Figures of an earlier report that this one lacks are removed, as they show results other than those of the page.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        ensure_writable(folder)
+        figures = {folder / f"{name}.png": figure for part in self.parts for name, figure in part.figures.items()}
+        for path, figure in figures.items():
+            style.save(figure, path)
+        content = page.render(self.title, self.facts, [part.section for part in self.parts])
+        write_atomically(folder / PAGE_FILE, content.encode())
+        for stale in {folder / f"{name}.png" for name in FIGURE_NAMES} - figures.keys():
+            stale.unlink(missing_ok=True)
+        return [*figures, folder / PAGE_FILE]
+
+
+def spec_part(title: str, spec_json: str) -> Part:
+    """Return the section of a stored spec, as YAML with the fields in the order of `RunSpec`."""
+    code = to_yaml(RunSpec.model_validate_json(spec_json).model_dump(mode="json"))
+    return Part(section=Section(title=title, code=code))

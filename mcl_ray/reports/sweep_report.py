@@ -1,0 +1,162 @@
+"""The report of a sweep: ranking, Pareto front, learning curves, figures of the searched parameters, best spec.
+
+Importances are an argument, as they are computed with Optuna, which this package does not import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from mcl_ray.analysis.importance import Importances
+from mcl_ray.analysis.ranking import STATES, Ranked, pareto_front, summary
+from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
+from mcl_ray.reports import interactive, interactive_pareto, plots
+from mcl_ray.reports.labels import caption, objective_label, parameters_of
+from mcl_ray.reports.page import Section
+from mcl_ray.reports.pareto import priced
+from mcl_ray.reports.report import Part, Report, spec_part
+from mcl_ray.reports.terminal import describe_provenance, describe_published, front_title, ranking_cells, rule_for
+from mcl_ray.results.queries import scored_splits
+
+ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
+"""A function from a ranking to importances, such as `searches.importance.importances`; or parameter → share."""
+
+FRONT_NOTE = (
+    "No configuration is as good as one on the front in everything and better in something. A number in the figure is "
+    "a place in the ranking, bars are ± std over seeds, and the line is the best score to be had at this cost or less, "
+    "whatever the other costs are."
+)
+LINES_NOTE = "One line per configuration, darker is better. Drag along an axis to choose lines."
+DOTS_NOTE = "The star is the best configuration, triangles did not run to their end. Bars are ± std over seeds."
+
+
+def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
+    """Return the report of the sweep in a folder.
+
+    Args:
+        folder: Folder of the sweep.
+        importances: Importances of the searched parameters, or a function that computes them.
+
+    Raises:
+        StoreError: the folder holds no sweep, or a damaged one.
+    """
+    ranked = rank_sweep(folder)
+    parts, facts = [_ranking(ranked)], _facts(ranked)
+    if ranked.best is not None:
+        if ranked.scoring.costs and priced(ranked.rows, ranked.scoring.costs):
+            parts.append(_front(ranked))
+        parts.append(_curves(ranked, ranked.best))
+        if parameters_of(ranked.rows):
+            parts += [_parallel_coordinates(ranked), _accuracy_by_parameter(ranked), _importances(ranked, importances)]
+        parts.append(_best_spec(ranked, ranked.best))
+        facts |= _published_facts(ranked, ranked.best)
+    return Report(title=f"Sweep {ranked.sweep['name']}", facts=facts, parts=parts)
+
+
+def _facts(ranked: SweepRanking) -> dict[str, str]:
+    sweep, scoring, states = ranked.sweep, ranked.scoring, ranked.runs["state"].to_pylist()
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    seeds = f", {scoring.repeats} seeds each" if scoring.repeats > 1 else ""
+    facts = {
+        "sweep": sweep["sweep_id"],
+        "state": sweep["state"],
+        "objective": ", ".join([ranked.objective, ranked.mode, *(f"{cost}, min" for cost in scoring.costs)]),
+        "trials": f"{len(ranked.rows)} configurations of {sweep['trials_planned']} planned{seeds}",
+        "runs": f"{len(states)} ({counts or 'none'})",
+    }
+    best, goal = ranked.best, ranked.goal
+    if best is not None and best.value is not None:
+        spread = "" if best.std is None else f" ± {goal.format(best.std)}"
+        value = f"{goal.format(best.value)}{spread} {goal.unit}".strip()
+        facts["best"] = f"{value} (n={best.n}): {caption(best)}"
+    return facts | describe_provenance(sweep)
+
+
+def _published_facts(ranked: SweepRanking, best: Ranked) -> dict[str, str]:
+    """Return name → text of the best configuration's figure and the published one, if there is a published one."""
+    found = summary(ranked.runs, ranked.epochs, best.run_ids[0])
+    facts = describe_published(found) if found.published is not None else {}
+    return {f"best: {name}": text for name, text in facts.items()}
+
+
+def _ranking(ranked: SweepRanking) -> Part:
+    headers, cells = ranking_cells(ranked.rows, ranked.objective, ranked.mode, ranked.scoring)
+    return Part(section=Section(title="Ranking", note=_ranking_note(ranked), headers=headers, cells=cells))
+
+
+def _ranking_note(ranked: SweepRanking) -> str:
+    score, order = ranked.scoring.score, "highest" if ranked.mode == "max" else "lowest"
+    untested = "" if "test" in scored_splits(ranked.epochs) else " The search never looked at the test images."
+    ranks = "" if score.kind == "mean" else f" Configurations rank by {score.name(ranked.mode)} over seeds."
+    rule = f" {rule_for(ranked.rows)}" if rule_for(ranked.rows) else ""
+    return (
+        f"{objective_label(ranked.goal)}, at the last epoch of each run, {order} first: the mean over the n runs of a "
+        "configuration, which differ in the seed only, ± the sample standard deviation."
+        f"{ranks}{rule}{untested} Runs that were stopped early count with the last epoch they reached. best peer, best "
+        "test epoch is the published tables' figure."
+    )
+
+
+def _front(ranked: SweepRanking) -> Part:
+    rows, objective, mode, scoring = ranked.rows, ranked.objective, ranked.mode, ranked.scoring
+    front = pareto_front(rows, scoring.costs, mode)
+    headers, cells = ranking_cells(front, objective, mode, scoring)
+    section = Section(
+        title="Pareto front",
+        note=f"{front_title(rows, front, mode, scoring.costs)}. {FRONT_NOTE}",
+        headers=headers,
+        cells=cells,
+        figure=interactive_pareto.pareto(rows, objective, mode, scoring),
+    )
+    return Part(section=section, figures={"pareto": plots.pareto(rows, objective, mode, scoring)})
+
+
+def _curves(ranked: SweepRanking, best: Ranked) -> Part:
+    legend = plots.seeds_legend(len(best.run_ids))
+    section = Section(
+        title="Learning curves of the best configuration" if legend else "Learning curves of the best run",
+        note=" ".join([f"{legend}." if legend else "", " ".join(best.run_ids)]).strip(),
+        figure=interactive.learning_curves(ranked.epochs, best.run_ids),
+    )
+    figure = plots.learning_curves(ranked.epochs, best.run_ids, caption(best))
+    return Part(section=section, figures={"learning_curves": figure})
+
+
+def _parallel_coordinates(ranked: SweepRanking) -> Part:
+    drawn = (ranked.rows, ranked.objective, ranked.mode, ranked.scoring.score)
+    figure = interactive.parallel_coordinates(*drawn)
+    section = Section(title="Parallel coordinates", note=LINES_NOTE, figure=figure)
+    return Part(section=section, figures={"parallel_coordinates": plots.parallel_coordinates(*drawn)})
+
+
+def _accuracy_by_parameter(ranked: SweepRanking) -> Part:
+    drawn = (ranked.rows, ranked.objective, ranked.mode, ranked.scoring.score)
+    label = ranked.scoring.score.label(objective_label(ranked.goal), ranked.mode)
+    figure = interactive.accuracy_by_parameter(*drawn)
+    section = Section(title=f"{label} by parameter", note=DOTS_NOTE, figure=figure)
+    return Part(section=section, figures={"accuracy_by_parameter": plots.accuracy_by_parameter(*drawn)})
+
+
+def _importances(ranked: SweepRanking, source: ImportanceSource) -> Part:
+    found = _computed(source, ranked.rows)
+    bars = interactive.importance_bars(found.values, ranked.objective) if found.values else None
+    figures: dict[str, Figure] = {}
+    if found.values:
+        figures["importances"] = plots.importance_bars(found.values, ranked.objective)
+    return Part(
+        section=Section(title="Importance of the parameters", note=found.reason or "", figure=bars), figures=figures
+    )
+
+
+def _computed(source: ImportanceSource, rows: Sequence[Ranked]) -> Importances:
+    if source is None:
+        return Importances(reason="not computed")
+    return source(rows) if callable(source) else Importances(values=source)
+
+
+def _best_spec(ranked: SweepRanking, best: Ranked) -> Part:
+    specs = dict(zip(ranked.runs["run_id"].to_pylist(), ranked.runs["spec"].to_pylist(), strict=True))
+    return spec_part("Best spec", specs[best.run_ids[0]])
