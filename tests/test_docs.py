@@ -1,12 +1,19 @@
-"""What the README says is so: its commands run, and it names all there is."""
+"""Tests that the documentation is complete and true: it names everything, its commands parse, its examples run."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import mcl_ray
+from mcl_ray.callbacks import RunCallback, SweepCallback
 from mcl_ray.cli import app, export, sweep, train
+from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import NETWORKS
 from searches.spec import suite_registry
@@ -15,12 +22,20 @@ from searches.spec.suite_registry import SUITES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PYTHON = (ROOT / "docs" / "python.md").read_text()
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("deploy/**/*.md")),
 ]
+START_READING = {
+    "the loss": "mcl_ray/losses/terms.py",
+    "the training loop": "mcl_ray/training/loop.py",
+    "the Ray Tune adapter": "searches/tune/tuner.py",
+    "the Ray Train adapter": "trainables/torch_trainer.py",
+}
 COMMANDS = {
     tuple(shlex.split(line, comments=True))
     for page in PAGES
@@ -33,31 +48,59 @@ PROGRAMS = {
     "mcl_ray.sweep": sweep.program("mcl_ray.sweep"),
     "mcl_ray.export": app.program(export.export),
 }
-GO_ON = {"--resume", "--from", "extend", "retry"}
+CONTINUES = {"--resume", "--from", "extend", "retry"}
+"""Words of a command that continues with the results of an earlier one."""
+EXAMPLES = {
+    page.name: blocks for page in PAGES if (blocks := re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+}
+HANGS_AFTER_S = 1800
 
 
-def test_it_names_every_recipe_search_suite_and_network():
+def rows_of(text):
+    """First cell, in backticks → the other cells, of every table row."""
+    cells = (row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| `"))
+    return {first.strip("`"): rest for first, *rest in cells}
+
+
+def test_readme_names_every_recipe_search_suite_and_network():
     words = set(re.findall(r"\w+", README))
     assert {*RECIPES, *SEARCHES, *SUITES, *NETWORKS} <= words
 
 
+def test_readme_leads_to_the_loss_the_loop_and_the_adapters():
+    table = dict(re.findall(r"^\| (the [^:|]+?)(?::[^|]*)? \| \[`[^`]+`\]\(([^)]+)\) \|$", README, re.MULTILINE))
+    assert table == START_READING
+    for file in START_READING.values():
+        assert (ROOT / file).is_file(), file
+
+
+def rule_of(module, words):
+    """The rule that a command breaks if there is nothing that it could continue with."""
+    if module == "mcl_ray.export":
+        return "a run is named by "
+    if module == "mcl_ray.sweep":
+        return "a sweep is named by its id"
+    if "--from" in words:
+        return "`--from` names a run or a checkpoint, but neither "
+    return "only a run that was started can be resumed, but "
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS), ids=" ".join)
 def test_every_command_is_understood(command, tmp_path, monkeypatch, capsys):
-    """Run dry; what goes on with an earlier run complains of nothing but that there is none."""
+    """Run dry; a command that continues with an earlier run only reports that there is none."""
     monkeypatch.chdir(ROOT)
-    door, *words = command[command.index("-m") + 1 :]
+    module, *words = command[command.index("-m") + 1 :]
     if "--results" in words:
         words[words.index("--results") + 1] = str(tmp_path)
     else:
         words += ["--results", str(tmp_path)]
-    if GO_ON & {*words} or door == "mcl_ray.export":
-        with pytest.raises(SystemExit) as left, app.exit_codes():
-            PROGRAMS[door](words, exit_on_error=False, print_error=False)
-        assert left.value.code == 2
-        told = capsys.readouterr().err
-        assert "was begun" in told or "holds none" in told or "there is neither" in told
+    if CONTINUES & {*words} or module == "mcl_ray.export":
+        with pytest.raises(SystemExit) as exit_, app.exit_codes():
+            PROGRAMS[module](words, exit_on_error=False, print_error=False)
+        assert exit_.value.code == 2
+        assert capsys.readouterr().err.startswith(f"error: {rule_of(module, words)}")
     else:
-        PROGRAMS[door]([*words, *{"--dry-run"} - {*words}], exit_on_error=False, print_error=False)
+        PROGRAMS[module]([*words, *{"--dry-run"} - {*words}], exit_on_error=False, print_error=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -69,18 +112,76 @@ def test_every_suite_file_is_a_suite(tmp_path):
         assert suite_registry.load(str(tmp_path / "suite.yaml")).trials == 3
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    anchors = {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        assert target.startswith("http") or (page.parent / target).exists(), target
+        assert target.startswith("http") or target in anchors or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_files_that_are_named_exist(page):
     named = re.findall(
-        r"`((?:mcl_ray|searches|trainables|benchmarks|tests|training|losses|methods|results)/[\w/.]+)`",
+        r"`((?:mcl_ray|searches|trainables|benchmarks|tests|training|losses|methods|results|analysis)/[\w/.]+)`",
         (ROOT / page).read_text(),
     )
     assert named
     for name in named:
         assert (ROOT / name).exists() or (ROOT / "mcl_ray" / name).exists(), name
+
+
+def test_the_source_tree_names_every_module():
+    """Every folder and every module that has no folder of its own below the packages' roots is in CONTRIBUTING."""
+    (tree,) = re.findall(r"```\n(mcl_ray/.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    words = set(re.findall(r"[\w.]+/?", tree))
+    for package in (ROOT / "mcl_ray", ROOT / "searches", ROOT / "trainables"):
+        for entry in package.iterdir():
+            name = entry.name + ("/" if entry.is_dir() else "")
+            if not name.startswith("__"):
+                assert name in words or entry.stem in words, entry.relative_to(ROOT)
+
+
+def test_every_module_in_the_source_tree_exists():
+    (tree,) = re.findall(r"```\n(mcl_ray/.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    modules = {path.name for folder in ("mcl_ray", "searches", "trainables") for path in (ROOT / folder).rglob("*.py")}
+    for name in re.findall(r"\b\w+\.py\b", tree):
+        assert name in modules, name
+
+
+def test_every_public_name_is_documented():
+    quoted = " ".join(re.findall(r"`([^`\n]+)`", PYTHON))
+    assert set(mcl_ray.__all__) <= set(re.findall(r"\w+", quoted))
+
+
+@pytest.mark.parametrize("callback", [RunCallback, SweepCallback])
+def test_every_event_is_documented_with_its_time_and_its_process(callback):
+    (section,) = re.findall(rf"### Events of a {callback.__name__}\n(.*?)\n##", PYTHON, re.DOTALL)
+    rows = {name.partition("(")[0]: cells for name, cells in rows_of(section).items()}
+    assert set(rows) == {name for name in vars(callback) if name.startswith("on_")}
+    assert all(when and process for when, process in rows.values())
+
+
+def test_every_option_is_documented():
+    (section,) = re.findall(r"## Options\n(.*?)\n##", PYTHON, re.DOTALL)
+    rows = rows_of(section)
+    assert {*(field.name for field in fields(ExecutionOptions)), "download", "threads", "resume"} == set(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted(EXAMPLES))
+def test_every_python_example_runs(page, tmp_path):
+    """Run a page's examples in order, as one program, in an empty folder."""
+    script = tmp_path / "examples.py"
+    script.write_text("\n".join(EXAMPLES[page]))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
