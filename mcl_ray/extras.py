@@ -6,7 +6,9 @@ EXTRAS = {
     **dict.fromkeys(("PIL", "safetensors", "sklearn", "tensorboardX", "torch", "torchvision"), "train"),
     **dict.fromkeys(("optuna", "pandas", "ray", "scipy", "sqlalchemy"), "ray"),
     **dict.fromkeys(("a2wsgi", "alembic", "fastapi", "obstore", "optuna_dashboard"), "service"),
-    **dict.fromkeys(("prometheus_client", "psycopg", "pydantic_settings", "structlog", "uvicorn"), "service"),
+    **dict.fromkeys(
+        ("prometheus_client", "psycopg", "pydantic_settings", "starlette", "structlog", "uvicorn"), "service"
+    ),
     **dict.fromkeys(("ipykernel", "tqdm"), "notebook"),
 }
 """Top-level module → the extra of this project that installs it."""
