@@ -6,8 +6,10 @@ EXTRAS = {
     **dict.fromkeys(("PIL", "safetensors", "sklearn", "tensorboardX", "torch", "torchvision"), "train"),
     **dict.fromkeys(("optuna", "pandas", "ray", "scipy", "sqlalchemy"), "ray"),
     **dict.fromkeys(("a2wsgi", "alembic", "fastapi", "obstore", "optuna_dashboard"), "service"),
-    **dict.fromkeys(("prometheus_client", "psycopg", "pydantic_settings", "structlog", "uvicorn"), "service"),
-    **dict.fromkeys(("ipykernel", "tqdm"), "notebook"),
+    **dict.fromkeys(
+        ("prometheus_client", "psycopg", "pydantic_settings", "starlette", "structlog", "uvicorn"), "service"
+    ),
+    **dict.fromkeys(("IPython", "ipykernel"), "notebook"),
 }
 """Top-level module → the extra of this project that installs it."""
 

@@ -243,10 +243,9 @@ def test_a_run_of_the_old_code_is_evaluated_alike(old_run):
 
 def interrupt_sweep(cwd: Path, code: Path) -> dict[str, Any]:
     """Start a sweep of the old code, interrupt it once a trial has ended, and return its record."""
-    arguments = ("-m", "mcl_ray.sweep", "digits", "trials=4", "epochs=4", "scheduler.grace_epochs=4", "run.seed=3")
-    options = ("--cpus-per-worker", "2", *SWEEP_OPTIONS) if (torch.get_num_threads() or 1) > 1 else SWEEP_OPTIONS
+    arguments = ("-m", "mcl_ray.sweep", "digits", "trials=4", "epochs=2", "scheduler.grace_epochs=2", "run.seed=3")
     with subprocess.Popen(
-        [sys.executable, *arguments, *options],
+        [sys.executable, *arguments, *SWEEP_OPTIONS],
         cwd=cwd, env=environment(code), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + TIMEOUT_S
@@ -254,7 +253,7 @@ def interrupt_sweep(cwd: Path, code: Path) -> dict[str, Any]:
             while not any(run["state"] == "finished" for run in runs_of_sweep(cwd)):
                 assert process.poll() is None, process.stderr.read()
                 assert time.monotonic() < deadline
-                time.sleep(0.05)
+                time.sleep(0.2)
             process.send_signal(signal.SIGINT)
             assert process.wait(TIMEOUT_S) == 130
         finally:

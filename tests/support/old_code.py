@@ -16,7 +16,7 @@ from tests.support.once import once
 COMMIT = "c5bbcbf"
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / COMMIT
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 
 
 @pytest.fixture(scope="session")
