@@ -176,7 +176,7 @@ def test_in_a_sweep_the_checkpoint_is_that_of_the_run_of_the_pretraining(folder,
         runs = [train(spec, folder, sweep.folder, run_id=f"r{spec.seed}") for spec in specs[:2]]
     for spec, run in zip(specs, runs, strict=False):
         assert checkpoint_at(sweep.folder, spec) == find_backbone(run.folder).file
-    with pytest.raises(CheckpointError, match="is a run of .*, but it has no checkpoint"):
+    with pytest.raises(CheckpointError, match="requires a checkpoint of its pretraining run in .*, but there is none"):
         checkpoint_at(sweep.folder, specs[2])
     file = find_backbone(runs[0].folder).file
     assert checkpoint_at(file, specs[2]) == file, "a checkpoint is itself"
