@@ -170,7 +170,7 @@ def test_more_of_them_than_the_bound_end_the_run_with_their_names(tmp_path, read
     names = [dataset.train.name(index) for index in (0, 9)]
     for name in names:
         Path(name).write_bytes(b"not an image")
-    with pytest.raises(UnreadableImagesError, match=r"data.unreadable >= images .* got 1 and 2") as raised:
+    with pytest.raises(UnreadableImagesError, match=r"`data.unreadable >= images that fail to decode` must hold, but got 1 and 2") as raised:
         drawn(feeds)
     assert all(name in str(raised.value) for name in names)
 
