@@ -177,7 +177,7 @@ def two_epochs_of_steps(spec: RunSpec) -> list[bool]:
 @pytest.mark.parametrize(
     ("fields", "learn"), [(NO_CONTRAST, False), ({"cohort.size": 1, "losses.alpha": 0}, False), ({}, True)]
 )
-def test_heads_that_nothing_teaches_hold_nobody_up(pair, fields, learn):
+def test_heads_without_a_loss_do_not_block_workers(pair, fields, learn):
     for found in pair.run(two_epochs_of_steps, a_spec(**{"cohort.networks": ("resnet8",)} | fields)):
         assert set(found) == {learn}
 
@@ -238,14 +238,14 @@ def outcome(exchange, make, *ranks: int) -> object:
 
 
 def test_what_one_worker_cannot_do_none_can(pair):
-    def told(*arguments):
+    def outcomes(*arguments):
         return pair.run(outcome, *arguments)
 
-    assert told(distributed.run_on_all_ranks, DataError) == [0, 1]
-    assert told(distributed.run_on_all_ranks, DataError, 1) == ["DataError('worker 1')"] * 2
-    assert told(distributed.run_on_all_ranks, StoreError, 0, 1) == ["StoreError('worker 0')"] * 2
-    assert told(distributed.run_on_rank_zero, DataError, 1) == [0, 0]
-    assert told(distributed.run_on_rank_zero, DataError, 0) == ["DataError('worker 0')"] * 2
+    assert outcomes(distributed.run_on_all_ranks, DataError) == [0, 1]
+    assert outcomes(distributed.run_on_all_ranks, DataError, 1) == ["DataError('worker 1')"] * 2
+    assert outcomes(distributed.run_on_all_ranks, StoreError, 0, 1) == ["StoreError('worker 0')"] * 2
+    assert outcomes(distributed.run_on_rank_zero, DataError, 1) == [0, 0]
+    assert outcomes(distributed.run_on_rank_zero, DataError, 0) == ["DataError('worker 0')"] * 2
 
 
 def digits(*overrides: str) -> RunSpec:
@@ -254,20 +254,20 @@ def digits(*overrides: str) -> RunSpec:
     return replace(recipes.digits(), parse(RunSpec, [*small, *(overrides or ["batch_statistics=synchronised"])]))
 
 
-def train(root: Path, *overrides: str, epochs_told: int = 2) -> list[object]:
-    """Begin or go on with a run of two epochs, whichever workers began it; what each epoch told, or the error."""
+def train(root: Path, *overrides: str, num_epochs: int = 2) -> list[object]:
+    """Begin or go on with a run of two epochs, whichever workers began it; the metrics of each epoch, or the error."""
     spec, writer = digits(*overrides), None
     if distributed.is_rank_zero():
         folder = find_run(root, spec) if root.is_dir() else None
         writer = RunWriter.resume(folder) if folder else RunWriter.create(root, spec)
-    run, told = iter_recorded_run(spec, dataset_for(spec, ANYWHERE), ANYWHERE, writer), []
+    run, outcomes = iter_recorded_run(spec, dataset_for(spec, ANYWHERE), ANYWHERE, writer), []
     try:
-        for epoch in islice(run, epochs_told):
-            told.append((epoch.epoch, figures(epoch.rows)))  # noqa: PERF401 -- as far as it comes
+        for epoch in islice(run, num_epochs):
+            outcomes.append((epoch.epoch, figures(epoch.rows)))  # noqa: PERF401 -- as far as it comes
         run.close()
     except MclError as error:
         return [type(error).__name__, str(error)]
-    return told
+    return outcomes
 
 
 def figures(rows) -> dict[tuple[str, str, str], float]:
@@ -280,8 +280,8 @@ def recorded(root: Path) -> tuple[str, int, int]:
     return row["state"], row["attempt"], row["epochs_done"]
 
 
-@pytest.mark.parametrize("begun_by", [1, 2])
-def test_a_run_that_one_number_of_workers_began_another_finishes(pair, tmp_path, begun_by):
+@pytest.mark.parametrize("started_by", [1, 2])
+def test_a_run_that_one_number_of_workers_began_another_finishes(pair, tmp_path, started_by):
     def of_two(*arguments):
         first, second = pair.run(partial(train, **arguments[0]), *arguments[1:])
         assert first == second
@@ -290,8 +290,8 @@ def test_a_run_that_one_number_of_workers_began_another_finishes(pair, tmp_path,
     def of_one(*arguments):
         return train(*arguments[1:], **arguments[0])
 
-    begin, finish = (of_one, of_two) if begun_by == 1 else (of_two, of_one)
-    ((_, first),) = begin({"epochs_told": 1}, tmp_path / "both")
+    begin, finish = (of_one, of_two) if started_by == 1 else (of_two, of_one)
+    ((_, first),) = begin({"num_epochs": 1}, tmp_path / "both")
     assert recorded(tmp_path / "both") == ("stopped", 1, 1)
     (again, last), whole = finish({}, tmp_path / "both"), begin({}, tmp_path / "whole")
     assert recorded(tmp_path / "both") == ("finished", 2, 2)
@@ -312,9 +312,9 @@ def test_the_workers_go_on_from_the_same_checkpoint_where_the_newest_is_damaged(
         file.write_bytes(b"")
     with RunWriter.amend(folder) as writer:
         writer.finish("interrupted")
-    (kind, told), second = pair.run(train, tmp_path)
-    assert (kind, "are damaged" in told) == ("CheckpointError", True)
-    assert second == [kind, told]
+    (kind, outcomes), second = pair.run(train, tmp_path)
+    assert (kind, "are damaged" in outcomes) == ("CheckpointError", True)
+    assert second == [kind, outcomes]
 
 
 def test_a_run_that_fails_fails_on_every_worker(pair, tmp_path):

@@ -1,4 +1,4 @@
-"""Fields that would do nothing are told; what the table of uses speaks of exists."""
+"""Setting a field without effect is an error; every field in the table of uses exists."""
 
 import pytest
 

@@ -235,7 +235,7 @@ LABELS = [0, 1, 2] * 4
         (PIXELS, [True] * 12, "list of integers"),
         (PIXELS, [2**70] * 12, "list of integers"),
         (PIXELS, LABELS[:-1], "12 images and 11 fine_labels"),
-        (PIXELS, [*LABELS[:-1], 3], r"0 <= label < 3 must hold, but got labels from 0 to 3"),
+        (PIXELS, [*LABELS[:-1], 3], r"`0 <= label < 3` must hold, but got labels from 0 to 3"),
         (PIXELS, [*LABELS[:-1], -1], "but got labels from -1 to 2"),
     ],
 )

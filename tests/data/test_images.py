@@ -50,63 +50,63 @@ def test_every_image_is_found_with_its_class(source, tmp_path):
             kinds = ("PNG", "JPEG") if spec.source == "folder" else ("PNG", "PNG")
             written = [picture(name, first + n, kind=kinds[n % 2]) for n in range(len(of_class))]
             assert set(of_class) <= set(written) | {picture(name, n) for n in range(8)}
-    listing = list_images(spec, data)
-    assert listing.class_names == dataset.class_names
-    assert np.array_equal(listing.labels[listing.rows(train=True)], dataset.train.labels)
+    index = list_images(spec, data)
+    assert index.class_names == dataset.class_names
+    assert np.array_equal(index.labels[index.rows(train=True)], dataset.train.labels)
 
 
 def test_statistics_are_those_of_the_training_images_and_kept(source, tmp_path):
     spec, data = source
-    here = environment(tmp_path, data)
-    dataset = load_dataset(spec, here)
+    local = environment(tmp_path, data)
+    dataset = load_dataset(spec, local)
     mean = np.mean(list(COLOURS.values()), axis=0) / 255
     assert dataset.mean == pytest.approx(mean, abs=0.01)
     assert 0.1 < min(dataset.std) <= max(dataset.std) < 0.4
-    (kept,) = here.cache.glob("*/statistics-24.json")
+    (kept,) = local.cache.glob("*/statistics-24.json")
     kept.write_text(json.dumps([[0.1, 0.2, 0.3], [1, 1, 1]]))
-    assert load_dataset(spec, here).mean == (0.1, 0.2, 0.3)
+    assert load_dataset(spec, local).mean == (0.1, 0.2, 0.3)
     published = replace(spec, {"normalisation": "imagenet"})
-    assert load_dataset(published, here).mean == (0.485, 0.456, 0.406)
+    assert load_dataset(published, local).mean == (0.485, 0.456, 0.406)
 
 
 def test_what_is_kept_is_made_anew_when_the_source_has_changed(source, tmp_path):
     spec, data = source
-    here = environment(tmp_path, data)
-    load_dataset(spec, here)
-    (before,) = here.cache.iterdir()
+    local = environment(tmp_path, data)
+    load_dataset(spec, local)
+    (before,) = local.cache.iterdir()
     if spec.source == "folder":
         (data / "train/red/new.png").write_bytes(picture("red", 50))
     elif data.is_file():
         write_parquet(data, train=9)
     else:
         write_parquet(data / "train-2.parquet", train=1, val=0, split=None)
-    assert len(load_dataset(spec, here).train) == (25 if spec.source == "folder" else 27)
-    (after,) = here.cache.iterdir()
+    assert len(load_dataset(spec, local).train) == (25 if spec.source == "folder" else 27)
+    (after,) = local.cache.iterdir()
     assert after != before
 
 
 def test_what_is_kept_is_used(tmp_path):
-    root, here = write_folder(tmp_path / "pictures"), environment(tmp_path, tmp_path / "pictures")
-    load_dataset(FOLDER, here)
+    root, local = write_folder(tmp_path / "pictures"), environment(tmp_path, tmp_path / "pictures")
+    load_dataset(FOLDER, local)
     folder = root / "train/red"
     times = folder.stat()
     (folder / "0.png").unlink()
-    os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nobody had been there
-    assert len(load_dataset(FOLDER, here).train) == 24
+    os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nothing had changed
+    assert len(load_dataset(FOLDER, local).train) == 24
 
 
 def test_what_is_kept_and_damaged_is_made_anew(source, tmp_path):
     spec, data = source
-    here = environment(tmp_path, data)
-    dataset = load_dataset(spec, here)
+    local = environment(tmp_path, data)
+    dataset = load_dataset(spec, local)
     wanted = dataset.train.read(3)
-    kept = [file for file in here.cache.rglob("*") if file.is_file()]
+    kept = [file for file in local.cache.rglob("*") if file.is_file()]
     assert len(kept) == 2, "statistics, and an index or the images"
     for content in (b"", b"{junk"):
         for file in kept:
             file.unlink()  # it is mapped: what is there stays
             file.write_bytes(content)
-        again = load_dataset(spec, here)
+        again = load_dataset(spec, local)
         assert (again.mean, again.train.read(3)) == (dataset.mean, wanted)
 
 
@@ -129,8 +129,8 @@ def test_images_in_a_struct_as_the_hub_has_them(tmp_path):
     table = pq.read_table(plain, use_threads=False)
     rows = [{"bytes": image.as_py(), "path": "x.png"} for image in table["image"]]
     pq.write_table(table.set_column(0, "image", pa.array(rows)), tmp_path / "hub.parquet")
-    here = environment(tmp_path, tmp_path / "hub.parquet")
-    dataset = load_dataset(PARQUET, here)
+    local = environment(tmp_path, tmp_path / "hub.parquet")
+    dataset = load_dataset(PARQUET, local)
     assert dataset.train.read(0) == table["image"][0].as_py()
 
 
@@ -198,14 +198,14 @@ def test_what_is_no_parquet_is_refused(tmp_path):
 
 
 def test_a_bank_needs_as_many_images_as_it_contrasts_with(tmp_path):
-    here = environment(tmp_path, write_folder(tmp_path / "pictures"))
+    local = environment(tmp_path, write_folder(tmp_path / "pictures"))
     spec = replace(imagenet(), {"data.image_size": 16, "batch.size": 8})
     with pytest.raises(SpecError, match=r"bank.negatives <= training images .* got negatives=8192, images=16"):
-        dataset_for(spec, here)
-    assert not here.results.exists(), "nothing is kept of what is refused"
-    dataset_for(replace(spec, {"bank.negatives": 16}), here)
+        dataset_for(spec, local)
+    assert not local.results.exists(), "nothing is kept of what is refused"
+    dataset_for(replace(spec, {"bank.negatives": 16}), local)
     with pytest.raises(SpecError, match=r"`batch.size <= training images` must hold, but got size=256, images=24"):
-        dataset_for(replace(spec, {"bank.negatives": 16, "batch.size": 256}), here)
+        dataset_for(replace(spec, {"bank.negatives": 16, "batch.size": 256}), local)
 
 
 def test_the_emoji_are_found(data_dir, tmp_path):

@@ -107,11 +107,11 @@ def test_queues_and_key_encoders_are_part_of_what_is_learned(folder, tmp_path, w
 
 def test_it_is_scored_by_nearest_neighbours_and_has_no_classifiers(folder, tmp_path):
     writer = train(spec_of(epochs=2), folder, tmp_path / "one")
-    told = figures(tmp_path / "one")
-    assert told[2, "test", "knn_top1", "mean"] > 60, "colours are seen by any network"
-    assert (2, "test", "top1", "mean") not in told
-    assert {"vcl", "icl", "soft_vcl", "soft_icl"} <= {metric for _, _, metric, _ in told}
-    assert "cross_entropy" not in {metric for _, _, metric, _ in told}
+    values = figures(tmp_path / "one")
+    assert values[2, "test", "knn_top1", "mean"] > 60, "colours are seen by any network"
+    assert (2, "test", "top1", "mean") not in values
+    assert {"vcl", "icl", "soft_vcl", "soft_icl"} <= {metric for _, _, metric, _ in values}
+    assert "cross_entropy" not in {metric for _, _, metric, _ in values}
     assert not [name for name in newest(writer).cohort if name.startswith("classifiers")]
 
 

@@ -1,4 +1,4 @@
-"""Supervised runs with memory banks: what they learn, remember and go on from, alone and in workers."""
+"""Supervised runs with memory banks: their results, memory banks and resuming, with one worker and several."""
 
 import pytest
 import torch
@@ -30,9 +30,9 @@ def slots(writer):
 
 def test_it_learns_the_colours_and_remembers_unit_vectors(folder, tmp_path):
     writer = train(spec_of(epochs=8), folder, tmp_path / "one")
-    told = figures(tmp_path / "one")
-    assert told[8, "test", "top1", "mean"] > 90
-    assert {"vcl", "icl", "soft_vcl", "soft_icl"} <= {metric for _, _, metric, _ in told}
+    values = figures(tmp_path / "one")
+    assert values[8, "test", "top1", "mean"] > 90
+    assert {"vcl", "icl", "soft_vcl", "soft_icl"} <= {metric for _, _, metric, _ in values}
     bank = slots(writer)
     assert bank.shape == (2, 24, 128)
     torch.testing.assert_close(bank.norm(dim=-1), torch.ones(2, 24))

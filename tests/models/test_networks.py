@@ -81,6 +81,6 @@ def test_activations_start_in_a_sensible_range(name):
     assert 0.05 < logits.std() < 5
 
 
-def test_an_unknown_name_is_told_with_the_nearest():
+def test_an_unknown_name_is_reported_with_the_nearest():
     with pytest.raises(SpecError, match="did you mean 'resnet34'"):
         build_network("resnet3", 10)

@@ -26,13 +26,13 @@ CPU = torch.device("cpu")
 
 
 def train(spec: RunSpec, folder: Path, results: Path, epochs: int | None = None) -> RunWriter:
-    """Begin a run or go on with it, to its end or until it is interrupted after so many epochs."""
-    here = Environment(data=folder, results=results, readers=0, threads=1)
-    dataset, writer = dataset_for(spec, here), RunWriter.begin(results, "r", spec)
+    """Start or resume a run, to its end or until it is interrupted after so many epochs."""
+    local = Environment(data=folder, results=results, readers=0, threads=1)
+    dataset, writer = dataset_for(spec, local), RunWriter.begin(results, "r", spec)
     if epochs is None:
-        train_recorded_run(spec, dataset, here, writer)
+        train_recorded_run(spec, dataset, local, writer)
     else:
-        run = iter_recorded_run(spec, dataset, here, writer)
+        run = iter_recorded_run(spec, dataset, local, writer)
         for _ in range(epochs):
             next(run)
         with pytest.raises(KeyboardInterrupt):
@@ -48,13 +48,13 @@ def figures(results: Path) -> dict[tuple[object, ...], float]:
 
 
 def newest(writer: RunWriter) -> Checkpoint:
-    """What a run would go on from."""
+    """Return the checkpoint that a run would resume from."""
     checkpoint, _ = CheckpointFolder(writer.checkpoints).latest()
     return checkpoint
 
 
 def replace_newest(writer: RunWriter, checkpoint: Checkpoint) -> None:
-    """Have a run go on from another checkpoint of the same epoch."""
+    """Make a run resume from another checkpoint of the same epoch."""
     (file, *_) = sorted(writer.checkpoints.glob(f"epoch-{checkpoint.epoch:04d}-*"))
     file.unlink()
     CheckpointFolder(writer.checkpoints).save(checkpoint)
@@ -64,13 +64,13 @@ class Parts:
     """What a run is made of, with its batches; in a group of workers, this worker's."""
 
     def __init__(self, spec: RunSpec, folder: Path) -> None:
-        here = Environment(data=folder, results=folder.parent / "results", readers=0)
-        self.spec, dataset = spec, dataset_for(spec, here)
+        local = Environment(data=folder, results=folder.parent / "results", readers=0)
+        self.spec, dataset = spec, dataset_for(spec, local)
         torch.manual_seed(spec.seed)
         self.cohort = place_cohort(spec, dataset, CPU)
         self.method = build_method(spec, dataset, self.cohort, CPU)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
-        self.feed = build_loaders(spec, dataset, here, CPU)["train"]
+        self.feed = build_loaders(spec, dataset, local, CPU)["train"]
         self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
         self.method.on_epoch_start(spec.seed, 0)
 

@@ -31,9 +31,9 @@ def folder(tmp_path):
 
 
 def train(spec, folder, results, backbone=None, run_id="r"):
-    here = Environment(data=folder, results=results, readers=0, threads=1, backbone=backbone)
+    local = Environment(data=folder, results=results, readers=0, threads=1, backbone=backbone)
     writer = RunWriter.begin(results, run_id, spec)
-    train_recorded_run(spec, dataset_for(spec, here), here, writer)
+    train_recorded_run(spec, dataset_for(spec, local), local, writer)
     return writer
 
 
@@ -72,8 +72,8 @@ def test_classifiers_learn_on_the_networks_of_a_run_which_stay(pretrained, folde
 def test_whose_features(pretrained, folder, tmp_path, features, members):
     spec, file = classify(pretrained.folder, f"features={features}", epochs=1)
     writer = train(spec, folder, tmp_path / "results", file)
-    told = {row["member"] for row in read_epochs(writer.folder).to_pylist() if row["metric"] == "top1"}
-    assert {member for member in told if member.startswith("peer")} == members
+    members_scored = {row["member"] for row in read_epochs(writer.folder).to_pylist() if row["metric"] == "top1"}
+    assert {member for member in members_scored if member.startswith("peer")} == members
 
 
 def test_networks_that_change_end_the_run(pretrained, folder, tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_networks_that_change_end_the_run(pretrained, folder, tmp_path, monkeypa
     assert (row["state"], row["error_type"]) == ("failed", "BackboneChangedError")
 
 
-def test_a_checkpoint_alone_needs_to_be_told_its_networks(pretrained, tmp_path):
+def test_a_checkpoint_alone_needs_its_networks_described(pretrained, tmp_path):
     (file,) = pretrained.checkpoints.iterdir()
     shutil.copy(file, tmp_path)
     spec, found = classify(tmp_path / file.name, "networks=resnet8", "cohort.size=2")
@@ -176,7 +176,7 @@ def test_in_a_sweep_the_checkpoint_is_that_of_the_run_of_the_pretraining(folder,
         runs = [train(spec, folder, sweep.folder, run_id=f"r{spec.seed}") for spec in specs[:2]]
     for spec, run in zip(specs, runs, strict=False):
         assert checkpoint_at(sweep.folder, spec) == find_backbone(run.folder).file
-    with pytest.raises(CheckpointError, match="is a run of .*, but it has no checkpoint"):
+    with pytest.raises(CheckpointError, match="requires a checkpoint of its pretraining run in .*, but there is none"):
         checkpoint_at(sweep.folder, specs[2])
     file = find_backbone(runs[0].folder).file
     assert checkpoint_at(file, specs[2]) == file, "a checkpoint is itself"

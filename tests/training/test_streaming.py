@@ -31,9 +31,9 @@ INDICES = np.array([[0, 9, 17, 3], [22, 5, 1, 12], [6, 6, 20, 14]])
 
 def feeds_of(root, results, readers=0, **fields):
     fields = {"data.image_size": 16, "batch.size": 4, "bank.negatives": 8} | fields
-    spec, here = replace(imagenet(), fields), Environment(data=root, results=results, readers=readers)
-    dataset = load_dataset(spec.data, here)
-    return build_loaders(spec, dataset, here, CPU), dataset
+    spec, local = replace(imagenet(), fields), Environment(data=root, results=results, readers=readers)
+    dataset = load_dataset(spec.data, local)
+    return build_loaders(spec, dataset, local, CPU), dataset
 
 
 def is_alive(pid):
@@ -54,13 +54,13 @@ def same(first, second):
 
 def test_views_come_of_seed_and_epoch_alone_however_many_readers_there_are(tmp_path):
     root = write_folder(tmp_path / "pictures")
-    here, _ = feeds_of(root, tmp_path)
-    views = drawn(here)
+    local, _ = feeds_of(root, tmp_path)
+    views = drawn(local)
     assert [fed.indices.tolist() for fed in views] == INDICES.tolist()
     assert views[0].images.shape == (4, 3, 16, 16)
-    assert same(views, drawn(here))
-    assert not same(views, drawn(here, epoch=1))
-    assert not same(views, drawn(here, seed=1))
+    assert same(views, drawn(local))
+    assert not same(views, drawn(local, epoch=1))
+    assert not same(views, drawn(local, seed=1))
     assert not torch.equal(views[2].images[0], views[2].images[1]), "the same image twice is two views"
     elsewhere, _ = feeds_of(root, tmp_path, readers=2)
     assert same(views, drawn(elsewhere))
@@ -140,10 +140,10 @@ def test_of_the_images_that_are_scored_one_that_does_not_decode_is_left_out(tmp_
 
 def met(spec, root):
     """Names of the images that did not decode after each epoch of a run, or what ended it."""
-    here = Environment(data=root, results=root.parent / "results", readers=0)
+    local = Environment(data=root, results=root.parent / "results", readers=0)
     checkpoints = root.parent / spec.digest if is_rank_zero() else None
     try:
-        return [told.report.unreadable for told in iter_epochs(spec, dataset_for(spec, here), here, checkpoints)]
+        return [told.report.unreadable for told in iter_epochs(spec, dataset_for(spec, local), local, checkpoints)]
     except UnreadableImagesError as error:
         return str(error)
 
@@ -170,7 +170,7 @@ def test_more_of_them_than_the_bound_end_the_run_with_their_names(tmp_path, read
     names = [dataset.train.name(index) for index in (0, 9)]
     for name in names:
         Path(name).write_bytes(b"not an image")
-    with pytest.raises(UnreadableImagesError, match=r"data.unreadable >= images .* got 1 and 2") as raised:
+    with pytest.raises(UnreadableImagesError, match=r"`data.unreadable >= images .* got 1 and 2") as raised:
         drawn(feeds)
     assert all(name in str(raised.value) for name in names)
 
