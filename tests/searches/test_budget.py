@@ -11,7 +11,7 @@ from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.overrides import replace
 from mcl_ray.errors import SpecError
 from mcl_ray.results.store import SweepWriter, read_runs, read_sweeps
-from mcl_ray.results.sweep_writer import TOUCHES_EVERY_S
+from mcl_ray.results.sweep_writer import TOUCH_INTERVAL_S
 from searches import conclude
 from searches.sweep_runner import SweepRunner
 from tests.support.followed import Door, descendants, send
@@ -84,7 +84,7 @@ def wall_time_s(door):
 
 @pytest.mark.slow
 def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(tmp_path):
-    limit_s, small = 12.0 * TOUCHES_EVERY_S, ("cohort.size=1", "space.cohort.size=null", "scheduler.kind=none")
+    limit_s, small = 12.0 * TOUCH_INTERVAL_S, ("cohort.size=1", "space.cohort.size=null", "scheduler.kind=none")
     door = Door(tmp_path, "digits", "trials=1", "epochs=10000", *small, f"time_limit_s={limit_s}")
     try:
         door.until(".*trials at once")
@@ -95,7 +95,7 @@ def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(tmp_
         send(trials, signal.SIGSTOP)
         assert trials
         before, began = wall_time_s(door), time.monotonic()
-        while (now := wall_time_s(door)) == before or now < limit_s - 3 * TOUCHES_EVERY_S:  # at rest, it takes no core
+        while (now := wall_time_s(door)) == before or now < limit_s - 3 * TOUCH_INTERVAL_S:  # at rest, it takes no core
             assert time.monotonic() - began < NOTICED_WITHIN_S, "of trials that say nothing for long"
             time.sleep(0.5)
         send(trials, signal.SIGCONT)
