@@ -93,7 +93,7 @@ def done(results):
         env=surroundings(),
         capture_output=True,
         text=True,
-        timeout=2 * HANGS_AFTER_S,
+        timeout=4 * HANGS_AFTER_S,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
