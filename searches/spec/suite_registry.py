@@ -34,7 +34,7 @@ def imagenet() -> SuiteSpec:
 
 
 def moco() -> SuiteSpec:
-    """Train both published figures without labels: 200 epochs of ImageNet, 100 of linear classification, 3 seeds."""
+    """Train both published rows without labels: 200 epochs of ImageNet, 100 of linear classification, three seeds."""
     rows = _rows(MOCO.figures, WITHOUT_LABELS)
     return _suite("moco", recipes.moco(), rows, table="moco", repeats=3, then=recipes.lincls())
 
