@@ -26,6 +26,7 @@ EXEMPT = {
     UNPICKLER: {"pickle.Unpickler"},  # the one that builds nothing but plain data
     "tests/data/test_unpickle.py": {"os.system"},  # the call that a hostile pickle asks for, which is never made
     "tests/data/test_cifar.py": {"os.system"},
+    "tests/searches/tune/test_callback.py": {"pickle.loads"},  # the copy that Tune makes of a callback
     "tests/support/workers.py": {
         "pickle.loads"
     },  # between the tests' own processes; torch's pipes share memory instead
