@@ -87,7 +87,7 @@ class RunCallback:
     """
 
     must_succeed: ClassVar[bool] = False
-    """Whether an error raised here ends the run. Otherwise it is logged, and the run continues."""
+    """True if an error raised here ends the run. Otherwise it is logged, and the run continues."""
 
     def on_run_start(self, start: RunStart) -> None:
         """Handle the start of a run, before its first step."""
@@ -117,12 +117,12 @@ class TrialInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """What a trial reports after an epoch."""
+    """The figures that a trial reports after an epoch."""
 
     epoch: int
     """Epochs done, counted from 1."""
     score: float
-    """What the configuration is ranked by, made of its seeds' objectives."""
+    """The figure that configurations are ranked by, made of the seeds' objectives."""
     mean: float
     """Mean of the objective over the seeds that have not failed."""
     std: float
@@ -145,7 +145,7 @@ class TrialEnd:
     error: str | None = None
     """Why it failed or could not be recorded."""
     process_died: bool = False
-    """Whether it failed because its process was killed or its node was lost, so that it recorded nothing itself."""
+    """True if it failed because its process was killed or its node was lost, so that it recorded nothing itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,7 @@ class SweepCallback:
     """Receives the events of a sweep, in the process that runs it; every method does nothing until it is overridden."""
 
     must_succeed: ClassVar[bool] = False
-    """Whether an error raised here ends the sweep. Otherwise it is logged, and the sweep continues."""
+    """True if an error raised here ends the sweep. Otherwise it is logged, and the sweep continues."""
 
     def on_sweep_start(self, start: SweepStart) -> None:
         """Handle the start of a sweep, before its first trial."""

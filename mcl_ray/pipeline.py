@@ -31,7 +31,7 @@ class Stage:
     values: dict[str, Any] = field(default_factory=dict)
     """Fields to replace, by their full paths."""
     is_later: bool = False
-    """Whether it builds on the stage before; False for the first stage."""
+    """True if it builds on the stage before; False for the first stage."""
 
     def resolved(self, source: Path | None) -> tuple[RunSpec, Path | None]:
         """Return the spec, and the checkpoint whose networks it freezes, or None.

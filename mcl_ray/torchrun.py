@@ -1,4 +1,4 @@
-"""The variables by which torchrun tells a process which worker it is; no other module reads them.
+"""The environment variables that torchrun sets for each worker; no other module reads them.
 
 Communication between the workers is `mcl_ray.distributed`.
 """

@@ -58,7 +58,7 @@ class RecordWriter:
 
     @property
     def _is_open(self) -> bool:
-        """Whether no end is recorded yet; a writer whose end could not be written is closed, too."""
+        """True until an end is recorded; a writer whose end could not be written is closed, too."""
         return self._lock.held and self.state == "running"
 
     def close(self) -> None:

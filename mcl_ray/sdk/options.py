@@ -23,7 +23,7 @@ Overrides = Mapping[str, Any] | Sequence[str]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to train or search: options that do not change what is learned."""
+    """Options of training and searching that do not change what is learned."""
 
     execution: ExecutionOptions
     """Folders, devices and workers."""
