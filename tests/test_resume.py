@@ -44,7 +44,7 @@ def train(cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES) -> subp
 
 
 @contextmanager
-def begun(cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES) -> Iterator[subprocess.Popen[str]]:
+def started_run(cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES) -> Iterator[subprocess.Popen[str]]:
     """A process that trains, killed on leaving if it still does."""
     arguments = training(*more, overrides=overrides)
     with subprocess.Popen(
@@ -163,7 +163,7 @@ def reference(tmp_path_factory) -> Path:
 
 def kill_in_the_middle(folder: Path) -> None:
     """Kill the same run in the middle of an epoch."""
-    with begun(folder) as process:
+    with started_run(folder) as process:
         hold_in_the_middle(process, folder / "results", epochs_done=2)
         process.kill()
         assert process.wait(HANGS_AFTER_S) == -signal.SIGKILL
@@ -194,13 +194,13 @@ def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, referen
 
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
-    with begun(tmp_path) as process:
+    with started_run(tmp_path) as process:
         hold_in_the_middle(process, tmp_path / "results", epochs_done=2)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGCONT)
-        told, errors = process.communicate(timeout=HANGS_AFTER_S)
-    assert process.returncode == 130, (told, errors)
-    assert told.endswith("interrupted; the same command with --resume continues after the last finished epoch\n")
+        reported, errors = process.communicate(timeout=HANGS_AFTER_S)
+    assert process.returncode == 130, (reported, errors)
+    assert reported.endswith("interrupted; the same command with --resume continues after the last finished epoch\n")
     assert errors == ""
     state, _, epochs_done = state_of(tmp_path / "results")
     assert state == "interrupted"
@@ -277,11 +277,11 @@ def test_any_number_of_kills_at_any_moment_changes_nothing(tmp_path):
     killed.mkdir()
     assert train(whole, overrides=overrides).returncode == 0
     moments, times = random.Random(0), epoch_times(whole / "results")
-    with begun(killed, overrides=overrides):
+    with started_run(killed, overrides=overrides):
         wait_for_epochs(killed / "results", 0)
     for number in range(8):
         done = state_of(killed / "results")[2]
-        with begun(killed, "--resume", overrides=overrides) as process:
+        with started_run(killed, "--resume", overrides=overrides) as process:
             if number % 2:
                 wait_for_epochs(killed / "results", done + 1)
                 time.sleep(moments.uniform(0, 2 * median(times)))
@@ -308,7 +308,7 @@ def test_other_cohorts_resume_to_the_bit_too(overrides, tmp_path):
     whole.mkdir()
     killed.mkdir()
     assert train(whole, overrides=overrides).returncode == 0
-    with begun(killed, overrides=overrides) as process:
+    with started_run(killed, overrides=overrides) as process:
         hold_in_the_middle(process, killed / "results", epochs_done=1)
     assert state_of(killed / "results")[0] == "interrupted"
     assert train(killed, "--resume", overrides=overrides).returncode == 0

@@ -1,4 +1,4 @@
-"""The front door as torchrun opens it: two processes that train one run, are refused, killed and resumed together."""
+"""Commands under torchrun: two processes that train one run, are refused, killed and resumed together."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def two_workers(cwd: Path, *words: str) -> Iterator[list[subprocess.Popen[str]]]
     """Both processes of `train` with the variables that torchrun sets, killed on leaving if they still run."""
     workers, port = [], free_port()
     for rank in range(2):
-        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-        variables = surroundings() | {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"}
+        reported = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+        variables = (
+            surroundings() | {name: str(value) for name, value in reported.items()} | {"MASTER_ADDR": "127.0.0.1"}
+        )
         workers.append(
             subprocess.Popen(
                 command("train", *words),
@@ -80,13 +82,13 @@ def test_bad_input_ends_all_and_the_first_says_why(words, rule, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}, {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0"}],
 )
-def test_variables_that_contradict_each_other(told, monkeypatch):
+def test_variables_that_contradict_each_other(reported, monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        monkeypatch.setenv(name, told[name]) if name in told else monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match=f"numbers the workers from 0, but got .*WORLD_SIZE='{told['WORLD_SIZE']}'"):
+        monkeypatch.setenv(name, reported[name]) if name in reported else monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=f"numbers the workers from 0, but got .*WORLD_SIZE='{reported['WORLD_SIZE']}'"):
         read_torchrun_env()
 
 
@@ -97,12 +99,12 @@ def test_devices_are_dealt_out():
         TorchrunEnv(world_size=2, local_world_size=2).device("cuda:0")
 
 
-@pytest.mark.parametrize(("rank", "heard"), [("0", "told\n"), ("1", "")])
+@pytest.mark.parametrize(("rank", "heard"), [("0", "reported\n"), ("1", "")])
 def test_a_worker_that_ends_otherwise_than_well_leaves_at_once(rank, heard):
     """Threads of its group may abort a process that ends slowly, with handlers and modules taken down one by one."""
     lines = (
         "import atexit, sys; from mcl_ray.cli.rank_output import rank_zero_output; atexit.register(print, 'slowly')",
-        "with rank_zero_output(): print('told'); sys.exit(130)",
+        "with rank_zero_output(): print('reported'); sys.exit(130)",
     )
     variables = surroundings() | {"WORLD_SIZE": "2", "RANK": rank}
     words = [sys.executable, "-c", "\n".join(lines)]
@@ -132,7 +134,7 @@ def whole(tmp_path_factory) -> Path:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert [done.stdout.count(told) for told in ("run digits-", "epoch 1/6 ", "epoch 6/6 ")] == [1, 1, 1]
+    assert [done.stdout.count(reported) for reported in ("run digits-", "epoch 1/6 ", "epoch 6/6 ")] == [1, 1, 1]
     (run,) = read_runs(folder / "results").to_pylist()
     assert run["state"] == "finished"
     assert run["hardware"].startswith("2 workers, each on ")

@@ -13,8 +13,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
-from tests.support.followed import ROOT, Door, descendants, send
 from tests.support.ray_nodes import RayNodes
+from tests.support.running_command import ROOT, RunningCommand, descendants, send
 
 pytestmark = pytest.mark.slow
 
@@ -25,16 +25,16 @@ RUN = ("digits", f"epochs={EPOCHS}")
 
 
 @pytest.fixture
-def open_door(tmp_path):
-    doors = []
+def start_command(tmp_path):
+    commands = []
 
     def open_one(*arguments, **options):
-        doors.append(Door(tmp_path, *arguments, **options))
-        return doors[-1]
+        commands.append(RunningCommand(tmp_path, *arguments, **options))
+        return commands[-1]
 
     yield open_one
-    for door in doors:
-        door.close()
+    for running in commands:
+        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def all_nodes(nodes):
 
 
 @contextmanager
-def in_the_middle(door, results, below, title, num_runs=1):
+def in_the_middle(running, results, below, title, num_runs=1):
     """The workers below a process, held still while so many runs, and no others, run and are in their middle."""
-    while door.process.poll() is None:
+    while running.process.poll() is None:
         pids = descendants(below, title)
         send(pids, signal.SIGSTOP)
         try:
@@ -66,7 +66,7 @@ def in_the_middle(door, results, below, title, num_runs=1):
         finally:
             send(pids, signal.SIGCONT)
         time.sleep(0.1)
-    raise AssertionError(f"no run was seen in its middle:\n{door.end()[1]}")
+    raise AssertionError(f"no run was seen in its middle:\n{running.end()[1]}")
 
 
 def figures(folder):
@@ -88,17 +88,17 @@ def groups_on(dashboard):
         return json.load(answer)["train_runs"]
 
 
-def test_a_killed_worker_changes_nothing_and_torchrun_trains_the_same(open_door, tmp_path):
-    door = open_door(*RUN, "--workers", "2", door="train", dashboard=True)
-    (dashboard,) = door.until("Ray dashboard: (.*)").groups()
-    door.until("epoch 1/")
-    with in_the_middle(door, tmp_path, door.process.pid, "RayTrainWorker") as workers:
+def test_a_killed_worker_changes_nothing_and_torchrun_trains_the_same(start_command, tmp_path):
+    running = start_command(*RUN, "--workers", "2", command="train", dashboard=True)
+    (dashboard,) = running.until("Ray dashboard: (.*)").groups()
+    running.until("epoch 1/")
+    with in_the_middle(running, tmp_path, running.process.pid, "RayTrainWorker") as workers:
         (group,) = groups_on(dashboard)
         assert group["name"] == read_runs(tmp_path)["run_id"][0].as_py()
         (attempt,) = group["attempts"]
         assert [worker["status"] for worker in attempt["workers"]] == ["ALIVE", "ALIVE"]
         os.kill(workers[-1], signal.SIGKILL)
-    code, output = door.end()
+    code, output = running.end()
     assert code == 0, output
     (run,) = read_runs(tmp_path).to_pylist()
     assert (run["state"], run["epochs_done"]) == ("finished", EPOCHS)
@@ -127,58 +127,58 @@ def test_a_killed_worker_changes_nothing_and_torchrun_trains_the_same(open_door,
         (["--workers", "2", "--address", "127.0.0.1:1"], {}, ":1 within 15 s, but none does"),
     ],
 )
-def test_a_cluster_that_cannot_serve_is_told_at_once(nodes, open_door, tmp_path, arguments, variables, rule):
+def test_a_cluster_that_cannot_serve_is_told_at_once(nodes, start_command, tmp_path, arguments, variables, rule):
     arguments = arguments if "--address" in arguments else [*arguments, "--address", nodes.address]
-    code, output = open_door("digits", *arguments, door="train", variables=nodes.variables | variables).end()
+    code, output = start_command("digits", *arguments, command="train", variables=nodes.variables | variables).end()
     assert code == 2, output
     assert rule in output
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_group_waits_aloud_for_another_node_and_goes_on(all_nodes, open_door, tmp_path):
+def test_a_group_waits_aloud_for_another_node_and_goes_on(all_nodes, start_command, tmp_path):
     words = ("--workers", "2", "--address", all_nodes.address)
-    door = open_door(*RUN, *words, door="train", variables=all_nodes.variables)
-    door.until("epoch 1/")
-    with in_the_middle(door, tmp_path, all_nodes.pid, "RayTrainWorker"):
+    running = start_command(*RUN, *words, command="train", variables=all_nodes.variables)
+    running.until("epoch 1/")
+    with in_the_middle(running, tmp_path, all_nodes.pid, "RayTrainWorker"):
         all_nodes.kill_one_with("RayTrainWorker")
-    door.until("waiting for room for 2 workers: each needs 1 CPU cores and 0 GPUs, and the nodes have .*: 1 fit")
+    running.until("waiting for room for 2 workers: each needs 1 CPU cores and 0 GPUs, and the nodes have .*: 1 fit")
     all_nodes.add_one()
-    code, output = door.end()
+    code, output = running.end()
     assert code == 0, output
     assert output.count(": 1 fit\n") == 1
     check_went_on(tmp_path)
 
 
-def test_a_range_goes_on_with_the_workers_that_are_left(all_nodes, open_door, tmp_path):
+def test_a_range_goes_on_with_the_workers_that_are_left(all_nodes, start_command, tmp_path):
     words = ("--workers", "1..2", "--address", all_nodes.address)
-    door = open_door(*RUN, *words, door="train", variables=all_nodes.variables)
-    door.until("epoch 1/")
-    with in_the_middle(door, tmp_path, all_nodes.pid, "RayTrainWorker") as workers:
+    running = start_command(*RUN, *words, command="train", variables=all_nodes.variables)
+    running.until("epoch 1/")
+    with in_the_middle(running, tmp_path, all_nodes.pid, "RayTrainWorker") as workers:
         assert len(workers) == 2
         all_nodes.kill_one_with("RayTrainWorker")
-    code, output = door.end()
+    code, output = running.end()
     assert code == 0, output
     check_went_on(tmp_path)
     assert not read_runs(tmp_path)["hardware"][0].as_py().startswith("2 workers"), "one was left"
 
 
 def check_went_on(results):
-    """The only run was killed in its middle and finished later, every epoch told once."""
+    """The only run was killed in its middle and finished later, every epoch reported once."""
     (run,) = read_runs(results).to_pylist()
     assert (run["state"], run["epochs_done"]) == ("finished", EPOCHS)
     assert run["attempt"] >= 2
     assert {epoch for epoch, *_ in figures(results)} == set(range(1, EPOCHS + 1))
 
 
-def test_a_sweep_finishes_though_a_node_dies(all_nodes, open_door, tmp_path):
+def test_a_sweep_finishes_though_a_node_dies(all_nodes, start_command, tmp_path):
     epochs = 3 * EPOCHS // 2  # so that two trials are in their middle together, however apart their processes come up
     space = ("space.cohort.size=null", "scheduler.kind=none", "trials=4", f"epochs={epochs}")
-    door = open_door("digits", *space, "--address", all_nodes.address, variables=all_nodes.variables)
-    door.until(".*trials at once")
+    running = start_command("digits", *space, "--address", all_nodes.address, variables=all_nodes.variables)
+    running.until(".*trials at once")
     title = "ImplicitFunc"
-    with in_the_middle(door, tmp_path, all_nodes.pid, title, num_runs=2):
+    with in_the_middle(running, tmp_path, all_nodes.pid, title, num_runs=2):
         all_nodes.kill_one_with(title)
-    code, output = door.end()
+    code, output = running.end()
     assert code == 0, output
     runs = read_runs(tmp_path).to_pylist()
     assert {run["state"] for run in runs} == {"finished"}
@@ -188,9 +188,9 @@ def test_a_sweep_finishes_though_a_node_dies(all_nodes, open_door, tmp_path):
     assert max(run["attempt"] - (run["run_id"] == tested) for run in runs) >= 2
 
 
-def test_a_sweep_that_does_not_fit_on_the_nodes_leaves_nothing_behind(all_nodes, open_door, tmp_path):
+def test_a_sweep_that_does_not_fit_on_the_nodes_leaves_nothing_behind(all_nodes, start_command, tmp_path):
     words = ("--cpus-per-worker", "2", "--address", all_nodes.address)
-    code, output = open_door("digits", *words, variables=all_nodes.variables).end()
+    code, output = start_command("digits", *words, variables=all_nodes.variables).end()
     assert code == 2, output
     assert "a worker must fit on one node, but each needs 2 CPU cores" in output
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.config.spec import SPEC_VERSION
 from mcl_ray.results.reader import RUN_FILE
 from mcl_ray.results.store import RunWriter
-from tests.support.commands import TRAINING_IMPORTS, snapshot, visit
+from tests.support.commands import TRAINING_IMPORTS, run_command, snapshot
 from tests.support.data import archive_in
 
 MINE = ("--data", "images.tar.gz", "checksum=off")
@@ -26,9 +26,9 @@ class Hostile:
 
 
 def refused(cwd: Path, *words: str) -> str:
-    """The error line of a door that is called in `cwd`, known to be the only thing that happened."""
+    """Return the error line of a command run in `cwd`, after checking that nothing else happened."""
     before = snapshot(cwd)
-    seen = visit(cwd, *words)
+    seen = run_command(cwd, *words)
     assert seen.code == 2, seen.stderr
     assert seen.stdout == ""
     assert seen.stderr.startswith("error: ")
@@ -204,13 +204,13 @@ def test_an_archive_that_cannot_be_trained_on(change, words, rule, tmp_path):
     assert rule in refused(tmp_path, "train", "cifar", *words)
 
 
-@pytest.mark.parametrize("door", ["train", "sweep"])
+@pytest.mark.parametrize("command", ["train", "sweep"])
 @pytest.mark.parametrize("results", ["file", "file/below", "file/far/below"])
-def test_results_that_cannot_be_written(door, results, tmp_path):
+def test_results_that_cannot_be_written(command, results, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    told = refused(tmp_path, door, "digits", "--results", results)
-    assert "the results folder must be writable, but " in told
-    assert f"{results} is not: " in told
+    reported = refused(tmp_path, command, "digits", "--results", results)
+    assert "the results folder must be writable, but " in reported
+    assert f"{results} is not: " in reported
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_results_that_cannot_be_reported(tmp_path):
 
 
 def test_a_device_that_is_not_there_is_found_out_before_there_is_a_run(tmp_path):
-    seen = visit(tmp_path, "train", "digits", "--device", "cuda:99")
+    seen = run_command(tmp_path, "train", "digits", "--device", "cuda:99")
     assert (seen.code, seen.stdout) == (2, "")
     assert seen.stderr.startswith("error: the device must be one that this machine has, but got cuda:99 and ")
     assert list(snapshot(tmp_path)) == []

@@ -20,7 +20,15 @@ from mcl_ray.results.store import read_epochs, read_runs
 from searches.spec import search_registry, suite_registry
 from searches.spec.search_registry import SEARCHES
 from searches.spec.suite_registry import SUITES
-from tests.support.commands import HANGS_AFTER_S, SLOW_IMPORTS, Visit, command, snapshot, surroundings, visit
+from tests.support.commands import (
+    HANGS_AFTER_S,
+    SLOW_IMPORTS,
+    CommandResult,
+    command,
+    run_command,
+    snapshot,
+    surroundings,
+)
 from tests.support.data import archive_in
 from tests.support.once import once
 
@@ -36,7 +44,7 @@ ONE_EPOCH = ("digits", "epochs=1", "cohort.size=1", "--threads", "1")
     ],
 )
 def test_help_loads_nothing_slow(words, tmp_path):
-    seen = visit(tmp_path, *words.split())
+    seen = run_command(tmp_path, *words.split())
     assert (seen.code, seen.stderr) == (0, "")
     assert seen.modules.isdisjoint(SLOW_IMPORTS | {"numpy"})
     assert snapshot(tmp_path) == {}
@@ -49,7 +57,7 @@ def test_help_loads_nothing_slow(words, tmp_path):
 
 @pytest.mark.parametrize(("verb", "known"), [("recipes", RECIPES), ("searches", SEARCHES), ("suites", SUITES)])
 def test_recipes_searches_and_suites_are_listed_with_their_descriptions(verb, known, tmp_path):
-    seen = visit(tmp_path, "mcl", verb)
+    seen = run_command(tmp_path, "mcl", verb)
     assert (seen.code, seen.stderr) == (0, "")
     assert [" ".join(line.split()) for line in seen.stdout.splitlines()[1:]] == [
         f"{name} {function.__doc__}" for name, function in known.items()
@@ -58,7 +66,7 @@ def test_recipes_searches_and_suites_are_listed_with_their_descriptions(verb, kn
 
 
 def test_every_field_is_listed_without_loading_anything_slow(tmp_path):
-    seen = visit(tmp_path, "mcl", "fields")
+    seen = run_command(tmp_path, "mcl", "fields")
     assert (seen.code, seen.stderr) == (0, "")
     listed = {line.split()[0] for line in seen.stdout.splitlines() if line.strip()}
     assert {path for path, _ in field_paths(RunSpec)} <= listed
@@ -68,7 +76,7 @@ def test_every_field_is_listed_without_loading_anything_slow(tmp_path):
 
 def resolved(tmp_path: Path, name: str, *overrides: str) -> Path:
     """Write what a dry run prints into a file; a dry run of this file prints the same."""
-    first = visit(tmp_path, *name.split(), "digits", *overrides, "--dry-run")
+    first = run_command(tmp_path, *name.split(), "digits", *overrides, "--dry-run")
     assert (first.code, first.stderr) == (0, "")
     assert first.modules.isdisjoint({"ray", "optuna"})
     assert snapshot(tmp_path) == {}
@@ -77,7 +85,7 @@ def resolved(tmp_path: Path, name: str, *overrides: str) -> Path:
     assert "parameters" in first.stdout
     file = tmp_path / "resolved.yaml"
     file.write_text(first.stdout)
-    assert visit(tmp_path, *name.split(), file.name, "--dry-run").stdout == first.stdout
+    assert run_command(tmp_path, *name.split(), file.name, "--dry-run").stdout == first.stdout
     assert set(snapshot(tmp_path)) == {file.name}
     return file
 
@@ -119,11 +127,11 @@ def finished(tmp_path_factory, tmp_path):
     """Return a folder in which one run of one epoch was trained, and the result of the command."""
 
     def train(folder):
-        seen = visit(folder, "train", *ONE_EPOCH)
+        seen = run_command(folder, "train", *ONE_EPOCH)
         return asdict(seen) | {"modules": sorted(seen.modules)}
 
     folder, fields = once(tmp_path_factory, "finished", train)
-    seen = Visit(**fields | {"modules": set(fields["modules"])})
+    seen = CommandResult(**fields | {"modules": set(fields["modules"])})
     assert (seen.code, seen.stderr) == (0, "")
     return Path(shutil.copytree(folder, tmp_path / "finished")), seen
 
@@ -143,12 +151,12 @@ def test_a_second_run_gets_its_own_folder_and_a_finished_one_has_nothing_left(fi
     folder, _ = finished
     before = snapshot(folder)
     (first,) = read_runs(folder / "results").to_pylist()
-    resumed = visit(folder, "train", *ONE_EPOCH, "--resume")
+    resumed = run_command(folder, "train", *ONE_EPOCH, "--resume")
     assert (resumed.code, resumed.stderr) == (0, "")
     assert resumed.stdout == f"nothing left to do: results/runs/{first['run_id']} is finished\n"
     assert snapshot(folder) == before
 
-    assert visit(folder, "train", *ONE_EPOCH).code == 0
+    assert run_command(folder, "train", *ONE_EPOCH).code == 0
     after = snapshot(folder)
     assert {path: after.get(path) for path in before} == before
     runs = read_runs(folder / "results").to_pylist()
@@ -159,7 +167,7 @@ def test_a_second_run_gets_its_own_folder_and_a_finished_one_has_nothing_left(fi
 def test_a_report_of_a_run_prints_its_figures_and_writes_beside_it(finished):
     folder, _ = finished
     run_id = read_runs(folder / "results")["run_id"][0].as_py()
-    seen = visit(folder, "report", f"results/runs/{run_id}")
+    seen = run_command(folder, "report", f"results/runs/{run_id}")
     assert (seen.code, seen.stderr) == (0, "")
     assert f"{run_id}: finished, 1 of 1 epochs" in seen.stdout
     assert f"wrote results/runs/{run_id}/report/report.html\n" in seen.stdout
@@ -169,9 +177,9 @@ def test_a_report_of_a_run_prints_its_figures_and_writes_beside_it(finished):
 
 def test_a_table_does_not_compare_a_run_in_another_setting(finished):
     folder, _ = finished
-    seen = visit(folder, "table", "cifar", "results", "results/runs")
+    seen = run_command(folder, "table", "cifar", "results", "results/runs")
     assert seen.code == 2, "a folder of runs is no results folder"
-    seen = visit(folder, "table", "cifar", "results")
+    seen = run_command(folder, "table", "cifar", "results")
     assert (seen.code, seen.stderr) == (0, "")
     assert "70.91 ± 0.14" in seen.stdout
     assert "difference" not in seen.stdout
@@ -182,7 +190,7 @@ def test_a_table_does_not_compare_a_run_in_another_setting(finished):
 def test_an_archive_of_ones_own_trains(tmp_path):
     archive_in(tmp_path)
     small = ("networks=resnet8", "batch.size=6", "epochs=1", "--threads", "1")
-    seen = visit(tmp_path, "train", "cifar", "--data", "images.tar.gz", "checksum=off", *small)
+    seen = run_command(tmp_path, "train", "cifar", "--data", "images.tar.gz", "checksum=off", *small)
     assert (seen.code, seen.stderr) == (0, "")
     figures = read_epochs(tmp_path / "results").to_pylist()
     assert {row["split"] for row in figures} == {"train", "test"}
@@ -190,7 +198,7 @@ def test_an_archive_of_ones_own_trains(tmp_path):
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_recorded(tmp_path):
-    seen = visit(tmp_path, "train", "digits", "lr=1e30", "epochs=2", "--threads", "1")
+    seen = run_command(tmp_path, "train", "digits", "lr=1e30", "epochs=2", "--threads", "1")
     assert seen.code == 1
     message = r"every loss must be finite, but cross_entropy = nan at step 2 of epoch 1"
     assert seen.stderr == f"error: {message}\n"

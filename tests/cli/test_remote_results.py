@@ -13,9 +13,9 @@ from mcl_ray.config.environment import replica_folder
 from mcl_ray.object_store import Uri
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
-from tests.support.commands import HANGS_AFTER_S, TRAINING_IMPORTS, command, snapshot, surroundings, visit
-from tests.support.followed import descendants, kill_below, send
+from tests.support.commands import HANGS_AFTER_S, TRAINING_IMPORTS, command, run_command, snapshot, surroundings
 from tests.support.ray_nodes import RayNodes
+from tests.support.running_command import descendants, kill_below, send
 from tests.support.s3 import serving
 from tests.test_resume import assert_ends_alike
 
@@ -114,7 +114,7 @@ def test_a_store_that_cannot_be_used(words, rule, store, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     uris = {"nowhere": store.uri("x", bucket="nowhere"), "empty": store.uri(tmp_path.name)}
     unreachable = "s3://results/x?endpoint_override=127.0.0.1:9&scheme=http"
-    seen = visit(tmp_path, *words.format(**uris, unreachable=unreachable).split())
+    seen = run_command(tmp_path, *words.format(**uris, unreachable=unreachable).split())
     assert (seen.code, seen.stdout) == (2, "")
     assert seen.stderr.startswith("error: ")
     assert seen.stderr.count("\n") == 1
@@ -135,7 +135,7 @@ def test_a_killed_run_is_resumed_on_another_machine_and_ends_like_an_uninterrupt
     assert (run["state"], run["attempt"], run["epochs_done"]) == ("finished", 2, EPOCHS)
     output = machines.call("reader", "table", "cifar")
     assert "runs left out: 1 of a cohort or losses without a column" in output
-    alone = visit(tmp_path, "train", "digits", *OVERRIDES, "--threads", "1")
+    alone = run_command(tmp_path, "train", "digits", *OVERRIDES, "--threads", "1")
     assert alone.code == 0
     assert_ends_alike(found, tmp_path / "results", OVERRIDES)
 

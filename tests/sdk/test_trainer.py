@@ -12,7 +12,7 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.errors import NonFiniteLossError, SpecError, UserError
 from mcl_ray.results.store import read_runs
 from mcl_ray.training.checkpoint import CheckpointFolder
-from tests.support.commands import visit
+from tests.support.commands import run_command
 from tests.support.pictures import write_folder
 
 WALL_CLOCK = ("epoch_time_s", "images_per_s")
@@ -80,7 +80,7 @@ class Interrupt(RunCallback):
 
 
 def test_a_run_is_that_of_the_command_to_the_bit(tmp_path):
-    seen = visit(tmp_path, "train", "digits", *SMALL, "alpha=0.3", "--threads", "1")
+    seen = run_command(tmp_path, "train", "digits", *SMALL, "alpha=0.3", "--threads", "1")
     assert seen.code == 0, seen.stderr
     (row,) = read_runs(tmp_path / "results").to_pylist()
     run = trainer(tmp_path / "python", alpha=0.3).fit()

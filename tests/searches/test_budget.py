@@ -14,8 +14,8 @@ from mcl_ray.results.store import SweepWriter, read_runs, read_sweeps
 from mcl_ray.results.sweep_writer import TOUCH_INTERVAL_S
 from searches import conclude
 from searches.sweep_runner import SweepRunner
-from tests.support.followed import Door, descendants, send
 from tests.support.known_trials import sweep
+from tests.support.running_command import RunningCommand, descendants, send
 
 LIMIT_S = 0.01
 NOTICED_WITHIN_S = 120.0
@@ -77,33 +77,35 @@ def test_a_sweep_that_died_when_its_time_was_spent_is_concluded_uncharged(runner
     assert "its 0.01 s are spent: no trial continues" in messages.seen
 
 
-def wall_time_s(door):
-    (row,) = read_sweeps(door.folder).to_pylist()
+def wall_time_s(running):
+    (row,) = read_sweeps(running.folder).to_pylist()
     return row["wall_time_s"]
 
 
 @pytest.mark.slow
 def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(tmp_path):
     limit_s, small = 12.0 * TOUCH_INTERVAL_S, ("cohort.size=1", "space.cohort.size=null", "scheduler.kind=none")
-    door = Door(tmp_path, "digits", "trials=1", "epochs=10000", *small, f"time_limit_s={limit_s}")
+    running = RunningCommand(tmp_path, "digits", "trials=1", "epochs=10000", *small, f"time_limit_s={limit_s}")
     try:
-        door.until(".*trials at once")
-        while not any(row["epochs_done"] for row in read_runs(door.folder).to_pylist()):
-            assert door.process.poll() is None, door.end()
+        running.until(".*trials at once")
+        while not any(row["epochs_done"] for row in read_runs(running.folder).to_pylist()):
+            assert running.process.poll() is None, running.end()
             time.sleep(0.1)
-        trials = descendants(door.process.pid, "ray::ImplicitFunc")
+        trials = descendants(running.process.pid, "ray::ImplicitFunc")
         send(trials, signal.SIGSTOP)
         assert trials
-        before, began = wall_time_s(door), time.monotonic()
-        while (now := wall_time_s(door)) == before or now < limit_s - 3 * TOUCH_INTERVAL_S:  # at rest, it takes no core
+        before, began = wall_time_s(running), time.monotonic()
+        while (
+            now := wall_time_s(running)
+        ) == before or now < limit_s - 3 * TOUCH_INTERVAL_S:  # at rest, it takes no core
             assert time.monotonic() - began < NOTICED_WITHIN_S, "of trials that say nothing for long"
             time.sleep(0.5)
         send(trials, signal.SIGCONT)
-        code, output = door.end()
+        code, output = running.end()
         assert code == 0, output
         assert re.search(r"best: ", output)
     finally:
-        door.close()
+        running.close()
     (row,) = read_sweeps(tmp_path).to_pylist()
     assert row["state"] == "finished"
     assert row["wall_time_s"] >= limit_s

@@ -3,22 +3,22 @@
 import pytest
 
 from mcl_ray.results.store import SweepWriter, read_sweeps
-from tests.support.followed import Door
 from tests.support.known_trials import sweep
+from tests.support.running_command import RunningCommand
 
 NOWHERE = ("--address", "127.0.0.1:1")
 
 
 @pytest.fixture
 def said(tmp_path):
-    """What a door says that is known to refuse."""
+    """What a running says that is known to refuse."""
 
     def refused(*arguments):
-        door = Door(tmp_path, *arguments)
+        running = RunningCommand(tmp_path, *arguments)
         try:
-            code, output = door.end()
+            code, output = running.end()
         finally:
-            door.close()
+            running.close()
         assert code == 2, output
         return output
 

@@ -12,8 +12,8 @@ from mcl_ray.results.reader import sweep_folders
 from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweeps, wait_for_orphans
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
-from tests.support.followed import Door
 from tests.support.ray_nodes import RayNodes
+from tests.support.running_command import RunningCommand
 
 DRIVER_HANGS_AFTER_S = 600.0
 STARTS_WITHIN_S = 20.0
@@ -31,8 +31,8 @@ def started(results):
 def start_or_resume(results, trials, epochs, nodes=None, **options):
     words = ("--resume", "latest") if started(results) else ("digits", f"trials={trials}", f"epochs={epochs}", *FIELDS)
     if nodes is None:
-        return Door(results, *words, **options)
-    return Door(results, *words, "--address", nodes.address, variables=nodes.variables, **options)
+        return RunningCommand(results, *words, **options)
+    return RunningCommand(results, *words, "--address", nodes.address, variables=nodes.variables, **options)
 
 
 def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
@@ -44,20 +44,20 @@ def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
     before = figures(results)
     early = moments.random() < 2 / 3
     began, moment = time.monotonic(), moments.uniform(0, STARTS_WITHIN_S) if early else DRIVER_HANGS_AFTER_S
-    door, seen, new = start_or_resume(results, trials, epochs, nodes), {}, False
+    running, seen, new = start_or_resume(results, trials, epochs, nodes), {}, False
     try:
-        while not new and door.process.poll() is None:
+        while not new and running.process.poll() is None:
             if time.monotonic() - began > moment:
-                assert early, f"no trial told of an epoch within {moment:g} s"
+                assert early, f"no trial reported of an epoch within {moment:g} s"
                 break
             time.sleep(0.05)
             if (files := written(results)) != seen:
                 seen, new = files, bool(figures(results).keys() - before.keys())
         if new:
             time.sleep(moments.uniform(0, LATEST_EPOCHS) * epoch_time(results))
-        return door.process.poll() is not None
+        return running.process.poll() is not None
     finally:
-        door.close()
+        running.close()
         for folder in started(results):
             wait_for_orphans(folder)
 
@@ -99,8 +99,8 @@ def check_whole(results, trials, epochs):
     assert len({json.dumps(trial.point) for trial in known}) == trials, "no configuration twice"
     assert all([done for done, _ in trial.curve] == list(range(1, epochs + 1)) for trial in known)
     study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
-    told = [(kept.user_attrs["trial"], kept.value) for kept in study.trials if kept.state.name == "COMPLETE"]
-    assert sorted(told) == [(trial.trial_id, trial.score) for trial in known]
+    reported = [(kept.user_attrs["trial"], kept.value) for kept in study.trials if kept.state.name == "COMPLETE"]
+    assert sorted(reported) == [(trial.trial_id, trial.score) for trial in known]
     assert not [kept for kept in study.trials if kept.state.name == "RUNNING"]
 
 
@@ -110,13 +110,13 @@ def survive(results, *, trials, epochs, kills, seed, nodes=None):
         ended_before = kill_at_a_random_moment(results, trials, epochs, moments, nodes)
         assert not ended_before, f"the sweep is too short for {kills} kills: it ended before number {number + 1}"
         rows = read_runs(results).to_pylist() if started(results) else []
-        told = figures(results)
+        reported = figures(results)
         ended = {row["run_id"]: row for row in rows if row["state"] == "finished"}
     code, output = start_or_resume(results, trials, epochs, nodes, within_s=3 * DRIVER_HANGS_AFTER_S).end()
     assert code == 0, output
     check_resumed(results, ended)
     later = figures(results)
-    assert {key: later[key] for key in told} == told, "what was told stays true to the bit"
+    assert {key: later[key] for key in reported} == reported, "what was reported stays true to the bit"
     check_whole(results, trials, epochs)
 
 

@@ -39,8 +39,8 @@ def test_the_suite_that_follows_is_estimated_too_and_the_output_is_a_file_on_a_n
     print_estimate(
         estimate_suite(asked.with_fields({"rows": ["resnet18_x2"]}), ExecutionOptions()), ExecutionOptions(), console
     )
-    told = console.export_text().split("# row ")[0]
-    assert SuiteSpec.model_validate(yaml.safe_load(told)).then == asked.then
+    reported = console.export_text().split("# row ")[0]
+    assert SuiteSpec.model_validate(yaml.safe_load(reported)).then == asked.then
     console = Console(width=200, record=True, file=io.StringIO(), markup=False)
     print_estimate(estimate_suite(asked, ExecutionOptions()), ExecutionOptions(), console)
     first, second = console.export_text().split("# then moco_lincls, by the networks of each run")
@@ -52,9 +52,9 @@ def test_the_suite_that_follows_is_estimated_too_and_the_output_is_a_file_on_a_n
 def test_the_output_is_a_suite_file_with_rows_runs_steps_multiply_adds_and_disk_in_its_comments():
     console = Console(width=200, record=True, file=io.StringIO(), markup=False)
     print_estimate(estimate_suite(SMALL, ExecutionOptions()), ExecutionOptions(), console)
-    told = console.export_text()
-    assert SuiteSpec.model_validate(yaml.safe_load(told)) == SMALL
-    facts = dict(line[2:].split(None, 1) for line in told.splitlines() if line.startswith("# "))
+    reported = console.export_text()
+    assert SuiteSpec.model_validate(yaml.safe_load(reported)) == SMALL
+    facts = dict(line[2:].split(None, 1) for line in reported.splitlines() if line.startswith("# "))
     rows = estimate_rows(SMALL, Environment())
     assert facts["rows"].startswith("3, of 5 epochs")
     assert facts["runs"].startswith("6: 3 rows × 2 (seed 0, 1)")

@@ -17,7 +17,7 @@ from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
 from searches.tune.converters import suggest, to_sampler
-from tests.support.followed import ROOT, Door, descendants, send
+from tests.support.running_command import ROOT, RunningCommand, descendants, send
 
 SMALL = ("epochs=3", "scheduler.kind=none")
 ACTOR = "ray::ImplicitFunc"
@@ -25,33 +25,33 @@ ACTOR = "ray::ImplicitFunc"
 
 
 @pytest.fixture
-def open_door(tmp_path):
-    doors = []
+def start_command(tmp_path):
+    commands = []
 
     def open_one(*arguments, **options):
-        doors.append(Door(tmp_path, *arguments, **options))
-        return doors[-1]
+        commands.append(RunningCommand(tmp_path, *arguments, **options))
+        return commands[-1]
 
     yield open_one
-    for door in doors:
-        door.close()
+    for running in commands:
+        running.close()
 
 
 @pytest.mark.slow
-def test_from_images_to_a_ranking_a_best_spec_and_plots(open_door):
-    door = open_door("digits", "trials=4", "epochs=5", "grace_epochs=2", "reduction_factor=2", dashboard=True)
-    door.until("Ray dashboard: http://")
-    door.until("trial 1/4")
-    assert read_epochs(door.folder).num_rows > 0, "readable while the sweep runs"
-    code, output = door.end()
+def test_from_images_to_a_ranking_a_best_spec_and_plots(start_command):
+    running = start_command("digits", "trials=4", "epochs=5", "grace_epochs=2", "reduction_factor=2", dashboard=True)
+    running.until("Ray dashboard: http://")
+    running.until("trial 1/4")
+    assert read_epochs(running.folder).num_rows > 0, "readable while the sweep runs"
+    code, output = running.end()
     assert code == 0, output
-    runs = read_runs(door.folder).to_pylist()
+    runs = read_runs(running.folder).to_pylist()
     assert len(runs) == 4
     assert {run["state"] for run in runs} <= {"finished", "stopped"}
-    (sweep,) = read_sweeps(door.folder).to_pylist()
+    (sweep,) = read_sweeps(running.folder).to_pylist()
     assert sweep["state"] == "finished"
 
-    epochs = read_epochs(door.folder).to_pylist()
+    epochs = read_epochs(running.folder).to_pylist()
     assert {row["run_id"] for row in epochs if row["split"] == "test"} == {sweep["best_run_id"]}
     last = {
         run["run_id"]: max(
@@ -67,7 +67,7 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(open_door):
     }
     assert last[sweep["best_run_id"]] == max(last.values())
 
-    best = recipes.load(str(door.folder / "best.yaml"))
+    best = recipes.load(str(running.folder / "best.yaml"))
     assert best.evaluation.test == "at_end"
     (best_run,) = (run for run in runs if run["run_id"] == sweep["best_run_id"])
     searched = json.loads(best_run["searched"])
@@ -78,49 +78,51 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(open_door):
     assert "report.html" in output
 
 
-def kill_in_the_middle_of_a_run(door):
+def kill_in_the_middle_of_a_run(running):
     """Kill the process of a trial that has reported two epochs and has more to train; return its run's id.
 
     It is stopped while its record is read, so that it is in the middle when it dies.
     """
-    while door.process.poll() is None:
-        actors = descendants(door.process.pid, ACTOR)
+    while running.process.poll() is None:
+        actors = descendants(running.process.pid, ACTOR)
         send(actors, signal.SIGSTOP)
-        runs = read_runs(door.folder).to_pylist()
+        runs = read_runs(running.folder).to_pylist()
         inside = [run["run_id"] for run in runs if run["state"] == "running" and 2 <= run["epochs_done"] <= 6]
         dies = bool(actors and inside)
         send(actors, signal.SIGKILL if dies else signal.SIGCONT)
         if dies:
             return inside[0]
         time.sleep(0.1)
-    raise AssertionError(f"no trial was seen in its middle:\n{door.end()[1]}")
+    raise AssertionError(f"no trial was seen in its middle:\n{running.end()[1]}")
 
 
 @pytest.mark.slow
-def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(open_door):
-    door = open_door("digits", "trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null")
-    door.until(".*trials at once")
-    victim = kill_in_the_middle_of_a_run(door)
-    code, output = door.end()
+def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(start_command):
+    running = start_command("digits", "trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null")
+    running.until(".*trials at once")
+    victim = kill_in_the_middle_of_a_run(running)
+    code, output = running.end()
     assert code == 0, output
-    runs = {run["run_id"]: run for run in read_runs(door.folder).to_pylist()}
+    runs = {run["run_id"]: run for run in read_runs(running.folder).to_pylist()}
     assert {run["state"] for run in runs.values()} == {"finished"}
-    (sweep,) = read_sweeps(door.folder).to_pylist()
+    (sweep,) = read_sweeps(running.folder).to_pylist()
     scored = victim == sweep["best_run_id"]  # on the test split, an attempt of its own
     assert runs[victim]["attempt"] >= 2 + scored
-    told = [row for row in read_epochs(door.folder).to_pylist() if row["run_id"] == victim and row["metric"] == "loss"]
-    assert [row["epoch"] for row in told] == list(range(1, 9))
-    assert {row["attempt"] for row in told[:1]} == {1}, "the first epoch was not trained again"
+    reported = [
+        row for row in read_epochs(running.folder).to_pylist() if row["run_id"] == victim and row["metric"] == "loss"
+    ]
+    assert [row["epoch"] for row in reported] == list(range(1, 9))
+    assert {row["attempt"] for row in reported[:1]} == {1}, "the first epoch was not trained again"
 
 
 @pytest.mark.slow
-def test_a_configuration_is_its_seeds_in_training_ranking_and_best(open_door):
+def test_a_configuration_is_its_seeds_in_training_ranking_and_best(start_command):
     alpha = "space={alpha: {kind: float, low: 0.0, high: 1.0}}"
     fields = ("repeats=3", "score.kind=mean_minus_std", "cohort.size=1", "grace_epochs=1", "keep_checkpoints=1")
-    door = open_door("digits", "trials=3", "epochs=3", alpha, *fields)
-    code, output = door.end()
+    running = start_command("digits", "trials=3", "epochs=3", alpha, *fields)
+    code, output = running.end()
     assert code == 0, output
-    runs = read_runs(door.folder).to_pylist()
+    runs = read_runs(running.folder).to_pylist()
     seeds = {}
     for run in runs:
         seeds.setdefault(run["trial_id"], []).append((run["seed"], run["state"], run["epochs_done"]))
@@ -128,87 +130,89 @@ def test_a_configuration_is_its_seeds_in_training_ranking_and_best(open_door):
         f"{number:04d}": [0, 1, 2] for number in range(3)
     }
     assert all(len({(state, epochs) for _, state, epochs in of}) == 1 for of in seeds.values()), "stopped as one"
-    (sweep,) = read_sweeps(door.folder).to_pylist()
-    known = read_trials(door.folder, validate(SweepSpec, json.loads(sweep["spec"])))
+    (sweep,) = read_sweeps(running.folder).to_pylist()
+    known = read_trials(running.folder, validate(SweepSpec, json.loads(sweep["spec"])))
     best = max(known, key=lambda trial: trial.score)
     assert sweep["best_run_id"] in best.run_ids
-    tested = {row["run_id"] for row in read_epochs(door.folder).to_pylist() if row["split"] == "test"}
+    tested = {row["run_id"] for row in read_epochs(running.folder).to_pylist() if row["split"] == "test"}
     assert tested == set(best.run_ids)
-    assert {path.parent.name for path in door.folder.glob("runs/*/checkpoints")} == set(best.run_ids)
+    assert {path.parent.name for path in running.folder.glob("runs/*/checkpoints")} == set(best.run_ids)
     assert re.search(r"mean \d+\.\d+ ± \d+\.\d+ %.*\(n = 3\)", output)
 
 
 @pytest.mark.slow
-def test_a_sweep_continues_after_a_failed_trial_which_is_retried_and_a_changed_spec_is_refused(open_door):
+def test_a_sweep_continues_after_a_failed_trial_which_is_retried_and_a_changed_spec_is_refused(start_command):
     space = "space={lr: {kind: choice, values: [0.05, 1.0e+30, 0.1]}}"
-    door = open_door("digits", "sampler.kind=grid", "trials=null", space, "cohort.size=1", *SMALL)
-    code, output = door.end()
+    running = start_command("digits", "sampler.kind=grid", "trials=null", space, "cohort.size=1", *SMALL)
+    code, output = running.end()
     assert code == 0, output
-    before = {run["run_id"]: run for run in read_runs(door.folder).to_pylist()}
+    before = {run["run_id"]: run for run in read_runs(running.folder).to_pylist()}
     ended = {json.loads(run["searched"])["optimizer.lr"]: (run["state"], run["error_type"]) for run in before.values()}
     assert ended == {0.05: ("finished", None), 1e30: ("failed", "NonFiniteLossError"), 0.1: ("finished", None)}
     assert re.search(
         r"failed: NonFiniteLossError: every loss must be finite, but \w+ = \S+ at step \d+ of epoch 1", output
     )
 
-    code, output = open_door("batch.size=32", "--resume", "latest").end()
+    code, output = start_command("batch.size=32", "--resume", "latest").end()
     assert code == 2
     assert "run.batch.size: 40 -> 32" in output
 
-    code, output = open_door("retry", "latest", "--failed").end()
+    code, output = start_command("retry", "latest", "--failed").end()
     assert code == 0, output
-    (failed,) = (run for run in read_runs(door.folder).to_pylist() if run["state"] == "failed")
+    (failed,) = (run for run in read_runs(running.folder).to_pylist() if run["state"] == "failed")
     assert failed["attempt"] > before[failed["run_id"]]["attempt"]
     assert failed["error_type"] == "NonFiniteLossError"
 
-    code, output = open_door("extend", "latest", "--trials", "1").end()
+    code, output = start_command("extend", "latest", "--trials", "1").end()
     assert code == 2, "a grid has no more points"
     assert "grid" in output
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_the_sweep_is_resumed_where_it_was(open_door):
+def test_ctrl_c_stops_cleanly_and_the_sweep_is_resumed_where_it_was(start_command):
     half = max(1, get_num_cpus() // 2)  # on a machine of many cores, all five would be at their end by then
-    door = open_door("digits", "trials=5", *SMALL, "--cpus-per-worker", str(half))
-    door.until("trial 2/5")
-    os.kill(door.process.pid, signal.SIGINT)
-    code, output = door.end()
+    running = start_command("digits", "trials=5", *SMALL, "--cpus-per-worker", str(half))
+    running.until("trial 2/5")
+    os.kill(running.process.pid, signal.SIGINT)
+    code, output = running.end()
     assert code == 130, output
     assert "Traceback" not in output
-    (sweep,) = read_sweeps(door.folder).to_pylist()
+    (sweep,) = read_sweeps(running.folder).to_pylist()
     assert sweep["state"] == "interrupted"
     assert f"--resume {sweep['sweep_id']}" in output
-    before = {run["run_id"]: run["attempt"] for run in read_runs(door.folder).to_pylist() if run["state"] == "finished"}
+    before = {
+        run["run_id"]: run["attempt"] for run in read_runs(running.folder).to_pylist() if run["state"] == "finished"
+    }
     assert len(before) >= 2
 
-    code, output = open_door("--resume", sweep["sweep_id"]).end()
+    code, output = start_command("--resume", sweep["sweep_id"]).end()
     assert code == 0, output
-    runs = read_runs(door.folder).to_pylist()
+    runs = read_runs(running.folder).to_pylist()
     assert {run["state"] for run in runs} == {"finished"}
     assert len({run["trial_id"] for run in runs}) == len(runs) == 5
-    (sweep,) = read_sweeps(door.folder).to_pylist()
+    (sweep,) = read_sweeps(running.folder).to_pylist()
     after = {run["run_id"]: run["attempt"] for run in runs if run["run_id"] != sweep["best_run_id"]}
     assert all(after[run_id] == attempt for run_id, attempt in before.items() if run_id in after)
 
-    code, output = open_door("--resume", sweep["sweep_id"]).end()
+    code, output = start_command("--resume", sweep["sweep_id"]).end()
     assert code == 0
     assert "nothing left to do" in output
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_best_is_scored_and_reported_stops_too(open_door):
-    door = open_door("digits", "trials=1", *SMALL)
-    door.until("concluding")
-    os.kill(door.process.pid, signal.SIGINT)
-    code, output = door.end()
+def test_ctrl_c_while_the_best_is_scored_and_reported_stops_too(start_command):
+    running = start_command("digits", "trials=1", *SMALL)
+    running.until("concluding")
+    os.kill(running.process.pid, signal.SIGINT)
+    code, output = running.end()
     assert code == 130, output
-    (sweep,) = read_sweeps(door.folder).to_pylist()
+    (sweep,) = read_sweeps(running.folder).to_pylist()
     is_finished = sweep["state"] == "finished"  # all but the report
     assert is_finished != (f"--resume {sweep['sweep_id']}" in output)
 
-    code, output = open_door("--resume", "latest").end()
+    code, output = start_command("--resume", "latest").end()
     assert code == 0, output
-    assert read_sweeps(door.folder).to_pylist()[0]["state"] == "finished"
+    assert read_sweeps(running.folder).to_pylist()[0]["state"] == "finished"
 
 
 def recorded_sweep(results, sweep):
@@ -229,7 +233,7 @@ def recorded_sweep(results, sweep):
 
 
 @pytest.mark.slow
-def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(open_door, tmp_path):
+def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(start_command, tmp_path):
     space = (
         "space={alpha: {kind: float, low: 0.0, high: 1.0}, sharing: {kind: choice, values: [reference, stem]}, "
         "beta: {kind: float, low: 0.0, high: 1.0, when: {sharing: [stem]}}}"
@@ -238,7 +242,7 @@ def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(open_doo
     earlier, drawn = recorded_sweep(tmp_path, search_registry.digits().with_overrides(["sampler.kind=random", *small]))
     hyperband = ("scheduler.kind=hyperband", "grace_epochs=1", "reduction_factor=2", "brackets=2")
     gp = ("sampler.kind=gp", "startup_trials=3", f"warm_start=[{earlier}]")
-    code, output = open_door("digits", *gp, *hyperband, *small).end()
+    code, output = start_command("digits", *gp, *hyperband, *small).end()
     assert code == 0, output
 
     _, sweep = read_sweeps(tmp_path).to_pylist()

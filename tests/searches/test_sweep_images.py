@@ -3,8 +3,8 @@
 import pytest
 
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
-from tests.support.followed import Door
 from tests.support.pictures import write_folder
+from tests.support.running_command import RunningCommand
 
 TINY = ("run.cohort.networks=resnet8", "image_size=16", "batch.size=6", "epochs=2", "scheduler.kind=none")
 SCHEDULE = ("run.schedule.kind=cosine", "run.schedule.milestones=[]", "validation_fraction=0.25", "trials=2")
@@ -12,20 +12,20 @@ SCHEDULE = ("run.schedule.kind=cosine", "run.schedule.milestones=[]", "validatio
 
 def searched(tmp_path, name, *words):
     write_folder(tmp_path / "pictures")
-    door = Door(tmp_path / "results", name, *TINY, *SCHEDULE, *words, "--data", str(tmp_path / "pictures"))
+    running = RunningCommand(tmp_path / "results", name, *TINY, *SCHEDULE, *words, "--data", str(tmp_path / "pictures"))
     try:
-        code, output = door.end()
+        code, output = running.end()
     finally:
-        door.close()
+        running.close()
     assert code == 0, output
-    runs = read_runs(door.folder).to_pylist()
+    runs = read_runs(running.folder).to_pylist()
     assert {run["state"] for run in runs} == {"finished"}
     assert len(runs) == 2
-    (sweep,) = read_sweeps(door.folder).to_pylist()
+    (sweep,) = read_sweeps(running.folder).to_pylist()
     assert (sweep["state"], sweep["best_run_id"] in {run["run_id"] for run in runs}) == ("finished", True)
-    told = read_epochs(door.folder).to_pylist()
-    assert {row["run_id"] for row in told if row["split"] == "test"} == {sweep["best_run_id"]}
-    return output, {row["metric"] for row in told if row["split"] in ("validation", "test")}
+    reported = read_epochs(running.folder).to_pylist()
+    assert {row["run_id"] for row in reported if row["split"] == "test"} == {sweep["best_run_id"]}
+    return output, {row["metric"] for row in reported if row["split"] in ("validation", "test")}
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps, wait_for_orphans
 from mcl_ray.training.backbone import find_backbone
-from tests.support.followed import Door
 from tests.support.pictures import write_folder
+from tests.support.running_command import RunningCommand
 
 ROWS = (
     "rows=[resnet8_baseline,resnet8_x2]",
@@ -21,16 +21,16 @@ FIELDS = (*ROWS, "epochs=2", "repeats=2", "batch.size=240", "per_class=24")
 
 
 @pytest.fixture
-def open_door(tmp_path):
-    doors = []
+def start_command(tmp_path):
+    commands = []
 
-    def open_one(*arguments, door="sweep"):
-        doors.append(Door(tmp_path, *arguments, door=door))
-        return doors[-1]
+    def open_one(*arguments, command="sweep"):
+        commands.append(RunningCommand(tmp_path, *arguments, command=command))
+        return commands[-1]
 
     yield open_one
-    for door in doors:
-        door.close()
+    for running in commands:
+        running.close()
 
 
 def figures(folder):
@@ -56,25 +56,25 @@ def times_taken(folder):
 
 
 @pytest.mark.slow
-def test_a_table_of_two_networks_is_killed_resumed_printed_and_has_nothing_left(open_door):
-    door = open_door("table", "digits", *FIELDS)
-    door.until("trial 1/4")
-    door.close()
-    wait_for_orphans(door.folder)
-    trained = {run["run_id"] for run in read_runs(door.folder).to_pylist() if run["state"] == "finished"}
-    before = times_taken(door.folder)
+def test_a_table_of_two_networks_is_killed_resumed_printed_and_has_nothing_left(start_command):
+    running = start_command("table", "digits", *FIELDS)
+    running.until("trial 1/4")
+    running.close()
+    wait_for_orphans(running.folder)
+    trained = {run["run_id"] for run in read_runs(running.folder).to_pylist() if run["state"] == "finished"}
+    before = times_taken(running.folder)
     assert trained
 
-    code, output = open_door("table", "--resume", "latest").end()
+    code, output = start_command("table", "--resume", "latest").end()
     assert code == 0, output
-    runs = {run["run_id"]: run for run in read_runs(door.folder).to_pylist()}
+    runs = {run["run_id"]: run for run in read_runs(running.folder).to_pylist()}
     assert {run["state"] for run in runs.values()} == {"finished"}
-    after = times_taken(door.folder)
+    after = times_taken(running.folder)
     assert all(after[run_id] == before[run_id] for run_id in trained), "what ended was not trained again"
-    (sweep,) = read_sweeps(door.folder).to_pylist()
+    (sweep,) = read_sweeps(running.folder).to_pylist()
     assert (sweep["state"], sweep["trials_planned"], sweep["best_run_id"]) == ("finished", 4, None)
 
-    found = figures(door.folder)
+    found = figures(running.folder)
     assert {row: len(values) for row, values in found.items()} == dict.fromkeys(
         ("resnet8_baseline", "resnet8_x2", "resnet20_baseline", "resnet20_x2"), 2
     )
@@ -83,7 +83,7 @@ def test_a_table_of_two_networks_is_killed_resumed_printed_and_has_nothing_left(
         cells = [f"{fmean(v):.2f} ± {stdev(v):.2f} (2)" for v in (found[f"{network}_baseline"], found[f"{network}_x2"])]
         assert re.search(rf"\b{network} +{re.escape(cells[0])} +{re.escape(cells[1])} +– +–", output), output
 
-    code, output = open_door("table", "--resume", sweep["sweep_id"]).end()
+    code, output = start_command("table", "--resume", sweep["sweep_id"]).end()
     assert (code, output.split(":")[0]) == (0, "nothing left to do")
 
 
@@ -108,12 +108,14 @@ def by_row_and_seed(folder):
 
 
 @pytest.mark.slow
-def test_rows_without_labels_are_followed_by_linear_classification_of_each_which_is_resumed_too(open_door, tmp_path):
+def test_rows_without_labels_are_followed_by_linear_classification_of_each_which_is_resumed_too(
+    start_command, tmp_path
+):
     data = ("--data", str(write_folder(tmp_path / "pictures")))
-    door = open_door("table", "moco", *WITHOUT_LABELS, *data)
-    door.until("sweep moco_lincls-")
-    door.until(".*trials at once")  # none of which has begun, so that all are left
-    door.close()
+    running = start_command("table", "moco", *WITHOUT_LABELS, *data)
+    running.until("sweep moco_lincls-")
+    running.until(".*trials at once")  # none of which has started, so that all are left
+    running.close()
     pretraining, first = sweep_named(tmp_path, "moco")
     _, second = sweep_named(tmp_path, "moco_lincls")
     wait_for_orphans(second)
@@ -121,12 +123,12 @@ def test_rows_without_labels_are_followed_by_linear_classification_of_each_which
 
     _, folder = by_row_and_seed(first)["resnet18_x2", 1]
     (folder / "checkpoints").rename(folder / "away")
-    code, output = open_door("table", "--resume", "latest", *data).end()
+    code, output = start_command("table", "--resume", "latest", *data).end()
     assert (code, output.count("\n")) == (2, 1), output
     assert "linear classification requires a checkpoint of its pretraining run in" in output
     (folder / "away").rename(folder / "checkpoints")
 
-    code, output = open_door("table", "--resume", pretraining["sweep_id"], *data).end()
+    code, output = start_command("table", "--resume", pretraining["sweep_id"], *data).end()
     assert code == 0, output
     assert output.startswith("nothing left to do"), "of the networks"
     assert sweep_named(tmp_path, "moco_lincls")[0]["state"] == "finished"
@@ -140,5 +142,5 @@ def test_rows_without_labels_are_followed_by_linear_classification_of_each_which
     cells = [f"{fmean(v):.2f} ± {stdev(v):.2f} (2)" for v in (found["resnet18_baseline"], found["resnet18_x2"])]
     assert re.search(rf"\bresnet8 +{re.escape(cells[0])} +{re.escape(cells[1])}", output), output
 
-    code, output = open_door("table", "--resume", "latest", *data).end()
+    code, output = start_command("table", "--resume", "latest", *data).end()
     assert (code, output.count("nothing left to do")) == (0, 1)

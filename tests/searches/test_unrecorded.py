@@ -4,32 +4,32 @@ import pytest
 
 from mcl_ray.errors import StoreError
 from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
-from tests.support.followed import Door
 from tests.support.known_trials import sweep
+from tests.support.running_command import RunningCommand
 
 
 def finish(*arguments):
-    door = Door(*arguments)
+    running = RunningCommand(*arguments)
     try:
-        return door.end()
+        return running.end()
     finally:
-        door.close()
+        running.close()
 
 
 @pytest.mark.slow
 def test_a_sweep_that_cannot_be_written_is_interrupted_and_resumed(tmp_path):
-    door = Door(tmp_path, "digits", "trials=4", "epochs=3", "scheduler.kind=none", "keep_checkpoints=1")
+    running = RunningCommand(tmp_path, "digits", "trials=4", "epochs=3", "scheduler.kind=none", "keep_checkpoints=1")
     try:
-        door.until("sweep ")
-        blocked = door.folder / "runs" / f"{door.folder.name}-0001-r0"
+        running.until("sweep ")
+        blocked = running.folder / "runs" / f"{running.folder.name}-0001-r0"
         (blocked / "epochs-a0001.parquet").mkdir(parents=True)  # no file can take its place
-        code, output = door.end()
+        code, output = running.end()
     finally:
-        door.close()
+        running.close()
     (blocked / "epochs-a0001.parquet").rmdir()
     assert code == 2, output
     assert "error: results must be writable, but writing" in output
-    command = f"--resume {door.folder.name} --results {tmp_path} --no-dashboard"
+    command = f"--resume {running.folder.name} --results {tmp_path} --no-dashboard"
     assert f"interrupted; to resume:\n  python -m mcl_ray.sweep {command}\n" in output
     assert read_sweeps(tmp_path)["state"].to_pylist() == ["interrupted"]
     assert {run["state"] for run in read_runs(tmp_path).to_pylist()} <= {"finished", "interrupted"}
@@ -40,8 +40,8 @@ def test_a_sweep_that_cannot_be_written_is_interrupted_and_resumed(tmp_path):
     runs = {run["run_id"]: run for run in read_runs(tmp_path).to_pylist()}
     assert [run["state"] for run in runs.values()] == ["finished"] * 4
     assert runs[blocked.name]["attempt"] >= 2
-    told = [row["epoch"] for row in read_epochs(blocked).to_pylist() if row["metric"] == "loss"]
-    assert told == [1, 2, 3]
+    reported = [row["epoch"] for row in read_epochs(blocked).to_pylist() if row["metric"] == "loss"]
+    assert reported == [1, 2, 3]
 
 
 def test_a_run_and_a_sweep_that_meet_a_full_disk_can_be_resumed(tmp_path):

@@ -1,4 +1,4 @@
-"""A front door as its users meet it: a process of its own, and everything that it said, loaded and wrote."""
+"""Commands run as processes, with what they print, import and write."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 HANGS_AFTER_S = 300
 SLOW_IMPORTS = {"matplotlib", "optuna", "pandas", "plotly", "pyarrow", "ray", "sklearn", "torch", "torchvision"}
 TRAINING_IMPORTS = {"optuna", "ray", "torch", "torchvision"}
-"""What takes seconds to load, and what no error before training may load."""
+"""Packages that take seconds to import, and that no error before training may import."""
 _IMPORT = "import time:"
 
 
 @dataclass(frozen=True)
-class Visit:
-    """How a door's process ended."""
+class CommandResult:
+    """The outcome of a command's process."""
 
     code: int
     stdout: str
@@ -34,18 +34,18 @@ def command(*words: str) -> list[str]:
 
 
 def surroundings() -> dict[str, str]:
-    """This process's environment without what changes how a terminal looks."""
+    """Return this process's environment without the variables that change a terminal's look."""
     quiet = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
     return quiet | {"OMP_NUM_THREADS": "1"}
 
 
-def visit(cwd: Path, *words: str) -> Visit:
-    """Call a door and wait for it; the interpreter itself lists what is imported."""
+def run_command(cwd: Path, *words: str) -> CommandResult:
+    """Run a command to its end; the interpreter itself lists what is imported."""
     python, *rest = command(*words)
     return run(cwd, [python, "-X", "importtime", *rest])
 
 
-def run(cwd: Path, arguments: list[str]) -> Visit:
+def run(cwd: Path, arguments: list[str]) -> CommandResult:
     """Run an interpreter that was started with `-X importtime`."""
     done = subprocess.run(
         arguments, cwd=cwd, env=surroundings(), capture_output=True, text=True, timeout=HANGS_AFTER_S, check=False
@@ -54,9 +54,9 @@ def run(cwd: Path, arguments: list[str]) -> Visit:
     imports = [line.rpartition("|")[2].strip() for line in lines if line.startswith(_IMPORT)]
     assert imports, f"the interpreter lists what it imports, but only said {done.stderr!r}"
     said = "".join(line for line in lines if not line.startswith(_IMPORT))
-    return Visit(done.returncode, done.stdout, said, {name.partition(".")[0] for name in imports})
+    return CommandResult(done.returncode, done.stdout, said, {name.partition(".")[0] for name in imports})
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder: files with their content, folders as None."""
+    """Return path → content of every file below a folder; None for folders."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}

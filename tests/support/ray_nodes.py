@@ -56,8 +56,8 @@ class RayNodes:
     @property
     def variables(self) -> dict[str, str]:
         """What a process needs to be let in."""
-        told = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._token), "RAY_USAGE_STATS_ENABLED": "0"}
-        return told | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+        reported = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._token), "RAY_USAGE_STATS_ENABLED": "0"}
+        return reported | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
     def __enter__(self) -> Self:
         for _ in range(STARTS):

@@ -21,8 +21,8 @@ from mcl_ray.distributed import SINGLE_SHARD, BatchShards, is_rank_zero
 from mcl_ray.errors import UnreadableImagesError
 from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.loop import iter_epochs
-from tests.support.followed import SPEAKS_WITHIN_S, Door, descendants, send
 from tests.support.pictures import picture, write_folder
+from tests.support.running_command import TIMEOUT_S, RunningCommand, descendants, send
 from tests.support.workers import some_workers
 
 CPU = torch.device("cpu")
@@ -71,20 +71,20 @@ def test_views_come_of_seed_and_epoch_alone_however_many_readers_there_are(tmp_p
 def test_readers_end_with_the_process_that_trains_though_it_is_killed(tmp_path):
     words = ("networks=resnet8", "image_size=16", "batch.size=6", "negatives=8", "epochs=1000", "--readers", "2")
     data = str(write_folder(tmp_path / "pictures"))
-    door = Door(tmp_path / "results", "imagenet", *words, "--data", data, door="train")
+    running = RunningCommand(tmp_path / "results", "imagenet", *words, "--data", data, command="train")
     try:
-        door.until("epoch 1/")
-        readers = descendants(door.process.pid, "forkserver")
+        running.until("epoch 1/")
+        readers = descendants(running.process.pid, "forkserver")
         assert len(readers) == 3, "two, and the one that starts them"
-        door.process.kill()
-        door.process.wait()
-        deadline = time.monotonic() + SPEAKS_WITHIN_S
+        running.process.kill()
+        running.process.wait()
+        deadline = time.monotonic() + TIMEOUT_S
         while any(map(is_alive, readers)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not any(map(is_alive, readers))
     finally:
         send(readers, signal.SIGKILL)
-        door.close()
+        running.close()
 
 
 def test_reading_leaves_the_generator_of_the_weights_alone(tmp_path):
@@ -125,8 +125,8 @@ def test_an_image_that_does_not_decode_is_named_and_another_of_its_class_comes_i
     with caplog.at_level(logging.WARNING):
         views = [*drawn(feeds), *drawn(feeds, epoch=1)]
     assert [fed.indices.tolist() for fed in views[:3]] == [[0, 10, 17, 3], *INDICES[1:].tolist()]
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert broken in told
+    (reported,) = [record.getMessage() for record in caplog.records]
+    assert broken in reported
 
 
 def test_of_the_images_that_are_scored_one_that_does_not_decode_is_left_out(tmp_path):
@@ -143,7 +143,9 @@ def met(spec, root):
     local = Environment(data=root, results=root.parent / "results", readers=0)
     checkpoints = root.parent / spec.digest if is_rank_zero() else None
     try:
-        return [told.report.unreadable for told in iter_epochs(spec, dataset_for(spec, local), local, checkpoints)]
+        return [
+            reported.report.unreadable for reported in iter_epochs(spec, dataset_for(spec, local), local, checkpoints)
+        ]
     except UnreadableImagesError as error:
         return str(error)
 
@@ -158,9 +160,9 @@ def test_the_bound_is_of_all_workers_and_each_knows_every_name(tmp_path):
     spec = replace(imagenet(), parse(RunSpec, [*words, "milestones=[]", "schedule.kind=cosine"]))
     with some_workers(tmp_path, 2) as pair:
         assert pair.run(met, spec, root) == [[tuple(broken)]] * 2
-        told = pair.run(met, replace(spec, {"data.unreadable": 3, "seed": 1}), root)
-    assert told[0] == told[1]
-    assert "got 3 and 4" in told[0]
+        reported = pair.run(met, replace(spec, {"data.unreadable": 3, "seed": 1}), root)
+    assert reported[0] == reported[1]
+    assert "got 3 and 4" in reported[0]
 
 
 @pytest.mark.parametrize("readers", [0, 1])

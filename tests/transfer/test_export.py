@@ -31,7 +31,7 @@ from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import train_recorded_run
 from mcl_ray.transfer.bundle import export_run
 from tests.cli.test_bad_input import refused
-from tests.support.commands import HANGS_AFTER_S, snapshot, surroundings, visit
+from tests.support.commands import HANGS_AFTER_S, run_command, snapshot, surroundings
 from tests.support.pictures import COLOURS, write_folder
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
@@ -89,7 +89,7 @@ class Trained:
         return {row["member"]: row["value"] for row in rows if (row["split"], row["metric"]) == ("test", "top1")}
 
     def exported(self, *words):
-        seen = visit(self.cwd, "export", self.run_id, *words)
+        seen = run_command(self.cwd, "export", self.run_id, *words)
         assert (seen.code, seen.stderr) == (0, "")
         files = [self.cwd / line.removeprefix("wrote ") for line in seen.stdout.splitlines()]
         assert sorted(file.name for file in files) == sorted(path.name for path in files[0].parent.iterdir()) == NAMES
@@ -293,7 +293,7 @@ def test_checkpoints_that_are_all_damaged(digits, tmp_path):
     writer.checkpoints.mkdir()
     (writer.checkpoints / f"epoch-0001-{'0' * 16}.pt").write_bytes(b"half")
     before = snapshot(tmp_path)
-    seen = visit(tmp_path, "export", writer.run_id, "--peer", "0")
+    seen = run_command(tmp_path, "export", writer.run_id, "--peer", "0")
     assert (seen.code, seen.stdout) == (2, "")
     assert "all 1 in" in seen.stderr.splitlines()[-1]
     assert snapshot(tmp_path) == before

@@ -72,9 +72,9 @@ def test_a_known_point_comes_back_from_a_study_and_stays_in_it(point):
     trial = study.ask()
     assert suggest(SPACE, trial) == point
     study.tell(trial, 1.0)
-    known, told = study.trials
-    assert known.distributions == told.distributions
-    assert to_point(SPACE, known.params) == to_point(SPACE, told.params) == point
+    known, reported = study.trials
+    assert known.distributions == reported.distributions
+    assert to_point(SPACE, known.params) == to_point(SPACE, reported.params) == point
 
 
 def test_every_dimension_draws_its_values():

@@ -34,14 +34,14 @@ def test_the_first_trial_of_a_new_sweep_is_number_0000_with_the_runs_own_values(
 
 def test_the_sampler_knows_every_trial_that_ended_with_its_values(tmp_path):
     study = OptunaSearcher(sweep(), tmp_path, KNOWN, [])._study
-    told = {kept.user_attrs["trial"]: kept for kept in study.trials if kept.state.is_finished()}
-    assert {name: (kept.state, kept.value) for name, kept in told.items()} == {
+    reported = {kept.user_attrs["trial"]: kept for kept in study.trials if kept.state.is_finished()}
+    assert {name: (kept.state, kept.value) for name, kept in reported.items()} == {
         "0000": (TrialState.COMPLETE, 70.0),
         "0002": (TrialState.COMPLETE, 30.0),
         "0003": (TrialState.FAIL, None),
     }
-    assert told["0000"].params == {"losses.alpha": 0.0, "cohort.size": 2}
-    assert told["0000"].intermediate_values == {1: 50.0, 2: 60.0, 3: 70.0}
+    assert reported["0000"].params == {"losses.alpha": 0.0, "cohort.size": 2}
+    assert reported["0000"].intermediate_values == {1: 50.0, 2: 60.0, 3: 70.0}
 
 
 def test_a_warm_start_adds_trials_inside_the_space_and_changes_no_ids(tmp_path):

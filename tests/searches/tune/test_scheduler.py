@@ -28,7 +28,7 @@ def rungs(scheduler):
     ]
 
 
-def told(scheduler, number, epochs):
+def reported(scheduler, number, epochs):
     """A trial that Tune runs, and what halving says at its last epoch."""
     one = TuneTrial(number)
     scheduler.on_trial_add(None, one)
@@ -42,17 +42,17 @@ def test_a_resumed_sweep_has_the_rungs_of_one_that_was_not_interrupted():
         spec = ASHA.model_copy(update={"kind": kind, "brackets": 2})
         never = to_scheduler(spec, EPOCHS)
         for number, ran in ((5, 12), (2, 3), (7, 10)):
-            told(never, number, range(1, ran + 1))
+            reported(never, number, range(1, ran + 1))
         known = [trial(5, "finished", scores(5, 12)), trial(2, "stopped", scores(2, 3))]
         again = to_scheduler(spec, EPOCHS, [*known, trial(7, "unfinished", scores(7, 8))])
-        told(again, 7, range(8, 11))
+        reported(again, 7, range(8, 11))
         assert rungs(again) == rungs(never)
 
 
 def test_an_early_stop_that_a_kill_prevented_is_decided_again():
     known = [trial(5, "finished", scores(5, 12)), trial(6, "finished", scores(6, 12))]
     again = to_scheduler(ASHA, EPOCHS, [*known, trial(1, "unfinished", scores(1, 3))])
-    assert told(again, 1, [3]) == "STOP"
+    assert reported(again, 1, [3]) == "STOP"
 
 
 def test_asha_counts_our_epochs():

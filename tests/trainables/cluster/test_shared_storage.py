@@ -5,8 +5,8 @@ import pytest
 from mcl_ray.results.store import read_runs
 from tests.support.commands import snapshot
 from tests.support.data import archive_in
-from tests.support.followed import Door
 from tests.support.ray_nodes import RayNodes
+from tests.support.running_command import RunningCommand
 
 TINY = ("networks=resnet8", "batch.size=6", "epochs=1", "checksum=off", "--workers", "2")
 
@@ -22,11 +22,11 @@ def apart(tmp_path_factory):
 
 def trained(nodes, results, data):
     words = ("cifar", *TINY, "--data", str(data), "--address", nodes.address)
-    door = Door(results, *words, door="train", variables=nodes.variables)
+    running = RunningCommand(results, *words, command="train", variables=nodes.variables)
     try:
-        return door.end()
+        return running.end()
     finally:
-        door.close()
+        running.close()
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_results_that_a_node_does_not_see(apart, tmp_path):
     assert f"cannot: it does not see {folder / 'results'}" in output
     after = snapshot(folder)
     assert {name: after[name] for name in before} == before
-    assert set(after) - set(before) <= {"results"}, "nothing is begun"
+    assert set(after) - set(before) <= {"results"}, "nothing is started_run"
 
 
 @pytest.mark.slow

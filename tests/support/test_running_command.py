@@ -1,4 +1,4 @@
-"""What the tests wait for: a process or a worker that hangs is killed, and what it last said is told."""
+"""A process or worker that hangs while a test waits for it is killed, and its last output is reported."""
 
 import os
 import signal
@@ -8,30 +8,32 @@ import time
 
 import pytest
 
-from tests.support.followed import Door, descendants
+from tests.support.running_command import RunningCommand, descendants
 from tests.support.workers import some_workers
 
 # Says a line, and leaves a child that holds on to its output.
 HANGS = "import subprocess, sys, time; print('so far', flush=True); subprocess.Popen(['sleep', '600']); time.sleep(600)"
 
 
-class Hanging(Door):
-    """A process of ours instead of a front door."""
+class Hanging(RunningCommand):
+    """A process that hangs, instead of a command."""
 
     def __init__(self, within_s):
         self.process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, text=True)
         self.results, self.lines, self._within_s = None, [], within_s
 
 
-@pytest.mark.parametrize(("wait", "awaited"), [(lambda door: door.until("never"), "a line"), (Door.end, "the end")])
+@pytest.mark.parametrize(
+    ("wait", "awaited"), [(lambda running: running.until("never"), "a line"), (RunningCommand.end, "the end")]
+)
 def test_a_door_that_hangs_is_killed_with_all_below_it_and_what_it_said_is_told(wait, awaited):
-    door = Hanging(within_s=10.0)
+    running = Hanging(within_s=10.0)
     began = time.monotonic()
-    with pytest.raises(AssertionError, match=rf"^{awaited}.* did not come within 10 s; last heard:\nso far\n$"):
-        wait(door)
-    door.close()
+    with pytest.raises(AssertionError, match=rf"^{awaited}.* did not come within 10 s; last output:\nso far\n$"):
+        wait(running)
+    running.close()
     assert time.monotonic() - began < 60
-    assert door.process.returncode == -signal.SIGKILL
+    assert running.process.returncode == -signal.SIGKILL
 
 
 def test_what_has_died_is_no_descendant():

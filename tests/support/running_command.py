@@ -1,4 +1,4 @@
-"""A front door as a process whose lines are followed while it runs, and the processes below it."""
+"""A command as a process whose output is read while it runs, and its child processes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SPEAKS_WITHIN_S = 600.0
-"""Far longer than any wait of a test for a line, or for the end: what takes longer hangs, and is killed."""
+TIMEOUT_S = 600.0
+"""Longer than any wait of a test for a line or the end: a process that takes longer hangs, and is killed."""
 
 
-class Door:
-    """`python -m mcl_ray.sweep …`, or another door, writing below `results`; its own Ray has a dashboard if asked."""
+class RunningCommand:
+    """`python -m mcl_ray.sweep …`, or another command, that writes below `results`."""
 
     def __init__(
         self,
         results: Path,
         *arguments: str,
-        door: str = "sweep",
+        command: str = "sweep",
         variables: Mapping[str, str] | None = None,
-        within_s: float = SPEAKS_WITHIN_S,
+        within_s: float = TIMEOUT_S,
         dashboard: bool = False,
     ) -> None:
-        has_its_own_ray = "--address" not in arguments and (door == "sweep" or "--workers" in arguments)
+        has_its_own_ray = "--address" not in arguments and (command == "sweep" or "--workers" in arguments)
         if has_its_own_ray and not dashboard:
             arguments = (*arguments, "--no-dashboard")  # a tenth of what a small sweep takes
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"mcl_ray.{door}", *arguments, "--results", str(results)],
+            [sys.executable, "-m", f"mcl_ray.{command}", *arguments, "--results", str(results)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -44,7 +44,7 @@ class Door:
         self.results, self.lines, self._within_s = results, [], within_s
 
     def until(self, pattern: str) -> re.Match[str]:
-        """The first line from here on that matches."""
+        """Return the match of the next line that matches."""
         with self._deadline(f"a line {pattern!r}"):
             for line in self.process.stdout:
                 self.lines.append(line)
@@ -54,7 +54,7 @@ class Door:
         raise AssertionError(f"{pattern!r} never came:\n{''.join(self.lines)}")
 
     def end(self) -> tuple[int, str]:
-        """The exit code and everything that was said."""
+        """Return the exit code and the whole output."""
         with self._deadline("the end"):
             for line in self.process.stdout:
                 self.lines.append(line)
@@ -64,7 +64,7 @@ class Door:
 
     @contextmanager
     def _deadline(self, awaited: str) -> Iterator[None]:
-        """Kill it, with all that holds on to what it says, if it is not heard in time; a read cannot be interrupted."""
+        """Kill it, with its child processes, if the wait takes too long; a blocking read cannot be interrupted."""
         late = threading.Event()
 
         def kill() -> None:
@@ -79,10 +79,10 @@ class Door:
             timer.cancel()
             if late.is_set():
                 said = "".join(self.lines[-50:]) or "nothing"
-                raise AssertionError(f"{awaited} did not come within {self._within_s:g} s; last heard:\n{said}")
+                raise AssertionError(f"{awaited} did not come within {self._within_s:g} s; last output:\n{said}")
 
     def close(self) -> None:
-        """Kill it, as no other way is sure."""
+        """Kill it."""
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
