@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mcl_ray.callbacks import SweepCallback
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import SpecError
-from mcl_ray.sdk.options import assignments, split_keywords
+from mcl_ray.sdk.options import Overrides, RunOptions, assignments, split_keywords
 from mcl_ray.sdk.sweep import Sweep, located
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from searches.spec.experiment import Experiment
     from searches.sweep_runner import SweepRunner
 
-Overrides = Mapping[str, Any] | Sequence[str]
+INSTEAD = {"threads": "cpus_per_worker=N sets the threads of a trial", "resume": "CohortTuner.restore resumes a sweep"}
+"""Option of CohortTrainer → what a tuner has instead."""
 
 
 class CohortTuner:
@@ -59,7 +60,7 @@ class CohortTuner:
         Raises:
             SpecError: there is no such search, or a rule is broken.
         """
-        options, fields = split_keywords(fields_and_options)
+        options, fields = _split(fields_and_options)
         self._prepare(options.execution, callbacks, download=options.download)
         given = (*assignments(fields, overrides), *_space_assignments(space))
         self._experiment: Experiment | None = _resolved(_load_search, search, given)
@@ -87,7 +88,7 @@ class CohortTuner:
         Raises:
             SpecError: there is no such suite, or a rule is broken.
         """
-        options, fields = split_keywords(fields_and_options)
+        options, fields = _split(fields_and_options)
         given = assignments(fields if rows is None else fields | {"rows": rows}, overrides)
         tuner = cls.__new__(cls)
         tuner._prepare(options.execution, callbacks, download=options.download)
@@ -121,7 +122,7 @@ class CohortTuner:
             callbacks: Receive the events of the sweep.
             **fields_and_options: As of the constructor.
         """
-        options, fields = split_keywords(fields_and_options)
+        options, fields = _split(fields_and_options)
         given = assignments(fields, overrides)
         sweep_id, execution = located(sweep, options.execution)
         tuner = cls.__new__(cls)
@@ -199,6 +200,18 @@ def _resolved(load: Callable[[str], Experiment], spec: str | Path | BaseModel, o
         raise SpecError(f"a tuner needs a name, a file, a SweepSpec or a SuiteSpec, but got {type(spec).__name__}")
     resolved: Experiment = experiment.with_overrides(overrides)
     return resolved
+
+
+def _split(keywords: Mapping[str, Any]) -> tuple[RunOptions, dict[str, Any]]:
+    """Split keyword arguments into options and fields.
+
+    Raises:
+        SpecError: an option would have no effect.
+    """
+    for name, instead in INSTEAD.items():
+        if name in keywords:
+            raise SpecError(f"`{name}` is an option of CohortTrainer; {instead}, but got {name}={keywords[name]!r}")
+    return split_keywords(keywords)
 
 
 def _load_search(name: str) -> Experiment:

@@ -178,6 +178,8 @@ def test_a_spec_object_a_suite_and_their_estimates(tmp_path):
         (lambda: CohortTuner("digits", tirals=3), SpecError, "unknown field 'tirals'; did you mean 'trials'?"),
         (lambda: CohortTuner("digits", alpha=0.5), SpecError, "losses.alpha is searched; space.losses.alpha=null"),
         (lambda: CohortTuner.suite("digits", rows=["no"]), SpecError, "unknown row 'no'"),
+        (lambda: CohortTuner("digits", threads=1), SpecError, "cpus_per_worker=N sets the threads of a trial, but got"),
+        (lambda: CohortTuner.restore("latest", resume=True), SpecError, "`resume` is an option of CohortTrainer"),
         (lambda: CohortTuner(FloatRange(low=0, high=1)), SpecError, "a SweepSpec or a SuiteSpec, but got FloatRange"),
         (lambda: CohortTuner.restore("no/sweeps/digits-1").fit(), StoreError, "digits-1"),
         (lambda: Sweep.open("no/sweeps/digits-1"), StoreError, "digits-1"),
