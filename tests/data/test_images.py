@@ -148,10 +148,19 @@ def file_instead(root):
 @pytest.mark.parametrize(
     ("how", "rule"),
     [
-        (lambda root: shutil.rmtree(root / "val"), r"has train/<class>/\* and val/<class>/\*, but .* has no val/"),
-        (lambda root: shutil.rmtree(root / "val/red"), "classes without images in val <= data.untested_classes .* 1"),
+        (
+            lambda root: shutil.rmtree(root / "val"),
+            r"must have train/<class>/\* and val/<class>/\*, but .* has no val/",
+        ),
+        (
+            lambda root: shutil.rmtree(root / "val/red"),
+            "`classes without images in val <= data.untested_classes` must hold, .* 1",
+        ),
         (lambda root: shutil.rmtree(root / "train/red"), "every class must have images in train, but .* none of red"),
-        (lambda root: [f.unlink() for f in (root / "train/blue").iterdir()], "has images in train, .* none of blue"),
+        (
+            lambda root: [f.unlink() for f in (root / "train/blue").iterdir()],
+            "every class must have images in train, but .* has none of blue",
+        ),
         (lambda root: [shutil.rmtree(root / s / c) for s in ("train", "val") for c in ("red", "blue")], "has 1"),
         (file_instead, "but .*/pictures is a file; for a Parquet file, set data.source=parquet"),
         (shutil.rmtree, "--data must name the images of data.source=folder, but there is nothing at"),

@@ -250,7 +250,7 @@ def test_readers_and_writers_do_not_wait_for_each_other(on):
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        ("s3://key:secret@results/x", "the URI of bucket results has some"),
+        ("s3://key:secret@results/x", "the URI of bucket results does"),
         ("s3:///x?region=us-east-1", "s3://bucket/prefix"),
         ("s3://results/x?endpoint=127.0.0.1", "Unexpected query parameter in S3 URI: 'endpoint'"),
         ("hdfs://results/x", "a remote store must be S3-compatible, as s3://bucket/prefix, but got hdfs://results/x"),
