@@ -1,0 +1,92 @@
+"""The application: its parts are built when it starts, and nothing at import time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from api import job_routes, jobs, problems, result_routes, service_routes
+from api.claims import Attempts
+from api.database import Database
+from api.dependencies import Service
+from api.events import EventFeed
+from api.middleware import Envelope
+from api.models import Problem
+from api.ray_jobs import RayJobs
+from api.reconciler import Reconciler
+from api.settings import Settings
+from api.writer import Writer
+from mcl_ray import __version__
+
+PREFIX = "/api/v1"
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        401: "No valid API key.",
+        403: "The key lacks the scope.",
+        404: "There is none, or it is another owner's.",
+        422: "The request breaks a rule.",
+        429: "Too many jobs or streams; see Retry-After.",
+        503: "The database does not answer; see Retry-After.",
+    }.items()
+}
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(settings) as app.state.service:
+            yield
+
+    app = FastAPI(
+        title="mcl-ray",
+        version=__version__,
+        description="Submit jobs that train and tune cohorts of networks on Ray, and read their results.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+    )
+    problems.install(app)
+    for router in (job_routes.router, result_routes.router, service_routes.router):
+        app.include_router(router, prefix=PREFIX, responses=ERRORS)
+    app.include_router(service_routes.health)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*settings.hosts, settings.host])
+    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _running(settings: Settings) -> AsyncIterator[Service]:
+    """Build the parts of the service, and run its loops until the context ends."""
+    database = Database(settings.url_of_database)
+    await asyncio.to_thread(database.migrate)
+    root = settings.results_root
+    if isinstance(root, Path):
+        root.mkdir(parents=True, exist_ok=True)
+    writer, attempts = Writer(database, settings.commit_timeout_s), Attempts(root)
+    ray, feed = RayJobs(settings, str(root)), EventFeed(database)
+    reconciler = Reconciler(database, writer, ray, attempts, settings)
+    if database.is_sqlite:
+        await writer.write(jobs.wake_all)
+    loops = [feed.run()] + ([reconciler.run()] if settings.reconcile else [])
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield Service(settings, database, writer, ray, attempts, reconciler, feed)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await ray.close()
+        writer.close()
+        database.close()

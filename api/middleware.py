@@ -1,0 +1,111 @@
+"""Around every request: its id, its log line, its time, the limit on its body, and the headers that protect a page."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from typing import Any
+
+import structlog
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.monitoring import REQUESTS
+from api.problems import problem
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": PAGE_POLICY,
+}
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+log = structlog.get_logger()
+
+
+class Envelope:
+    """An ASGI application around another one; nothing of a body or an answer is collected."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, body_timeout_s: float) -> None:
+        self._app, self._max_body_bytes, self._body_timeout_s = app, max_body_bytes, body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=request_id)
+        body, answer = _Body(receive, self._max_body_bytes, self._body_timeout_s), _Answer(send, request_id)
+        started = time.perf_counter()
+        try:
+            if _declared_length(scope) > self._max_body_bytes:
+                await problem(413, body.too_large)(scope, receive, answer)
+            else:
+                await self._app(scope, body, answer)
+        finally:
+            _record(scope, answer.status, time.perf_counter() - started)
+
+
+class _Body:
+    """Counts a body as it arrives: a declared length is only a claim."""
+
+    def __init__(self, receive: Receive, most: int, timeout_s: float) -> None:
+        self._receive, self._most, self._ends = receive, most, time.monotonic() + timeout_s
+        self._count, self._is_whole = 0, False
+        self.too_large = f"a body must have {most} bytes or fewer"
+
+    async def __call__(self) -> Message:
+        if self._is_whole:
+            return await self._receive()  # waits for the client to go away
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.01, self._ends - time.monotonic()))
+        except TimeoutError:
+            raise HTTPException(408, "the body of a request must arrive in time") from None
+        self._count += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        if self._count > self._most:
+            raise HTTPException(413, self.too_large)
+        return message
+
+
+class _Answer:
+    """Adds headers to an answer, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._request_id = send, request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Request-Id"] = self._request_id
+        await self._send(message)
+
+
+def _declared_length(scope: Scope) -> int:
+    text = Headers(scope=scope).get("content-length", "0")
+    return int(text) if text.isdecimal() and len(text) < 20 else 0
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    route: Any = scope.get("route")
+    path = getattr(route, "path", "unmatched")
+    REQUESTS.labels(scope["method"] if route else "other", path, str(status)).observe(seconds)
+    log.info("request", method=scope["method"], path=scope["path"], status=status, ms=round(1000 * seconds, 1))
