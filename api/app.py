@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from api import job_routes, jobs, problems, result_routes, service_routes
 from api.claims import Attempts
@@ -61,8 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (job_routes.router, result_routes.router, service_routes.router):
         app.include_router(router, prefix=PREFIX, responses=ERRORS)
     app.include_router(service_routes.health)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*settings.hosts, settings.host])
-    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s)
+    app.add_middleware(Envelope, settings=settings)
     return app
 
 
@@ -79,7 +77,7 @@ async def _running(settings: Settings) -> AsyncIterator[Service]:
     reconciler = Reconciler(database, writer, ray, attempts, settings)
     if database.is_sqlite:
         await writer.write(jobs.wake_all)
-    loops = [feed.run()] + ([reconciler.run()] if settings.reconcile else [])
+    loops = [feed.run()] + ([] if settings.no_reconciler else [reconciler.run()])
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield Service(settings, database, writer, ray, attempts, reconciler, feed)

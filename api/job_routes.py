@@ -108,8 +108,8 @@ async def extend(
     """Submit a new job that gives more trials to a sweep which has ended."""
     if row.kind != "sweep" or row.state in LIVE:
         raise HTTPException(409, f"only a sweep that has ended can be extended, but {row.id}: {row.kind}, {row.state}")
-    added = {"continues": "extend", "extra_trials": request.trials}
-    spec = JobSpec.model_validate_json(row.spec).model_copy(update=added)
+    before = JobSpec.model_validate_json(row.spec)
+    spec = before.model_copy(update={"continues": "extend", "extra_trials": before.extra_trials + request.trials})
     body = request.model_dump_json()
     return await _add(service, row.owner, spec, secrets.token_hex(16), row.id, body, idempotency_key, response)
 

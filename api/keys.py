@@ -52,10 +52,9 @@ def revoke(database: Database, prefix: str) -> bool:
         return connection.execute(same).rowcount == 1
 
 
-def revoke_all(database: Database, owner: str) -> None:
-    """Revoke every key of an owner."""
-    with database.write_engine.begin() as connection:
-        connection.execute(sa.update(api_key).where(api_key.c.owner == owner).values(revoked=time.time()))
+def any_exist(database: Database) -> bool:
+    """Return whether there is a key."""
+    return bool(database.read(sa.select(api_key.c.prefix).limit(1)))
 
 
 def verify(database: Database, key: str) -> Principal | None:

@@ -11,10 +11,12 @@ from typing import Any
 import structlog
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.monitoring import REQUESTS
 from api.problems import problem
+from api.settings import Settings
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -37,8 +39,9 @@ log = structlog.get_logger()
 class Envelope:
     """An ASGI application around another one; nothing of a body or an answer is collected."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, body_timeout_s: float) -> None:
-        self._app, self._max_body_bytes, self._body_timeout_s = app, max_body_bytes, body_timeout_s
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+        self._hosts = {*settings.hosts, settings.host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -49,15 +52,26 @@ class Envelope:
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request=request_id)
-        body, answer = _Body(receive, self._max_body_bytes, self._body_timeout_s), _Answer(send, request_id)
+        body = _Body(receive, self._settings.max_body_bytes, self._settings.body_timeout_s)
+        answer, refusal = _Answer(send, request_id), self._refusal(scope)
         started = time.perf_counter()
         try:
-            if _declared_length(scope) > self._max_body_bytes:
-                await problem(413, body.too_large)(scope, receive, answer)
+            if refusal is not None:
+                await refusal(scope, receive, answer)
             else:
                 await self._app(scope, body, answer)
         finally:
             _record(scope, answer.status, time.perf_counter() - started)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to a request that goes no further."""
+        host = Headers(scope=scope).get("host", "")
+        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+        if name.strip("[]").lower() not in self._hosts:  # a page elsewhere may have made a name of its own point at us
+            return problem(400, "a request must name this service as `hosts` does")
+        if _declared_length(scope) > self._settings.max_body_bytes:
+            return problem(413, f"a body must have {self._settings.max_body_bytes} bytes or fewer")
+        return None
 
 
 class _Body:
@@ -66,7 +80,6 @@ class _Body:
     def __init__(self, receive: Receive, most: int, timeout_s: float) -> None:
         self._receive, self._most, self._ends = receive, most, time.monotonic() + timeout_s
         self._count, self._is_whole = 0, False
-        self.too_large = f"a body must have {most} bytes or fewer"
 
     async def __call__(self) -> Message:
         if self._is_whole:
@@ -78,7 +91,7 @@ class _Body:
         self._count += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)
         if self._count > self._most:
-            raise HTTPException(413, self.too_large)
+            raise HTTPException(413, f"a body must have {self._most} bytes or fewer")
         return message
 
 

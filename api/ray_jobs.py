@@ -51,7 +51,7 @@ class RayJobs:
 
     def __init__(self, settings: Settings, root: str) -> None:
         self._settings, self._root = settings, root
-        self.url = settings.ray_url
+        self.url = settings.address
         self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, headers=_credentials(settings))
         self._is_checked = settings.allow_open_ray
 

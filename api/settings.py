@@ -14,7 +14,7 @@ from mcl_ray.object_store import Uri
 class Settings(BaseSettings):
     """Every setting; an option of the command line has precedence over its environment variable."""
 
-    model_config = SettingsConfigDict(env_prefix="MCL_", frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = SettingsConfigDict(env_prefix="MCL_", frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     """Address that the service listens on."""
@@ -29,8 +29,8 @@ class Settings(BaseSettings):
     cluster must see it."""
     data: str = "data"
     """Folder, or s3://bucket/prefix, that holds the data sets."""
-    ray_url: str = ""
-    """Address of the Ray dashboard, as http://head:8265; if empty, a local Ray is started."""
+    address: str = ""
+    """Ray cluster, as the URL of its dashboard, http://head:8265; if empty, a local Ray is started."""
     ray_token_file: Path | None = None
     """File with the token of the Ray cluster; if not given, RAY_AUTH_TOKEN or ~/.ray/auth_token."""
     allow_open_ray: bool = False
@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     """Time between two looks at a running job, in seconds."""
     shutdown_s: Annotated[int, Field(ge=1)] = 5
     """Time that open requests and streams have when the service stops, in seconds."""
-    reconcile: bool = True
-    """Run the reconciler in this process; at least one process of a database must."""
+    no_reconciler: bool = False
+    """Only answer requests; at least one process of a database must run the reconciler."""
 
     @field_validator("database_url")
     @classmethod

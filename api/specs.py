@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 
-from api.models import JobRequest, Resolved
+from api.models import JobRequest, JobSpec, Resolved
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, unknown
 from mcl_ray.pipeline import Stage, stages
+from searches.spec.experiment import Experiment
 
 REFUSED = ("study", "warm_start", "built_on")
 """Fields that name a database or results outside of the job's own folder."""
@@ -38,32 +39,32 @@ def resolve(request: JobRequest) -> Resolved:
     return Resolved(kind=request.kind, name=None, runs=0, epochs=0, spec=request.model_dump(mode="json"))
 
 
+def total_trials(spec: JobSpec) -> int:
+    """Return the trials of a sweep, with those that it was extended by; the same for every attempt."""
+    return int(resolve(spec.request).spec["trials"]) + spec.extra_trials
+
+
 def assignments(request: JobRequest) -> tuple[str, ...]:
     """Return the overrides as the command line has them; JSON is YAML."""
     return tuple(f"{name}={json.dumps(value)}" for name, value in request.overrides.items())
 
 
 def _sweep(request: JobRequest) -> Resolved:
-    from mcl_ray.cli.sweep import resolve as resolve_sweep
-    from searches.spec.search_registry import SEARCHES
+    from searches.spec import search_registry
 
-    spec = resolve_sweep(_known("search", request.name, SEARCHES), assignments(request))
-    return Resolved(
-        kind="sweep",
-        name=request.name,
-        runs=spec.num_runs,
-        epochs=spec.run.schedule.epochs,
-        spec=spec.model_dump(mode="json"),
-    )
+    return _experiment(request, search_registry.load(_known("search", request.name, search_registry.SEARCHES)))
 
 
 def _table(request: JobRequest) -> Resolved:
-    from mcl_ray.cli.sweep import resolve_suite
-    from searches.spec.suite_registry import SUITES
+    from searches.spec import suite_registry
 
-    spec = resolve_suite(_known("suite", request.name, SUITES), assignments(request))
+    return _experiment(request, suite_registry.load(_known("suite", request.name, suite_registry.SUITES)))
+
+
+def _experiment(request: JobRequest, base: Experiment) -> Resolved:
+    spec = base.with_overrides(assignments(request))
     return Resolved(
-        kind="table",
+        kind=request.kind,
         name=request.name,
         runs=spec.num_runs,
         epochs=spec.run.schedule.epochs,
