@@ -40,7 +40,7 @@ def accuracy(sampler: str, seed: int) -> float:
     environment = Environment(threads=torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
         *_, last = iter_epochs(spec, dataset_for(spec, environment), environment, Path(folder))
-    return next(r.value for r in last.report.rows if (r.split, r.metric, r.member) == ("test", "top1", "mean"))
+    return next(r.value for r in last.rows if (r.split, r.metric, r.member) == ("test", "top1", "mean"))
 
 
 def main() -> None:

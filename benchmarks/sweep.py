@@ -35,7 +35,7 @@ from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
-from mcl_ray.training.recorded_run import machine_provenance, run_epochs
+from mcl_ray.training.recorded_run import iter_recorded_run, machine_provenance
 from searches.spec.sweep import SweepSpec
 from searches.tune.callback import TuneCallback, listening
 from searches.tune.tuner import SweepTuner, joined
@@ -96,7 +96,7 @@ def ours(trials: int, folder: Path) -> Cost:
 def bare(trials: int, folder: Path) -> Cost:
     """Ray Tune alone."""
     clock = Clock(folder)
-    with connect(PLACE, Console(quiet=True)), listening(clock):
+    with connect(PLACE), listening(clock):
         trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": PLACE.cpus_per_worker})
         tune.Tuner(
             trainable,
@@ -111,8 +111,8 @@ def _train(config: dict[str, Any], folder: Path) -> None:
     spec = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1} | config)
     environment = _environment(folder)
     writer = RunWriter.create(folder, spec, facts=machine_provenance(environment))
-    for told in run_epochs(spec, _dataset(spec.data, environment), environment, writer):
-        tune.report({"epoch": told.report.epoch})
+    for epoch in iter_recorded_run(spec, _dataset(spec.data, environment), environment, writer):
+        tune.report({"epoch": epoch.epoch})
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
-"""From a name and overrides to what is to be trained: one run, or several that build on each other, `moco+lincls`.
+"""The stages of a run or of a pipeline, resolved from a name and overrides: `digits`, or `moco+lincls`.
 
-A later stage freezes what the one before has trained, and classifies by it.
+A later stage of a pipeline freezes the networks that the stage before has trained, and trains classifiers on them.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ from mcl_ray.errors import CheckpointError, SpecError
 from mcl_ray.object_store import Uri
 
 SHARED = ("data.", "batch.", "compute.", "seed")
-"""Fields that are the same in every stage, unless one is named with its stage: `lincls.batch.size=128`."""
+"""Fields that every stage takes from the first, unless one is named with its stage: `lincls.batch.size=128`."""
 SETTLED = ("cohort.", "pretraining", "linear.backbone")
-"""Fields of a linear classification that follow from the run that it is built on."""
+"""Fields of a linear classification that follow from the run that it builds on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One run as it was asked for."""
+    """One run of a pipeline, before the run that it builds on is known."""
 
     base: RunSpec
     values: dict[str, Any] = field(default_factory=dict)
     """Fields to replace, by their full paths."""
     is_later: bool = False
-    """Whether it builds on the stage before."""
+    """Whether it builds on the stage before; False for the first stage."""
 
     def resolved(self, source: Path | None) -> tuple[RunSpec, Path | None]:
-        """The spec, and the checkpoint whose networks it freezes, if it does.
+        """Return the spec, and the checkpoint whose networks it freezes, or None.
+
+        Args:
+            source: Folder of the run, or checkpoint file, that has the networks; None if the stage needs none.
 
         Raises:
-            SpecError: a rule is broken, or `source` is missing, or of no use.
-            CheckpointError: there are no networks at `source` that the spec can freeze.
+            SpecError: a rule is broken, or `source` is missing, or cannot be used by this stage.
+            CheckpointError: `source` has no networks that the spec can freeze.
         """
         if source is None:
             return self._checked(replace(self.base, self.values)), None
@@ -51,37 +54,37 @@ class Stage:
             cohort = found.pretraining.cohort.model_dump()
         elif found.num_peers is not None:
             cohort = {"size": found.num_peers, "sharing": "none"}
-        settled = {f"cohort.{name}": value for name, value in cohort.items()}
-        settled |= {"pretraining": found.pretraining, "linear.backbone": found.checksum}
-        return self._used(replace(self.base, settled | self.values)), found.file.absolute()
+        inherited = {f"cohort.{name}": value for name, value in cohort.items()}
+        inherited |= {"pretraining": found.pretraining, "linear.backbone": found.checksum}
+        return self._used(replace(self.base, inherited | self.values)), found.file.absolute()
 
     def expected(self, source: Path | None, before: CohortSpec | None) -> RunSpec:
-        """The spec as far as it can be said before the stage before, whose cohort is `before`, has run."""
+        """Return the spec as far as it is known before the stage before, whose cohort is `before`, has run."""
         if not self.is_later:
             return self.resolved(source)[0]
         self.check_takes_networks()
-        settled = {f"cohort.{name}": value for name, value in (before.model_dump() if before else {}).items()}
-        return self._used(replace(self.base, settled | self.values))
+        inherited = {f"cohort.{name}": value for name, value in (before.model_dump() if before else {}).items()}
+        return self._used(replace(self.base, inherited | self.values))
 
     def check_takes_networks(self) -> None:
-        """Whether there is a use for another run's networks, and none but those are asked for.
+        """Check that the stage freezes the networks of another run, and that no field names other networks.
 
         Raises:
-            SpecError: there is none.
+            SpecError: it does not, or a field does.
         """
         if self.base.method != "linear":
             raise SpecError(
                 f"linear classification freezes the networks of another run, but {self.base.recipe} trains its own "
                 f"(method={self.base.method})"
             )
-        settled = [path for path in self.values if self.is_later and path.startswith(SETTLED)]
-        if settled:
+        given = [path for path in self.values if self.is_later and path.startswith(SETTLED)]
+        if given:
             raise SpecError(
-                f"a stage that follows has the networks of the one before, so that {settled[0]} cannot be given: "
-                f"{self.base.recipe}.{settled[0]}={self.values[settled[0]]}"
+                f"a later stage has the networks of the stage before, so that {given[0]} cannot be given, but got "
+                f"{self.base.recipe}.{given[0]}={self.values[given[0]]}"
             )
         if "linear.backbone" in self.values:
-            raise SpecError("linear.backbone is what the other run or checkpoint is, so that it cannot be given too")
+            raise SpecError("linear.backbone follows from the run or checkpoint that is given, and cannot be given too")
 
     def _checked(self, spec: RunSpec) -> RunSpec:
         if spec.method == "linear" and spec.linear.backbone != "random":
@@ -96,31 +99,37 @@ class Stage:
         return spec
 
 
-def stages(name: str, overrides: Sequence[str]) -> list[Stage]:
-    """What a name and overrides ask for. Fields that name no stage are of the first, and `SHARED` ones of all.
+def stages(name: str | RunSpec, overrides: Sequence[str]) -> list[Stage]:
+    """Return the stages that a name and overrides describe.
+
+    Args:
+        name: A recipe, several joined by `+`, a spec file's path, or a spec.
+        overrides: Fields as `field=value`. Those that name no stage belong to the first, and `SHARED` ones to all.
 
     Raises:
-        SpecError: a name or a field that there is not, or a stage that cannot build on the one before.
+        SpecError: a name or a field is unknown, or a stage cannot build on the one before.
     """
+    if isinstance(name, RunSpec):
+        return [Stage(base=name, values=parse(RunSpec, overrides))]
     names = name.split("+") if "+" in name and not Path(name).is_file() else [name]
     bases = [recipes.load(one) for one in names]
     if len(names) == 1:
         return [Stage(base=bases[0], values=parse(RunSpec, overrides))]
     if len(set(names)) < len(names):
-        raise SpecError(f"each stage has a name of its own, but got {name}")
+        raise SpecError(f"the names of stages must differ, but got {name}")
     values = {one: parse(RunSpec, given) for one, given in by_stage(names, overrides).items()}
     shared = {path: value for path, value in values[names[0]].items() if path.startswith(SHARED)}
-    planned = [
+    result = [
         Stage(base=base, values=(shared if number else {}) | values[one], is_later=number > 0)
         for number, (one, base) in enumerate(zip(names, bases, strict=True))
     ]
-    for later in planned[1:]:
+    for later in result[1:]:
         later.check_takes_networks()
-    return planned
+    return result
 
 
 def by_stage(names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Stage → its overrides, without its name; those that name no stage are of the first."""
+    """Return stage → its overrides, without the stage's name; those that name no stage belong to the first."""
     own: dict[str, list[str]] = {one: [] for one in names}
     for assignment in overrides:
         stage, dot, rest = assignment.partition(".")
@@ -130,10 +139,10 @@ def by_stage(names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[s
 
 
 def found_at(source: Path | Uri, results: Path) -> Path:
-    """The run's folder or the checkpoint that --from names: a path, a run's id, or a folder in a store.
+    """Return the run's folder or the checkpoint that `--from` names: a path, a run's id, or a folder in a store.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: neither exists.
     """
     if isinstance(source, Uri):
         return _fetched(source)
@@ -142,12 +151,12 @@ def found_at(source: Path | Uri, results: Path) -> Path:
     if not source.exists():
         found = _fetched_run(by_id)
     if not found.exists():
-        raise CheckpointError(f"--from names a run or a checkpoint, but there is neither {source} nor {by_id}")
+        raise CheckpointError(f"`--from` names a run or a checkpoint, but neither {source} nor {by_id} exists")
     return found
 
 
 def _fetched_run(folder: Path) -> Path:
-    """The run's folder, brought up to date where the results are in a store."""
+    """Return the run's folder, updated if the results are in a store."""
     from mcl_ray.results.remote import pull
 
     pull.fetch(folder, checkpoints=True)

@@ -1,69 +1,89 @@
-"""One run as a front door drives it: alone, together with the other workers of torchrun, or on Ray.
+"""Train one run: in this process, together with the other processes of torchrun, or in workers on Ray.
 
-What is to be trained is settled before; every way returns the folder of a run that is finished.
+Each way takes a resolved spec, an environment and callbacks, and returns the folder of the finished run. Nothing here
+prints; which runs there are to train is `pipeline.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from mcl_ray.cli import app
+from mcl_ray.callbacks import RunCallback, notify
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
-from mcl_ray.torchrun import TorchrunEnv, report_rank_errors
+from mcl_ray.torchrun import TorchrunEnv
 
 if TYPE_CHECKING:
     from mcl_ray.data.dataset import Dataset
     from mcl_ray.results.store import RunWriter
 
 
-def run_local(spec: RunSpec, environment: Environment, *, resume: bool) -> Path:
-    """Train in this process."""
+def run_local(spec: RunSpec, environment: Environment, *, resume: bool, callbacks: Sequence[RunCallback] = ()) -> Path:
+    """Train in this process.
+
+    Args:
+        spec: What to train.
+        environment: Device, folders and threads.
+        resume: Resume the newest run of this spec, instead of starting one; a finished one is left as it is.
+        callbacks: Receive the events of the run.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: the data, the results folder, the checkpoints or the backbone cannot be used; nothing was written.
+        TrainingError: the run cannot continue; recorded as failed.
+    """
     from mcl_ray.data.source import dataset_for
     from mcl_ray.results.store import open_results
+    from mcl_ray.training.recorded_run import train_recorded_run
 
     open_results(environment)
     dataset = dataset_for(spec, environment)
     _check_backbone(spec, dataset, environment)
-    opened = _resumed(spec, dataset, environment) if resume else _new(spec, environment)
-    return opened if isinstance(opened, Path) else _train(spec, dataset, environment, opened)
+    writer = _resume(spec, dataset, environment, callbacks) if resume else _create(spec, environment)
+    if isinstance(writer, Path):
+        return writer
+    train_recorded_run(spec, dataset, environment, writer, callbacks)
+    return writer.folder
 
 
-def run_on_ray(spec: RunSpec, execution: ExecutionOptions, environment: Environment, *, resume: bool) -> Path:
-    """As `alone`, with the loop in workers that Ray starts, and starts again when one dies."""
+def run_on_ray(
+    spec: RunSpec,
+    execution: ExecutionOptions,
+    environment: Environment,
+    *,
+    resume: bool,
+    callbacks: Sequence[RunCallback] = (),
+) -> Path:
+    """Train in workers that Ray starts, and restarts when one dies; arguments and errors are those of `run_local`."""
     from mcl_ray.results.store import open_results
 
     open_results(environment)
-    workers = execution.group or (1, 1)
-    dataset = _dataset(spec, environment, workers[1])
+    _, most = execution.group or (1, 1)
+    dataset = _load_dataset(spec, environment, most)
     _check_backbone(spec, dataset, environment)
-    folder = _begun(spec, dataset, environment) if resume else None
-    if folder is not None and _is_done(folder):
+    folder = _find_resumable(spec, dataset, environment) if resume else None
+    if folder is not None and _is_done(folder, callbacks):
         return folder
+    notify(callbacks, "on_status", execution.ray)  # importing Ray takes most of the time
     from trainables.run_on_ray import train_on_ray
 
-    console = app.stdout()
-    console.print(execution.ray)
-    with _hint_at_resume(console):
-        folder = train_on_ray(spec, execution, environment, folder, console)
-    _print_summary(folder, console)
-    return folder
+    return train_on_ray(spec, execution, environment, folder, callbacks)
 
 
 @contextmanager
-def joined_group(worker: TorchrunEnv, environment: Environment) -> Iterator[Environment]:
-    """The environment of this worker of torchrun, while it is in one group with the others; once for all that is done.
+def join_workers(worker: TorchrunEnv, environment: Environment) -> Iterator[Environment]:
+    """Join the process group of torchrun's workers, and yield the environment with this worker's device.
 
-    torch leaves in its store what told the workers of a first group, and a second one may take it for its own.
+    All runs of a pipeline share one process group: torch leaves keys of the first in its store, which a second one may
+    take for its own. Without torchrun this does nothing.
     """
     if worker.world_size == 1:
         yield environment
@@ -72,47 +92,55 @@ def joined_group(worker: TorchrunEnv, environment: Environment) -> Iterator[Envi
     from mcl_ray.training.build import choose_device
 
     environment = dataclasses.replace(environment, device=worker.device(environment.device))
-    with group(worker.rank, worker.world_size, choose_device(environment.device)), report_rank_errors(worker.rank):
+    with group(worker.rank, worker.world_size, choose_device(environment.device)):
         yield environment
 
 
-def run_distributed(spec: RunSpec, environment: Environment, worker: TorchrunEnv, *, resume: bool) -> Path:
-    """As `alone`, with the folder and the console left to the first worker; what one cannot do ends all."""
+def run_distributed(
+    spec: RunSpec,
+    environment: Environment,
+    worker: TorchrunEnv,
+    *,
+    resume: bool,
+    callbacks: Sequence[RunCallback] = (),
+) -> Path:
+    """Train as one of torchrun's workers, after `join_workers`; arguments are those of `run_local`.
+
+    Rank 0 has the run's folder and calls the callbacks. An error of one worker is raised on all.
+    """
     from mcl_ray.distributed import run_on_all_ranks, run_on_rank_zero
     from mcl_ray.results.store import open_results
-    from mcl_ray.training.recorded_run import train_run
+    from mcl_ray.training.recorded_run import train_recorded_run
 
-    def opened() -> RunWriter | Path | None:
+    def open_writer() -> RunWriter | Path | None:
         if worker.rank > 0:
             return None
-        return _resumed(spec, dataset, environment) if resume else _new(spec, environment)
+        return _resume(spec, dataset, environment, callbacks) if resume else _create(spec, environment)
 
     run_on_rank_zero(lambda: open_results(environment))
-    if environment.download:  # one worker on each machine fetches, for all of it
-        run_on_all_ranks(lambda: _dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None)
-    dataset = run_on_all_ranks(
-        lambda: _dataset(spec, dataclasses.replace(environment, download=False), worker.world_size)
-    )
+    if environment.download:  # one worker of each node downloads
+        run_on_all_ranks(
+            lambda: _load_dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None
+        )
+    without_download = dataclasses.replace(environment, download=False)
+    dataset = run_on_all_ranks(lambda: _load_dataset(spec, without_download, worker.world_size))
     run_on_rank_zero(lambda: _check_backbone(spec, dataset, environment))
-    writer = run_on_all_ranks(opened)
-    done = run_on_rank_zero(lambda: writer if isinstance(writer, Path) else None)
-    if done is not None:
-        return done
-    if writer is None:
-        train_run(spec, dataset, environment, None)
-    else:
-        assert not isinstance(writer, Path), "it would be done"
-        _train(spec, dataset, environment, writer)
+    writer = run_on_all_ranks(open_writer)
+    finished = run_on_rank_zero(lambda: writer if isinstance(writer, Path) else None)
+    if finished is not None:
+        return finished
+    assert not isinstance(writer, Path), "a finished run has returned"
+    train_recorded_run(spec, dataset, environment, writer, callbacks)
     return run_on_rank_zero(lambda: _folder(writer))
 
 
-def _folder(writer: RunWriter | Path | None) -> Path:
-    assert writer is not None, "the first worker has one"
-    return writer if isinstance(writer, Path) else writer.folder
+def _folder(writer: RunWriter | None) -> Path:
+    assert writer is not None, "rank 0 has the writer"
+    return writer.folder
 
 
-def _dataset(spec: RunSpec, environment: Environment, num_workers: int) -> Dataset:
-    """The data set, known to serve the batches of so many workers."""
+def _load_dataset(spec: RunSpec, environment: Environment, num_workers: int) -> Dataset:
+    """Load the data set, and check that its batches can be shared by so many workers."""
     import numpy as np
 
     from mcl_ray.data.sampling import check_batches
@@ -124,34 +152,36 @@ def _dataset(spec: RunSpec, environment: Environment, num_workers: int) -> Datas
 
 
 def _check_backbone(spec: RunSpec, dataset: Dataset, environment: Environment) -> None:
-    """Whether the networks that are to be frozen are there, and those of the spec, asked before there is a run."""
+    """Check that the networks to freeze exist and are those of the spec, before a run is created."""
     if environment.backbone is not None:
         from mcl_ray.training.build import cohort_of
 
         cohort_of(spec, dataset.num_classes, dataset.image_shape[0], environment.backbone)
 
 
-def _new(spec: RunSpec, environment: Environment) -> RunWriter:
+def _create(spec: RunSpec, environment: Environment) -> RunWriter:
     from mcl_ray.results.store import RunWriter
     from mcl_ray.training.recorded_run import machine_provenance
 
     return RunWriter.create(environment.results, spec, facts=machine_provenance(environment))
 
 
-def _resumed(spec: RunSpec, dataset: Dataset, environment: Environment) -> RunWriter | Path:
-    """The newest run of this spec, gone on with; its folder, if it is finished."""
+def _resume(
+    spec: RunSpec, dataset: Dataset, environment: Environment, callbacks: Sequence[RunCallback]
+) -> RunWriter | Path:
+    """Return a writer of the next attempt of this spec's newest run; its folder if it is finished."""
     from mcl_ray.results.store import RunWriter
 
-    folder = _begun(spec, dataset, environment)
-    if _is_done(folder):
+    folder = _find_resumable(spec, dataset, environment)
+    if _is_done(folder, callbacks):
         return folder
     from mcl_ray.training.recorded_run import machine_provenance
 
     return RunWriter.resume(folder, facts=machine_provenance(environment))
 
 
-def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
-    """The newest run of this spec, known to be able to go on."""
+def _find_resumable(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
+    """Return the folder of this spec's newest run, which is finished or has checkpoints to resume from."""
     from mcl_ray.results.remote import pull
     from mcl_ray.results.store import find_run, is_finished
 
@@ -159,8 +189,9 @@ def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
     pull.fetch(runs, only=lambda run: spec.digest in run)
     folder = find_run(environment.results, spec)
     if folder is None:
-        runs_shown = pull.display_path(runs)
-        raise StoreError(f"only a run that was begun can be resumed, but {runs_shown} has none of spec {spec.digest}")
+        raise StoreError(
+            f"only a run that was started can be resumed, but {pull.display_path(runs)} has none of spec {spec.digest}"
+        )
     if not is_finished(folder):
         from mcl_ray.training.recorded_run import check_resumable
 
@@ -169,50 +200,12 @@ def _begun(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:
     return folder
 
 
-def _is_done(folder: Path) -> bool:
-    """Whether a run is finished, which is said aloud."""
+def _is_done(folder: Path, callbacks: Sequence[RunCallback]) -> bool:
+    """Return whether a run is finished, and send a message if so."""
     from mcl_ray.results.remote.pull import display_path
     from mcl_ray.results.store import is_finished
 
     if is_finished(folder):
-        app.stdout().print(f"nothing left to do: {display_path(folder)} is finished", soft_wrap=True)
+        notify(callbacks, "on_status", f"nothing left to do: {display_path(folder)} is finished")
         return True
     return False
-
-
-def _train(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> Path:
-    from mcl_ray.reports.progress import RunProgress
-    from mcl_ray.results.remote.pull import display_path
-    from mcl_ray.training.recorded_run import train_run
-
-    console = app.stdout()
-    console.print(f"run {writer.run_id}, attempt {writer.attempt}, in {display_path(writer.folder)}", soft_wrap=True)
-    with _hint_at_resume(console), RunProgress(spec, console) as progress:
-        train_run(spec, dataset, environment, writer, progress.epoch, progress.step)
-    _print_summary(writer.folder, console)
-    return writer.folder
-
-
-@contextmanager
-def _hint_at_resume(console: Console) -> Iterator[None]:
-    """Say, after Ctrl-C, that nothing is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command with --resume goes on from the last finished epoch")
-        raise
-
-
-def _print_summary(folder: Path, console: Console) -> None:
-    from mcl_ray.analysis.ranking import summary
-    from mcl_ray.reports.terminal import summary_table
-    from mcl_ray.results.remote.pull import display_path, fetch
-    from mcl_ray.results.store import read_epochs, read_runs, read_unreadable
-
-    fetch(folder)
-    console.print(summary_table(summary(read_runs(folder), read_epochs(folder))))
-    if unreadable := read_unreadable(folder):
-        told = f"images skipped, as they do not decode: {len(unreadable)}"
-        console.print(f"{told}, named in {display_path(folder)}/unreadable.json", soft_wrap=True)
-    console.print(f"figures and checkpoints: {display_path(folder)}", soft_wrap=True)
-    console.print(f"plots: {shlex.join(['python', '-m', 'mcl_ray.report', display_path(folder)])}", soft_wrap=True)

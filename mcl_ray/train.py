@@ -2,8 +2,8 @@
 
 if __name__ == "__main__":
     from mcl_ray.cli import app
+    from mcl_ray.cli.rank_output import rank_zero_output
     from mcl_ray.cli.train import train
-    from mcl_ray.torchrun import rank_zero_output
 
     with rank_zero_output():
         app.run_command(train)

@@ -33,7 +33,7 @@ from mcl_ray.training.evaluate import evaluate
 from mcl_ray.training.image_loader import DeviceImages
 from mcl_ray.training.loaders import build_augment
 from mcl_ray.training.metrics import StepMeter
-from mcl_ray.training.recorded_run import run_epochs, score_test_split
+from mcl_ray.training.recorded_run import iter_recorded_run, score_test_split
 from tests.support.commands import HANGS_AFTER_S
 from tests.support.ports import free_port
 from tests.support.workers import some_workers
@@ -260,10 +260,10 @@ def train(root: Path, *overrides: str, epochs_told: int = 2) -> list[object]:
     if distributed.is_rank_zero():
         folder = find_run(root, spec) if root.is_dir() else None
         writer = RunWriter.resume(folder) if folder else RunWriter.create(root, spec)
-    run, told = run_epochs(spec, dataset_for(spec, ANYWHERE), ANYWHERE, writer), []
+    run, told = iter_recorded_run(spec, dataset_for(spec, ANYWHERE), ANYWHERE, writer), []
     try:
         for epoch in islice(run, epochs_told):
-            told.append((epoch.report.epoch, figures(epoch.report.rows)))  # noqa: PERF401 -- as far as it comes
+            told.append((epoch.epoch, figures(epoch.rows)))  # noqa: PERF401 -- as far as it comes
         run.close()
     except MclError as error:
         return [type(error).__name__, str(error)]

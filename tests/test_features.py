@@ -11,7 +11,7 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import CheckpointError
 from mcl_ray.results.store import RunWriter
-from mcl_ray.training.recorded_run import train_run
+from mcl_ray.training.recorded_run import train_recorded_run
 
 STRENGTH = Strength(inverse_penalty=0.01, neighbours=20)
 
@@ -23,7 +23,7 @@ def test_trained_networks_are_told_from_untrained_ones(tmp_path):
         Environment(results=tmp_path, device="cpu", threads=1),
     )
     writer = RunWriter.begin(tmp_path, "run", spec)
-    train_run(spec, dataset_for(spec, here), here, writer)
+    train_recorded_run(spec, dataset_for(spec, here), here, writer)
     readings = read(writer.folder, here, STRENGTH)
     for classifier, trained in readings["trained"].items():
         untrained = readings["untrained"][classifier]

@@ -63,7 +63,7 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap():
 def test_the_readme_has_every_gauge_with_its_tags():
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (.*) \|$", README, re.MULTILINE)
     assert {name: (tuple(re.findall(r"`(\w+)`", tags)), meaning) for name, tags, meaning in rows} == {
-        f"ray_{name}": (kind.tags, kind.meaning) for name, kind in GAUGES.items()
+        f"ray_{name}": (kind.tags, kind.description) for name, kind in GAUGES.items()
     }
     assert set(RUN_TAGS) <= set(re.findall(r"`(\w+)`", README))
 

@@ -46,17 +46,17 @@ def test_fields_are_of_the_first_stage_and_those_of_the_images_of_all():
     [
         ("moco+lincl", [], "unknown recipe 'lincl'; did you mean 'lincls'"),
         ("moco+cifar", [], "freezes the networks of another run, but cifar trains its own"),
-        ("lincls+lincls", [], "each stage has a name of its own"),
+        ("lincls+lincls", [], "the names of stages must differ"),
         ("moco+lincls", ["lincls.alhpa=1"], "unknown field 'alhpa'"),
         (
             "moco+lincls",
             ["lincls.linear.backbone=random"],
-            "of the one before, so that linear.backbone cannot be given",
+            "of the stage before, so that linear.backbone cannot be given",
         ),
         (
             "moco+lincls",
             ["lincls.networks=resnet20"],
-            "of the one before, so that cohort.networks cannot be given",
+            "of the stage before, so that cohort.networks cannot be given",
         ),
     ],
 )

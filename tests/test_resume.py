@@ -200,7 +200,7 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
         process.send_signal(signal.SIGCONT)
         told, errors = process.communicate(timeout=HANGS_AFTER_S)
     assert process.returncode == 130, (told, errors)
-    assert told.endswith("interrupted; the same command with --resume goes on from the last finished epoch\n")
+    assert told.endswith("interrupted; the same command with --resume continues after the last finished epoch\n")
     assert errors == ""
     state, _, epochs_done = state_of(tmp_path / "results")
     assert state == "interrupted"

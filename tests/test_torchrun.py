@@ -93,7 +93,7 @@ def test_variables_that_contradict_each_other(told, monkeypatch):
 def test_devices_are_dealt_out():
     assert TorchrunEnv().device("cuda:3") == "cuda:3"
     assert TorchrunEnv(rank=1, world_size=2, local_rank=1, local_world_size=2).device("cpu") == "cpu"
-    with pytest.raises(UserError, match="each worker takes a CUDA device of its own: .* but got cuda:0"):
+    with pytest.raises(UserError, match="as each takes a CUDA device of its own, but got cuda:0"):
         TorchrunEnv(world_size=2, local_world_size=2).device("cuda:0")
 
 
@@ -101,7 +101,7 @@ def test_devices_are_dealt_out():
 def test_a_worker_that_ends_otherwise_than_well_leaves_at_once(rank, heard):
     """Threads of its group may abort a process that ends slowly, with handlers and modules taken down one by one."""
     lines = (
-        "import atexit, sys; from mcl_ray.torchrun import rank_zero_output; atexit.register(print, 'slowly')",
+        "import atexit, sys; from mcl_ray.cli.rank_output import rank_zero_output; atexit.register(print, 'slowly')",
         "with rank_zero_output(): print('told'); sys.exit(130)",
     )
     variables = surroundings() | {"WORLD_SIZE": "2", "RANK": rank}
@@ -176,7 +176,7 @@ def test_ctrl_c_ends_all_and_the_first_says_how_to_go_on(tmp_path):
                 worker.send_signal(what)
         said = [worker.communicate(timeout=HANGS_AFTER_S) for worker in workers]
     assert [worker.returncode for worker in workers] == [130, 130]
-    assert said[0][0].endswith("interrupted; the same command with --resume goes on from the last finished epoch\n")
+    assert said[0][0].endswith("interrupted; the same command with --resume continues after the last finished epoch\n")
     assert (said[0][1], *said[1]) == ("", "", "")
     (run,) = read_runs(tmp_path / "results").to_pylist()
     assert run["state"] == "interrupted"

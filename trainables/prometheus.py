@@ -1,34 +1,26 @@
-"""What a run tells Prometheus while it trains: gauges that each Ray node serves on its metrics port.
+"""Prometheus gauges of a run while it trains, which each Ray node serves on its metrics port.
 
-Ray puts `ray_` before their names; deploy/monitoring has the dashboard that draws them. A run's record is not here but
-in the results store.
+Ray puts `ray_` before their names; deploy/monitoring has the dashboard that draws them. A run's record is in the
+results store, not in Prometheus.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from ray.util.metrics import Gauge
 
-from mcl_ray.config.environment import Environment
-from mcl_ray.config.spec import RunSpec
-from mcl_ray.data.dataset import Dataset
-from mcl_ray.results.store import RunWriter
-from mcl_ray.training.loop import EpochReport
-from mcl_ray.training.multi_seed import RunIterator
-from mcl_ray.training.recorded_run import run_epochs
+from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, StepEnd
 
 RUN_TAGS = ("run_id", "sweep_id", "trial_id", "recipe")
-"""Every gauge has these; a run outside a sweep has empty ones."""
+"""Tags of every gauge; `sweep_id` and `trial_id` are empty for a run outside a sweep."""
 
 
 class GaugeKind(NamedTuple):
-    """What a gauge says, and by which tags beside the run's."""
+    """The description of a gauge, and its tags beside the run's."""
 
-    meaning: str
+    description: str
     tags: tuple[str, ...] = ()
 
 
@@ -41,60 +33,47 @@ GAUGES = {
 }
 
 
-class Gauges:
-    """The gauges of one run; its methods are the training loop's `Report` and `Heartbeat`.
+class PrometheusCallback(RunCallback):
+    """Sets the gauges of one run, in the process that trains it.
 
-    Ray serves a value for two of its reporting intervals (20 s) after it was last set. So a run that ended leaves
-    nothing behind, and each call sets all that is known anew, lest the accuracies go while the next epoch trains.
+    Ray serves a value for two of its reporting intervals (20 s) after it was last set. So the gauges of a run that
+    ended disappear; and each event sets all known values again, or the accuracies would disappear during an epoch.
     """
 
-    def __init__(self, run_id: str, sweep_id: str | None, trial_id: str | None, recipe: str) -> None:
-        self._run = dict(zip(RUN_TAGS, (run_id, sweep_id or "", trial_id or "", recipe), strict=True))
+    def __init__(self, sweep_id: str = "", trial_id: str = "") -> None:
+        self._trial = {"sweep_id": sweep_id, "trial_id": trial_id}
+        self._tags: dict[str, str] = {}
         self._known: dict[tuple[str, tuple[str, ...]], float] = {}
 
-    def epoch(self, epoch: EpochReport, checkpoint: Path | None) -> None:
-        """Show the end of an epoch: progress, speed and accuracies. Its losses were the last step's."""
+    def on_run_start(self, start: RunStart) -> None:
+        """Tag the gauges with the run; nothing is known of its attempt yet."""
+        self._tags = {"run_id": start.run_id, **self._trial, "recipe": start.spec.recipe}
+        self._known.clear()
+
+    def on_step(self, step: StepEnd) -> None:
+        """Set the progress within the epoch, and the losses."""
+        self._known["mcl_epoch", ()] = step.epoch - 1 + step.step / step.steps
+        for name, value in step.losses.items():
+            self._known[("mcl_loss", ()) if name == "loss" else ("mcl_term", (name,))] = value
+        self._set()
+
+    def on_epoch_end(self, epoch: EpochEnd) -> None:
+        """Set progress, speed and accuracies; the losses stay those of the epoch's last step."""
         self._known["mcl_epoch", ()] = epoch.epoch
         for row in epoch.rows:
             if row.split != "train":
                 self._known["mcl_accuracy", (row.split, row.metric, row.member)] = row.value
             elif row.metric == "images_per_s":
                 self._known["mcl_images_per_s", ()] = row.value
-        self._show()
+        self._set()
 
-    def step(self, *, epoch: int, step: int, steps: int, losses: dict[str, float]) -> None:
-        """Show progress within an epoch, and the losses."""
-        self._known["mcl_epoch", ()] = epoch - 1 + step / steps
-        for name, value in losses.items():
-            self._known[("mcl_loss", ()) if name == "loss" else ("mcl_term", (name,))] = value
-        self._show()
-
-    def _show(self) -> None:
+    def _set(self) -> None:
         gauges = _gauges()
         for (name, values), value in self._known.items():
-            gauges[name].set(value, self._run | dict(zip(GAUGES[name].tags, values, strict=True)))
-
-
-def run_with_gauges(
-    spec: RunSpec,
-    dataset: Dataset,
-    environment: Environment,
-    writer: RunWriter | None,
-    sweep_id: str | None = None,
-    trial_id: str | None = None,
-) -> RunIterator:
-    """Train by `run_epochs`, with gauges that follow; workers after the first have neither a record nor gauges."""
-    if writer is None:
-        yield from run_epochs(spec, dataset, environment, None)
-        return
-    gauges = Gauges(writer.run_id, sweep_id, trial_id, spec.recipe)
-    with closing(run_epochs(spec, dataset, environment, writer, gauges.step)) as run:
-        for told in run:
-            gauges.epoch(*told)
-            yield told
+            gauges[name].set(value, self._tags | dict(zip(GAUGES[name].tags, values, strict=True)))
 
 
 @lru_cache(maxsize=1)
 def _gauges() -> dict[str, Gauge]:
-    """Made once per process, and not before it trains: trials that follow one another in an actor share them."""
-    return {name: Gauge(name, kind.meaning, RUN_TAGS + kind.tags) for name, kind in GAUGES.items()}
+    """Return the gauges, made once per process: trials that follow one another in an actor share them."""
+    return {name: Gauge(name, kind.description, RUN_TAGS + kind.tags) for name, kind in GAUGES.items()}

@@ -1,33 +1,29 @@
-"""A run that a group trains, seen from the terminal where it was started: as any run is, by what it puts on record."""
+"""A run that a group of workers trains under Ray Train, started by the driver, whose callbacks receive its events."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
-from rich.console import Console
-
+from mcl_ray.callbacks import RunCallback, RunEnd, notify
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import MclError, StoreError
-from mcl_ray.reports.progress import RunProgress
-from mcl_ray.results.remote.pull import display_path, fetch
+from mcl_ray.object_store import Uri
+from mcl_ray.results.remote.pull import fetch
 from mcl_ray.results.schema import RunState
-from mcl_ray.results.store import EpochRow, RunWriter, is_run, read_epochs, read_runs
-from mcl_ray.training.loop import EpochReport
+from mcl_ray.results.store import RunWriter, is_run, read_runs, state_of
 from trainables.cluster.connect import bundle, connect, fits
 from trainables.cluster.shared_storage import check_shared
 from trainables.cluster.signals import interruptible
-from trainables.pending_workers import waiting_is_said
+from trainables.event_channel import EventReceiver
+from trainables.pending_workers import report_pending_workers
 from trainables.torch_trainer import RAY_FOLDER, Group
 from trainables.train_worker import train_run
-
-LOOKS_EVERY_S = 0.5
 
 
 def train_on_ray(
@@ -35,122 +31,109 @@ def train_on_ray(
     execution: ExecutionOptions,
     environment: Environment,
     folder: Path | None,
-    console: Console,
+    callbacks: Sequence[RunCallback] = (),
 ) -> Path:
-    """Train a run in a group of its own, and show its epochs.
+    """Train a run in a group of workers of its own.
 
     Args:
         spec: What to train.
-        execution: Where; which Ray, and how many workers.
-        environment: Of each worker; its paths are absolute.
-        folder: Of a run to go on with; None begins one.
-        console: Where the epochs are display_path.
+        execution: The Ray, and the number of workers.
+        environment: Environment of each worker; its paths are absolute.
+        folder: Folder of the run to resume; None starts a new one.
+        callbacks: Receive the events of the run, in a thread of this process, and status messages.
 
     Returns:
         The run's folder.
 
     Raises:
-        UserError: the cluster cannot be joined, or has no room, or a node does not see what the others see; nothing
-            has been written.
-        TrainingError: the run cannot go on; recorded as failed.
-        KeyboardInterrupt: of a person; recorded as interrupted.
+        UserError: the cluster cannot be joined, or the workers do not fit, or a node does not see the same files;
+            nothing has been written.
+        TrainingError: the run cannot continue; recorded as failed.
+        KeyboardInterrupt: a user pressed Ctrl-C; recorded as interrupted.
     """
     fewest, most = execution.group or (1, 1)
-    with connect(execution, console):
+    on_status = partial(notify, callbacks, "on_status")
+    with connect(execution, on_status):
         group = Group(fewest=fewest, most=most, bundle=bundle(execution))
         fits(group.bundle, fewest, most)
-        files = [environment.backbone] if environment.backbone else []
-        check_shared(
-            environment, environment.results, [*files, *([] if spec.data.source == "digits" else [environment.data])]
-        )
+        check_shared(environment, environment.results, _files_to_read(spec, environment))
         if folder is None:
             folder = RunWriter.claim(environment.results, spec)
-        console.print(f"run {folder.name}, {group}, in {display_path(folder)}", soft_wrap=True)
-        train_in_group(spec, environment, group, folder, console)
+        on_status(f"starting {group} for run {folder.name}")
+        train_in_group(spec, environment, group, folder, callbacks)
     return folder
 
 
-def train_in_group(spec: RunSpec, environment: Environment, group: Group, folder: Path, console: Console) -> None:
-    """Train the run in `folder`, which is claimed or was begun before, and show its epochs.
+def _files_to_read(spec: RunSpec, environment: Environment) -> list[Path | Uri]:
+    backbone = [environment.backbone] if environment.backbone else []
+    data = [] if spec.data.source == "digits" else [environment.data]
+    return [*backbone, *data]
+
+
+def train_in_group(
+    spec: RunSpec,
+    environment: Environment,
+    group: Group,
+    folder: Path,
+    callbacks: Sequence[RunCallback] = (),
+) -> None:
+    """Train the run in `folder`, which is claimed or was started before.
 
     Args:
         spec: What to train.
-        environment: Where; its paths are absolute, and every node sees them.
-        group: Who trains.
-        folder: The run's.
-        console: Where the epochs are display_path.
+        environment: Environment of each worker; its paths are absolute, and every node sees them.
+        group: The workers.
+        folder: The run's folder.
+        callbacks: Receive the events of the run, in a thread of this process.
 
     Raises:
-        MclError: the run cannot go on; recorded as failed.
-        KeyboardInterrupt: of a person; recorded as interrupted.
+        MclError: the run cannot continue; recorded as failed.
+        KeyboardInterrupt: a user pressed Ctrl-C; recorded as interrupted.
+        Exception: what a callback with `must_succeed` raised; the run is recorded as failed.
     """
     try:
-        with (
-            RunProgress(spec, console) as progress,
-            _following(folder, progress),
-            waiting_is_said(group, console),
-            interruptible(),
-        ):
-            group.train(partial(train_run, spec, environment, folder), folder, folder.name)
-    except MclError as error:
+        _train(spec, environment, group, folder, callbacks)
+    except BaseException as error:
         _record(folder, spec, error)
-        raise
-    except KeyboardInterrupt as stop:
-        _record(folder, spec, stop)
+        _send_run_end(folder, callbacks, error)
         raise
     finally:
         with contextlib.suppress(OSError):
             (folder / RAY_FOLDER).rmdir()
+    _send_run_end(folder, callbacks, None)
+
+
+def _train(
+    spec: RunSpec, environment: Environment, group: Group, folder: Path, callbacks: Sequence[RunCallback]
+) -> None:
+    receiver = EventReceiver(callbacks, folder)
+    work = partial(train_run, spec, environment, folder, (receiver.sender,))
+    try:
+        with receiver, report_pending_workers(group, receiver.on_status), interruptible():
+            group.train(work, folder, folder.name)
+    except MclError as error:
+        if receiver.error is not None:  # why the worker ended the run
+            raise receiver.error from error
+        raise
+    if receiver.error is not None:
+        raise receiver.error
 
 
 def _record(folder: Path, spec: RunSpec, error: BaseException) -> None:
-    """Put on record how the run ended, which a worker that was killed could not."""
-    goes_on = isinstance(error, StoreError) or not isinstance(error, MclError)
-    state: RunState = "interrupted" if goes_on else "failed"
+    """Record how the run ended, which a worker that was killed could not do itself."""
+    may_resume = isinstance(error, StoreError) or not isinstance(error, Exception)
+    state: RunState = "interrupted" if may_resume else "failed"
     fetch(folder)
     (row,) = read_runs(folder).to_pylist() if is_run(folder) else [{}]
     if (row.get("state"), row.get("error_type")) == (state, type(error).__name__):
         return
+    if row.get("state") == "finished" and not isinstance(error, MclError | KeyboardInterrupt):
+        return  # a callback failed after the last epoch
     with contextlib.suppress(StoreError):  # the error itself matters more
         RunWriter.begin(folder.parents[1], folder.name, spec).finish(state, error)
 
 
-@contextmanager
-def _following(folder: Path, progress: RunProgress) -> Iterator[None]:
-    """Show what is put on record from now on."""
-    (row,) = read_runs(folder).to_pylist() if is_run(folder) else [{"attempt": 0}]
-    follower = _Follower(folder, row["attempt"], progress)
-    follower.start()
-    try:
-        yield
-    finally:
-        follower.over.set()
-        follower.join()
-
-
-class _Follower(threading.Thread):
-    """Looks at a run's record until it is told that it is over, and then once more."""
-
-    def __init__(self, folder: Path, last_attempt: int, progress: RunProgress) -> None:
-        super().__init__(daemon=True)
-        self._folder, self._last_attempt, self._progress = folder, last_attempt, progress
-        self._shown = 0
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        is_over = False
-        while not is_over:
-            is_over = self.over.wait(LOOKS_EVERY_S)
-            with contextlib.suppress(StoreError):  # a network's file system may lose a file that is being replaced
-                self._show()
-
-    def _show(self) -> None:
-        fetch(self._folder)
-        rows = read_epochs(self._folder).to_pylist() if is_run(self._folder) else []
-        new = [row for row in rows if row["attempt"] > self._last_attempt and row["epoch"] > self._shown]
-        for epoch in sorted({row["epoch"] for row in new}):
-            figures = [EpochRow(*(row[name] for name in EpochRow._fields)) for row in new if row["epoch"] == epoch]
-            self._progress.epoch(EpochReport(epoch=epoch, rows=figures), None)
-            losses = {row.metric: row.value for row in figures if row.split == "train"}
-            self._progress.step(epoch=epoch, step=1, steps=1, losses=losses)
-            self._shown = epoch
+def _send_run_end(folder: Path, callbacks: Sequence[RunCallback], error: BaseException | None) -> None:
+    fetch(folder)
+    state = cast("RunState", state_of(folder)) if is_run(folder) else "interrupted"
+    notify(callbacks, "on_run_end", RunEnd(run_id=folder.name, folder=folder, state=state, error=error))

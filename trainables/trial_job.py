@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from mcl_ray.callbacks import EpochEnd
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.scoring import Score
 from mcl_ray.config.spec import RunSpec
@@ -18,7 +19,6 @@ from mcl_ray.errors import MclError, SpecError, StoreError, TrainingError
 from mcl_ray.results.remote.pull import fetch, open_replica
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import ENDED, Provenance, RunWriter, has_ended, is_run, state_of
-from mcl_ray.training.loop import Told
 
 TRIAL, EPOCH, SCORE, FAILED, UNWRITTEN = "trial", "epoch", "score", "failed", "unwritten"
 """Keys: of a trial's id in its configuration; in what it reports, of its epoch, its score, its failure, and why it
@@ -119,13 +119,13 @@ class TrialJob:
         """The folder of one run of a trial; its name is unique in the results folder, as the sweep's is."""
         return self.sweep / "runs" / f"{self.sweep.name}-{config[TRIAL]}-r{repeat}"
 
-    def report(self, told: Sequence[Told], writers: Sequence[RunWriter]) -> dict[str, float]:
+    def report(self, told: Sequence[EpochEnd], writers: Sequence[RunWriter]) -> dict[str, float]:
         """What Tune hears of an epoch: the score over the living seeds, their mean, spread and number, the costs."""
         values = [_figure(one, self.objective) for one in told]
         spread = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else 0.0, "n": len(values)}
         living = [writer for writer in writers if writer.state != "failed"]
         costs = {cost: fmean(writer.cost(cost) for writer in living) for cost in self.costs}
-        return {EPOCH: told[0].report.epoch, SCORE: self.score.of(values)} | spread | costs
+        return {EPOCH: told[0].epoch, SCORE: self.score.of(values)} | spread | costs
 
     def _writer(self, config: Mapping[str, Any], spec: RunSpec, repeat: int, facts: Provenance | None) -> RunWriter:
         return RunWriter.begin(
@@ -153,6 +153,6 @@ def point_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != TRIAL}
 
 
-def _figure(told: Told, objective: str) -> float:
-    (value,) = (row.value for row in told.report.rows if f"{row.split}/{row.metric}/{row.member}" == objective)
+def _figure(told: EpochEnd, objective: str) -> float:
+    (value,) = (row.value for row in told.rows if f"{row.split}/{row.metric}/{row.member}" == objective)
     return value

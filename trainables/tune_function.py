@@ -7,7 +7,6 @@ from its own runs' folders. A trial that fails says so and ends in peace: its pr
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import ExitStack, closing
 from functools import lru_cache
 from typing import Any
@@ -19,13 +18,9 @@ from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import load_dataset
 from mcl_ray.training.multi_seed import run_in_lockstep
-from mcl_ray.training.recorded_run import machine_provenance
-from trainables.prometheus import run_with_gauges
+from mcl_ray.training.recorded_run import iter_recorded_run, machine_provenance
+from trainables.prometheus import PrometheusCallback
 from trainables.trial_job import TRIAL, TrialJob
-
-# Tune gives a trial that it stops two seconds to close its runs, which may mean to send them to a store; if they are
-# not enough, it drops the trial that is next in this process without a word to anybody.
-os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +39,14 @@ def _train(config: dict[str, Any], job: TrialJob) -> None:
     with ExitStack() as stack:
         facts = machine_provenance(job.environment)
         begun = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, facts)]
-        labels, environment = (job.sweep.name, config[TRIAL]), job.environment
+        environment = job.environment
         data = {spec.data: _dataset(spec.data, environment) for spec, _ in begun}
-        runs = [run_with_gauges(spec, data[spec.data], environment, writer, *labels) for spec, writer in begun]
+        runs = [
+            iter_recorded_run(
+                spec, data[spec.data], environment, writer, [PrometheusCallback(job.sweep.name, config[TRIAL])]
+            )
+            for spec, writer in begun
+        ]
         # An early stop is a SystemExit out of the report: it closes the runs, which record that they were stopped.
         for told in stack.enter_context(closing(run_in_lockstep(runs))):
             tune.report(job.report(told, [writer for _, writer in begun]))

@@ -6,7 +6,6 @@ then freed, if at all, by a process that asks the dashboard of any Ray it finds 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from functools import partial
@@ -16,6 +15,7 @@ import ray
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 
+from trainables.report_channel import Metrics, ReportChannel
 from trainables.torch_trainer import Group
 from trainables.train_worker import train_configuration
 from trainables.trial_job import TRIAL, TrialJob
@@ -25,7 +25,6 @@ TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
 
 STOPS_WITHIN_S = 30.0
 
-Metrics = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
@@ -64,47 +63,11 @@ class GroupTrial(tune.Trainable):
             group.train(partial(train_configuration, config, job, partial(_pass, turnstile)), job.sweep, name)
         except Exception as error:
             _log.exception("trial %s failed", config[TRIAL])
-            ray.get(turnstile.tell.remote(job.ended_by(config, error)))
+            ray.get(turnstile.put.remote(job.ended_by(config, error)))
         finally:
-            ray.get(turnstile.tell.remote({RESULT_DUPLICATE: True}))  # Tune's word for "that was the last"
-
-
-class ReportChannel:
-    """Where a group's first worker and its trial meet: one report goes through at a time, and gets its answer."""
-
-    def __init__(self) -> None:
-        self._said: asyncio.Queue[tuple[Metrics, asyncio.Future[bool]]] = asyncio.Queue()
-        self._open: asyncio.Future[bool] | None = None
-        self._stopped = False
-
-    async def tell(self, metrics: Metrics) -> bool:
-        """Whether to go on after this report."""
-        if self._stopped:
-            return False
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        await self._said.put((metrics, answer))
-        return await answer
-
-    async def next(self) -> Metrics:
-        """The next report; whoever made the one before may go on."""
-        self._reply(go_on=True)
-        metrics, self._open = await self._said.get()
-        return metrics
-
-    async def stop(self) -> None:
-        """Nobody goes on from now on."""
-        self._stopped = True
-        self._reply(go_on=False)
-        while not self._said.empty():
-            _, self._open = self._said.get_nowait()
-            self._reply(go_on=False)
-
-    def _reply(self, *, go_on: bool) -> None:
-        if self._open is not None:
-            self._open.set_result(go_on)
-            self._open = None
+            ray.get(turnstile.put.remote({RESULT_DUPLICATE: True}))  # Tune's word for "that was the last"
 
 
 def _pass(turnstile: Any, metrics: Metrics) -> bool:
     """What the first worker calls."""
-    return cast("bool", ray.get(turnstile.tell.remote(metrics)))
+    return cast("bool", ray.get(turnstile.put.remote(metrics)))

@@ -1,4 +1,4 @@
-"""Where to train: device, folders, threads. Nothing here changes what is learned, so nothing here is hashed."""
+"""The environment of a run: device, folders and threads. It does not change what is learned, so it is not hashed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mcl_ray.object_store import Uri, cache_folder
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """The place a run finds itself in."""
+    """The environment of a run in one process."""
 
     results: Path = Path("results")
-    """Folder that holds every run and sweep; with a store, this machine's copy of it."""
+    """Folder of all runs and sweeps; with a store, this machine's replica of it."""
     store: Uri | None = None
-    """Remote store that has every run and sweep, for machines that share no disk."""
+    """Remote store of all runs and sweeps, for machines that share no disk."""
     data: Path | Uri = Path("data")
     """An archive, or the folder that holds it."""
     backbone: Path | None = None
-    """Checkpoint that linear classification takes its networks from, or a sweep's folder that has the run of it."""
+    """Checkpoint whose networks linear classification freezes, or the folder of the sweep that has its run."""
     download: bool = False
-    """Fetch the data set where it is missing and can be fetched."""
+    """Download the data set if it is missing and can be downloaded."""
     device: str = "auto"
     """`auto` takes a CUDA device where there is one, else the CPU; otherwise `cpu`, `cuda` or `cuda:1`."""
     threads: int | None = None
@@ -31,7 +31,7 @@ class Environment:
     readers: int = 1
     """Processes that read and decode images that are not held in memory; 0 reads in the training process."""
     steps_per_log: int = 50
-    """Steps between two readings of the device's meters; nothing synchronises with the device in between."""
+    """Steps between two `on_step` events; the loop does not synchronise with the device in between."""
     epochs_per_checkpoint: int = 1
     """Epochs between two checkpoints; the last epoch always has one."""
     checkpoints_kept: int = 2
@@ -39,19 +39,19 @@ class Environment:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise UserError(f"a device is auto, cpu, cuda or one CUDA device as cuda:1, but got {self.device!r}")
+            raise UserError(f"`device` must be auto, cpu, cuda or one CUDA device as cuda:1, but got {self.device!r}")
         if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads >= 1 must hold, but got {self.threads}")
+            raise UserError(f"`threads >= 1` must hold, but got {self.threads}")
         if self.readers < 0:
-            raise UserError(f"readers >= 0 must hold, but got {self.readers}")
+            raise UserError(f"`readers >= 0` must hold, but got {self.readers}")
 
     @property
     def cache(self) -> Path:
-        """What was worked out of images once, and can be thrown away."""
+        """Folder of indices of images, which can be deleted: they are computed again."""
         return self.results / "cache"
 
     def on_this_node(self) -> Environment:
-        """The same on the machine of this process, whose copy of the store may lie elsewhere."""
+        """Return the environment with the paths of this node, whose replica of the store may be in another folder."""
         if self.store is None:
             return self
         results, backbone = replica_folder(self.store), self.backbone
@@ -61,5 +61,5 @@ class Environment:
 
 
 def replica_folder(store: Uri) -> Path:
-    """Where this machine has its copy of a store."""
+    """Return the folder of this machine's replica of a store."""
     return cache_folder("stores", store)

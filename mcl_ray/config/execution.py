@@ -1,4 +1,4 @@
-"""Where a run or a sweep takes place: folders, devices, workers. The front doors of both have its fields as options."""
+"""Execution options of runs and sweeps: folders, devices and workers. The commands have these fields as options."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from mcl_ray.object_store import Uri
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionOptions:
-    """An environment, and what of Ray is in it."""
+    """The options that say where and with which resources to train; they do not change what is learned."""
 
     results: Uri | Path = Environment.results
     """Folder that holds every run and sweep, or s3://bucket/prefix."""
     data: Uri | Path = Environment.data
     """The data set's archive, or the folder that holds it; either may be s3://bucket/prefix."""
     readers: int = Environment.readers
-    """Processes, of each process that trains, that decode images of a folder or of Parquet; 0 decodes in itself."""
+    """Reader processes per training process, for images of a folder or of Parquet; 0: the training process decodes."""
     device: str = Environment.device
-    """auto, cpu, cuda, or one CUDA device as cuda:1, which workers cannot have: Ray deals them out."""
+    """auto, cpu, cuda, or one CUDA device as cuda:1; not the last with workers, to which Ray assigns devices."""
     workers: str | None = None
-    """Workers on Ray that share every batch of a run, 2, or 1..4 for as many as there is room for. If not given, one
-    process trains it alone, which starts faster."""
+    """Workers on Ray that share every batch of a run, 2, or 1..4 for as many as fit. If not given, one process trains
+    the run, which starts faster."""
     cpus_per_worker: int = 1
     """CPU cores of one worker on Ray, and its threads."""
     gpus_per_worker: float | None = None
-    """GPUs of one worker on Ray; one where there are any, if not given. A trial without --workers may have 0.5, so that
-    two share one."""
+    """GPUs of one worker on Ray; if not given, one if a node has any. A trial without --workers may have 0.5, so that
+    two trials share one GPU."""
     address: str | None = None
-    """Ray cluster, as host:port of its head, or auto for the one this machine is a node of; if not given, a Ray that
-    is started here and ends with the command."""
+    """Ray cluster, as host:port of its head, or auto for the one this machine is a node of; if not given, a local Ray
+    that ends with the command."""
     no_dashboard: bool = False
-    """Start Ray here without its dashboard, which takes a few seconds of a core."""
+    """Start the local Ray without its dashboard, which takes a few seconds of a core."""
 
     @property
     def group(self) -> tuple[int, int] | None:
-        """Fewest and most workers, if they were asked for.
+        """Smallest and largest number of workers; None without workers.
 
         Raises:
-            SpecError: they are neither a number nor a rising range.
+            SpecError: `workers` is neither a number nor a range.
         """
         return None if self.workers is None else _workers(self.workers)
 
     def environment(self, *, download: bool = False) -> Environment:
-        """The place as a worker on Ray finds it, wherever that may be."""
-        there = self.alone(download=download, threads=self.cpus_per_worker)
-        data = there.data if isinstance(there.data, Uri) else there.data.absolute()
-        return replace(there, results=there.results.absolute(), data=data)
+        """Return the environment of a worker on Ray, whose paths are absolute, since Ray changes its directory."""
+        local = self.alone(download=download, threads=self.cpus_per_worker)
+        data = local.data if isinstance(local.data, Uri) else local.data.absolute()
+        return replace(local, results=local.results.absolute(), data=data)
 
     def alone(self, *, download: bool = False, threads: int | None = None) -> Environment:
-        """The place as a process without Ray finds it."""
+        """Return the environment of this process, without Ray."""
         store = self.results if isinstance(self.results, Uri) else None
         results = replica_folder(self.results) if isinstance(self.results, Uri) else self.results
         return Environment(
@@ -69,9 +69,9 @@ class ExecutionOptions:
         )
 
     def check(self) -> None:
-        """Whether what is asked for can be had at all; a worker that asks for more than there is would wait for ever.
+        """Check that the options can be met: a worker that needs more than there is would wait for ever.
 
-        What the nodes of a cluster have, Ray is asked once it is joined.
+        The resources of a cluster are checked after it is joined.
 
         Raises:
             SpecError: numbers are out of their range, device and GPUs contradict each other, or this machine has too
@@ -79,24 +79,25 @@ class ExecutionOptions:
         """
         gpus = self.gpus_per_worker
         if self.cpus_per_worker < 1:
-            raise SpecError(f"cpus_per_worker >= 1 must hold, but got {self.cpus_per_worker}")
+            raise SpecError(f"`cpus_per_worker >= 1` must hold, but got {self.cpus_per_worker}")
         if gpus is not None and not 0 <= gpus < math.inf:
-            raise SpecError(f"gpus_per_worker >= 0, and finite, must hold, but got {gpus}")
+            raise SpecError(f"`0 <= gpus_per_worker < infinity` must hold, but got {gpus}")
         if ":" in self.device:
-            raise SpecError(f"Ray gives each worker its GPU, so the device is auto, cpu or cuda, but got {self.device}")
+            raise SpecError(f"`device` must be auto, cpu or cuda, as Ray assigns the GPUs, but got {self.device}")
         if gpus is not None and gpus > 1 and gpus % 1:
-            raise SpecError(f"gpus_per_worker is at most 1 or a whole number, but got {gpus}")
+            raise SpecError(f"`gpus_per_worker` must be at most 1 or a whole number, but got {gpus}")
         if gpus is not None and gpus % 1 and self.group is not None and self.group[1] > 1:
             raise SpecError(
-                "workers of one run have GPUs of their own, since NCCL does not join two on one: gpus_per_worker is a "
-                f"whole number, but got {gpus} for {self.workers} workers"
+                "`gpus_per_worker` must be a whole number for workers that share a run, since NCCL does not join two "
+                f"on one GPU, but got {gpus} for {self.workers} workers"
             )
         if (self.device == "cuda" and gpus == 0) or (self.device == "cpu" and gpus):
             raise SpecError(
-                f"workers have GPUs if they train on them, but got device={self.device}, gpus_per_worker={gpus}"
+                "workers must have GPUs if and only if they train on them, but got "
+                f"device={self.device}, gpus_per_worker={gpus}"
             )
         if self.address is not None and self.no_dashboard:
-            raise SpecError(f"no_dashboard is of a Ray that is started here, but got address {self.address}")
+            raise SpecError(f"`--no-dashboard` requires a local Ray, but got --address {self.address}")
         if self.address is None:
             self._check_this_machine(self.group[0] if self.group else 1)
 
@@ -115,15 +116,15 @@ class ExecutionOptions:
 
     @property
     def ray(self) -> str:
-        """What is about to be waited for where Ray is needed."""
+        """Status message before Ray is started or joined."""
         return "starting Ray (about 10 s)" if self.address is None else f"joining Ray at {self.address}"
 
     def options(self) -> list[str]:
-        """The words that name this place on a command line, without those that are the default."""
-        here = ExecutionOptions(results=Path("results"), data=Path("data"))
+        """Return these options as they are given on a command line, without those that have their defaults."""
+        default = ExecutionOptions(results=Path("results"), data=Path("data"))
         words: list[str] = []
         for option in (field.name for field in fields(self)):
-            if (value := getattr(self, option)) != getattr(here, option):
+            if (value := getattr(self, option)) != getattr(default, option):
                 words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
         return words
 
@@ -132,9 +133,9 @@ DEFAULT_EXECUTION = ExecutionOptions()
 
 
 def _workers(text: str) -> tuple[int, int]:
-    """`2` is (2, 2), `1..4` is (1, 4)."""
+    """Parse a number or a range of workers: `2` is (2, 2), `1..4` is (1, 4)."""
     found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
     fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= fewest <= most:
-        raise SpecError(f"workers are a number from 1, as 2, or a rising range, as 1..4, but got {text!r}")
+        raise SpecError(f"`workers` must be a number from 1, as 2, or a range, as 1..4, but got {text!r}")
     return fewest, most

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from mcl_ray.config.environment import Environment
 from mcl_ray.config.recipes import to_yaml
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.training.estimate import RunPlan, plan_run
+from mcl_ray.training.estimate import RunPlan
 
 
-def print_run_plan(
-    spec: RunSpec, environment: Environment, console: Console, workers: tuple[int, int] | None = None
-) -> None:
-    """Print the spec as the file that `mcl_ray.train` reads, and what it would do."""
-    plan = plan_run(spec, environment, workers or (1, 1))
+def print_run_plan(spec: RunSpec, plan: RunPlan, console: Console, workers: tuple[int, int] | None = None) -> None:
+    """Print the spec as the file that `mcl_ray.train` reads, and the estimate of its run."""
     console.print(to_yaml(spec), end="", soft_wrap=True)
     facts = run_facts(plan) | {"memory": memory(plan), "runs": "1", "disk": disk(plan.disk_bytes)}
     print_facts(facts | workers_fact(spec.batch.size, workers), console)

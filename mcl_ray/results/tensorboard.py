@@ -1,6 +1,6 @@
-"""TensorBoard event files: the figures of a run's epochs once more, for those who watch it with TensorBoard.
+"""TensorBoard event files: a copy of the figures of a run's epochs, for TensorBoard.
 
-Nothing here is ever read back; the record is what `run_writer.py` writes.
+They are never read back: the record is written by `run_writer.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from mcl_ray.errors import StoreError
 from mcl_ray.results.schema import EpochRow
@@ -19,24 +19,12 @@ if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event
 
 
-class Epoch(Protocol):
-    """What is known of an epoch when it ends."""
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done, from 1."""
-
-    @property
-    def rows(self) -> Sequence[EpochRow]:
-        """Its figures."""
-
-
 class EventFile:
-    """One attempt's event file in a run's folder, made when its first epoch is told.
+    """Event file of one attempt in a run's folder, created when its first epoch is written.
 
-    Each attempt writes a file of its own that sorts after the earlier ones, and begins with a mark by which TensorBoard
-    forgets what they say of its first epoch and those after it. Not `SummaryWriter`: that writes from a thread, and its
-    flush does not wait for it.
+    Each attempt writes a file of its own that sorts after the earlier ones and begins with a session mark, by which
+    TensorBoard drops the earlier files' figures from that epoch on. `SummaryWriter` is not used: it writes from a
+    thread, and its flush does not wait for that thread.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,8 +33,8 @@ class EventFile:
         self._folder = folder
         self._file: EventsWriter | None = None
 
-    def epoch(self, epoch: Epoch, checkpoint: Path | None) -> None:
-        """Write an epoch's figures as scalars at step `epoch`; on return they are on the disk. A training `Report`.
+    def write(self, epoch: int, rows: Sequence[EpochRow]) -> None:
+        """Write an epoch's figures as scalars at step `epoch`, counted from 1; on return they are on the disk.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -54,10 +42,10 @@ class EventFile:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=_tag(row), simple_value=row.value) for row in epoch.rows]
-        events = [Event(step=epoch.epoch, summary=Summary(value=values))]
+        values = [Summary.Value(tag=_tag(row), simple_value=row.value) for row in rows]
+        events = [Event(step=epoch, summary=Summary(value=values))]
         if self._file is None:
-            events.insert(0, Event(step=epoch.epoch, session_log=SessionLog(status=SessionLog.START)))
+            events.insert(0, Event(step=epoch, session_log=SessionLog(status=SessionLog.START)))
         try:
             self._append(events)
         except OSError as error:
@@ -90,7 +78,7 @@ class EventFile:
 
 
 def _next_file(folder: Path) -> EventsWriter:
-    """TensorBoard reads a folder's files by name, and knows them by `tfevents` in it."""
+    """Create the next file: TensorBoard reads those of a folder whose names hold `tfevents`, in the order of names."""
     from tensorboardX.event_file_writer import EventsWriter
 
     serial = 1 + len(list(folder.glob("events-*.tfevents.*")))
@@ -98,6 +86,6 @@ def _next_file(folder: Path) -> EventsWriter:
 
 
 def _tag(row: EpochRow) -> str:
-    """TensorBoard groups its charts by what stands before the first slash."""
+    """Return the tag of a figure: TensorBoard groups charts by the part before the first slash."""
     whole = (row.split, row.metric) if row.member == "cohort" else (row.split, row.metric, row.member)
     return "/".join(whole)

@@ -1,119 +1,164 @@
-"""One run from its spec to its record: training wrapped in a results writer, and every way it can end put on record."""
+"""One recorded run: training wrapped in a results writer, so that every way in which it can end is recorded."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from mcl_ray.callbacks import EpochEnd, RunCallback, RunEnd, RunStart, notify
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import world_size
 from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
 from mcl_ray.results.dataset_info import DatasetInfo
-from mcl_ray.results.store import EpochRow, Provenance, RunWriter
-from mcl_ray.results.tensorboard import EventFile
+from mcl_ray.results.schema import EpochRow, RunState
+from mcl_ray.results.store import Provenance, RunWriter
 from mcl_ray.training.build import choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
 from mcl_ray.training.costs import cost_of
 from mcl_ray.training.evaluate import score
 from mcl_ray.training.loaders import build_loaders
-from mcl_ray.training.loop import Heartbeat, Report, Told, iter_epochs, silent
+from mcl_ray.training.loop import iter_epochs
+from mcl_ray.training.run_recorder import RunRecorder, TensorBoardCallback
 
 OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed")
-"""How the CPU's allocator, CUDA and its libraries say it in a plain RuntimeError."""
+"""Phrases by which the CPU's allocator, CUDA and its libraries report it in a plain RuntimeError."""
 LOST_WORKER_SIGNS = ("connection reset by peer", "connection closed by peer", "broken pipe")
-"""How gloo says it in a plain RuntimeError."""
+"""Phrases by which gloo reports it in a plain RuntimeError."""
 
 _log = logging.getLogger(__name__)
 
 
-def run_epochs(
+def iter_recorded_run(
     spec: RunSpec,
     dataset: Dataset,
     environment: Environment,
     writer: RunWriter | None,
-    heartbeat: Heartbeat = silent,
-) -> Generator[Told, None, None]:
-    """Train `spec` into the folder of `writer`, telling each epoch once it is on disk.
+    callbacks: Sequence[RunCallback] = (),
+) -> Generator[EpochEnd, None, None]:
+    """Train `spec` into the folder of `writer`, and yield each epoch's event once the epoch is on the disk.
 
-    From the first epoch asked for, the writer is finished and given back however the run ends: by its last epoch, by
-    `close` (the run is recorded as stopped), or by an exception, its own or thrown in. Workers after the first have no
-    writer.
+    From the first epoch asked for, the writer is finished and closed however the run ends: by its last epoch, by
+    `close` (the run is recorded as stopped), or by an exception, its own or thrown in.
+
+    Args:
+        spec: What to train.
+        dataset: The images.
+        environment: Device, folders and threads.
+        writer: Writer of the run's record; None on every rank but 0, where no callback is called either.
+        callbacks: Receive every event of the run after it is recorded.
 
     Raises:
-        TrainingError: the run cannot go on; recorded as failed.
+        TrainingError: the run cannot continue; recorded as failed.
+        StoreError: the record cannot be written; the run is recorded, if at all, as interrupted.
     """
     if environment.threads:
         torch.set_num_threads(environment.threads)
-    folder = None if writer is None else writer.checkpoints
-    with writer or nullcontext(), _event_file(writer) as events, out_of_memory_is_typed(), lost_workers_are_typed():
-        if writer is not None:
-            _warn_of_slow_bf16(spec, environment)
-            writer.record_images(record_of(dataset))
-            writer.describe(**cost_of(spec, dataset.num_classes, dataset.image_shape)._asdict())
+    if writer is None:
+        with _typed_errors():
+            for epoch in iter_epochs(spec, dataset, environment, None):
+                yield epoch  # not `yield from`, which would throw errors into the loop
+        return
+    recorders = RunRecorder(writer), TensorBoardCallback()
+    with _run_end_sent(writer, (*recorders, *callbacks)), writer, _typed_errors():
+        _warn_of_slow_bf16(spec, environment)
+        start = _run_start(spec, dataset, writer)
+        notify(recorders, "on_run_start", start)
+        with writer.resting():
+            notify(callbacks, "on_run_start", start)
         try:
-            for told in iter_epochs(spec, dataset, environment, folder, heartbeat):
-                if writer is None or events is None:
-                    yield told
-                    continue
-                writer.record_unreadable(told.report.unreadable)
-                writer.record_epoch(told.report.epoch, told.report.rows)
-                events.epoch(*told)
-                if told.report.epoch == spec.schedule.epochs:
+            for epoch in iter_epochs(spec, dataset, environment, writer.checkpoints, callbacks):
+                notify(recorders, "on_epoch_end", epoch)
+                if epoch.epoch == spec.schedule.epochs:
                     writer.finish("finished")
                 with writer.resting():
-                    yield told
+                    notify(callbacks, "on_epoch_end", epoch)
+                    yield epoch
         except GeneratorExit:
-            if writer is not None and writer.state == "running":  # else it was closed after its last epoch
+            if writer.state == "running":  # else it was closed after its last epoch
                 writer.finish("stopped")
             raise
 
 
-def _event_file(writer: RunWriter | None) -> AbstractContextManager[EventFile | None]:
-    return nullcontext() if writer is None else EventFile(writer.folder)
-
-
-def train_run(
+def train_recorded_run(
     spec: RunSpec,
     dataset: Dataset,
     environment: Environment,
     writer: RunWriter | None,
-    report: Report | None = None,
-    heartbeat: Heartbeat = silent,
+    callbacks: Sequence[RunCallback] = (),
 ) -> None:
-    """Train to the end by `run_epochs`, telling `report` of each epoch; what it raises ends the run.
+    """Train to the end by `iter_recorded_run`.
 
     Raises:
-        TrainingError: the run cannot go on; recorded as failed.
+        TrainingError: the run cannot continue; recorded as failed.
     """
-    run = run_epochs(spec, dataset, environment, writer, heartbeat)
+    run = iter_recorded_run(spec, dataset, environment, writer, callbacks)
     try:
-        for told in run:
-            if report is not None:
-                report(*told)
+        for _ in run:
+            pass
     except BaseException as error:
-        run.throw(error)
+        run.throw(error)  # Ctrl-C between two epochs; any other error is the run's own, and is raised again
+
+
+def _run_start(spec: RunSpec, dataset: Dataset, writer: RunWriter) -> RunStart:
+    cost = cost_of(spec, dataset.num_classes, dataset.image_shape)
+    return RunStart(
+        run_id=writer.run_id,
+        folder=writer.folder,
+        spec=spec,
+        attempt=writer.attempt,
+        dataset=dataset_info(dataset),
+        parameters=cost.parameters,
+        multiply_adds=cost.multiply_adds,
+    )
+
+
+@contextmanager
+def _run_end_sent(writer: RunWriter, callbacks: Sequence[RunCallback]) -> Iterator[None]:
+    """Send `on_run_end` once the writer is closed."""
+
+    def send(error: BaseException | None = None) -> None:
+        # The end of a run whose last record could not be written reads as an interruption.
+        state = cast("RunState", "interrupted" if writer.state == "running" else writer.state)
+        notify(callbacks, "on_run_end", RunEnd(run_id=writer.run_id, folder=writer.folder, state=state, error=error))
+
+    try:
+        yield
+    except GeneratorExit:
+        send()
+        raise
+    except BaseException as error:
+        send(error)
+        raise
+    send()
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    with out_of_memory_is_typed(), lost_workers_are_typed():
+        yield
 
 
 def check_resumable(spec: RunSpec, dataset: Dataset, checkpoints: Path) -> None:
-    """Whether a run can go on from its checkpoints, asked before its record says that it does.
+    """Check that a run can resume from its checkpoints, before its record is changed.
 
     Raises:
         CheckpointError: there are some, but none that is undamaged and of this spec and these images.
     """
-    found = CheckpointFolder(checkpoints).latest(quiet=True)  # training reads it again, and says what is damaged
+    found = CheckpointFolder(checkpoints).latest(quiet=True)  # training reads it again, and logs what is damaged
     if found is not None:
         check_belongs(*found, digest=spec.digest, architecture=describe(spec, dataset))
 
 
-def record_of(dataset: Dataset) -> DatasetInfo:
-    """What a run's record says of its images."""
+def dataset_info(dataset: Dataset) -> DatasetInfo:
+    """Return what a run records of its images."""
     return DatasetInfo(
         source=dataset.name,
         class_names=dataset.class_names,
@@ -126,27 +171,29 @@ def record_of(dataset: Dataset) -> DatasetInfo:
 
 def _warn_of_slow_bf16(spec: RunSpec, environment: Environment) -> None:
     if spec.compute.precision == "bf16" and choose_device(environment.device).type == "cpu" and not has_fast_bf16():
-        _log.warning("this processor has no bf16 instructions: precision=bf16 is several times slower than fp32 here")
+        _log.warning("this processor has no bf16 instructions: precision=bf16 is several times slower on it than fp32")
 
 
 def has_fast_bf16() -> bool:
-    """Whether this processor computes in bf16 itself (AVX-512 BF16, AMX) rather than step by step in software."""
+    """Return whether this processor has bf16 instructions (AVX-512 BF16, AMX), rather than emulating them."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def machine_provenance(environment: Environment) -> Provenance:
-    """The machine a run finds itself on, the GPU's name where it trains on one; how many workers share it."""
-    facts = Provenance()
+    """Return the machine and the versions that a run trains with: its GPU or CPU, and the number of workers."""
+    provenance = Provenance()
     device = choose_device(environment.device)
     if device.type == "cuda":
-        facts = replace(facts, hardware=torch.cuda.get_device_name(device))
+        provenance = replace(provenance, hardware=torch.cuda.get_device_name(device))
     workers = world_size()
-    return replace(facts, hardware=f"{workers} workers, each on {facts.hardware}") if workers > 1 else facts
+    if workers == 1:
+        return provenance
+    return replace(provenance, hardware=f"{workers} workers, each on {provenance.hardware}")
 
 
 @contextmanager
 def out_of_memory_is_typed() -> Iterator[None]:
-    """Turn the several ways in which memory runs out into one error.
+    """Convert the several errors of exhausted memory to one.
 
     Raises:
         OutOfMemoryError: the device or the machine has too little memory.
@@ -163,7 +210,7 @@ def out_of_memory_is_typed() -> Iterator[None]:
 
 @contextmanager
 def lost_workers_are_typed() -> Iterator[None]:
-    """Turn what torch says when a worker of the run goes away into one error on those that are left.
+    """Convert torch's errors about a lost worker to one error, raised on the remaining workers.
 
     Raises:
         WorkerDiedError: the workers cannot reach each other.
@@ -180,7 +227,7 @@ def lost_workers_are_typed() -> Iterator[None]:
 def score_test_split(
     spec: RunSpec, dataset: Dataset, environment: Environment, checkpoints: Path
 ) -> tuple[int, list[EpochRow]]:
-    """Epochs done and test figures of a run's newest checkpoint.
+    """Return the epochs done and the test figures of a run's newest checkpoint.
 
     Raises:
         CheckpointError: there is no checkpoint, or none that is undamaged and of this spec.
@@ -193,6 +240,6 @@ def score_test_split(
     device = choose_device(environment.device)
     cohort = place_cohort(spec, dataset, device, environment.backbone)
     cohort.load_state_dict(checkpoint.cohort)
-    feeds = build_loaders(spec, dataset, environment, device)
-    splits = {"test": feeds["test"]}
-    return checkpoint.epoch, score(spec, cohort, feeds["train"], splits, dataset.num_classes)
+    loaders = build_loaders(spec, dataset, environment, device)
+    splits = {"test": loaders["test"]}
+    return checkpoint.epoch, score(spec, cohort, loaders["train"], splits, dataset.num_classes)

@@ -16,7 +16,7 @@ from mcl_ray.results.remote.pull import display_path
 from mcl_ray.results.store import read_epochs, read_runs, read_spec
 from mcl_ray.training.build import cohort_of, describe
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
-from mcl_ray.training.recorded_run import record_of
+from mcl_ray.training.recorded_run import dataset_info
 from mcl_ray.transfer.card import Export, to_card, to_config
 from mcl_ray.transfer.member import Member
 from mcl_ray.transfer.program import module_of, tensors_of, to_program, to_safetensors
@@ -39,7 +39,7 @@ def write_bundle(run_folder: Path, member: Member, target: Path, environment: En
         StoreError: the folder cannot be made.
     """
     spec = read_spec(run_folder)
-    images = read_images(run_folder) or record_of(load_dataset(spec.data, environment))
+    images = read_images(run_folder) or dataset_info(load_dataset(spec.data, environment))
     found = CheckpointFolder(run_folder / "checkpoints").latest()
     if found is None:
         raise CheckpointError(f"a run with a checkpoint can be exported, but {display_path(run_folder)} has none")

@@ -30,8 +30,8 @@ from searches.tune.optuna_exporter import OptunaExporter
 from searches.tune.optuna_searcher import OptunaSearcher
 from searches.tune.trial_recorder import TrialRecorder
 from trainables.cluster.shared_storage import check_shared
-from trainables.cluster.signals import ctrl_c_given_back
-from trainables.pending_workers import waiting_is_said
+from trainables.cluster.signals import restore_signal_handlers
+from trainables.pending_workers import report_pending_workers
 from trainables.torch_trainer import Group
 from trainables.trial_job import TrialJob
 from trainables.tune_function import train_trial
@@ -52,7 +52,7 @@ def joined(
         UserError: the cluster cannot be joined, or has no room for a trial, or a node does not see what the others see;
             nothing has been written.
     """
-    with connect(execution, console):
+    with connect(execution, console.print):
         data = [] if sweep.run.data.source == "digits" else [environment.data]
         check_shared(environment, environment.results, data)
         fits(bundle(execution), *(execution.group or (1, 1)))
@@ -99,7 +99,7 @@ class SweepTuner:
             tuner = self._tuner(job, study, known, left, time_left_s)
             listeners = ledger, study, mirror, retention, progress
             heard = listening(*listeners, at_each_step=self.at_each_step)
-            with progress, self._waiting_is_said(), heard, ctrl_c_given_back():
+            with progress, self._waiting_is_said(), heard, restore_signal_handlers():
                 tuner.fit()
             ledger.close()
         remove([self.folder / TUNE_FOLDER])
@@ -153,7 +153,7 @@ class SweepTuner:
     def _waiting_is_said(self) -> AbstractContextManager[None]:
         """A trial of its own process has its place as long as the sweep lasts; a group may lose it."""
         workers = self.execution.group
-        return nullcontext() if workers is None else waiting_is_said(self._group(*workers), self.console)
+        return nullcontext() if workers is None else report_pending_workers(self._group(*workers), self.console.print)
 
     def _group(self, fewest: int, most: int) -> Group:
         return Group(fewest=fewest, most=most, bundle=bundle(self.execution))

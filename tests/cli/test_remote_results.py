@@ -102,7 +102,7 @@ def machines(store, tmp_path, monkeypatch):
     ("words", "rule"),
     [
         ("train digits --results {nowhere}", "there is no bucket nowhere"),
-        ("train digits --resume --results {empty}", "only a run that was begun can be resumed, but s3://"),
+        ("train digits --resume --results {empty}", "only a run that was started can be resumed, but s3://"),
         ("train cifar --data {empty}", "data in a store is an archive, or a prefix that holds cifar-100-python.tar.gz"),
         ("sweep digits --results {nobody}", "a store must answer, know its bucket and let this process in, but"),
         ("sweep --resume latest --results {nowhere}", "there is no bucket nowhere"),

@@ -3,7 +3,6 @@
 import struct
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -14,9 +13,9 @@ from mcl_ray.results.store import EpochRow
 from mcl_ray.results.tensorboard import EventFile
 
 
-def tell(file, epoch, top1):
+def write(file, epoch, top1):
     rows = [EpochRow("cohort", "train", "soft_vcl", 2.5), EpochRow("peer0", "validation", "top1", top1)]
-    file.epoch(SimpleNamespace(epoch=epoch, rows=rows), None)
+    file.write(epoch, rows)
 
 
 def events(file):
@@ -44,21 +43,21 @@ def scalars(folder):
 
 def test_an_epoch_is_on_the_disk_when_it_is_told(tmp_path):
     with EventFile(tmp_path) as file:
-        tell(file, 1, 40.0)
-        tell(file, 2, 50.0)
+        write(file, 1, 40.0)
+        write(file, 2, 50.0)
         assert scalars(tmp_path) == {"train/soft_vcl": {1: 2.5, 2: 2.5}, "validation/top1/peer0": {1: 40.0, 2: 50.0}}
 
 
 def test_a_resumed_run_goes_on_from_its_checkpoint_in_a_file_of_its_own(tmp_path):
     killed = EventFile(tmp_path)
     for epoch in (1, 2, 3):
-        tell(killed, epoch, 10.0 * epoch)
+        write(killed, epoch, 10.0 * epoch)
     (first,) = tmp_path.iterdir()
     before = first.read_bytes()
     with EventFile(tmp_path) as resumed:
-        tell(resumed, 2, 20.0)
+        write(resumed, 2, 20.0)
         assert scalars(tmp_path)["validation/top1/peer0"] == {1: 10.0, 2: 20.0}
-        tell(resumed, 3, 31.0)
+        write(resumed, 3, 31.0)
     assert scalars(tmp_path)["validation/top1/peer0"] == {1: 10.0, 2: 20.0, 3: 31.0}
     assert first.read_bytes() == before
     killed.close()
@@ -72,7 +71,7 @@ def test_a_run_that_begins_no_epoch_leaves_no_file(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path):
     with pytest.raises(StoreError, match="must be writable, but writing TensorBoard events in .*gone failed: No such"):
-        tell(EventFile(tmp_path / "gone"), 1, 0.0)
+        write(EventFile(tmp_path / "gone"), 1, 0.0)
 
 
 def test_reading_results_does_not_load_it_and_training_does_before_it_begins():

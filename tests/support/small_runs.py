@@ -20,7 +20,7 @@ from mcl_ray.training.build import build_method, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder
 from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.optim import build_optimizer
-from mcl_ray.training.recorded_run import run_epochs, train_run
+from mcl_ray.training.recorded_run import iter_recorded_run, train_recorded_run
 
 CPU = torch.device("cpu")
 
@@ -30,9 +30,9 @@ def train(spec: RunSpec, folder: Path, results: Path, epochs: int | None = None)
     here = Environment(data=folder, results=results, readers=0, threads=1)
     dataset, writer = dataset_for(spec, here), RunWriter.begin(results, "r", spec)
     if epochs is None:
-        train_run(spec, dataset, here, writer)
+        train_recorded_run(spec, dataset, here, writer)
     else:
-        run = run_epochs(spec, dataset, here, writer)
+        run = iter_recorded_run(spec, dataset, here, writer)
         for _ in range(epochs):
             next(run)
         with pytest.raises(KeyboardInterrupt):

@@ -22,18 +22,21 @@ from prometheus_client.parser import text_string_to_metric_families
 @ray.remote
 class Trial:
     def __init__(self):
-        from trainables.prometheus import Gauges
-        self.gauges = Gauges("r-1", None, "t1", "digits")
+        from types import SimpleNamespace
+        from trainables.prometheus import PrometheusCallback
+        self.gauges = PrometheusCallback(trial_id="t1")
+        self.gauges.on_run_start(SimpleNamespace(run_id="r-1", spec=SimpleNamespace(recipe="digits")))
 
     def epoch(self):
         from mcl_ray.results.store import EpochRow
-        from mcl_ray.training.loop import EpochReport
+        from mcl_ray.callbacks import EpochEnd
         rows = [EpochRow("cohort", "train", *figure) for figure in (("loss", 9.0), ("lr", 0.1), ("images_per_s", 7.5))]
         rows += [EpochRow(peer, "validation", "top1", value) for peer, value in (("peer0", 40.0), ("peer1", 50.0))]
-        self.gauges.epoch(EpochReport(epoch=2, rows=rows), None)
+        self.gauges.on_epoch_end(EpochEnd(epoch=2, rows=rows))
 
     def step(self):
-        self.gauges.step(epoch=3, step=1, steps=4, losses={"vcl": 2.0, "icl": 3.0, "loss": 8.0})
+        from mcl_ray.callbacks import StepEnd
+        self.gauges.on_step(StepEnd(epoch=3, step=1, steps=4, losses={"vcl": 2.0, "icl": 3.0, "loss": 8.0}))
 
     def rest(self):
         pass

@@ -19,7 +19,7 @@ from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs
 from mcl_ray.training import loop
 from mcl_ray.training.backbone import checkpoint_at, find_backbone, load_backbone
 from mcl_ray.training.checkpoint import CheckpointFolder
-from mcl_ray.training.recorded_run import train_run
+from mcl_ray.training.recorded_run import train_recorded_run
 from tests.support.pictures import write_folder
 
 SMALL = ("image_size=16", "batch.size=6", "schedule.kind=cosine", "milestones=[]")
@@ -33,7 +33,7 @@ def folder(tmp_path):
 def train(spec, folder, results, backbone=None, run_id="r"):
     here = Environment(data=folder, results=results, readers=0, threads=1, backbone=backbone)
     writer = RunWriter.begin(results, run_id, spec)
-    train_run(spec, dataset_for(spec, here), here, writer)
+    train_recorded_run(spec, dataset_for(spec, here), here, writer)
     return writer
 
 

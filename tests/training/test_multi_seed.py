@@ -2,8 +2,8 @@
 
 import pytest
 
+from mcl_ray.callbacks import EpochEnd
 from mcl_ray.errors import NonFiniteLossError, StoreError, TrainingError
-from mcl_ray.training.loop import EpochReport, Told
 from mcl_ray.training.multi_seed import run_in_lockstep
 
 LAST = 4
@@ -22,14 +22,14 @@ class Seed:
                 if epoch == self.fails_at:
                     raise NonFiniteLossError("loss", float("nan"), epoch, 1)
                 self.epochs.append(epoch)
-                yield Told(EpochReport(epoch=epoch, rows=[]), None)
+                yield EpochEnd(epoch=epoch, rows=[])
         except GeneratorExit:
             self.was_closed = True
             raise
 
 
 def epochs_of(told):
-    return [one.report.epoch for one in told]
+    return [one.epoch for one in told]
 
 
 def together(*seeds):
@@ -59,7 +59,7 @@ def test_half_do_not_and_the_others_are_closed():
     living, failing = Seed(), Seed(fails_at=3)
     run = together(living, failing)
     assert [epochs_of(next(run)) for _ in range(2)] == [[1, 1], [2, 2]]
-    with pytest.raises(TrainingError, match="more than half of the seeds must live, but 1 of 2 failed: every loss"):
+    with pytest.raises(TrainingError, match="`failed seeds < seeds / 2` must hold, but 1 of 2 seeds failed: "):
         next(run)
     assert living.was_closed
 
@@ -81,7 +81,7 @@ class Broken(Seed):
     """Fails with an error that is none of ours, and notes what it is told at its end."""
 
     def __iter__(self):
-        yield Told(EpochReport(epoch=1, rows=[]), None)
+        yield EpochEnd(epoch=1, rows=[])
         raise RuntimeError("of torch")
 
 
@@ -107,10 +107,10 @@ def test_results_that_cannot_be_written_end_all_seeds_and_each_hears_why():
 
     def seed(number):
         try:
-            yield Told(EpochReport(epoch=1, rows=[]), None)
+            yield EpochEnd(epoch=1, rows=[])
             if number == 1:
                 raise StoreError("no space left")
-            yield Told(EpochReport(epoch=2, rows=[]), None)
+            yield EpochEnd(epoch=2, rows=[])
         except StoreError as error:
             heard.append((number, str(error)))
             raise

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
+from mcl_ray.callbacks import RunCallback
 from mcl_ray.config import recipes
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.overrides import parse, replace
@@ -13,7 +14,12 @@ from mcl_ray.errors import NonFiniteLossError, OutOfMemoryError
 from mcl_ray.results.dataset_info import read_images
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.checkpoint import CheckpointFolder
-from mcl_ray.training.recorded_run import out_of_memory_is_typed, run_epochs, score_test_split, train_run
+from mcl_ray.training.recorded_run import (
+    iter_recorded_run,
+    out_of_memory_is_typed,
+    score_test_split,
+    train_recorded_run,
+)
 
 
 @pytest.fixture
@@ -27,9 +33,18 @@ def small(*overrides):
     return replace(recipes.digits(), parse(RunSpec, ["epochs=2", "validation_fraction=0.5", *overrides]))
 
 
-def train(spec, environment, root, report=None):
+class OnEpochEnd(RunCallback):
+    """Calls a function after each epoch; what it raises ends the run."""
+
+    must_succeed = True
+
+    def __init__(self, function):
+        self.on_epoch_end = function
+
+
+def train(spec, environment, root, *callbacks):
     writer = RunWriter.create(root, spec)
-    train_run(spec, dataset_for(spec, environment), environment, writer, report)
+    train_recorded_run(spec, dataset_for(spec, environment), environment, writer, callbacks)
     return writer
 
 
@@ -38,13 +53,13 @@ def recorded(root):
     return row["state"], row["error_type"], row["epochs_done"]
 
 
-def test_every_epoch_is_on_disk_before_it_is_reported(tmp_path, one_thread):
+def test_every_epoch_is_on_disk_before_callbacks_receive_it(tmp_path, one_thread):
     seen = []
 
-    def report(epoch, checkpoint):
-        seen.append((max(read_epochs(tmp_path)["epoch"].to_pylist()), epoch.epoch, checkpoint.is_file()))
+    def look(end):
+        seen.append((max(read_epochs(tmp_path)["epoch"].to_pylist()), end.epoch, end.checkpoint.is_file()))
 
-    train(small(), one_thread, tmp_path, report)
+    train(small(), one_thread, tmp_path, OnEpochEnd(look))
     assert seen == [(1, 1, True), (2, 2, True)]
     assert recorded(tmp_path) == ("finished", None, 2)
 
@@ -59,24 +74,24 @@ def test_what_a_run_is_trained_on_is_on_record(tmp_path, one_thread):
 @pytest.mark.parametrize(
     ("error", "state"), [(KeyboardInterrupt, "interrupted"), (ValueError, "failed"), (torch.OutOfMemoryError, "failed")]
 )
-def test_what_a_report_raises_is_how_the_run_ended(tmp_path, one_thread, error, state):
-    def report(*_):
+def test_an_error_of_a_callback_that_must_succeed_ends_the_run(tmp_path, one_thread, error, state):
+    def fail(_):
         raise error("elsewhere")
 
     name = "OutOfMemoryError" if error is torch.OutOfMemoryError else error.__name__
     with pytest.raises((error, OutOfMemoryError)):
-        train(small(), one_thread, tmp_path, report)
+        train(small(), one_thread, tmp_path, OnEpochEnd(fail))
     assert recorded(tmp_path) == (state, name, 1)
 
 
 @pytest.mark.parametrize(("epochs_told", "state"), [(1, "stopped"), (2, "finished")])
 def test_a_run_is_on_record_before_each_epoch_is_told_and_stopped_by_closing(tmp_path, one_thread, epochs_told, state):
     writer = RunWriter.create(tmp_path, small())
-    run = run_epochs(small(), dataset_for(small(), one_thread), one_thread, writer)
+    run = iter_recorded_run(small(), dataset_for(small(), one_thread), one_thread, writer)
     for epoch in range(1, epochs_told + 1):
-        told = next(run)
-        assert (told.report.epoch, recorded(tmp_path)[2]) == (epoch, epoch)
-        assert told.checkpoint.is_file()
+        end = next(run)
+        assert (end.epoch, recorded(tmp_path)[2]) == (epoch, epoch)
+        assert end.checkpoint.is_file()
     run.close()
     assert recorded(tmp_path) == (state, None, epochs_told)
 
@@ -93,7 +108,7 @@ def test_runs_trained_in_turn_are_those_trained_alone_to_the_bit(tmp_path, one_t
         train(spec, one_thread, tmp_path / "alone" / str(spec.seed))
     writers = [RunWriter.create(tmp_path / "in turn" / str(spec.seed), spec) for spec in specs]
     dataset = dataset_for(specs[0], one_thread)
-    runs = [run_epochs(spec, dataset, one_thread, w) for spec, w in zip(specs, writers, strict=True)]
+    runs = [iter_recorded_run(spec, dataset, one_thread, w) for spec, w in zip(specs, writers, strict=True)]
     for _ in range(2):
         for run in runs:
             next(run)
@@ -163,7 +178,7 @@ def test_digits_learns(tmp_path, one_thread):
 
 def test_time_of_others_does_not_count_and_tensorboard_gets_every_epoch(tmp_path, one_thread):
     writer = RunWriter.create(tmp_path, small())
-    run = run_epochs(small(), dataset_for(small(), one_thread), one_thread, writer)
+    run = iter_recorded_run(small(), dataset_for(small(), one_thread), one_thread, writer)
     next(run)
     time.sleep(1.5)
     list(run)
@@ -179,12 +194,12 @@ def test_the_training_time_is_of_every_epoch_once_and_of_nothing_that_comes_befo
     spec = small()
     dataset, writer = dataset_for(spec, one_thread), RunWriter.create(tmp_path, spec)
     time.sleep(1.0)  # what a new process has to load
-    run = run_epochs(spec, dataset, one_thread, writer)
+    run = iter_recorded_run(spec, dataset, one_thread, writer)
     next(run)
     first = writer.cost("training_time_s")
     run.close()
     again = RunWriter.resume(writer.folder)
-    list(run_epochs(spec, dataset, one_thread, again))
+    list(iter_recorded_run(spec, dataset, one_thread, again))
     rows = [row for row in read_epochs(tmp_path).to_pylist() if row["metric"] == "epoch_time_s"]
     assert [row["epoch"] for row in rows] == [1, 2], "the first is told by both attempts"
     assert rows[0]["value"] == first

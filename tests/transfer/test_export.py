@@ -28,7 +28,7 @@ from mcl_ray.results.dataset_info import IMAGES_FILE, read_images
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.build import cohort_of
 from mcl_ray.training.checkpoint import CheckpointFolder
-from mcl_ray.training.recorded_run import train_run
+from mcl_ray.training.recorded_run import train_recorded_run
 from tests.cli.test_bad_input import refused
 from tests.support.commands import HANGS_AFTER_S, snapshot, surroundings, visit
 from tests.support.pictures import COLOURS, write_folder
@@ -97,7 +97,7 @@ class Trained:
 
 def train(cwd, spec, environment):
     writer = RunWriter.create(cwd / "results", spec)
-    train_run(spec, dataset_for(spec, environment), environment, writer)
+    train_recorded_run(spec, dataset_for(spec, environment), environment, writer)
     return Trained(cwd, writer.run_id)
 
 

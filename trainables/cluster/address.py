@@ -1,6 +1,6 @@
-"""Whether a Ray cluster answers at an address, and would have this process; joining it is `cluster.py`.
+"""The check that a Ray cluster answers at an address and accepts this process; joining it is `connect.py`.
 
-Ray's own way of joining one waits for minutes where there is none, and says why in its logs alone.
+Ray itself waits for minutes if no cluster answers, and gives the reason in its logs alone.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from mcl_ray.errors import UserError
 from trainables.cluster.token import PLACES, credentials
 
-messages: Any = gcs_service_pb2  # generated, as calls are: mypy cannot look inside
+messages: Any = gcs_service_pb2  # generated, so that mypy does not know its members
 ANSWERS_WITHIN_S = 15.0
 
 
 def check_cluster(address: str) -> str:
-    """The address of a cluster that this process can join, as host:port.
+    """Return the address of a cluster that this process can join, as host:port.
 
     Raises:
-        UserError: nothing answers there that is a Ray of this version, it does not know this process's token, or this
-            machine is none of its nodes.
+        UserError: no Ray of this version answers, it does not accept this process's token, or this machine is not one
+            of its nodes.
     """
-    place = _resolve(address)
-    version, nodes = _ask(place)
+    endpoint = _resolve(address)
+    version, nodes = _ask(endpoint)
     if version != ray.__version__:
         raise UserError(
-            f"a cluster must run the same Ray as this process, but {place} has {version}, not {ray.__version__}"
+            f"a cluster must run the same Ray as this process, but {endpoint} has {version}, not {ray.__version__}"
         )
     if not nodes & set(services.find_node_ids()):  # type: ignore[no-untyped-call]  # Ray leaves it untyped
         raise UserError(
-            f"sweeps and groups are started on a node of the cluster, but no node of {place} runs on this machine; "
-            f"`ray start --address={place}` makes it one"
+            f"sweeps and runs are started on a node of the cluster, but no node of {endpoint} runs on this machine; "
+            f"`ray start --address={endpoint}` makes it one"
         )
-    return place
+    return endpoint
 
 
 def _resolve(address: str) -> str:
-    """`auto` is the cluster that this machine is a node of."""
+    """Return host:port; `auto` is the cluster that this machine is a node of."""
     host, _, port = address.rpartition(":")
     if address != "auto" and (not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536):
         raise UserError(f"a cluster's address is auto, or host:port of its head, but got {address!r}")
@@ -51,22 +51,22 @@ def _resolve(address: str) -> str:
         raise UserError(f"auto is the one Ray cluster that this machine is a node of, but: {error}") from error
 
 
-def _ask(place: str) -> tuple[str, set[str]]:
-    """The version of the Ray that answers, and its living nodes."""
+def _ask(endpoint: str) -> tuple[str, set[str]]:
+    """Return the version of the Ray that answers, and its active nodes."""
     try:
-        with grpc.insecure_channel(place) as channel:
+        with grpc.insecure_channel(endpoint) as channel:
             head: Any = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
-            ticket = {"timeout": ANSWERS_WITHIN_S, "metadata": credentials()}
-            alive = head.CheckAlive(messages.CheckAliveRequest(), **ticket)
-            found = head.GetAllNodeInfo(messages.GetAllNodeInfoRequest(), **ticket)
+            call_options = {"timeout": ANSWERS_WITHIN_S, "metadata": credentials()}
+            alive = head.CheckAlive(messages.CheckAliveRequest(), **call_options)
+            found = head.GetAllNodeInfo(messages.GetAllNodeInfoRequest(), **call_options)
     except grpc.RpcError as error:
-        raise UserError(_why(place, error)) from error
+        raise UserError(_why(endpoint, error)) from error
     return alive.ray_version, {node.node_id.hex() for node in found.node_info_list if not node.state}
 
 
-def _why(place: str, error: grpc.RpcError) -> str:
+def _why(endpoint: str, error: grpc.RpcError) -> str:
     if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-        had = "another" if credentials() else "none"
-        return f"the Ray cluster at {place} asks for its token, but this process has {had}: {PLACES}"
-    said = " ".join(str(error.details()).split())
-    return f"a Ray cluster must answer at {place} within {ANSWERS_WITHIN_S:g} s, but none does: {said}"
+        token = "another" if credentials() else "none"
+        return f"the Ray cluster at {endpoint} asks for its token, but this process has {token}: {PLACES}"
+    details = " ".join(str(error.details()).split())
+    return f"a Ray cluster must answer at {endpoint} within {ANSWERS_WITHIN_S:g} s, but none does: {details}"

@@ -1,74 +1,124 @@
-"""The Ray that trials and groups run on, a local one of our own or a cluster that somebody keeps; and what fits on it.
-
-What runs there is `trial.py` and `group.py`.
-"""
+"""The connection of this process to a Ray: a local one that it starts, or a cluster; and what fits on its nodes."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-# Ray reads these when it is imported.
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# Sweeps resume from their own records: Tune's snapshot is never read, and a trial that failed has no score to report.
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-
 import ray
-from rich.console import Console
 
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import SpecError, UserError
 from trainables.cluster.address import check_cluster
+from trainables.cluster.log_levels import quiet_ray_logs
+from trainables.cluster.signals import restore_signal_handlers
 from trainables.cluster.token import ensure_token
 
 OBJECT_STORE_BYTES = 200_000_000
 
 
+def ignore_status(message: str) -> None:
+    """Ignore a status message."""
+
+
 @contextmanager
-def connect(execution: ExecutionOptions, console: Console) -> Iterator[None]:
-    """Be a driver of the place's Ray; without an address, of a local Ray of our own, which ends with this context.
+def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = ignore_status) -> Iterator[None]:
+    """Connect this process as a driver to the Ray that the options name; without an address, to a local one.
+
+    A process has one connection. If it is connected already, by its user or by another thread, that connection is used
+    and stays open; a connection that was opened here is closed, and a local Ray shut down, when its last user leaves.
+    Signal handlers and log levels are restored on leaving.
+
+    Args:
+        execution: The cluster's address, or options of the local Ray.
+        on_status: Receives the address of the Ray dashboard.
 
     Raises:
-        UserError: nothing of this Ray's version answers at the address, or it does not take this machine or its token.
+        UserError: no Ray of this version answers at the address, or it does not accept this machine or its token; or
+            this process is connected to another Ray.
     """
+    with restore_signal_handlers():
+        dashboard = _connection.acquire(execution)
+        try:
+            if dashboard:
+                on_status(f"Ray dashboard: http://{dashboard}")
+            yield
+        finally:
+            _connection.release()
+
+
+class _Connection:
+    """The process's one connection, counted by its users: threads that call `connect`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._on_last_release = ExitStack()
+
+    def acquire(self, execution: ExecutionOptions) -> str | None:
+        """Connect unless this process is connected; return the dashboard's address of a new connection, if any."""
+        with self._lock, ExitStack() as opened:
+            dashboard = None
+            if self._users == 0:
+                opened.enter_context(quiet_ray_logs())
+            if not ray.is_initialized():
+                dashboard = _initialise(execution)
+                opened.callback(ray.shutdown)
+            elif execution.address is not None:
+                _check_same_cluster(check_cluster(execution.address))
+            self._users += 1
+            self._on_last_release.push(opened.pop_all())
+            return dashboard
+
+    def release(self) -> None:
+        """Close the connection if it was opened here and this was its last user."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._on_last_release.close()
+
+
+_connection = _Connection()
+
+
+def _initialise(execution: ExecutionOptions) -> str | None:
+    """Start or join the Ray that the options name, and return the address of its dashboard, if it has one."""
     if execution.address is None:
         ensure_token()
-        # Never somebody else's that happens to run here.
-        where: dict[str, Any] = {
-            "address": "local",
+        options: dict[str, Any] = {
+            "address": "local",  # never another user's Ray that runs on this machine
             "include_dashboard": not execution.no_dashboard,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
     else:
-        where = {"address": check_cluster(execution.address)}
+        options = {"address": check_cluster(execution.address)}
     try:
-        context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except (RuntimeError, ConnectionError) as error:  # another Python than the cluster's, say
+        context = ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (RuntimeError, ConnectionError) as error:  # another Python than the cluster's, for example
         if execution.address is None:
             raise
-        told = f"this process must be able to join the Ray cluster at {execution.address}, but: {error}"
-        raise UserError(told) from error
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what failed is told by our own line and its record
-    if context.dashboard_url:
-        console.print(f"Ray dashboard: http://{context.dashboard_url}", highlight=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        raise UserError(
+            f"this process must be able to join the Ray cluster at {execution.address}, but: {error}"
+        ) from error
+    return str(context.dashboard_url) if context.dashboard_url else None
+
+
+def _check_same_cluster(address: str) -> None:
+    connected = ray.get_runtime_context().gcs_address
+    if connected != address:
+        raise UserError(
+            f"a process is connected to one Ray cluster at a time, but it is connected to {connected}, and the address "
+            f"is {address}"
+        )
 
 
 def bundle(execution: ExecutionOptions) -> dict[str, float]:
-    """What Ray is to reserve on one node for a worker, or for a trial without any.
+    """Return the resources that Ray reserves on one node for a worker, or for a trial without workers.
 
-    GPUs where none were asked for: one if a node has any or the device is cuda, none if the device is cpu.
+    GPUs if `gpus_per_worker` is not given: one if a node has any or the device is cuda, none if the device is cpu.
     """
     gpus = execution.gpus_per_worker
     if gpus is None:
@@ -78,15 +128,15 @@ def bundle(execution: ExecutionOptions) -> dict[str, float]:
 
 
 def fits(needed: Mapping[str, float], fewest: int = 1, most: int = 1) -> int:
-    """How many trials fit on the nodes at once, each with as many workers as it may have; a worker lies on one node.
+    """Return how many trials fit on the nodes at once, each with `most` workers; a worker runs on one node.
 
     Args:
-        needed: What a worker reserves.
-        fewest: Workers that a trial cannot do without.
-        most: Workers that it may have.
+        needed: Resources that a worker reserves.
+        fewest: Smallest number of workers of a trial.
+        most: Largest number of workers of a trial.
 
     Raises:
-        SpecError: not one fits, and it would wait for ever.
+        SpecError: not one fits, so that it would wait for ever.
     """
     bundles = fitting(needed)
     if bundles < fewest:
@@ -97,27 +147,27 @@ def fits(needed: Mapping[str, float], fewest: int = 1, most: int = 1) -> int:
 
 
 def fitting(needed: Mapping[str, float]) -> int:
-    """How many workers fit on the nodes as they are now, if nobody else was there."""
+    """Return how many workers fit on the nodes as they are now, if nothing else ran on them."""
     wanted = {name: amount for name, amount in needed.items() if amount}
     return sum(min(_times(node.get(name, 0.0), amount) for name, amount in wanted.items()) for node in _nodes())
 
 
 def described(needed: Mapping[str, float]) -> str:
-    """What a worker needs and what the nodes have, for a person; of the same nodes always the same."""
+    """Describe what a worker needs and what the nodes have; the text does not depend on the order of the nodes."""
     amounts = sorted((node.get("GPU", 0), node.get("CPU", 0)) for node in _nodes())
     have = "; ".join(f"{cpus:g} CPU cores and {gpus:g} GPUs" for gpus, cpus in reversed(amounts))
     return f"each needs {needed['CPU']:g} CPU cores and {needed.get('GPU', 0):g} GPUs, and the nodes have {have}"
 
 
 def _times(amount: float, needed: float) -> int:
-    """How often a need fits; fractions of a GPU never span two of them."""
+    """Return how often an amount fits; fractions of a GPU never span two GPUs."""
     if 0 < needed < 1:
         return int(amount) * int(1 / needed + 1e-6) if float(amount).is_integer() else int(amount / needed + 1e-6)
     return int(amount / needed + 1e-6)
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """The nodes of the Ray that this process has joined, as Ray describes them."""
+    """Return the active nodes of the Ray that this process is connected to, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 

@@ -1,31 +1,42 @@
-"""Ctrl-C is this program's: Ray takes the signal while it runs something, and does not give it back."""
+"""Signal handlers that Ray replaces while it runs, and does not restore."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+REPLACED_BY_RAY = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
-def ctrl_c_given_back() -> Iterator[None]:
-    """Afterwards, Ctrl-C does what it did before."""
-    before = signal.getsignal(signal.SIGINT)
+def restore_signal_handlers() -> Iterator[None]:
+    """Restore the handlers of SIGINT and SIGTERM on leaving.
+
+    Off the main thread this does nothing: Ray sets no handlers there, and Python allows none.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in REPLACED_BY_RAY}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in handlers.items():
+            if handler is not None:  # None: not set from Python, and it cannot be set from there
+                signal.signal(number, handler)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ray Train answers Ctrl-C by ending the workers and then this process; let the rest of the program have its say.
+    """Raise KeyboardInterrupt where Ray Train, on Ctrl-C, ends the workers and then this process.
 
     Raises:
-        KeyboardInterrupt: where Ray would end the process.
+        KeyboardInterrupt: a user pressed Ctrl-C.
     """
     try:
-        with ctrl_c_given_back():
+        with restore_signal_handlers():
             yield
     except SystemExit as end:
         raise KeyboardInterrupt from end

@@ -1,4 +1,4 @@
-"""The token by which a Ray tells its users from others. Ray says where it is looked for; a first one is made here."""
+"""The token by which a Ray cluster authenticates its users; Ray defines where it is stored."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ PLACES = "it is looked for in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PA
 
 
 def ensure_token() -> None:
-    """Make a token for this user's local Rays, if they ask for one and there is none.
+    """Create a token for this user's local Rays, if they require one and there is none.
 
-    Ray would do so, too. But of two that start together for the first time each makes one, and the first then turns its
-    own processes away; and everybody on the machine may read Ray's.
+    Ray would create one too. But two that start at the same time for the first time would each create one, and the
+    first would then reject its own processes; and every user of the machine can read Ray's file.
     """
     loader = AuthenticationTokenLoader.instance()
     if get_authentication_mode() != AuthenticationMode.TOKEN or loader.has_token(ignore_auth_mode=True):
         return
     file = Path("~/.ray/auth_token").expanduser()
     file.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=file.parent) as whole:  # for its owner alone
-        whole.write(secrets.token_hex(32).encode())
-        whole.flush()
-        with suppress(OSError):  # somebody was first; or it is left to Ray
-            os.link(whole.name, file)
+    with NamedTemporaryFile(dir=file.parent) as temporary:  # readable by its owner alone
+        temporary.write(secrets.token_hex(32).encode())
+        temporary.flush()
+        with suppress(OSError):  # another process was first; or Ray creates it
+            os.link(temporary.name, file)
     loader.reset_cache()
 
 
 def credentials() -> list[tuple[str, str]]:
-    """What Ray itself would show a cluster, as gRPC wants it.
+    """Return the gRPC metadata by which Ray itself would authenticate.
 
     Raises:
-        UserError: there is no token, or not where it is said to be.
+        UserError: there is no token, or not where a variable says that it is.
     """
     loader = AuthenticationTokenLoader.instance()
     try:
