@@ -10,11 +10,15 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from mcl_ray.config.scoring import MEAN, Score
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.dataset_info import DatasetInfo
-from mcl_ray.results.schema import EpochRow, RunState
+from mcl_ray.results.schema import EpochRow, RunState, SweepState
+
+if TYPE_CHECKING:
+    from mcl_ray.analysis.conclusion import SweepConclusion
 
 TrialState = Literal["finished", "stopped", "failed", "unrecorded"]
 
@@ -101,22 +105,6 @@ class RunCallback:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepStart:
-    """A sweep, or a resumed sweep, begins."""
-
-    sweep_id: str
-    folder: Path
-    objective: str
-    """What is maximised, as split/metric/member."""
-    trials: int
-    """Trials planned in all."""
-    ended: int
-    """Trials that had ended before, in a resumed sweep."""
-    epochs: int
-    """Epochs of a trial that trains to the end."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrialInfo:
     """One configuration of a sweep."""
 
@@ -160,13 +148,38 @@ class TrialEnd:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepStart:
+    """A sweep, or a resumed sweep, begins."""
+
+    sweep_id: str
+    folder: Path
+    name: str
+    objective: str
+    """Metric that is maximised, as split/metric/member."""
+    searched: Sequence[str]
+    """Full paths of the searched fields, in the order of the space."""
+    score: Score = MEAN
+    """Rule that combines the objectives of a trial's seeds."""
+    trials: int
+    """Number of trials planned in all."""
+    epochs: int
+    """Epochs of a trial that trains to the end."""
+    time_left_s: float | None = None
+    """Seconds after which no trial starts or continues; None: no limit."""
+    earlier: Sequence[tuple[TrialInfo, TrialEnd]] = ()
+    """Trials that had ended before, in a resumed sweep."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepEnd:
     """A sweep has ended and its record is closed."""
 
     sweep_id: str
     folder: Path
-    state: RunState
+    state: SweepState
     error: BaseException | None = None
+    conclusion: SweepConclusion | None = None
+    """Ranking and files; without test scores and files if the sweep did not finish, None if it was not ranked."""
 
 
 class SweepCallback:

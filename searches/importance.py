@@ -1,13 +1,12 @@
-"""Which searched parameter mattered: Optuna's fANOVA over the configurations of a ranking.
+"""Importances of the searched parameters: Optuna's fANOVA over the configurations of a ranking.
 
-The search itself is elsewhere; this reads finished results only, so that it can be asked long after the search.
+Only finished results are read, so that importances can be computed long after the search.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -17,13 +16,14 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.reports.terminal import parameters_of, setting
 from mcl_ray.results.queries import Importances
+from searches.optuna_logging import optuna_verbosity
 
 MIN_CONFIGURATIONS = 8
 LOG_FROM_RATIO = 20.0
 
 
 def importances(rows: Sequence[Ranked], *, seed: int = 0) -> Importances:
-    """Share of the objective's variance that each parameter explains; adds up to 1.
+    """Return the share of the objective's variance that each parameter explains; the shares add up to 1.
 
     Counts configurations whose runs finished or were stopped early, and parameters that all of them have. Too few of
     them, or an objective that does not vary, give no values and a reason.
@@ -38,7 +38,7 @@ def importances(rows: Sequence[Ranked], *, seed: int = 0) -> Importances:
     distributions = _distributions(counted)
     if not distributions:
         return Importances(reason="importances need a parameter that varies and that every configuration has")
-    with _quiet():
+    with optuna_verbosity(optuna.logging.WARNING):
         study = optuna.create_study()
         study.add_trials([_trial(row, distributions) for row in counted])
         values = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
@@ -55,7 +55,7 @@ def _distributions(rows: Sequence[Ranked]) -> dict[str, BaseDistribution]:
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution:
-    """The range that was seen; what is not a number is a category, named as tables name it."""
+    """Return the range of the values; values that are not numbers are categories, named as in tables."""
     if not all(_is_number(value) for value in values):
         return CategoricalDistribution(sorted({setting(value) for value in values}))
     low, high = float(min(values)), float(max(values))
@@ -72,13 +72,3 @@ def _trial(row: Ranked, distributions: dict[str, BaseDistribution]) -> optuna.tr
         for name, kind in distributions.items()
     }
     return optuna.trial.create_trial(params=parameters, distributions=distributions, value=row.score)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

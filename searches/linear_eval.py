@@ -1,6 +1,6 @@
-"""The suite that follows one without labels: linear classification by the networks that its rows trained.
+"""The suite that follows one without labels: linear classification on the networks that its rows trained.
 
-It is a sweep of its own. Each of its runs freezes what the run of the same row and seed has trained.
+It is a sweep of its own. Each of its runs freezes the networks that the run of the same row and seed has trained.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from mcl_ray.errors import CheckpointError, TrainingError
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import is_finished, read_sweeps
-from searches.spec.experiment import stored
+from searches.spec.stored_spec import parse_stored_suite
 from searches.spec.suite import ROW, Foundation, Pretrained, SuiteSpec
 from searches.trial_history import KnownTrial, read_trials
 
@@ -19,9 +19,9 @@ LONGEST_NAME = 40
 
 
 def follower(suite: SuiteSpec, folder: Path) -> SuiteSpec:
-    """What follows the suite that was run in `folder`.
+    """Return the suite that follows the one that was run in `folder`.
 
-    A row is left out unless each of its seeds has come to its end and has a checkpoint.
+    A row is left out unless all its seeds have finished and have a checkpoint.
 
     Raises:
         TrainingError: no row is left.
@@ -37,7 +37,7 @@ def follower(suite: SuiteSpec, folder: Path) -> SuiteSpec:
 
 
 def _pretrained(suite: SuiteSpec, trial: KnownTrial, folder: Path) -> tuple[Pretrained, ...]:
-    """The runs of a row, one a seed; none unless all of them can be built on."""
+    """Return the runs of a row, one for each seed; none unless all of them have finished with a checkpoint."""
     from mcl_ray.training.backbone import find_backbone
 
     folders = [folder / "runs" / run_id for run_id in trial.run_ids]
@@ -47,15 +47,15 @@ def _pretrained(suite: SuiteSpec, trial: KnownTrial, folder: Path) -> tuple[Pret
         checksums = {found.pretraining: found.checksum for found in map(find_backbone, folders)}
     except CheckpointError:
         return ()
-    # By what each was told: folders are in the order of their names, in which the eleventh comes before the third.
+    # Matched by spec: folders are sorted by name, in which the eleventh comes before the third.
     return tuple(Pretrained(run=run, backbone=checksums[run]) for run in suite.trial_runs(trial.point))
 
 
 def check_foundation(suite: SuiteSpec, results: Path) -> None:
-    """Whether the networks that a suite classifies by are there, asked before anything is trained.
+    """Check the networks that a suite freezes, before anything is trained.
 
     Raises:
-        CheckpointError: those of a row are gone, or are others.
+        CheckpointError: those of a row are missing or have changed.
     """
     if suite.built_on is None:
         return
@@ -73,28 +73,29 @@ def check_foundation(suite: SuiteSpec, results: Path) -> None:
 
 
 def planned_follower(suite: SuiteSpec) -> SuiteSpec:
-    """What is to follow a suite that has not been run."""
+    """Return the suite that is to follow one that has not been run."""
     rows = {row: suite.trial_runs({ROW: row}) for row in suite.rows}
     runs = {row: tuple(Pretrained(run=run, backbone=None) for run in of_seeds) for row, of_seeds in rows.items()}
     return _built_on(suite, Foundation(sweep=suite.name, runs=runs))
 
 
-def begun(following: SuiteSpec, results: Path) -> tuple[list[str], SuiteSpec | None]:
-    """The sweeps in `results` that have rows of this very suite, oldest first; and it with the other rows, if any."""
+def started(following: SuiteSpec, results: Path) -> tuple[list[str], SuiteSpec | None]:
+    """Return the sweeps in `results` that have rows of this suite, oldest first, and the suite with its other rows."""
     pull.fetch(results / "sweeps", only=pull.is_of_sweep)
     records = sorted(read_sweeps(results).to_pylist(), key=lambda row: row["started_at"])
-    sweeps = {row["sweep_id"]: stored(row["spec"]) for row in records if row["name"] == following.name}
-    known = {name: sweep for name, sweep in sweeps.items() if isinstance(sweep, SuiteSpec) and sweep.built_on}
+    suites = {row["sweep_id"]: parse_stored_suite(row["spec"]) for row in records if row["name"] == following.name}
     left, ids = set(following.rows), []
-    for sweep_id, sweep in known.items():
-        same = {row for row in left if row in sweep.rows and _only(following, {row}) == _only(sweep, {row})}
+    for sweep_id, suite in suites.items():
+        if suite is None or suite.built_on is None:
+            continue
+        same = {row for row in left if row in suite.rows and _only(following, {row}) == _only(suite, {row})}
         left -= same
         ids += [sweep_id] if same else []
     return ids, _only(following, left) if left else None
 
 
 def _only(suite: SuiteSpec, rows: Collection[str]) -> SuiteSpec:
-    """The same suite with some of its rows."""
+    """Return the suite with some of its rows."""
     foundation = suite.built_on
     assert foundation is not None, "it follows another"
     runs = {row: runs for row, runs in foundation.runs.items() if row in rows}

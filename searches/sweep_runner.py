@@ -1,184 +1,156 @@
-"""A sweep from beginning to end: checked, run, ranked and reported; a search is scored once on the test split.
-
-What is run is a search or a suite.
-"""
+"""A sweep from start to end: checked, run, ranked and reported, with an event for everything that happens."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from dataclasses import replace as replace_fields
 from pathlib import Path
+from typing import cast
 
-from rich.console import Console
-
+from mcl_ray.analysis.conclusion import SweepConclusion
+from mcl_ray.callbacks import SweepCallback, SweepEnd, SweepStart, notify
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import dataset_for
-from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results.atomic_io import FolderLock
 from mcl_ray.results.remote import pull
+from mcl_ray.results.schema import SweepState
 from mcl_ray.results.store import (
-    RunWriter,
     SweepWriter,
     ensure_writable,
     find_sweep,
     open_results,
     read_sweeps,
-    state_of,
     wait_for_orphans,
 )
+from searches.kinds import behaviour_of
 from searches.preflight import check_batches, check_comparable, check_study
-from searches.spec.difference import difference, only_adds
-from searches.spec.experiment import Experiment, stored
-from searches.spec.suite import SuiteSpec
+from searches.resumption import Change, Resumption, plan_resumption, unchanged
+from searches.spec.experiment import Experiment
+from searches.spec.stored_spec import parse_stored
+from searches.sweep_recorder import SweepRecorder
 from searches.trial_history import KnownTrial, read_trials
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepRunner:
-    """Where and with what sweeps are run."""
+    """Starts and resumes sweeps."""
 
     execution: ExecutionOptions
-    """With workers: so many train each trial; without, each trains in its own process."""
-    console: Console
+    """Options of Ray; with workers, these train each trial together, otherwise it trains in its own process."""
+    callbacks: Sequence[SweepCallback] = ()
+    """Callbacks of every sweep that is run, also of one that follows another."""
     download: bool = False
-    """Fetch the data set where it is missing."""
+    """Whether the data set is downloaded if it is missing."""
 
     @property
     def environment(self) -> Environment:
-        """Of every trial."""
+        """Environment of every trial."""
         return self.execution.environment(download=self.download)
 
     @property
     def _driver_environment(self) -> Environment:
-        """Of this process, which may be on a node without the trials' devices."""
-        return self.environment if self.execution.address is None else replace_fields(self.environment, device="auto")
+        """Environment of this process, which may be on a node without the trials' devices."""
+        return (
+            self.environment if self.execution.address is None else dataclasses.replace(self.environment, device="auto")
+        )
 
-    @property
-    def _most_workers(self) -> int:
-        """That may share a batch."""
-        return self.execution.group[1] if self.execution.group else 1
+    def start(self, experiment: Experiment) -> list[Path]:
+        """Run a new sweep, and the one that follows it, if there is one.
 
-    def start(self, sweep: Experiment) -> None:
-        """Run a new sweep.
+        Returns:
+            The folders of the sweeps that were run.
 
         Raises:
-            UserError: the data, the results folder, the study's database or the cluster cannot serve; nothing has been
-                written.
+            UserError: the data, the results folder, the study's database or the cluster cannot be used; nothing has
+                been written.
+            TrainingError: no trial has a score.
+            KeyboardInterrupt: the sweep was interrupted; it can be resumed.
         """
         self.execution.check()
         open_results(self.environment)
-        dataset = self._checked_data(sweep, trains=True)
-        self._warm_trials(sweep)
+        dataset = self._check_data(experiment, trains=True)
+        self._warm_trials(experiment)
         ensure_writable(self.environment.results)
         from mcl_ray.training.recorded_run import machine_provenance
 
         with ExitStack() as ray:
-            self._join(ray, sweep)
+            self._connect(ray, experiment)
             writer = SweepWriter.create(
                 self.environment.results,
-                sweep.name,
-                sweep,
-                objective=sweep.objective,
+                experiment.name,
+                experiment,
+                objective=experiment.objective,
                 mode="max",
-                trials_planned=sweep.trials,
+                trials_planned=experiment.trials,
                 facts=machine_provenance(self._driver_environment),
             )
-            self._run(sweep, dataset, writer, ray, sweep.time_limit_s)
+            self._run(experiment, dataset, writer, ray, experiment.strategy.time_limit_s)
+        return [writer.folder, *self._follow(experiment, writer.folder)]
 
-    def resume(
-        self,
-        sweep_id: str,
-        change: Callable[[Experiment], Experiment] = lambda sweep: sweep,
-        *,
-        retry: bool = False,
-        dry_run: bool = False,
-    ) -> None:
-        """Go on with a sweep that was interrupted, killed, or is now asked for more.
+    def resume(self, sweep_id: str, change: Change = unchanged, *, retry_failed: bool = False) -> list[Path]:
+        """Resume a sweep that was interrupted or killed, or that is to run more trials.
 
         Args:
-            sweep_id: Its id, or `latest`.
-            change: What the sweep is to be from now on, made of what it was: it may add trials, time and checkpoints
-                that stay.
-            retry: Failed trials are unfinished again.
-            dry_run: Only print what it would do.
+            sweep_id: Id of the sweep, or `latest`.
+            change: Returns the experiment from now on; it may raise the fields that are `extensible`.
+            retry_failed: Try failed trials again.
+
+        Returns:
+            The folders of the sweep and of the ones that follow it.
 
         Raises:
-            StoreError: there is no such sweep, it is finished and asked for no more, or another process runs it.
-            SpecError: the change does more than add, the workers are more than a batch can feed, or trials are left but
-                no time.
-            UserError: the cluster cannot serve; the sweep's record is as it was.
+            StoreError: there is no such sweep, or another process runs it.
+            SpecError: the change is not allowed, the workers are too many for a batch, or trials remain but no time.
+            UserError: the cluster cannot be used; the sweep's record is unchanged.
+            TrainingError: no trial has a score.
+            KeyboardInterrupt: the sweep was interrupted again.
         """
-        folder = self._open(sweep_id)
-        (row,) = read_sweeps(folder).to_pylist()
-        before = stored(row["spec"])
-        sweep = self._changed(folder, before, change)
-        failed = [trial for trial in read_trials(folder, before) if trial.state == "failed"]
-        if retry and not failed:
-            raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
-        left = self._left(folder, sweep) + (len(failed) if retry else 0)
-        left_s = None if sweep.time_limit_s is None else max(0.0, sweep.time_limit_s - row["wall_time_s"])
-        concludes_only = left_s == 0 and row["state"] != "finished" and sweep == before and not retry
-        if left and left_s == 0 and not concludes_only:
-            raise _no_time(folder.name, sweep, row["wall_time_s"])
-        if dry_run:
-            self.print_plan(sweep)
-            follows = "" if sweep.then is None else "; what follows it is begun then, or goes on"
-            self.console.print(f"{folder.name} goes on: {left} of {sweep.trials} trials are left{follows}")
-            return
-        if row["state"] == "finished" and sweep == before and not left:
-            self.console.print(f"nothing left to do: {pull.display_path(folder)} is finished", soft_wrap=True)
-            self._follow(sweep, folder)
-            return
-        self.execution.check()
-        with FolderLock(folder):
-            pass  # nobody runs it: asked before a Ray is waited for, and again after it
-        dataset = self._checked_data(sweep, trains=left > 0 and not concludes_only)
-        with ExitStack() as ray:
-            if concludes_only:
-                self.console.print(f"its {sweep.time_limit_s:g} s are spent: no trial goes on")
-            elif left:
-                self._join(ray, sweep)
-            with SweepWriter.resume(folder, sweep, trials_planned=sweep.trials) as writer:
-                if concludes_only or not left:
-                    writer.stop_clock()
-                wait_for_orphans(folder)
-                if retry:
-                    self._take_up_again(folder, failed)
-                self._run(sweep, dataset, writer, ray, left_s)
+        resumption = self.plan(sweep_id, change, retry_failed=retry_failed)
+        folder, experiment = resumption.folder, resumption.experiment
+        if resumption.nothing_left:
+            self._report(f"nothing left to do: {pull.display_path(folder)} is finished")
+        else:
+            self._resume(resumption)
+        return [folder, *self._follow(experiment, folder)]
 
-    def _changed(self, folder: Path, before: Experiment, change: Callable[[Experiment], Experiment]) -> Experiment:
-        """What a sweep is to be from now on, known to add to what it was, if it is another."""
-        sweep = change(before)
-        if not only_adds(before, sweep):
-            told = "\n".join(f"  {line}" for line in difference(before, sweep))
-            self.console.print(f"{folder.name} as it was, and as it is asked for:\n{told}", soft_wrap=True)
-            raise SpecError(
-                "a sweep that goes on keeps its spec, or adds trials, time or checkpoints that stay, but other fields "
-                "differ"
-            )
-        return sweep
-
-    def _checked_data(self, sweep: Experiment, *, trains: bool) -> Dataset:
-        """The data set, known to serve the sweep, as its database and the networks that its trials build on are."""
-        dataset = dataset_for(sweep.run, self.environment)
-        check_batches(sweep, dataset, self._most_workers)
-        check_study(sweep)
-        if trains and isinstance(sweep, SuiteSpec):
-            from searches.linear_eval import check_foundation
-
-            check_foundation(sweep, self.environment.results)
-        return dataset
-
-    def _open(self, sweep_id: str) -> Path:
-        """The folder of a sweep that is to go on, with its records as the store has them, if there is one."""
+    def plan(self, sweep_id: str, change: Change = unchanged, *, retry_failed: bool = False) -> Resumption:
+        """Return what resuming a sweep will do; see `resume`."""
         if self.environment.store is not None:
             open_results(self.environment)
-        return self._find(sweep_id)
+        return plan_resumption(self._find(sweep_id), change, retry_failed=retry_failed)
+
+    def _resume(self, resumption: Resumption) -> None:
+        folder, experiment = resumption.folder, resumption.experiment
+        self.execution.check()
+        with FolderLock(folder):
+            pass  # checked before waiting for Ray, and again afterwards
+        dataset = self._check_data(experiment, trains=resumption.trains)
+        with ExitStack() as ray:
+            if resumption.out_of_time:
+                self._report(f"its {experiment.strategy.time_limit_s:g} s are spent: no trial continues")
+            elif resumption.trains:
+                self._connect(ray, experiment)
+            with SweepWriter.resume(folder, experiment, trials_planned=experiment.trials) as writer:
+                if not resumption.trains:
+                    writer.stop_clock()
+                wait_for_orphans(folder)
+                if resumption.retried:
+                    resumption.take_up_failed()
+                    self._report(f"trying {len(resumption.retried)} failed trials of {folder.name} again")
+                self._run(experiment, dataset, writer, ray, resumption.time_left_s)
+
+    def _check_data(self, experiment: Experiment, *, trains: bool) -> Dataset:
+        """Return the data set, after checks of it, of the study's database and of networks that trials freeze."""
+        dataset = dataset_for(experiment.run, self.environment)
+        check_batches(experiment, dataset, self.execution.group[1] if self.execution.group else 1)
+        check_study(experiment)
+        if trains:
+            behaviour_of(experiment).check_networks(experiment, self.environment.results)
+        return dataset
 
     def _find(self, sweep_id: str) -> Path:
         results = self.environment.results
@@ -187,113 +159,117 @@ class SweepRunner:
         pull.fetch(folder)
         return folder
 
-    def print_plan(self, sweep: Experiment) -> None:
-        """Print the resolved search or suite and what it would do."""
-        from searches.dry_run import print_sweep_plan
-        from searches.suite_dry_run import print_suite_plan
-
-        if isinstance(sweep, SuiteSpec):
-            print_suite_plan(sweep, self.execution, self.console)
-        else:
-            print_sweep_plan(sweep, self.execution, self.console)
-
-    def _left(self, folder: Path, sweep: Experiment) -> int:
-        """How many trials are left to run."""
-        return sweep.trials - sum(trial.state != "unfinished" for trial in read_trials(folder, sweep))
-
-    def _take_up_again(self, folder: Path, failed: Sequence[KnownTrial]) -> None:
-        for run in (folder / "runs" / run_id for trial in failed for run_id in trial.run_ids):
-            if state_of(run) == "failed":
-                RunWriter.amend(run).finish("interrupted")
-        self.console.print(f"trying {len(failed)} failed trials of {folder.name} again")
-
-    def _warm_trials(self, sweep: Experiment) -> list[KnownTrial]:
-        """The trials of the sweeps that this one starts warm from.
+    def _warm_trials(self, experiment: Experiment) -> list[KnownTrial]:
+        """Return the trials of the sweeps that this one starts warm from.
 
         Raises:
-            SpecError: their scores do not mean what this sweep's mean.
+            SpecError: they are scored differently.
         """
         trials: list[KnownTrial] = []
-        for earlier in sweep.warm_start:
+        for earlier in experiment.strategy.warm_start:
             folder = self._find(earlier)
             (row,) = read_sweeps(folder).to_pylist()
-            before = stored(row["spec"])
-            check_comparable(sweep, before, folder.name)
+            before = parse_stored(row["spec"])
+            check_comparable(experiment, before, folder.name)
             trials += read_trials(folder, before)
         return trials
 
-    def _join(self, ray: ExitStack, sweep: Experiment) -> None:
-        """Join a Ray that can serve the sweep, until `ray` is closed."""
-        self.console.print(self.execution.ray)
-        from searches.tune.tuner import joined
+    def _connect(self, ray: ExitStack, experiment: Experiment) -> None:
+        """Connect to a Ray that can run the sweep, until `ray` is closed."""
+        self._report(self.execution.ray)
+        from searches.tune.tuner import connected
 
-        ray.enter_context(joined(sweep, self.execution, self.environment, self.console))
+        ray.enter_context(connected(experiment, self.execution, self.environment, self.callbacks))
 
     def _run(
-        self, sweep: Experiment, dataset: Dataset, writer: SweepWriter, ray: ExitStack, left_s: float | None
+        self, experiment: Experiment, dataset: Dataset, writer: SweepWriter, ray: ExitStack, time_left_s: float | None
     ) -> None:
-        """Run the trials that are left; then leave Ray, which `ray` joined if there are any, and conclude.
+        """Run the trials that remain, leave Ray, and conclude; send the start and the end of the sweep."""
+        known = read_trials(writer.folder, experiment)
+        notify(self.callbacks, "on_sweep_start", _start_event(experiment, writer, known, time_left_s))
+        progress = _Progress()
+        try:
+            with writer:
+                with ray:
+                    self._run_trials(experiment, writer, known, time_left_s)
+                writer.stop_clock()  # concluding does not count against the time limit
+                progress.conclusion = self._rank(experiment, writer)
+                progress.conclusion = self._conclude(experiment, progress.conclusion, dataset, writer)
+        except BaseException as error:
+            progress.error = error
+            raise
+        finally:
+            end = SweepEnd(
+                sweep_id=writer.sweep_id,
+                folder=writer.folder,
+                state=cast("SweepState", writer.state),
+                error=progress.error,
+                conclusion=progress.conclusion,
+            )
+            notify(self.callbacks, "on_sweep_end", end)
 
-        Concluding is no time of the search's.
-        """
-        self.console.print(
-            f"sweep {writer.sweep_id}: {sweep.trials} trials, in {pull.display_path(writer.folder)}", soft_wrap=True
-        )
-        known = read_trials(writer.folder, sweep)
-        from searches.conclude import conclude
-        from searches.conclude_suite import conclude_suite
+    def _run_trials(
+        self, experiment: Experiment, writer: SweepWriter, known: Sequence[KnownTrial], time_left_s: float | None
+    ) -> None:
         from searches.tune.tuner import SweepTuner
 
-        engine = SweepTuner(
-            sweep=sweep,
+        tuner = SweepTuner(
+            sweep=experiment,
             execution=self.execution,
-            environment=self.environment,
+            environment=behaviour_of(experiment).trial_environment(experiment, self.environment),
             folder=writer.folder.resolve(),
-            at_each_step=writer.touch,
-            console=self.console,
+            callbacks=[SweepRecorder(writer), *self.callbacks],
         )
-        with writer:
-            try:
-                with ray:
-                    if not engine.run(known, self._warm_trials(sweep), left_s):
-                        raise KeyboardInterrupt
-                writer.stop_clock()
-                if isinstance(sweep, SuiteSpec):
-                    conclude_suite(sweep, writer, self.console)
-                else:
-                    conclude(sweep, dataset, self._driver_environment, writer, self.console)
-            except (StoreError, KeyboardInterrupt):
-                if writer.state != "finished":  # all but the report
-                    self._hint_at_resume(writer.sweep_id)
-                raise
-        self._follow(sweep, writer.folder)
+        if not tuner.run(known, self._warm_trials(experiment), time_left_s):
+            raise KeyboardInterrupt
 
-    def _follow(self, sweep: Experiment, folder: Path) -> None:
-        """Begin or go on with the suite that follows the one that is finished in `folder`, if one does."""
-        if not isinstance(sweep, SuiteSpec) or sweep.then is None:
-            return
-        from searches.linear_eval import begun, follower
+    def _rank(self, experiment: Experiment, writer: SweepWriter) -> SweepConclusion:
+        from searches.conclude import rank
 
-        following = follower(sweep, folder)
-        missing = [row for row in sweep.rows if row not in following.rows]
-        if missing:
-            told = "left out of what follows, for want of finished seeds with checkpoints"
-            self.console.print(f"{told}: {', '.join(missing)}", soft_wrap=True)
-        sweep_ids, rest = begun(following, self.environment.results)
-        for sweep_id in sweep_ids:
-            self.resume(sweep_id)
-        if rest is not None:
-            self.start(rest)
+        return rank(experiment, writer.folder)
 
-    def _hint_at_resume(self, sweep_id: str) -> None:
-        """Say what to type to go on as now."""
-        command = shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", sweep_id, *self.execution.options()])
-        self.console.print(f"interrupted; to go on:\n  {command}", soft_wrap=True)
+    def _conclude(
+        self, experiment: Experiment, ranked: SweepConclusion, dataset: Dataset, writer: SweepWriter
+    ) -> SweepConclusion:
+        self._report("concluding: test scores and report")
+        environment = self._driver_environment
+        return behaviour_of(experiment).conclude(experiment, ranked, dataset, environment, writer)
+
+    def _follow(self, experiment: Experiment, folder: Path) -> list[Path]:
+        """Start or resume what follows a sweep that is finished, and return the folders."""
+        following = behaviour_of(experiment).following(experiment, folder)
+        if following is None:
+            return []
+        if following.missing:
+            rows = ", ".join(following.missing)
+            self._report(f"left out of what follows, for want of finished seeds with checkpoints: {rows}")
+        folders = [path for sweep_id in following.sweep_ids for path in self.resume(sweep_id)]
+        return folders + (self.start(following.new) if following.new is not None else [])
+
+    def _report(self, message: str) -> None:
+        notify(self.callbacks, "on_status", message)
 
 
-def _no_time(name: str, sweep: Experiment, spent_s: float) -> SpecError:
-    command = f"python -m mcl_ray.sweep --resume {name} time_limit_s=SECONDS"
-    return SpecError(
-        f"trials go on while time_limit_s is above the time they took, but {name} has time_limit_s="
-        f"{sweep.time_limit_s:g} and took {spent_s:.0f} s; `{command}` gives it more"
+@dataclass
+class _Progress:
+    """What a sweep has come to, for the event of its end."""
+
+    conclusion: SweepConclusion | None = None
+    error: BaseException | None = None
+
+
+def _start_event(
+    experiment: Experiment, writer: SweepWriter, known: Sequence[KnownTrial], time_left_s: float | None
+) -> SweepStart:
+    return SweepStart(
+        sweep_id=writer.sweep_id,
+        folder=writer.folder,
+        name=experiment.name,
+        objective=experiment.objective,
+        searched=tuple(experiment.space),
+        score=experiment.scoring.score,
+        trials=experiment.trials,
+        epochs=experiment.run.schedule.epochs,
+        time_left_s=time_left_s,
+        earlier=[(trial.info, trial.end) for trial in known if trial.state != "unfinished"],
     )

@@ -1,4 +1,4 @@
-"""What a sweep's records say of its trials: all that resuming reads.
+"""The trials of a sweep as its records describe them: everything that resuming reads.
 
 A trial is one configuration; its runs differ in the seed. Records are written by `trainables.tune_function` and
 `searches.tune.trial_recorder`.
@@ -15,6 +15,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from mcl_ray.analysis.costs import mean_costs
+from mcl_ray.callbacks import TrialEnd, TrialInfo, TrialResult
 from mcl_ray.config.scoring import enough
 from mcl_ray.results.queries import Objective, Point, points, training_times
 from mcl_ray.results.store import ENDED, read_epochs, read_runs
@@ -26,34 +27,52 @@ TrialState = Literal["finished", "stopped", "failed", "unfinished"]
 
 @dataclass(frozen=True, kw_only=True)
 class KnownTrial:
-    """One configuration that was begun."""
+    """A configuration of which a run was started."""
 
     trial_id: str
     """Four digits, counted from 0000 within its sweep."""
     point: Mapping[str, Value]
     """Searched field → value."""
     state: TrialState
-    """`failed` once too few seeds live; `unfinished` until every seed came to its end."""
+    """`failed` once too many seeds failed; `unfinished` until every seed has ended."""
     curve: tuple[tuple[int, float], ...]
-    """(epoch, score) of every epoch that all living seeds have."""
+    """(epoch, score) of every epoch that is recorded for all seeds that have not failed."""
     costs: Mapping[str, float]
-    """Mean over the living seeds, of every cost that is known, searched for or not."""
+    """Cost → mean over the seeds that have not failed, for every known cost, searched for or not."""
     run_ids: tuple[str, ...]
     mean: float | None = None
-    """Of the objective over the living seeds, at the last epoch of the curve; None without one."""
+    """Mean of the objective over the seeds that have not failed, at the curve's last epoch; None without one."""
     std: float = 0.0
-    """Of the objective over the living seeds, at the last epoch of the curve."""
+    """Standard deviation of the objective over these seeds, at the curve's last epoch."""
     n: int = 1
-    """Living seeds."""
+    """Number of seeds that have not failed."""
 
     @property
     def score(self) -> float | None:
-        """The score at the last epoch; None without one, or for a failed configuration."""
+        """Score at the last epoch; None without one, or for a failed configuration."""
         return self.curve[-1][1] if self.curve and self.state != "failed" else None
+
+    @property
+    def info(self) -> TrialInfo:
+        """The trial as callbacks receive it."""
+        return TrialInfo(trial_id=self.trial_id, point=self.point)
+
+    @property
+    def end(self) -> TrialEnd:
+        """The end of a trial that ended, as callbacks receive it."""
+        assert self.state != "unfinished", "it has not ended"
+        return TrialEnd(state=self.state, result=self._result())
+
+    def _result(self) -> TrialResult | None:
+        if self.score is None:
+            return None
+        mean = self.score if self.mean is None else self.mean
+        epoch = self.curve[-1][0]
+        return TrialResult(epoch=epoch, score=self.score, mean=mean, std=self.std, n=self.n, costs=self.costs)
 
 
 def read_trials(folder: Path, sweep: Experiment) -> list[KnownTrial]:
-    """Every trial of the sweep in `folder`, by id."""
+    """Return every trial of the sweep in `folder`, sorted by id."""
     epochs = read_epochs(folder)
     curves, times = points(epochs, Objective.parse(sweep.objective)), training_times(epochs)
     trials: dict[str, list[dict[str, Any]]] = {}
@@ -69,16 +88,16 @@ def _known(
     times: Mapping[str, float],
     sweep: Experiment,
 ) -> KnownTrial:
-    living = [row for row in rows if row["state"] != "failed"]
-    told = [curves.get(row["run_id"], []) for row in living]
-    curve = _scores(told, sweep)
-    last = [point.value for points in told for point in points if curve and point.epoch == curve[-1][0]]
+    active = [row for row in rows if row["state"] != "failed"]
+    of_seeds = [curves.get(row["run_id"], []) for row in active]
+    curve = _scores(of_seeds, sweep)
+    last = [point.value for points in of_seeds for point in points if curve and point.epoch == curve[-1][0]]
     return KnownTrial(
         trial_id=trial_id,
         point=_point(json.loads(rows[0]["searched"]), sweep),
         state=_state(rows, sweep.repeats),
         curve=curve,
-        costs=mean_costs(living, times),
+        costs=mean_costs(active, times),
         run_ids=tuple(row["run_id"] for row in rows),
         mean=fmean(last) if last else None,
         std=stdev(last) if len(last) > 1 else 0.0,
@@ -87,7 +106,7 @@ def _known(
 
 
 def _point(searched: Mapping[str, Any], sweep: Experiment) -> dict[str, Value]:
-    """In the space's own spelling: JSON knows no tuples."""
+    """Return the point in the space's own spelling, as JSON has no tuples."""
     matched = {
         path: sweep.space[path].match(value) if path in sweep.space else None for path, value in searched.items()
     }

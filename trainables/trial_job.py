@@ -1,6 +1,6 @@
-"""A configuration of a sweep as trials train it: a run for every seed, their records, and what is reported of them.
+"""A configuration of a sweep as a trial trains it: a run for every seed, their records, and the reports to Tune.
 
-Where it is trained is `trial.py` (in the trial's own process) and `group.py` (in a group of workers).
+It is trained in the trial's own process (`tune_function`) or by workers (`tune_trainable`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from mcl_ray.callbacks import EpochEnd
+from mcl_ray.callbacks import EpochEnd, TrialInfo
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.scoring import Score
 from mcl_ray.config.spec import RunSpec
@@ -21,20 +21,20 @@ from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import ENDED, Provenance, RunWriter, has_ended, is_run, state_of
 
 TRIAL, EPOCH, SCORE, FAILED, UNWRITTEN = "trial", "epoch", "score", "failed", "unwritten"
-"""Keys: of a trial's id in its configuration; in what it reports, of its epoch, its score, its failure, and why it
-could not be put on record."""
+"""Keys of a trial's id in its configuration; and in its reports, of its epoch, its score, its failure, and the reason
+why it could not be recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:
-    """What all trials of a sweep have in common."""
+    """Settings that all trials of a sweep have in common."""
 
     sweep: Path
-    """The sweep's folder; its runs are written below it."""
+    """Folder of the sweep, below which its runs are written."""
     run: RunSpec
-    """What every trial trains, apart from the searched fields."""
+    """Spec that every trial trains, apart from the searched fields."""
     runs_of: Callable[[Mapping[str, Any]], Sequence[RunSpec]]
-    """Configuration → its runs, one for every seed."""
+    """Function from a configuration to its runs, one for every seed."""
     repeats: int
     objective: str
     score: Score
@@ -43,17 +43,17 @@ class TrialJob:
     environment: Environment
 
     def on_this_node(self) -> TrialJob:
-        """The same on the machine of this process, whose copy of a store may lie elsewhere."""
+        """Return the job for this machine, whose copy of a remote store may be in another folder."""
         if self.environment.store is None:
             return self
         results = open_replica(self.environment.store)
         return replace(self, environment=self.environment.on_this_node(), sweep=results / "sweeps" / self.sweep.name)
 
     def begin(self, config: Mapping[str, Any], facts: Provenance | None) -> Iterator[tuple[RunSpec, RunWriter]]:
-        """The runs of a trial, new ones or those that it began before it was lost; whoever takes a writer closes it.
+        """Yield the runs of a trial, new or started before it was lost; the caller closes the writers.
 
         Raises:
-            SpecError: the searched values may each be right and not go together; every run is on record as failed.
+            SpecError: the searched values are not valid together; every run is recorded as failed.
         """
         try:
             specs = self.runs_of(point_of(config))
@@ -64,9 +64,9 @@ class TrialJob:
             yield spec, self._writer(config, spec, repeat, facts)
 
     def ended_by(self, config: Mapping[str, Any], error: Exception) -> dict[str, Any]:
-        """What a trial reports last that met an error, once it is on record as failed.
+        """Record that a trial failed, and return its last report.
 
-        Results that cannot be written are no failure of the configuration: its runs stay as they are, to go on.
+        Results that cannot be written are no failure of the configuration: its runs stay as they are, and are resumed.
         """
         try:
             if isinstance(error, StoreError):
@@ -77,7 +77,7 @@ class TrialJob:
         return {EPOCH: 0, FAILED: f"{type(error).__name__}: {error}"}
 
     def record_failure(self, config: Mapping[str, Any], error: MclError) -> None:
-        """Put on record that the runs of a trial failed, those that did not come to an end of their own."""
+        """Record that the runs of a trial failed, except those that have ended."""
         try:
             specs = self.runs_of(point_of(config))
         except SpecError:
@@ -87,15 +87,15 @@ class TrialJob:
                 self._writer(config, spec, repeat, None).finish("failed", error)
 
     def record_interruption(self, config: Mapping[str, Any]) -> None:
-        """Put on record that a trial is to go on: to itself, the end of a sweep looks like an early stop."""
+        """Record that a trial is to be resumed: for the trial itself, the end of a sweep looks like an early stop."""
         for folder in self._folders(config):
             _end(folder, "interrupted", unless=("finished", "failed"))
 
     def has_stopped(self, config: Mapping[str, Any]) -> bool:
-        """Whether all runs of a trial that Tune stopped are on record as ended, or are put there now.
+        """Return whether the runs of a trial that Tune stopped have ended, and record that they have.
 
-        A trial sees to that itself, if there is time: a group that Tune kills as the sweep ends has none. False while
-        it lives.
+        A trial records it itself if there is time; workers that Tune kills as the sweep ends have none. False while a
+        run is still recorded as running.
         """
         folders = self._folders(config)
         if any(is_run(folder) and state_of(folder) == "running" for folder in folders):
@@ -104,28 +104,36 @@ class TrialJob:
         return True
 
     def record_stop(self, config: Mapping[str, Any]) -> None:
-        """Put on record that a trial was stopped early, after its processes went away."""
+        """Record that a trial was stopped early, after its processes have ended."""
         for folder in self._folders(config):
             _end(folder, "stopped", unless=ENDED)
 
     def _folders(self, config: Mapping[str, Any]) -> list[Path]:
-        """Of all runs of a trial, with their records as they are in a store by now, if there is one."""
+        """Return the folders of a trial's runs, with their records up to date if there is a remote store."""
         folders = [self.folder_of(config, repeat) for repeat in range(self.repeats)]
         for folder in folders:
             fetch(folder)
         return folders
 
     def folder_of(self, config: Mapping[str, Any], repeat: int) -> Path:
-        """The folder of one run of a trial; its name is unique in the results folder, as the sweep's is."""
+        """Return the folder of one run of a trial; its name is unique in the results folder, as the sweep's is."""
         return self.sweep / "runs" / f"{self.sweep.name}-{config[TRIAL]}-r{repeat}"
 
-    def report(self, told: Sequence[EpochEnd], writers: Sequence[RunWriter]) -> dict[str, float]:
-        """What Tune hears of an epoch: the score over the living seeds, their mean, spread and number, the costs."""
-        values = [_figure(one, self.objective) for one in told]
+    def report(self, epochs: Sequence[EpochEnd], writers: Sequence[RunWriter]) -> dict[str, float]:
+        """Return the report of an epoch to Tune.
+
+        Args:
+            epochs: The epoch's end, for each seed that has not failed.
+            writers: Writers of the records of all seeds.
+
+        Returns:
+            The score over these seeds, the mean, standard deviation and number of their objectives, and their costs.
+        """
+        values = [_objective(one, self.objective) for one in epochs]
         spread = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else 0.0, "n": len(values)}
-        living = [writer for writer in writers if writer.state != "failed"]
-        costs = {cost: fmean(writer.cost(cost) for writer in living) for cost in self.costs}
-        return {EPOCH: told[0].epoch, SCORE: self.score.of(values)} | spread | costs
+        active = [writer for writer in writers if writer.state != "failed"]
+        costs = {cost: fmean(writer.cost(cost) for writer in active) for cost in self.costs}
+        return {EPOCH: epochs[0].epoch, SCORE: self.score.of(values)} | spread | costs
 
     def _writer(self, config: Mapping[str, Any], spec: RunSpec, repeat: int, facts: Provenance | None) -> RunWriter:
         return RunWriter.begin(
@@ -140,7 +148,7 @@ class TrialJob:
 
 
 def _end(folder: Path, state: RunState, unless: Collection[str]) -> None:
-    """Put on record how a run ended whose process did not say so, or does while its folder is waited for."""
+    """Record how a run ended whose process did not, unless it does while its folder is locked."""
     if not is_run(folder) or state_of(folder) in unless:
         return
     with RunWriter.amend(folder) as writer:
@@ -149,10 +157,15 @@ def _end(folder: Path, state: RunState, unless: Collection[str]) -> None:
 
 
 def point_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The searched fields of Tune's configuration."""
+    """Return the searched fields of Tune's configuration."""
     return {name: value for name, value in config.items() if name != TRIAL}
 
 
-def _figure(told: EpochEnd, objective: str) -> float:
-    (value,) = (row.value for row in told.rows if f"{row.split}/{row.metric}/{row.member}" == objective)
+def config_of(trial: TrialInfo) -> dict[str, Any]:
+    """Return Tune's configuration of a trial."""
+    return {**trial.point, TRIAL: trial.trial_id}
+
+
+def _objective(epoch: EpochEnd, objective: str) -> float:
+    (value,) = (row.value for row in epoch.rows if f"{row.split}/{row.metric}/{row.member}" == objective)
     return value

@@ -1,6 +1,6 @@
-"""The corners of a search space: the runs among which is the largest of all its trials, whatever "large" counts.
+"""The corners of a search space: runs among which is the largest trial, whatever resource is counted.
 
-What a run takes is `mcl_ray.training.estimate`; nothing is worked out here but which runs to ask it of.
+The resources that a run needs are estimated in `mcl_ray.training.estimate`; this module selects the runs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from searches.spec.space import Choice, Dimension, FloatRange, Point, Space, Val
 from searches.spec.sweep import SweepSpec
 
 MAX_POINTS = 1024
-"""How many combinations of values are looked at, at most."""
-COSTLY = ("method", "batch.size", "batch.per_class", "batch.sampler", "cohort", "losses", "queue.keys")
-"""Fields that change what a run takes, or whether such a run can be."""
+"""Maximum number of combinations of values that are considered."""
+RESOURCE_FIELDS = ("method", "batch.size", "batch.per_class", "batch.sampler", "cohort", "losses", "queue.keys")
+"""Fields that change the resources of a run, or whether such a run is valid."""
 
 
 def corners(sweep: SweepSpec) -> list[RunSpec]:
-    """The runs at the corners of the space; those of values that do not go together fail at once, and are left out."""
+    """Return the runs at the corners of the space, without those whose values are not valid together."""
     runs: list[RunSpec] = []
     for point in _points(sweep.space):
         with contextlib.suppress(SpecError):
@@ -31,24 +31,24 @@ def corners(sweep: SweepSpec) -> list[RunSpec]:
 
 
 def undominated(runs: list[RunSpec]) -> list[RunSpec]:
-    """Those that may take the most: no other run of the same networks is as large in everything that can be counted.
+    """Return the runs that may need the most: no other run of the same networks is as large in every size.
 
-    The most peers first, then the largest batches.
+    They are sorted by the number of peers, then by the batch size, largest first.
     """
-    alike: dict[object, dict[tuple[float, ...], RunSpec]] = defaultdict(dict)
+    by_networks: dict[object, dict[tuple[float, ...], RunSpec]] = defaultdict(dict)
     for run in runs:
-        alike[run.method, run.cohort.networks, run.cohort.head].setdefault(_sizes(run), run)
-    kept = [
+        by_networks[run.method, run.cohort.networks, run.cohort.head].setdefault(_sizes(run), run)
+    largest = [
         run
-        for group in alike.values()
+        for group in by_networks.values()
         for sizes, run in group.items()
         if not any(other != sizes and _covers(other, sizes) for other in group)
     ]
-    return sorted(kept, key=lambda run: (run.cohort.size, run.batch.size), reverse=True)
+    return sorted(largest, key=lambda run: (run.cohort.size, run.batch.size), reverse=True)
 
 
 def _sizes(run: RunSpec) -> tuple[float, ...]:
-    """What a run takes grows with each of these; peers that share a stem take less than as many that do not."""
+    """Return sizes with which a run's resources grow; peers that share a stem need less than as many that do not."""
     cohort, weights = run.cohort, run.losses
     numbers = (cohort.size, not cohort.shares_stem, cohort.embedding_dim, run.batch.size, run.queue.keys)
     return *numbers, weights.alpha, weights.beta, weights.gamma, weights.lam
@@ -59,7 +59,7 @@ def _covers(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def _points(space: Space) -> list[Point]:
-    """Every combination of the values that matter, of the fields that matter and those that these depend on."""
+    """Return every combination of the relevant values of the relevant fields and of those that they depend on."""
     points: list[Point] = [{}]
     for path in _paths(space):
         points = list(islice(_with_each(points, path, space), MAX_POINTS))
@@ -67,8 +67,8 @@ def _points(space: Space) -> list[Point]:
 
 
 def _paths(space: Space) -> list[str]:
-    """In the order of the space, where a field comes after those it depends on."""
-    wanted = {path for path in space if path in COSTLY or path.split(".")[0] in COSTLY}
+    """Return the relevant fields in the order of the space, where a field comes after those it depends on."""
+    wanted = {path for path in space if path in RESOURCE_FIELDS or path.split(".")[0] in RESOURCE_FIELDS}
     for path in reversed(space):
         if path in wanted:
             wanted |= space[path].when.keys()
@@ -85,10 +85,10 @@ def _with_each(points: list[Point], path: str, space: Space) -> Iterator[Point]:
 
 
 def _values(path: str, dimension: Dimension, space: Space) -> list[Value]:
-    """Names: all. Numbers: the largest; of batches the smallest too, which make the most steps.
+    """Return all values of a choice, and the largest of a range; of batches the smallest too, for the most steps.
 
     Where other fields depend on a number, also its other end and the values that they name. Of peers every number, as
-    more of them may share a stem that fewer do not, and so take less.
+    more of them may share a stem that fewer do not, and so need less.
     """
     if isinstance(dimension, Choice) or path.startswith("batch."):
         return list(dimension.ends())

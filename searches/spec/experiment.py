@@ -1,41 +1,94 @@
-"""What the engine runs, a search or a suite, and which of them a stored record is."""
+"""The protocol that a search and a suite satisfy: everything that running, resuming and ranking one needs to know."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol, Self
 
-from mcl_ray.config.overrides import validate
-from mcl_ray.config.spec import SPEC_VERSION
-from mcl_ray.errors import SpecError
-from searches.spec.suite import SUITE_VERSION, SuiteSpec
-from searches.spec.sweep import SWEEP_VERSION, SweepSpec
+from mcl_ray.config.scoring import Scoring
+from mcl_ray.config.spec import RunSpec
+from searches.spec.space import Point, Space
+from searches.spec.strategy import Direction, Outputs, Strategy
 
-Experiment = SweepSpec | SuiteSpec
+Kind = Literal["search", "suite"]
 
 
-def stored(spec_json: str) -> Experiment:
-    """The resolved spec in a sweep's record; a suite has rows.
+class Experiment(Protocol):
+    """A frozen spec of trials: what they train, in which order, and how they are scored."""
 
-    Raises:
-        SpecError: a newer version wrote it, or it breaks a rule.
-    """
-    tree = json.loads(spec_json)
-    if "rows" in tree:
-        _check_version(tree, "suite", SUITE_VERSION)
-        return validate(SuiteSpec, tree)
-    _check_version(tree, "search", SWEEP_VERSION)
-    return validate(SweepSpec, tree)
+    extensible: ClassVar[tuple[str, ...]]
+    """Fields that a resumed sweep may raise, or lift (null); all others must stay as they are."""
 
+    @property
+    def kind(self) -> Kind:
+        """Key of the behaviour in `searches.kinds`."""
 
-def _check_version(tree: Mapping[str, Any], kind: str, newest: int) -> None:
-    """Asked before anything else: what a newer version says, this one cannot know."""
-    run = tree.get("run", {}).get("version", SPEC_VERSION)
-    version = tree.get("version", newest)
-    for what, found, known in ((kind, version, newest), ("run", run, SPEC_VERSION)):
-        if found > known:
-            raise SpecError(
-                f"a newer mcl-ray wrote the sweep {tree.get('name')}, and it takes that one to go on with it or to "
-                f"start from it: version <= {known} of a {what}'s spec must hold, but got {found}"
-            )
+    @property
+    def name(self) -> str:
+        """Name of the sweep; its id adds a digest and a serial."""
+
+    @property
+    def run(self) -> RunSpec:
+        """Spec that every trial trains, apart from its point."""
+
+    @property
+    def space(self) -> Space:
+        """Field of a point → the values it may take."""
+
+    @property
+    def first_points(self) -> Sequence[Point]:
+        """Points tried before the sampler proposes any."""
+
+    @property
+    def trials(self) -> int:
+        """Number of configurations."""
+
+    @property
+    def repeats(self) -> int:
+        """Number of runs of each configuration, which differ in their seed."""
+
+    @property
+    def num_runs(self) -> int:
+        """Number of runs: all configurations with all seeds."""
+
+    @property
+    def objective(self) -> str:
+        """Metric that is maximised, as split/metric/member."""
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Direction of the objective and of each cost."""
+
+    @property
+    def scoring(self) -> Scoring:
+        """Rule by which results are read: the score over seeds, the number of seeds, and the costs."""
+
+    @property
+    def strategy(self) -> Strategy:
+        """Sampler, scheduler, earlier sweeps and time limit."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """Checkpoints that are kept, and the study's database."""
+
+    @property
+    def batch_runs(self) -> list[RunSpec]:
+        """Runs that have among them every batch that a trial may use."""
+
+    def trial_run(self, point: Point) -> RunSpec:
+        """Return the run of one configuration, with the first seed."""
+
+    def trial_runs(self, point: Point) -> tuple[RunSpec, ...]:
+        """Return the runs of one configuration, one for each seed."""
+
+    def with_overrides(self, overrides: Sequence[str]) -> Self:
+        """Return a copy with fields replaced, given as `field=value`."""
+
+    def with_more_trials(self, trials: int) -> Self:
+        """Return a copy with more trials."""
+
+    def leaves(self) -> dict[str, Any]:
+        """Return every field by its full path, for comparisons."""
+
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]:
+        """Return the spec as plain data."""

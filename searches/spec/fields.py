@@ -1,4 +1,4 @@
-"""From a space as a person wrote it to one whose fields are the run's own: names, conditions, and rules of the run."""
+"""Completing a space as a user wrote it: full names, conditions, and a check of its values against the run's rules."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mcl_ray.errors import SpecError
 from searches.spec.space import Dimension, FloatRange, Space, Value, applied, applies, same
 
 FIXED = ("version", "recipe", "data", "evaluation", "schedule.epochs")
-"""What all trials of a search have in common: images, splits, when they are scored, and how long they train."""
+"""Fields that all trials of a search have in common: images, splits, when they are scored, and how long they train."""
 
 
 def resolved(space: Mapping[str, Dimension], run: RunSpec) -> Space:
-    """The space with full paths, fields before those that depend on them, and each end of each tried on `run`.
+    """Return the space with full paths, fields before those that depend on them, each end of each tried on `run`.
 
     Raises:
         ValueError: the space is empty, names a field that cannot be searched or names one twice, has a condition that
@@ -41,12 +41,12 @@ def resolved(space: Mapping[str, Dimension], run: RunSpec) -> Space:
 def _searchable(name: str) -> str:
     path = full_path(name)
     if path.split(".")[0] in FIXED or path in FIXED:
-        raise ValueError(f"trials are compared on equal terms, so {path} cannot be searched")
+        raise ValueError(f"all trials must have the same {path}, so {path} cannot be searched")
     return path
 
 
 def full_path(name: str) -> str:
-    """The full path of a field of a run.
+    """Return the full path of a field of a run.
 
     Raises:
         ValueError: there is no such field, or several are called so.
@@ -58,7 +58,7 @@ def full_path(name: str) -> str:
 
 
 def _with_conditions(path: str, space: Space) -> Dimension:
-    """The dimension with its conditions in full paths and in the values of the fields they name."""
+    """Return the dimension with its conditions in full paths and in the values of the fields they name."""
     when: dict[str, tuple[Value, ...]] = {}
     for name, values in space[path].when.items():
         try:
@@ -81,19 +81,19 @@ def _with_conditions(path: str, space: Space) -> Dimension:
 
 
 def _in_order(space: Space) -> Space:
-    """Every field after those it depends on, else in the order given."""
+    """Return the space with every field after those it depends on, else in the order given."""
     ordered: Space = {}
     while len(ordered) < len(space):
         ready = [path for path in space if path not in ordered and space[path].when.keys() <= ordered.keys()]
         if not ready:
-            circle = ", ".join(path for path in space if path not in ordered)
-            raise ValueError(f"conditions must not go round in a circle, but none of these comes first: {circle}")
+            circular = ", ".join(path for path in space if path not in ordered)
+            raise ValueError(f"conditions must not be circular, but these depend on each other: {circular}")
         ordered[ready[0]] = space[ready[0]]
     return ordered
 
 
 def _try_ends(path: str, space: Space, run: RunSpec) -> None:
-    """Each end must be right somewhere in the space, all else being the run's own."""
+    """Check that each end is valid somewhere in the space, with the run's own values for all other fields."""
     settings = list(_settings(path, space))
     if not settings:
         raise ValueError(f"search space, {path}: no point meets its conditions and those of the fields in them")
@@ -111,7 +111,7 @@ def _try_ends(path: str, space: Space, run: RunSpec) -> None:
 
 
 def _settings(path: str, space: Space) -> Iterator[dict[str, Value]]:
-    """What the fields that this one depends on, near and far, may be where it is in play."""
+    """Yield the values of the fields that this one depends on, directly or not, where it is active."""
     allowed: dict[str, list[Value]] = {}
     lineage = [path]
     for descendant in lineage:
@@ -124,7 +124,7 @@ def _settings(path: str, space: Space) -> Iterator[dict[str, Value]]:
 
 
 def _with_dependants(point: dict[str, Value], space: Space) -> dict[str, Value]:
-    """The point and, at their first end, the fields that are in play because of it."""
+    """Return the point with the fields that it makes active, each at its first end."""
     for path, dimension in space.items():
         if path not in point and dimension.when and applies(dimension, point):
             point = point | {path: dimension.ends()[0]}

@@ -96,7 +96,7 @@ SEARCHES: dict[str, Search] = {search.__name__: search for search in (cifar, ima
 
 
 def load(name_or_file: str) -> SweepSpec:
-    """The search of this name, or the search file at this path.
+    """Return the search of this name, or the search file at this path.
 
     Raises:
         SpecError: neither exists, or the file breaks a rule.

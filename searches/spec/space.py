@@ -1,7 +1,7 @@
-"""Search spaces as data: what values a field may take, and when. Neither Ray nor Optuna is known here.
+"""Search spaces as data: the values that a field may take, and under which conditions; without Ray and Optuna.
 
-A space maps fields to dimensions, a point maps the fields in play to values; both name fields by full path, and a space
-has a condition's field after those it names. `fields.py` makes such a space of what a person wrote.
+A space maps fields to dimensions, a point maps the active fields to values; both name fields by full path, and in a
+space a field comes after those that its conditions name. `fields.py` completes a space that a user wrote.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ MAX_GRID = 10_000
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 Scalar = bool | int | float | str
 Value = Scalar | tuple[Scalar, ...]
-"""What a field may be; a list of one and its only entry are the same value."""
+"""Value of a field; a list of one entry and that entry are the same value."""
 Point = Mapping[str, Value]
 Values = Annotated[tuple[Value, ...], Field(min_length=1)]
 
 Conditions = Annotated[dict[str, Values], Field(default_factory=dict)]
-"""Other field of the space → values of it. A dimension is in play where every such field is, and has one of its values;
-where it is not in play, the run keeps its own value."""
+"""Other field of the space → values of it. A dimension is active where every such field is, and has one of its values;
+where it is not active, the run keeps its own value."""
 
 
 class _Dimension(Part):
-    """What all dimensions have in common."""
+    """Base of all dimensions."""
 
     @abstractmethod
     def match(self, value: object) -> Value | None:
-        """The value as this dimension has it, or None if it has not."""
+        """Return the value in this dimension's spelling; None if it is not one of its values."""
 
     def __contains__(self, value: object) -> bool:
         return self.match(value) is not None
@@ -50,7 +50,7 @@ class FloatRange(_Dimension):
     low: Bound
     high: Bound
     log: bool = False
-    """Draw evenly over orders of magnitude."""
+    """Whether values are drawn evenly over orders of magnitude."""
     step: Positive | None = None
     """Distance of neighbouring values; null: any real number."""
     when: Conditions
@@ -70,11 +70,11 @@ class FloatRange(_Dimension):
         return self
 
     def ends(self) -> tuple[Value, ...]:
-        """Values that any rule on the field can be tried with."""
+        """Return the values with which a rule on the field is checked."""
         return self.low, self.high
 
     def match(self, value: object) -> float | None:
-        """The value as this dimension has it, or None if it has not."""
+        """Return the value in this dimension's spelling; None if it is not one of its values."""
         if not isinstance(value, int | float) or not self.low <= value <= self.high:
             return None
         if self.step is None:
@@ -83,17 +83,17 @@ class FloatRange(_Dimension):
         return self._after(round(steps)) if abs(steps - round(steps)) < 1e-8 else None
 
     def all_values(self) -> Sequence[Value]:
-        """Every step, in order.
+        """Return every step, in order.
 
         Raises:
-            ValueError: there are none.
+            ValueError: the range has no steps.
         """
         if self.step is None:
             raise ValueError("a grid has every value of a range once, so that real numbers need a step, but got none")
         return [self._after(steps) for steps in range(round((self.high - self.low) / self.step) + 1)]
 
     def _after(self, steps: int) -> float:
-        """In decimal, as it was written: 0.1 + 2 * 0.1 is 0.3."""
+        """Return the value after so many steps, in decimal as it was written: 0.1 + 2 * 0.1 is 0.3."""
         return float(_exact(self.low) + steps * _exact(self.step or 0))
 
 
@@ -104,7 +104,7 @@ class IntRange(_Dimension):
     low: int
     high: int
     log: bool = False
-    """Draw evenly over orders of magnitude."""
+    """Whether values are drawn evenly over orders of magnitude."""
     step: Count = 1
     """Distance of neighbouring values."""
     when: Conditions
@@ -119,21 +119,21 @@ class IntRange(_Dimension):
         return self
 
     def ends(self) -> tuple[Value, ...]:
-        """Values that any rule on the field can be tried with."""
+        """Return the values with which a rule on the field is checked."""
         return self.low, self.high
 
     def match(self, value: object) -> int | None:
-        """The value as this dimension has it, or None if it has not."""
+        """Return the value in this dimension's spelling; None if it is not one of its values."""
         return int(value) if isinstance(value, int) and value in self._range else None
 
     def all_values(self) -> Sequence[Value]:
-        """Every value, in order.
+        """Return every value, in order.
 
         Raises:
             ValueError: the range is logarithmic.
         """
         if self.log:
-            raise ValueError("a grid has every value of a range once, so that log=true would say nothing")
+            raise ValueError("a grid has every value of a range once, so that log=true has no effect")
         return self._range
 
     @property
@@ -157,15 +157,15 @@ class Choice(_Dimension):
         return values
 
     def ends(self) -> tuple[Value, ...]:
-        """Values that any rule on the field can be tried with."""
+        """Return the values with which a rule on the field is checked."""
         return self.values
 
     def match(self, value: object) -> Value | None:
-        """The value as this dimension has it, or None if it has not."""
+        """Return the value in this dimension's spelling; None if it is not one of its values."""
         return next((own for own in self.values if same(own, value)), None)
 
     def all_values(self) -> Sequence[Value]:
-        """Every value, in order."""
+        """Return every value, in order."""
         return self.values
 
 
@@ -174,7 +174,7 @@ Space = dict[str, Dimension]
 
 
 def applies(dimension: Dimension, point: Point) -> bool:
-    """Whether the dimension is in play, given the values of all fields before it that are."""
+    """Return whether the dimension is active, given the values of all active fields before it."""
     return all(
         parent in point and any(same(value, point[parent]) for value in values)
         for parent, values in dimension.when.items()
@@ -182,21 +182,21 @@ def applies(dimension: Dimension, point: Point) -> bool:
 
 
 def active(space: Mapping[str, Dimension], point: Point) -> tuple[str, ...]:
-    """The fields in play at a point, in order, whether the point has them or not."""
-    in_play: list[str] = []
+    """Return the fields that are active at a point, in order, whether the point has them or not."""
+    names: list[str] = []
     for path, dimension in space.items():
-        if applies(dimension, {name: point[name] for name in in_play if name in point}):
-            in_play.append(path)
-    return tuple(in_play)
+        if applies(dimension, {name: point[name] for name in names if name in point}):
+            names.append(path)
+    return tuple(names)
 
 
 def contains(space: Mapping[str, Dimension], point: Point) -> bool:
-    """Whether the point has the fields in play, each with one of its values, and no others."""
+    """Return whether the point has the active fields, each with one of its values, and no others."""
     return set(active(space, point)) == set(point) and all(value in space[path] for path, value in point.items())
 
 
 def grid(space: Mapping[str, Dimension]) -> list[dict[str, Value]]:
-    """Every point of the space; the last field varies fastest.
+    """Return every point of the space; the last field varies fastest.
 
     Raises:
         ValueError: the points cannot be listed, and why.
@@ -217,10 +217,10 @@ def grid(space: Mapping[str, Dimension]) -> list[dict[str, Value]]:
 
 
 def applied(run: RunSpec, point: Mapping[str, Any]) -> RunSpec:
-    """The run with the point's values; a list of several networks says how many peers there are, if nothing else does.
+    """Return the run with the point's values; a list of several networks sets cohort.size, unless the point does.
 
     Raises:
-        SpecError: the values do not go together.
+        SpecError: the values are not valid together.
     """
     names = point.get("cohort.networks")
     if isinstance(names, list | tuple) and len(names) > 1:
@@ -242,7 +242,7 @@ def _exact(number: float) -> Fraction:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two spellings are one value."""
+    """Return whether two spellings are the same value."""
     return _plain(one) == _plain(other)
 
 

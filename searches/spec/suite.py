@@ -1,8 +1,8 @@
-"""What to train for a table: `SuiteSpec`, rows that are listed, not searched; file, command line and stored record.
+"""The spec of a suite: `SuiteSpec`, rows of a table that are listed, not searched; in a file or a stored record.
 
-A suite has what the engine asks of a search, with nothing to propose, to stop early or to choose. As no row is chosen
-by its figure, every epoch may be scored on the test images, and all training images are trained on. One without labels
-is followed by another, which classifies by the networks that its rows trained: `followers.py`.
+As no row is chosen by its score, every epoch may be scored on the test images, and all training images are trained on.
+A suite without labels is followed by another, which trains linear classifiers on the networks of its rows:
+`searches.linear_eval`.
 """
 
 from __future__ import annotations
@@ -15,60 +15,61 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mcl_ray.config import recipes
-from mcl_ray.config.overrides import replace
+from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.config.spec import Count, Part, RunSpec
+from mcl_ray.config.unused_fields import check_used, check_used_by_any
 from mcl_ray.errors import SpecError, unknown
-from mcl_ray.pipeline import SETTLED, SHARED
+from mcl_ray.pipeline import SETTLED, SHARED, by_stage
+from searches.spec.base import ExperimentSpec
 from searches.spec.fields import full_path
 from searches.spec.space import Choice, Point, Space, Value, applied
-from searches.spec.strategy import Cost, SamplerSpec, SchedulerSpec
-from searches.spec.sweep import Direction
+from searches.spec.strategy import Direction, Outputs, SamplerSpec, SchedulerSpec, Strategy
 
 SUITE_VERSION = 1
 ROW = "row"
-"""The only field of a suite's points."""
+"""Name of the only field of a suite's points."""
 OF_ALL_ROWS = ("version", "recipe", "seed", "data", "evaluation", "schedule.epochs")
 
 RowName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 
 
 class Pretrained(Part):
-    """A run whose networks are classified by."""
+    """A run whose networks are frozen for linear classification."""
 
     run: RunSpec
-    """What it trained."""
+    """Spec of the run."""
     backbone: str | None
     """Checksum of its newest checkpoint, `sha256:…`; null: it has not run yet."""
 
     @property
     def settled(self) -> dict[str, Any]:
-        """The fields of a linear classification that follow from it."""
+        """Fields of a linear classification that follow from it."""
         return {"cohort": self.run.cohort, "pretraining": self.run, "linear.backbone": self.backbone}
 
 
 class Foundation(Part):
-    """The suite that another one follows."""
+    """A suite that another one follows."""
 
     sweep: str
-    """Its id."""
+    """Id of its sweep."""
     runs: dict[RowName, tuple[Pretrained, ...]]
-    """Row → its runs, one a seed."""
+    """Row → its runs, one for each seed."""
 
 
-class SuiteSpec(Part):
+class SuiteSpec(ExperimentSpec):
     """Rows of a table, each trained to its end with several seeds."""
 
     version: Annotated[int, Field(ge=1, le=SUITE_VERSION)] = SUITE_VERSION
     """Version of this format; a file from a newer one is refused."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")] = "custom"
-    """What the suite is called; its id adds a digest and a serial."""
+    """Name of the suite; its id adds a digest and a serial."""
     run: RunSpec
-    """What every row trains, apart from its own fields; a recipe's name stands for the recipe."""
+    """Spec that every row trains, apart from its own fields; a recipe's name stands for the recipe."""
     rows: Annotated[dict[RowName, dict[str, Value]], Field(min_length=1)]
     """Name of a row → its own fields of the run. Images, epochs and evaluation are the same for all."""
     table: Literal["cifar", "imagenet", "moco"] | None = None
-    """Published table that the rows are set beside at the end; null: none."""
+    """Published table that the rows are compared with at the end; null: none."""
     repeats: Count = 1
     """Runs of every row, with the seeds run.seed, run.seed + 1 and so on."""
     then: RunSpec | None = None
@@ -76,14 +77,8 @@ class SuiteSpec(Part):
     built_on: Foundation | None = None
     """The suite that this one follows; the program fills it in."""
 
-    costs: ClassVar[tuple[Cost, ...]] = ()
-    directions: ClassVar[tuple[Direction, ...]] = ("maximize",)
-    sampler: ClassVar[SamplerSpec] = SamplerSpec(kind="grid")
-    scheduler: ClassVar[SchedulerSpec] = SchedulerSpec(kind="none")
-    warm_start: ClassVar[tuple[str, ...]] = ()
-    keep_checkpoints: ClassVar[int | None] = None
-    study: ClassVar[str | None] = None
-    time_limit_s: ClassVar[float | None] = None
+    kind: ClassVar[Literal["suite"]] = "suite"
+    extensible: ClassVar[tuple[str, ...]] = ()
 
     @field_validator("run", "then", mode="before")
     @classmethod
@@ -170,57 +165,105 @@ class SuiteSpec(Part):
 
     @property
     def objective(self) -> str:
-        """The published tables' figure; of peers without labels, the best peer's nearest neighbours."""
+        """Metric of the published tables; of peers without labels, the best peer's nearest-neighbour accuracy."""
         return f"test/{'top1' if self.run.is_supervised else 'knn_top1'}/best"
 
     @property
+    def strategy(self) -> Strategy:
+        """Strategy that runs every row to its last epoch, in order."""
+        return Strategy(sampler=SamplerSpec(kind="grid"), scheduler=SchedulerSpec(kind="none"))
+
+    @property
+    def outputs(self) -> Outputs:
+        """All checkpoints, and a study in the sweep's folder."""
+        return Outputs()
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Direction of the objective."""
+        return ("maximize",)
+
+    @property
     def trials(self) -> int:
-        """One for each row."""
+        """Number of rows."""
         return len(self.rows)
 
     @property
     def num_runs(self) -> int:
-        """Runs of all rows with all seeds."""
+        """Number of runs: all rows with all seeds."""
         return self.trials * self.repeats
 
     @property
     def space(self) -> Space:
-        """The rows' names, sorted: a record, which a suite goes on from, does not keep their order."""
+        """Names of the rows, sorted, as the record from which a suite is resumed does not keep their order."""
         return {ROW: Choice(kind="choice", values=tuple(sorted(self.rows)), when={})}
 
     @property
     def first_points(self) -> list[dict[str, Value]]:
-        """Every row, in order."""
+        """All rows, in order."""
         return [{ROW: row} for row in self.rows]
 
     @property
     def scoring(self) -> Scoring:
-        """How results are read."""
+        """Rule by which results are read."""
         return Scoring(repeats=self.repeats)
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Of all rows, each once."""
+        """Networks of all rows, each once."""
         return tuple(dict.fromkeys(name for point in self.first_points for name in self.trial_run(point).cohort.peers))
 
+    @property
+    def batch_runs(self) -> list[RunSpec]:
+        """Every run whose batches may differ: each row's, and the one that follows."""
+        return [self.trial_run(point) for point in self.first_points] + ([self.then] if self.then else [])
+
     def trial_run(self, point: Point) -> RunSpec:
-        """The run of one row, with the first seed.
+        """Return the run of one row, with the first seed.
 
         Raises:
-            SpecError: its values do not go together.
+            SpecError: its values are not valid together.
         """
         return self._of_seed(str(point[ROW]), 0)
 
     def trial_runs(self, point: Point) -> tuple[RunSpec, ...]:
-        """The runs of one row, one a seed."""
+        """Return the runs of one row, one for each seed."""
         return tuple(self._of_seed(str(point[ROW]), repeat) for repeat in range(self.repeats))
 
     def _of_seed(self, row: str, repeat: int) -> RunSpec:
         settled = self.built_on.runs[row][repeat].settled if self.built_on else {}
         return applied(replace(self.run, settled | {"seed": self.run.seed + repeat}), self.rows[row])
 
+    def with_overrides(self, overrides: Sequence[str]) -> SuiteSpec:
+        """Return a copy with fields replaced, given as `field=value`; those of the run in every row.
+
+        Fields of the run that follows have its name before them, or `then`: `lincls.lr=1`.
+
+        Raises:
+            SpecError: a rule is broken, or a field has no effect.
+        """
+        first, follows = self.run.recipe, self.then.recipe if self.then else ""
+        stages = [first, *(name for name in (follows, "then") if self.then and name != first)]
+        own = by_stage(stages, overrides)
+        values = parse(SuiteSpec, own.pop(first))
+        following = parse(RunSpec, [assignment for stage in own.values() for assignment in stage])
+        changed = self.with_fields(values, following)
+        own_paths = [path.removeprefix("run.") for path in values if path.startswith("run.")]
+        check_used_by_any([changed.trial_run(point) for point in changed.first_points], own_paths)
+        if changed.then is not None:
+            check_used(changed.then, following)
+        return changed
+
+    def with_more_trials(self, trials: int) -> SuiteSpec:
+        """Raise an error, as a suite has one trial for each row.
+
+        Raises:
+            SpecError: always.
+        """
+        raise SpecError(f"a suite has one trial for each of its {self.trials} rows, but was asked for {trials} more")
+
     def with_fields(self, values: Mapping[str, Any], following: Mapping[str, Any] = MappingProxyType({})) -> SuiteSpec:
-        """A copy with fields replaced.
+        """Return a copy with fields replaced.
 
         Args:
             values: By full path. Those of the run are of every row, and of what follows where all stages share them; a
@@ -241,7 +284,7 @@ class SuiteSpec(Part):
         return replace(self, {"rows": kept} | values)
 
     def _check_fields(self, values: Mapping[str, Any], following: Mapping[str, Any]) -> None:
-        """What is asked for must have an effect."""
+        """Refuse values that contradict what a suite is."""
         if (when := values.get("run.evaluation.test", "every_epoch")) != "every_epoch":
             raise SpecError(
                 f"a suite scores every epoch on test: run.evaluation.test=every_epoch must hold, but got {when}"
@@ -255,7 +298,7 @@ class SuiteSpec(Part):
             raise SpecError(f"what follows has the networks of its row's run, so that {settled[0]} cannot be given")
 
     def _chosen(self, patterns: Sequence[object]) -> dict[str, dict[str, Value]]:
-        """The rows whose names match one of the patterns, `resnet32_*`, in their order."""
+        """Return the rows whose names match one of the patterns, `resnet32_*`, in their order."""
         for pattern in map(str, patterns):
             if not any(fnmatchcase(row, pattern) for row in self.rows):
                 raise SpecError(unknown("row", pattern, self.rows))

@@ -1,4 +1,4 @@
-"""The suites known by name: every row of a published table."""
+"""Suites known by name: every row of a published table."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ COLUMNS: Columns = {
     "x4": {"cohort.size": 4},
     "x4_kd": {"cohort.size": 4, "losses.logit_distillation": "reference"},
 }
-"""In what a column's runs differ from a cohort of two."""
+"""Fields in which a column's runs differ from a cohort of two."""
 WITHOUT_LABELS: Columns = {"baseline": recipes.NO_MUTUAL_LEARNING | {"losses.alpha": 1.0}, "x2": {}}
-"""The same of encoders, whose baseline keeps the contrast within each peer."""
+"""Fields of the columns of encoders, whose baseline keeps the contrast within each peer."""
 
 
 def cifar() -> SuiteSpec:
@@ -65,7 +65,7 @@ SUITES: dict[str, Suite] = {suite.__name__: suite for suite in (cifar, imagenet,
 
 
 def load(name_or_file: str) -> SuiteSpec:
-    """The suite of this name, or the suite file at this path.
+    """Return the suite of this name, or the suite file at this path.
 
     Raises:
         SpecError: neither exists, or the file breaks a rule.

@@ -1,34 +1,48 @@
-"""What to search: `SweepSpec`, the same model as file, command line and stored record."""
+"""The spec of a search: `SweepSpec`, the same model in a file, on the command line and in the stored record.
+
+It is built with `mcl_ray.config.overrides.validate`, which completes what is given.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidatorFunctionWrapHandler, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
-from mcl_ray.config.overrides import flat, replace
+from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.scoring import Score, Scoring, current_names
-from mcl_ray.config.spec import Count, Part, RunSpec
-from searches.spec.fields import full_path, resolved
-from searches.spec.space import Point, Space, Value, applied, applies, contains, grid
-from searches.spec.strategy import Cost, SamplerSpec, SchedulerSpec, ScoreSpec
+from mcl_ray.config.spec import Count, RunSpec
+from mcl_ray.config.unused_fields import check_used
+from mcl_ray.errors import SpecError
+from searches.spec.base import ExperimentSpec
+from searches.spec.fields import resolved
+from searches.spec.space import Point, Space, Value, applied, contains, grid
+from searches.spec.start import completed, start_point
+from searches.spec.strategy import Cost, Direction, Outputs, SamplerSpec, SchedulerSpec, ScoreSpec, Strategy
 
 SWEEP_VERSION = 1
 DEFAULT_TRIALS = 100
 
-Direction = Literal["maximize", "minimize"]
 SweepId = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}-[0-9a-f]{10}-[0-9]+$")]
 
 
-class SweepSpec(Part):
+class SweepSpec(ExperimentSpec):
     """A search over fields of one run spec."""
 
     version: Annotated[int, Field(ge=1, le=SWEEP_VERSION)] = SWEEP_VERSION
     """Version of this format; a file from a newer one is refused."""
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")] = "custom"
-    """What the sweep is called; its id adds a digest and a serial."""
+    """Name of the sweep; its id adds a digest and a serial."""
     run: RunSpec
-    """What every trial trains, apart from the searched fields."""
+    """Spec that every trial trains, apart from the searched fields."""
     space: Space
     """Field of the run → the values it may take: `{kind: float, low, high, log, step}`, `{kind: int, low, high, log,
     step}` or `{kind: choice, values}`, each with `when: {other field: [values]}` if it is searched only there. A list
@@ -38,10 +52,10 @@ class SweepSpec(Part):
     objective: Annotated[str, Field(pattern=r"^validation/(knn_)?(top1|top5)/(mean|best|ensemble|peer\d+)$")] = (
         "validation/top1/mean"
     )
-    """What is maximised, as split/metric/member; never on the test split. Of `moco`, the metric is knn_top1 or
+    """Metric that is maximised, as split/metric/member; never on the test split. Of `moco`, the metric is knn_top1 or
     knn_top5."""
     costs: tuple[Cost, ...] = ()
-    """What is minimised beside it, of the whole cohort: `parameters`, `multiply_adds` (per image, forward),
+    """Costs that are minimised beside it, of the whole cohort: `parameters`, `multiply_adds` (per image, forward),
     `training_time_s` (of the steps of all epochs). The search then looks for the front between them, and no trial ends
     early."""
     repeats: Count = 1
@@ -53,21 +67,31 @@ class SweepSpec(Part):
     """Points tried first, after the run's own values where those lie in the space; fields that a point leaves out have
     the run's own values."""
     warm_start: tuple[SweepId, ...] = ()
-    """Earlier sweeps in the same results folder, whose finished trials the sampler (`tpe` or `gp`) knows at once."""
+    """Earlier sweeps in the same results folder, from whose finished trials the sampler (`tpe` or `gp`) learns."""
     keep_checkpoints: Count | None = 5
-    """Only the best so many configurations keep their checkpoints, those of others go as they end; null: all stay."""
+    """Number of best configurations that keep their checkpoints, others lose them as they end; null: all keep them."""
     study: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_+]*://\S*$")] | None = None
-    """Database that the Optuna study is mirrored into, as SQLAlchemy's URL, stored as it is given: leave passwords to
+    """Database that the Optuna study is exported to, as SQLAlchemy's URL, stored as it is given: leave passwords to
     the database's own configuration. null: the file study.db in the sweep's folder."""
     time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Wall time after which no trial starts or goes on, in seconds; null: none."""
+    """Wall time after which no trial starts or continues, in seconds; null: no limit."""
 
-    then: ClassVar[None] = None
-    built_on: ClassVar[None] = None
+    kind: ClassVar[Literal["search"]] = "search"
+    extensible: ClassVar[tuple[str, ...]] = ("trials", "time_limit_s", "keep_checkpoints")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fill_in_trials(cls, data: object, check: ModelWrapValidatorHandler[SweepSpec]) -> SweepSpec:
+        """Replace null by a number; of a grid it is known only once the space is complete."""
+        spec = check(data)
+        if spec.trials is not None:
+            return spec
+        trials = len(spec.first_points) if spec.sampler.kind == "grid" else DEFAULT_TRIALS
+        return check({name: getattr(spec, name) for name in cls.model_fields} | {"trials": trials})
 
     @field_validator("trials", mode="wrap")
     @classmethod
-    def _null_is_all(cls, trials: object, check: ValidatorFunctionWrapHandler) -> Any:
+    def _accept_null(cls, trials: object, check: ValidatorFunctionWrapHandler) -> Any:
         return None if trials is None else check(trials)
 
     @field_validator("run")
@@ -90,6 +114,11 @@ class SweepSpec(Part):
             )
         return self
 
+    @field_validator("space")
+    @classmethod
+    def _complete_space(cls, space: Space, info: ValidationInfo) -> Space:
+        return resolved(space, info.data["run"]) if "run" in info.data else space
+
     @field_validator("costs", mode="before")
     @classmethod
     def _costs_have_their_current_names(cls, names: object) -> object:
@@ -102,9 +131,17 @@ class SweepSpec(Part):
             raise ValueError(f"each can be named once, but got {', '.join(names)}")
         return names
 
+    @field_validator("start")
+    @classmethod
+    def _complete_start_points(
+        cls, start: tuple[dict[str, Value], ...], info: ValidationInfo
+    ) -> tuple[dict[str, Value], ...]:
+        if "run" not in info.data or "space" not in info.data:
+            return start
+        return tuple(start_point(given, info.data["space"], info.data["run"]) for given in start)
+
     @model_validator(mode="after")
-    def _space_fits_the_run(self) -> SweepSpec:
-        object.__setattr__(self, "space", resolved(self.space, self.run))
+    def _every_cohort_has_the_objectives_member(self) -> SweepSpec:
         member, smallest = self.objective.rpartition("/")[2], min(self._sizes())
         if member.startswith("peer") and int(member.removeprefix("peer")) >= smallest:
             raise ValueError(
@@ -114,10 +151,9 @@ class SweepSpec(Part):
 
     @model_validator(mode="after")
     def _points_fit_the_space(self) -> SweepSpec:
-        object.__setattr__(self, "start", tuple(self._start_point(given) for given in self.start))
         points = grid(self.space) if self.sampler.kind == "grid" else None
-        if self.trials is None:
-            object.__setattr__(self, "trials", DEFAULT_TRIALS if points is None else len(points))
+        if self.trials is None:  # filled in afterwards
+            return self
         if points is not None and self.trials != len(points):
             raise ValueError(
                 f"a grid tries each of its points once: trials={len(points)} or null must hold, but got {self.trials}"
@@ -133,7 +169,7 @@ class SweepSpec(Part):
     def _parts_go_together(self) -> SweepSpec:
         if self.costs and self.scheduler.kind != "none":
             raise ValueError(
-                f"with several objectives no trial can be told to be behind: costs need scheduler.kind=none, but got "
+                f"early stopping needs a single objective: costs need scheduler.kind=none, but got "
                 f"{self.scheduler.kind}"
             )
         if self.warm_start and self.sampler.kind not in ("tpe", "gp"):
@@ -153,35 +189,50 @@ class SweepSpec(Part):
         return self
 
     @property
+    def strategy(self) -> Strategy:
+        """Sampler, scheduler, earlier sweeps and time limit."""
+        return Strategy(
+            sampler=self.sampler,
+            scheduler=self.scheduler,
+            warm_start=self.warm_start,
+            time_limit_s=self.time_limit_s,
+        )
+
+    @property
+    def outputs(self) -> Outputs:
+        """Checkpoints that are kept, and the study's database."""
+        return Outputs(keep_checkpoints=self.keep_checkpoints, study=self.study)
+
+    @property
     def scoring(self) -> Scoring:
-        """How results are read: the score of a configuration's seeds, how many there are, and the costs."""
+        """Rule by which results are read: the score over seeds, the number of seeds, and the costs."""
         return Scoring(score=Score(self.score.kind, self.score.k), repeats=self.repeats, costs=self.costs)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds of every configuration that does not search them."""
+        """Seeds of every configuration that does not search them."""
         return tuple(range(self.run.seed, self.run.seed + self.repeats))
 
     @property
     def num_runs(self) -> int:
-        """Runs of all configurations with all seeds."""
+        """Number of runs: all configurations with all seeds."""
         return self.trials * self.repeats
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """What is optimised: the objective, then the costs."""
+        """Objectives of the search: the objective, then the costs."""
         return self.objective, *self.costs
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """Where to, for each of the objectives."""
+        """Direction of each of the objectives."""
         minimize: Direction = "minimize"
         return "maximize", *(minimize for _ in self.costs)
 
     @property
     def start_points(self) -> list[dict[str, Value]]:
-        """The run's own values, if they lie in the space, then the points to start with; each once."""
-        own = self._completed({})
+        """Distinct start points: the run's own values, if they lie in the space, then `start`."""
+        own = completed({}, self.space, self.run)
         points: list[dict[str, Value]] = []
         for point in ([own] if contains(self.space, own) else []) + list(self.start):
             points += [] if point in points else [point]
@@ -189,64 +240,74 @@ class SweepSpec(Part):
 
     @property
     def first_points(self) -> list[dict[str, Value]]:
-        """What is tried before the sampler is asked: the start points, and then the rest of a grid."""
+        """Points tried before the sampler proposes any: the start points, and then the rest of a grid."""
         first = self.start_points
         rest = grid(self.space) if self.sampler.kind == "grid" else []
         return first + [point for point in rest if point not in first]
 
     def trial_run(self, point: Point) -> RunSpec:
-        """The run of one configuration, with the first seed.
+        """Return the run of one configuration, with the first seed.
 
         Raises:
-            SpecError: its values do not go together.
+            SpecError: its values are not valid together.
         """
         return applied(self.run, point)
 
     def trial_runs(self, point: Point) -> tuple[RunSpec, ...]:
-        """The runs of one configuration, one a seed.
+        """Return the runs of one configuration, one for each seed.
 
         Raises:
-            SpecError: its values do not go together.
+            SpecError: its values are not valid together.
         """
         first = self.trial_run(point)
         return tuple(replace(first, {"seed": first.seed + repeat}) for repeat in range(self.repeats))
 
     def best_run(self, point: Point) -> RunSpec:
-        """The run of the chosen configuration: the first of its trial's, and scored on the test split at its end."""
+        """Return the run of the chosen configuration: with its first seed, and scored on the test split at its end."""
         return replace(self.trial_run(point), {"evaluation.test": "at_end"})
 
+    @property
+    def batch_runs(self) -> list[RunSpec]:
+        """Runs that have among them every batch and every bank at its extremes."""
+        return [self.run] + [
+            replace(self.run, {path: value})
+            for path, dimension in self.space.items()
+            if path.startswith(("batch.", "bank.")) and not dimension.when
+            for value in dimension.ends()
+        ]
+
+    def with_overrides(self, overrides: Sequence[str]) -> SweepSpec:
+        """Return a copy with fields replaced, given as `field=value`.
+
+        Raises:
+            SpecError: a rule is broken, a field that is searched was given one value, or a field has no effect.
+        """
+        values = parse(SweepSpec, overrides)
+        spec = replace(self, values)
+        if values.get("run.evaluation.test", "never") != "never":
+            raise SpecError(
+                "a search reads the test images once, at its end, for the best configuration: "
+                f"run.evaluation.test=never must hold, but got {values['run.evaluation.test']}"
+            )
+        given = [path.removeprefix("run.") for path in values if path.startswith("run.")]
+        check_used(spec.run, given)
+        for path in given:
+            if path in spec.space:
+                raise SpecError(f"{path} is searched; space.{path}=null takes it out, so that it can have one value")
+        return spec
+
+    def with_more_trials(self, trials: int) -> SweepSpec:
+        """Return a copy with more trials.
+
+        Raises:
+            SpecError: there are no more to try, as in a grid.
+        """
+        return replace(self, {"trials": self.trials + trials})
+
     def _sizes(self) -> set[int]:
-        """Numbers of peers, the smallest among them."""
+        """Return numbers of peers, the smallest among them."""
         sizes, networks = self.space.get("cohort.size"), self.space.get("cohort.networks")
         numbers = {size for size in sizes.ends() if isinstance(size, int)} if sizes else {self.run.cohort.size}
         own = {self.run.cohort.size} if sizes and sizes.when else set()
         lists = {len(names) for names in networks.ends() if isinstance(names, tuple)} if networks else set()
         return numbers | own | (lists - {1})
-
-    def _completed(self, point: Point) -> dict[str, Value]:
-        """The point as the space spells it, with the run's own values, in the space or not, for what it leaves out."""
-        values, complete = flat(self.run), dict[str, Value]()
-        for path, dimension in self.space.items():
-            if applies(dimension, complete):
-                value = point.get(path, values[path])
-                match = dimension.match(value)
-                complete[path] = value if match is None else match
-        return complete
-
-    def _start_point(self, given: Point) -> dict[str, Value]:
-        try:
-            point = {full_path(name): value for name, value in given.items()}
-        except ValueError as error:
-            raise ValueError(f"start point: {error}") from error
-        complete = self._completed(point)
-        for path, value in point.items():
-            if path not in self.space:
-                raise ValueError(f"a start point has fields of the space, but {path} is not in it")
-            if path not in complete:
-                raise ValueError(f"a start point has fields in play, but the conditions of {path} do not hold at it")
-            if value not in self.space[path]:
-                raise ValueError(f"a start point lies in the space, but {path} cannot be {value!r}")
-        for path, value in complete.items():
-            if value not in self.space[path]:
-                raise ValueError(f"a start point must say {path}: the run's own {value!r} is not in the space")
-        return complete

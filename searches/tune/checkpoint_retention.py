@@ -1,52 +1,54 @@
-"""The bound on a sweep's disk: checkpoints of the best configurations stay, the others' go as their trials end.
+"""The callback that bounds a sweep's disk: the best configurations keep their checkpoints, others lose them.
 
-Figures and records always stay.
+Metrics and records always stay.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar
 
-from ray.tune.experiment import Trial
-
+from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
 from mcl_ray.results.remote.pull import remove
+from searches.sweep_recorder import log_store_errors
 from searches.trial_history import KnownTrial
-from searches.tune.trial_recorder import failure
-from trainables.trial_job import EPOCH, SCORE, TRIAL, TrialJob
+from trainables.trial_job import TRIAL, TrialJob
 
 
-class CheckpointRetention:
-    """Listens to the sweep's trials; `kept` None keeps everything."""
+class CheckpointRetention(SweepCallback):
+    """Deletes checkpoints as trials end; with `limit` None it deletes nothing."""
 
-    def __init__(self, job: TrialJob, kept: int | None, epochs: int, ended: Sequence[KnownTrial]) -> None:
-        self._job, self._kept, self._epochs = job, kept, epochs
-        self._places = {trial.trial_id: _place(trial.score, trial.state == "finished") for trial in ended}
-        self._gone: set[str] = set()
+    must_succeed: ClassVar[bool] = True
+
+    def __init__(self, job: TrialJob, limit: int | None, ended: Sequence[KnownTrial]) -> None:
+        self._job, self._limit = job, limit
+        self._ranks = {trial.trial_id: _rank(trial.score, trial.state == "finished") for trial in ended}
+        self._deleted: set[str] = set()
         self._trim()
 
-    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
-        """Delete what the end of a trial makes superfluous."""
-        if event not in ("completed", "failed"):
+    def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Delete the checkpoints that are no longer among the best."""
+        if end.state == "unrecorded":
             return
-        score = None if event == "failed" or failure(result) else result.get(SCORE)
-        self._places[trial.config[TRIAL]] = _place(score, result.get(EPOCH) == self._epochs)
-        self._trim()
+        score = None if end.state == "failed" or end.result is None else end.result.score
+        self._ranks[trial.trial_id] = _rank(score, end.state == "finished")
+        with log_store_errors(f"checkpoints are deleted after trial {trial.trial_id}"):
+            self._trim()
 
     def _trim(self) -> None:
-        if self._kept is None:
+        if self._limit is None:
             return
-        best_first = sorted(self._places, key=lambda trial_id: (self._places[trial_id], trial_id))
-        superfluous = [trial_id for trial_id in best_first[self._kept :] if trial_id not in self._gone]
+        best_first = sorted(self._ranks, key=lambda trial_id: (self._ranks[trial_id], trial_id))
+        superfluous = [trial_id for trial_id in best_first[self._limit :] if trial_id not in self._deleted]
         remove(
             self._job.folder_of({TRIAL: trial_id}, repeat) / "checkpoints"
             for trial_id in superfluous
             for repeat in range(self._job.repeats)
         )
-        self._gone.update(superfluous)
+        self._deleted.update(superfluous)
 
 
-def _place(score: float | None, finished: bool) -> tuple[float, bool]:
-    """Smallest first, in the ranking's order: by score, a finished trial before one that was stopped early."""
+def _rank(score: float | None, finished: bool) -> tuple[float, bool]:
+    """Return a key in the ranking's order, best first: by score, a finished trial before one that was stopped early."""
     return (math.inf if score is None else -score, not finished)

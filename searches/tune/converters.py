@@ -1,10 +1,10 @@
-"""The one place that turns our searches into Optuna's and Tune's objects, and what Optuna proposes into points."""
+"""Conversion of experiments, points and trials into Optuna's objects, and of Optuna's proposals into points."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,25 +12,25 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from searches.spec.experiment import Experiment
 from searches.spec.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
-from searches.spec.strategy import SchedulerSpec
 from searches.trial_history import KnownTrial
-from searches.tune.scheduler import ResumableHalving
-from trainables.trial_job import EPOCH, SCORE
+
+TRIAL_ATTR = "trial"
+"""Key of our trial's id in the attributes of an Optuna trial."""
 
 
 def to_sampler(sweep: Experiment, proposed: int = 0) -> BaseSampler:
-    """Optuna's sampler. A grid's points are queued in the study (`first_points`): nothing is left to propose then.
+    """Return Optuna's sampler; the points of a grid are queued in the study (`first_points`), not proposed by it.
 
     Args:
-        sweep: The search.
-        proposed: Trials proposed before, where a sweep goes on with a study that was built anew: the sampler draws
-            other numbers than it did for those. `qmc` finds its place in the sequence in the study's attributes.
+        sweep: The search or suite.
+        proposed: Number of trials proposed before, if the sweep is resumed with a rebuilt study: the sampler draws
+            other numbers than it did for those. `qmc` finds its position in the sequence in the study's attributes.
     """
-    spec = sweep.sampler
+    spec = sweep.strategy.sampler
     seed = _seed(spec.seed, proposed)
     match spec.kind:
         case "tpe":
@@ -45,30 +45,8 @@ def to_sampler(sweep: Experiment, proposed: int = 0) -> BaseSampler:
             return RandomSampler(seed=seed)
 
 
-def to_scheduler(spec: SchedulerSpec, epochs: int, known: Sequence[KnownTrial] = ()) -> TrialScheduler:
-    """Tune's scheduler, which knows the trials on record and counts our `epoch`.
-
-    `hyperband` is the asynchronous one. Tune's HyperBandScheduler pauses trials until the slowest of their bracket is
-    there, starts each anew, and has no grace.
-    """
-    if spec.kind == "none" or spec.grace_epochs >= epochs:
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    first_rungs = (spec.grace_epochs * spec.reduction_factor**bracket for bracket in range(spec.brackets))
-    halving = ResumableHalving(
-        time_attr=EPOCH,
-        max_t=epochs,
-        grace_period=spec.grace_epochs,
-        reduction_factor=spec.reduction_factor,
-        brackets=sum(first_rung < epochs for first_rung in first_rungs) if spec.kind == "hyperband" else 1,
-        metric=SCORE,
-        mode="max",
-    )
-    halving.recall(known)
-    return halving
-
-
 def suggest(space: Mapping[str, Dimension], trial: optuna.Trial) -> dict[str, Value]:
-    """The point that Optuna proposes: every field in play, one after another."""
+    """Return the point that Optuna proposes, one active field after another."""
     point: dict[str, Value] = {}
     for path, dimension in space.items():
         if applies(dimension, point):
@@ -77,20 +55,48 @@ def suggest(space: Mapping[str, Dimension], trial: optuna.Trial) -> dict[str, Va
 
 
 def to_distributions(space: Mapping[str, Dimension], point: Point) -> dict[str, BaseDistribution]:
-    """Optuna's distributions of the fields in play at a point of the space."""
+    """Return Optuna's distributions of the active fields at a point of the space."""
     assert contains(space, point), f"a point must lie in the space, but got {point}"
     return {path: _distribution(space[path]) for path in point}
 
 
 def to_params(space: Mapping[str, Dimension], point: Point) -> dict[str, Scalar]:
-    """A point of the space as Optuna has it: to be queued in a study, or to be put in it as known."""
+    """Return a point of the space as Optuna's parameters."""
     assert contains(space, point), f"a point must lie in the space, but got {point}"
     return {path: _to_optuna(space[path].match(value)) for path, value in point.items()}
 
 
 def to_point(space: Mapping[str, Dimension], params: Mapping[str, Any]) -> dict[str, Value]:
-    """The point that Optuna's parameters stand for."""
+    """Return the point that Optuna's parameters stand for."""
     return {path: _from_optuna(space[path], value) for path, value in params.items()}
+
+
+def to_frozen_trial(
+    sweep: Experiment,
+    trial: KnownTrial,
+    states: Mapping[str, TrialState],
+    system_attrs: Mapping[str, Any] | None = None,
+) -> FrozenTrial:
+    """Return a trial that ended as Optuna's; without a value for every objective it counts as failed.
+
+    Args:
+        sweep: The search or suite.
+        trial: One that ended.
+        states: State of the trial → Optuna's.
+        system_attrs: What a sampler stored beside the trial.
+    """
+    values = [trial.score, *(trial.costs.get(cost) for cost in sweep.scoring.costs)]
+    known = [value for value in values if value is not None]
+    state = states[trial.state] if len(known) == len(values) else TrialState.FAIL
+    return create_trial(
+        state=state,
+        values=None if state == TrialState.FAIL else known,
+        params=to_params(sweep.space, trial.point),
+        distributions=to_distributions(sweep.space, trial.point),
+        user_attrs={TRIAL_ATTR: trial.trial_id},
+        system_attrs=dict(system_attrs or {}),
+        intermediate_values={} if sweep.scoring.costs else dict(trial.curve),
+    )
 
 
 def _suggest(path: str, dimension: Dimension, trial: optuna.Trial) -> Value:
@@ -116,7 +122,7 @@ def _categories(choice: Choice) -> list[Scalar]:
 
 
 def _to_optuna(value: Value | None) -> Scalar:
-    """A list as text: Optuna's categories are scalars."""
+    """Return a list as text, as Optuna's categories are scalars."""
     assert value is not None
     return json.dumps(value) if isinstance(value, tuple) else value
 

@@ -1,37 +1,34 @@
-"""The sweep's trials in an Optuna study in a database, as they happen, for dashboards and notebooks.
+"""The callback that exports a sweep's trials to an Optuna study in a database, for dashboards and notebooks.
 
-It is written, never read back: what a sweep resumes from is its records. A database that fails does not end a sweep,
-and one that is slow does not keep trials waiting: a thread writes.
+The study is written, never read back: a sweep is resumed from its records. A database that fails does not end a sweep,
+and a slow one does not delay trials: a thread writes.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import optuna
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
-from ray.tune.experiment import Trial
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo, TrialResult
 from mcl_ray.errors import StoreError
 from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial, read_trials
-from searches.tune.converters import to_distributions, to_params
-from searches.tune.optuna_searcher import known_trial
-from searches.tune.trial_recorder import failure
-from trainables.trial_job import EPOCH, SCORE, TRIAL, point_of
+from searches.tune.converters import TRIAL_ATTR, to_distributions, to_frozen_trial, to_params
 
 FILE = "study.db"
 SQLITE_WAIT_S = 30
@@ -39,25 +36,27 @@ _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "faile
 _log = logging.getLogger(__name__)
 
 
-class OptunaExporter:
-    """Listens to the sweep's trials: early-stopped ones are PRUNED in the database, failed ones FAIL."""
+class OptunaExporter(SweepCallback):
+    """Exports trials as they happen: early-stopped ones are PRUNED in the database, failed ones FAIL."""
+
+    must_succeed: ClassVar[bool] = True
 
     def __init__(self, sweep: Experiment, folder: Path, known: Sequence[KnownTrial]) -> None:
-        """Opens the study, named as the sweep's folder, and brings it up to date.
+        """Open the study, named as the sweep's folder, and bring it up to date.
 
         Raises:
-            StoreError: the database does not answer.
+            StoreError: the database cannot be opened.
         """
         self._sweep, self._folder, self._missed = sweep, folder, False
-        self._storage = open_storage(sweep.study or f"sqlite:///{folder.absolute() / FILE}")
+        self._storage = open_storage(study_url(sweep, folder))
         directions = [StudyDirection[direction.upper()] for direction in sweep.directions]
         optuna.create_study(study_name=folder.name, storage=self._storage, directions=directions, load_if_exists=True)
         self._study_id = self._storage.get_study_id_from_name(folder.name)
         self._running: dict[str, int] = {}
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mirror")
-        self._told: deque[Future[None]] = deque()
-        with self._forgiving():
-            self._bring_up_to_date(known)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optuna-export")
+        self._pending: deque[Future[None]] = deque()
+        with self._log_database_errors():
+            self._update(known)
 
     def __enter__(self) -> Self:
         return self
@@ -65,95 +64,118 @@ class OptunaExporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What the database missed while the sweep ran is told once more."""
+        """Write everything that is pending, and what the database missed while the sweep ran."""
         self.wait()
         self._writer.shutdown()
         if self._missed:
-            with self._forgiving():
-                self._bring_up_to_date(read_trials(self._folder, self._sweep))
+            with self._log_database_errors():
+                self._update(read_trials(self._folder, self._sweep))
 
-    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
-        """Have it written down what happened to a trial."""
-        self._told.append(self._writer.submit(self._write, event, dict(trial.config), dict(result), failure(result)))
-        while self._told and self._told[0].done():
-            self._told.popleft().result()
+    def on_trial_start(self, trial: TrialInfo) -> None:
+        """Export a running trial."""
+        self._submit(self._start, trial)
+
+    def on_trial_result(self, trial: TrialInfo, result: TrialResult) -> None:
+        """Export a trial's score at an epoch; Optuna takes none of several objectives."""
+        self._submit(self._report, trial, result)
+
+    def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Export the end of a trial; one that could not be recorded stays running."""
+        if end.state != "unrecorded":
+            self._submit(self._end, trial, end)
 
     def wait(self) -> None:
-        """Return once all that was told is written down."""
-        while self._told:
-            self._told.popleft().result()
+        """Return once everything that was submitted is written."""
+        while self._pending:
+            self._pending.popleft().result()
 
-    def _write(self, event: str, config: dict[str, Any], result: Mapping[str, Any], failed: str | None) -> None:
-        with self._forgiving():
-            self._write_down(event, config, result, failed)
+    def _submit(self, write: Callable[..., object], *details: object) -> None:
+        def attempt() -> None:
+            with self._log_database_errors():
+                write(*details)
 
-    def _write_down(self, event: str, config: dict[str, Any], result: Mapping[str, Any], failed: str | None) -> None:
-        if config[TRIAL] not in self._running:
-            self._running[config[TRIAL]] = self._begin(config)
-        number = self._running[config[TRIAL]]
-        values = [float(result[name]) for name in (SCORE, *self._sweep.costs) if name in result]
-        if event == "reported" and values and not self._sweep.costs:
-            self._storage.set_trial_intermediate_value(number, result[EPOCH], values[0])
-        elif event in ("completed", "failed"):
-            del self._running[config[TRIAL]]
-            if event == "failed" or failed or not values:
-                self._storage.set_trial_user_attr(number, "error", failed or "its process died")
-                self._storage.set_trial_state_values(number, TrialState.FAIL)
-            else:
-                early = result[EPOCH] < self._sweep.run.schedule.epochs
-                self._storage.set_trial_state_values(number, _STATES["stopped" if early else "finished"], values)
+        self._pending.append(self._writer.submit(attempt))
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
 
-    def _begin(self, config: dict[str, Any]) -> int:
-        point = point_of(config)
-        running = create_trial(
-            state=TrialState.RUNNING,
-            params=to_params(self._sweep.space, point),
-            distributions=to_distributions(self._sweep.space, point),
-            user_attrs={TRIAL: config[TRIAL]},
-        )
-        return self._storage.create_new_trial(self._study_id, template_trial=running)
+    def _start(self, trial: TrialInfo) -> int:
+        """Return the number of a trial in the database, where it is created if it is not there."""
+        if trial.trial_id not in self._running:
+            template = create_trial(
+                state=TrialState.RUNNING,
+                params=to_params(self._sweep.space, trial.point),
+                distributions=to_distributions(self._sweep.space, trial.point),
+                user_attrs={TRIAL_ATTR: trial.trial_id},
+            )
+            number = self._storage.create_new_trial(self._study_id, template_trial=template)
+            self._running[trial.trial_id] = number
+        return self._running[trial.trial_id]
 
-    def _bring_up_to_date(self, known: Sequence[KnownTrial]) -> None:
-        """Trials that go on stay RUNNING; others that run there and are not on record were never begun: they FAIL."""
-        by_id, told = {trial.trial_id: trial for trial in known}, set[str]()
-        for kept in self._storage.get_all_trials(self._study_id, deepcopy=False):
-            name = str(kept.user_attrs.get(TRIAL))
-            trial = by_id.get(name)
-            if not kept.state.is_finished():
-                self._settle(kept._trial_id, trial)
-                told.add(name)
-            elif trial is not None and kept.state == _STATES.get(trial.state):
-                told.add(name)
+    def _report(self, trial: TrialInfo, result: TrialResult) -> None:
+        number = self._start(trial)
+        if not self._sweep.scoring.costs:
+            self._storage.set_trial_intermediate_value(number, result.epoch, result.score)
+
+    def _end(self, trial: TrialInfo, end: TrialEnd) -> None:
+        number = self._start(trial)
+        del self._running[trial.trial_id]
+        if end.state == "failed" or end.result is None:
+            self._storage.set_trial_user_attr(number, "error", end.error or "it reported no score")
+            self._storage.set_trial_state_values(number, TrialState.FAIL)
+        else:
+            values = [end.result.score, *(end.result.costs[cost] for cost in self._sweep.scoring.costs)]
+            self._storage.set_trial_state_values(number, _STATES[end.state], values)
+
+    def _update(self, known: Sequence[KnownTrial]) -> None:
+        """Bring the database up to date with the records.
+
+        Unfinished trials stay RUNNING; others that are RUNNING there and are not recorded were never started: they
+        FAIL.
+        """
+        by_id, current = {trial.trial_id: trial for trial in known}, set[str]()
+        for exported in self._storage.get_all_trials(self._study_id, deepcopy=False):
+            trial_id = str(exported.user_attrs.get(TRIAL_ATTR))
+            trial = by_id.get(trial_id)
+            if not exported.state.is_finished():
+                self._settle(exported._trial_id, trial)
+                current.add(trial_id)
+            elif trial is not None and exported.state == _STATES.get(trial.state):
+                current.add(trial_id)
         for trial in known:
-            if trial.state != "unfinished" and trial.trial_id not in told:
-                ended = known_trial(self._sweep, trial, states=_STATES)
+            if trial.state != "unfinished" and trial.trial_id not in current:
+                ended = to_frozen_trial(self._sweep, trial, _STATES)
                 self._storage.create_new_trial(self._study_id, template_trial=ended)
 
     def _settle(self, number: int, trial: KnownTrial | None) -> None:
-        """What becomes of a trial that the database believes is running."""
+        """Update a trial that is RUNNING in the database."""
         if trial is not None and trial.state == "unfinished":
             self._running[trial.trial_id] = number
             return
-        ended = None if trial is None else known_trial(self._sweep, trial, states=_STATES)
+        ended = None if trial is None else to_frozen_trial(self._sweep, trial, _STATES)
         if ended is None or ended.state == TrialState.FAIL:
             self._storage.set_trial_state_values(number, TrialState.FAIL)
         else:
             self._storage.set_trial_state_values(number, ended.state, ended.values)
 
     @contextmanager
-    def _forgiving(self) -> Iterator[None]:
+    def _log_database_errors(self) -> Iterator[None]:
         try:
             yield
         except (OptunaError, SQLAlchemyError) as error:
             if not self._missed:
                 _log.warning(
-                    "the study's database missed a trial; the sweep goes on, and tells it at its end: %s", error
+                    "the study's database missed a trial; the sweep continues, and exports it at its end: %s", error
                 )
             self._missed = True
 
 
+def study_url(sweep: Experiment, folder: Path) -> str:
+    """Return the URL of the database of a sweep's study; the study is named as the sweep's folder."""
+    return sweep.outputs.study or f"sqlite:///{folder.absolute() / FILE}"
+
+
 def open_storage(url: str) -> BaseStorage:
-    """The database behind a URL, its tables made where they are missing.
+    """Return the database at a URL, with its tables created where they are missing.
 
     Raises:
         StoreError: it does not answer, or its driver is not installed.
@@ -168,7 +190,7 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def _shown(url: str) -> str:
-    """Without its password."""
+    """Return the URL without its password."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except SQLAlchemyError:

@@ -1,73 +1,73 @@
-"""The driver's account of a sweep: which trials ended, and what they could not put on record themselves.
+"""The callback that completes the records of trials: ends that a trial's own process could not record.
 
-Tune's own states do not tell an early stop from the end of the sweep, nor a killed process from anything; records are
-what a sweep resumes from, so they are set right here.
+Tune's own states do not distinguish an early stop from the end of the sweep, nor record that a process was killed. A
+sweep is resumed from its records, so they are corrected here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from ray.tune.experiment import Trial
-
+from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
 from mcl_ray.errors import StoreError, WorkerDiedError
-from trainables.trial_job import FAILED, UNWRITTEN, TrialJob
+from searches.sweep_recorder import log_store_errors
+from trainables.trial_job import TrialJob, config_of
 
 
-class TrialRecorder:
-    """Listens to the sweep's trials."""
+class TrialRecorder(SweepCallback):
+    """Follows the trials of one sweep, and records how they ended where they did not."""
+
+    must_succeed: ClassVar[bool] = True
 
     def __init__(self, job: TrialJob) -> None:
         self._job = job
-        self._begun: dict[str, Trial] = {}
+        self._started: dict[str, TrialInfo] = {}
         self._ended: set[str] = set()
         self._stopping: list[dict[str, Any]] = []
-        self.unwritten: str | None = None
-        """Why a trial could not be put on record."""
+        self.unrecorded: str | None = None
+        """Why a trial could not be recorded; None if all were."""
 
-    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
-        """Note what happened to a trial."""
-        self._begun[trial.trial_id] = trial
-        if event == "unwritten":
-            self.unwritten = str(result[UNWRITTEN])
-        if event in ("completed", "failed"):
-            self._ended.add(trial.trial_id)
-        if event == "failed":
-            gone = WorkerDiedError("the trial's process went away: killed, or its node lost")
-            self._job.record_failure(trial.config, gone)
-        elif event == "completed" and failure(result) is None:
-            self._stopping.append(trial.config)
-        self._stopping = [config for config in self._stopping if not self._job.has_stopped(config)]
+    def on_trial_start(self, trial: TrialInfo) -> None:
+        """Note that a trial has started."""
+        self._started[trial.trial_id] = trial
+
+    def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Record the failure of a trial whose process died, and early stops once the processes have ended."""
+        self._started[trial.trial_id] = trial
+        if end.state == "unrecorded":
+            self.unrecorded = end.error
+            return
+        self._ended.add(trial.trial_id)
+        with log_store_errors(f"trial {trial.trial_id} has ended ({end.state})"):
+            if end.process_died:
+                died = WorkerDiedError("the trial's process went away: killed, or its node lost")
+                self._job.record_failure(config_of(trial), died)
+            elif end.state != "failed":
+                self._stopping.append(config_of(trial))
+            self._stopping = [config for config in self._stopping if not self._job.has_stopped(config)]
 
     @property
     def num_ended(self) -> int:
-        """Trials that came to an end since this account was opened."""
+        """Number of trials that ended since this recorder was created."""
         return len(self._ended)
 
     @property
-    def unfinished(self) -> list[Trial]:
-        """Trials that were begun and did not come to an end."""
-        return [trial for name, trial in self._begun.items() if name not in self._ended]
+    def unfinished(self) -> list[TrialInfo]:
+        """Trials that started and have not ended."""
+        return [trial for trial_id, trial in self._started.items() if trial_id not in self._ended]
 
     def close(self) -> None:
-        """Put on record, of trials that were stopped early, that they were, and of those without an end, to go on.
+        """Record early stops that are not recorded yet, and trials without an end as interrupted.
 
         Raises:
-            StoreError: a trial could not be put on record, in its course or now; all that have no end there go on.
+            StoreError: a trial could not be recorded, earlier or now; all trials without a recorded end can be resumed.
         """
         try:
             for config in self._stopping:
                 self._job.record_stop(config)
             for trial in self.unfinished:
-                self._job.record_interruption(trial.config)
+                self._job.record_interruption(config_of(trial))
         except StoreError as error:
-            self.unwritten = self.unwritten or str(error)
-        if self.unwritten:
-            raise StoreError(self.unwritten)
-
-
-def failure(result: Mapping[str, Any]) -> str | None:
-    """Why a trial says that it failed; None for one that did not."""
-    said = result.get(FAILED)
-    return None if said is None else str(said)
+            self.unrecorded = self.unrecorded or str(error)
+        if self.unrecorded:
+            raise StoreError(self.unrecorded)

@@ -1,34 +1,36 @@
-"""The engine of a sweep: Ray Tune runs the trials, Optuna proposes them, our records keep what happened.
+"""Running the trials of a sweep: Ray Tune runs them, Optuna proposes them, callbacks record them.
 
-A sweep starts and goes on in the same way: what its records know is told to the sampler and the scheduler, and Tune is
-asked for the trials that are left. Nothing here schedules anything.
+A sweep starts and resumes in the same way: the sampler and the scheduler receive what is recorded, and Tune runs the
+trials that remain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from trainables.cluster.connect import bundle, connect, fits  # isort: skip -- sets Ray's environment
+import optuna
 from ray import tune
 
+from mcl_ray.callbacks import SweepCallback, notify
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.results.remote.pull import ray_storage, remove
-from searches.progress import SweepProgress
+from searches.optuna_logging import optuna_verbosity
 from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial
-from searches.tune.callback import StopOnStorageError, TuneCallback, listening
+from searches.tune.callback import StopOnStorageError, TrialEvents, TuneCallback, receiving
 from searches.tune.checkpoint_retention import CheckpointRetention
-from searches.tune.converters import to_scheduler
 from searches.tune.optuna_exporter import OptunaExporter
 from searches.tune.optuna_searcher import OptunaSearcher
+from searches.tune.scheduler import to_scheduler
 from searches.tune.trial_recorder import TrialRecorder
+from trainables.cluster.connect import bundle, connect, fits
 from trainables.cluster.shared_storage import check_shared
 from trainables.cluster.signals import restore_signal_handlers
 from trainables.pending_workers import report_pending_workers
@@ -39,20 +41,20 @@ from trainables.tune_trainable import TRIAL_RESOURCES, GroupTrial
 
 TUNE_FOLDER = "tune"
 RESTARTS = 3
-"""How often a trial whose process died goes on from its last checkpoint before it counts as failed."""
+"""Times that a trial whose process died is restarted from its last checkpoint, before it counts as failed."""
 
 
 @contextmanager
-def joined(
-    sweep: Experiment, execution: ExecutionOptions, environment: Environment, console: Console
+def connected(
+    sweep: Experiment, execution: ExecutionOptions, environment: Environment, callbacks: Sequence[SweepCallback]
 ) -> Iterator[None]:
-    """Be a driver of a Ray that is known to serve the sweep's trials: what an engine needs to run them.
+    """Connect to a Ray that can run the sweep's trials.
 
     Raises:
-        UserError: the cluster cannot be joined, or has no room for a trial, or a node does not see what the others see;
-            nothing has been written.
+        UserError: the cluster does not accept this process, has no room for a trial, or a node does not see the same
+            folders as the others; nothing has been written.
     """
-    with connect(execution, console.print):
+    with connect(execution, partial(notify, callbacks, "on_status")):
         data = [] if sweep.run.data.source == "digits" else [environment.data]
         check_shared(environment, environment.results, data)
         fits(bundle(execution), *(execution.group or (1, 1)))
@@ -61,50 +63,50 @@ def joined(
 
 @dataclass(frozen=True, kw_only=True)
 class SweepTuner:
-    """What runs the trials of one sweep, on the Ray that was `joined`."""
+    """Runs the trials of one sweep, on a Ray that is `connected`."""
 
     sweep: Experiment
     execution: ExecutionOptions
-    """With workers, they train a trial together; without, a trial trains in its own process."""
+    """Options of Ray; with workers, these train a trial together, otherwise it trains in its own process."""
     environment: Environment
+    """Environment of every trial."""
     folder: Path
-    """The sweep's, absolute."""
-    at_each_step: Callable[[], None]
-    """Called again and again while trials run, whether or not anything happens to them."""
-    console: Console
+    """Folder of the sweep, absolute."""
+    callbacks: Sequence[SweepCallback] = ()
+    """Callbacks that are called after those that record."""
 
     def run(self, known: Sequence[KnownTrial], warm: Sequence[KnownTrial], time_left_s: float | None) -> bool:
-        """Run the trials that are left.
+        """Run the trials that remain.
 
         Args:
-            known: Every trial on record; unfinished ones go on first.
+            known: Every recorded trial; unfinished ones continue first.
             warm: Trials of earlier sweeps, for the sampler alone.
-            time_left_s: Seconds after which no trial starts or goes on; None: no limit.
+            time_left_s: Seconds after which no trial starts or continues; None: no limit.
 
         Returns:
-            Whether every trial that was begun came to its end, or time did; if not, a person interrupted the sweep.
+            Whether every trial ended, or the time did; if not, the sweep was interrupted with Ctrl-C.
 
         Raises:
-            StoreError: a trial could not be put on record, and the sweep was ended for that; it is to go on.
+            StoreError: a trial could not be recorded, and the sweep was ended for that; it can be resumed.
         """
         ended = [trial for trial in known if trial.state != "unfinished"]
         left = self.sweep.trials - len(ended)
-        if left <= 0 or time_left_s == 0:  # to Tune, no time is no limit
+        if left <= 0 or time_left_s == 0:  # Tune takes 0 for no limit
             return True
-        job = self._job
-        ledger, study = TrialRecorder(job), OptunaSearcher(self.sweep, self.folder, known, warm)
-        retention = CheckpointRetention(job, self.sweep.keep_checkpoints, self.sweep.run.schedule.epochs, ended)
-        progress = SweepProgress(self.sweep, self.console, ended, time_left_s)
-        with OptunaExporter(self.sweep, self.folder, known) as mirror:
-            tuner = self._tuner(job, study, known, left, time_left_s)
-            listeners = ledger, study, mirror, retention, progress
-            heard = listening(*listeners, at_each_step=self.at_each_step)
-            with progress, self._waiting_is_said(), heard, restore_signal_handlers():
-                tuner.fit()
-            ledger.close()
+        job, started = self._job, time.monotonic()
+        with optuna_verbosity(optuna.logging.ERROR):
+            recorder = TrialRecorder(job)
+            searcher = OptunaSearcher(self.sweep, self.folder, known, warm)
+            retention = CheckpointRetention(job, self.sweep.outputs.keep_checkpoints, ended)
+            with OptunaExporter(self.sweep, self.folder, known) as exporter:
+                tuner = self._tuner(job, searcher, known, left, time_left_s)
+                callbacks = [recorder, searcher, exporter, retention, *self.callbacks]
+                with self._reporting_waits(), self._receiving(callbacks), restore_signal_handlers():
+                    tuner.fit()
+                out_of_time = time_left_s is not None and time.monotonic() - started >= time_left_s
+                recorder.close()
         remove([self.folder / TUNE_FOLDER])
-        out_of_time = time_left_s is not None and progress.elapsed_s >= time_left_s
-        return out_of_time or ledger.num_ended == left
+        return out_of_time or recorder.num_ended == left
 
     @property
     def _job(self) -> TrialJob:
@@ -115,59 +117,59 @@ class SweepTuner:
             repeats=self.sweep.repeats,
             objective=self.sweep.objective,
             score=self.sweep.scoring.score,
-            costs=self.sweep.costs,
-            environment=self._trials_environment,
+            costs=self.sweep.scoring.costs,
+            environment=self.environment,
         )
 
-    @property
-    def _trials_environment(self) -> Environment:
-        """A suite that follows another finds its networks beside itself."""
-        before = self.sweep.built_on
-        return replace(self.environment, backbone=self.folder.parent / before.sweep) if before else self.environment
+    def _receiving(self, callbacks: Sequence[SweepCallback]) -> AbstractContextManager[None]:
+        events = TrialEvents(callbacks, epochs=self.sweep.run.schedule.epochs, costs=self.sweep.scoring.costs)
+        return receiving(self.folder.name, events)
 
     def _tuner(
-        self, job: TrialJob, study: OptunaSearcher, known: Sequence[KnownTrial], left: int, time_left_s: float | None
+        self, job: TrialJob, searcher: OptunaSearcher, known: Sequence[KnownTrial], left: int, time_left_s: float | None
     ) -> tune.Tuner:
-        trainable, at_once = self._trainable(job)
+        trainable, concurrent = self._trainable(job)
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 num_samples=left,
-                search_alg=study.searcher(),
-                scheduler=to_scheduler(self.sweep.scheduler, self.sweep.run.schedule.epochs, known),
+                search_alg=searcher.searcher(),
+                scheduler=to_scheduler(self.sweep.strategy.scheduler, self.sweep.run.schedule.epochs, known),
                 time_budget_s=time_left_s,
-                max_concurrent_trials=at_once,
+                max_concurrent_trials=concurrent,
                 # A process that led a group cannot lead another.
                 reuse_actors=self.execution.group is None,
             ),
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
                 **ray_storage(self.folder),
-                callbacks=[TuneCallback()],
+                callbacks=[TuneCallback(self.folder.name)],
                 stop=StopOnStorageError(),
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 verbose=0,
             ),
         )
 
-    def _waiting_is_said(self) -> AbstractContextManager[None]:
-        """A trial of its own process has its place as long as the sweep lasts; a group may lose it."""
+    def _reporting_waits(self) -> AbstractContextManager[None]:
+        """Report workers that wait; a trial in its own process keeps its resources as long as the sweep lasts."""
         workers = self.execution.group
-        return nullcontext() if workers is None else report_pending_workers(self._group(*workers), self.console.print)
+        if workers is None:
+            return nullcontext()
+        return report_pending_workers(self._group(*workers), partial(notify, self.callbacks, "on_status"))
 
     def _group(self, fewest: int, most: int) -> Group:
         return Group(fewest=fewest, most=most, bundle=bundle(self.execution))
 
     def _trainable(self, job: TrialJob) -> tuple[Any, int]:
-        """What trains a trial, with what it needs, and how many fit at once."""
+        """Return what trains a trial, with its resources, and how many run at once."""
         needed = bundle(self.execution)
         fewest, most = self.execution.group or (1, 1)
-        at_once = min(fits(needed, fewest, most), self.sweep.trials)
+        concurrent = min(fits(needed, fewest, most), self.sweep.trials)
         share = f"{needed['CPU']:g} CPU cores and {needed['GPU']:g} GPUs"
         if self.execution.group is None:
-            self.console.print(f"{at_once} trials at once, {share} each")
-            return tune.with_resources(tune.with_parameters(train_trial, job=job), needed), at_once
+            notify(self.callbacks, "on_status", f"{concurrent} trials at once, {share} each")
+            return tune.with_resources(tune.with_parameters(train_trial, job=job), needed), concurrent
         workers = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        self.console.print(f"{at_once} trials at once, of {workers} workers, {share} each")
+        notify(self.callbacks, "on_status", f"{concurrent} trials at once, of {workers} workers, {share} each")
         trainable = tune.with_parameters(GroupTrial, job=job, group=self._group(fewest, most))
-        return tune.with_resources(trainable, TRIAL_RESOURCES), at_once
+        return tune.with_resources(trainable, TRIAL_RESOURCES), concurrent

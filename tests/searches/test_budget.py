@@ -5,8 +5,8 @@ import signal
 import time
 
 import pytest
-from rich.console import Console
 
+from mcl_ray.callbacks import SweepCallback
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.overrides import replace
 from mcl_ray.errors import SpecError
@@ -21,9 +21,22 @@ LIMIT_S = 0.01
 NOTICED_WITHIN_S = 120.0
 
 
+class Messages(SweepCallback):
+    def __init__(self):
+        self.seen = []
+
+    def on_status(self, message):
+        self.seen.append(message)
+
+
 @pytest.fixture
-def session(tmp_path):
-    return SweepRunner(execution=ExecutionOptions(results=tmp_path), console=Console(record=True, width=200))
+def messages():
+    return Messages()
+
+
+@pytest.fixture
+def runner(tmp_path, messages):
+    return SweepRunner(execution=ExecutionOptions(results=tmp_path), callbacks=[messages])
 
 
 def spent(results, state):
@@ -38,29 +51,30 @@ def spent(results, state):
 
 
 @pytest.mark.parametrize("more", [{}, {"trials": 12}])
-def test_no_trial_can_go_on_without_time_which_is_said_with_what_gives_more(session, tmp_path, more):
+def test_no_trial_continues_without_time_and_the_error_names_the_command_that_gives_more(runner, tmp_path, more):
     name = spent(tmp_path, "finished")
     before = read_sweeps(tmp_path).to_pylist()
     with pytest.raises(SpecError, match=rf"{name} has time_limit_s=0\.01 and took \d s") as error:
-        session.resume(name, lambda of: replace(of, more))
+        runner.resume(name, lambda of: replace(of, more))
     assert f"--resume {name} time_limit_s=" in str(error.value)
     assert read_sweeps(tmp_path).to_pylist() == before
 
 
-def test_a_sweep_that_died_when_its_time_was_spent_is_concluded_and_not_charged(session, tmp_path, monkeypatch):
+def test_a_sweep_that_died_when_its_time_was_spent_is_concluded_uncharged(runner, messages, tmp_path, monkeypatch):
     charged = []
 
-    def slowly(sweep, dataset, environment, writer, console):
+    def slowly(sweep, ranked, dataset, environment, writer):
         charged.append(writer.wall_time_s)
         time.sleep(0.1)
         writer.finish("finished")
+        return ranked
 
-    monkeypatch.setattr(conclude, "conclude", slowly)
+    monkeypatch.setattr(conclude, "conclude_search", slowly)
     name = spent(tmp_path, "interrupted")
-    session.resume(name)
+    runner.resume(name)
     (row,) = read_sweeps(tmp_path).to_pylist()
     assert (row["state"], [row["wall_time_s"]]) == ("finished", charged)
-    assert "its 0.01 s are spent: no trial goes on" in session.console.export_text()
+    assert "its 0.01 s are spent: no trial continues" in messages.seen
 
 
 def wall_time_s(door):

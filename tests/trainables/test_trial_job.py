@@ -1,4 +1,4 @@
-"""A trial's records where a process and the sweep that ends both have a word to say."""
+"""Records of a trial whose end both its process and the sweep record."""
 
 import threading
 
@@ -30,7 +30,7 @@ def job(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["record_interruption", "record_stop"])
-def test_a_run_that_finishes_while_its_folder_is_waited_for_is_finished(job, end):
+def test_a_run_that_finishes_while_its_folder_is_locked_is_finished(job, end):
     ((_, writer),) = job.begin(CONFIG, None)
     threading.Timer(ENDS_WITHIN_S, writer.finish, ["finished"]).start()
     getattr(job, end)(CONFIG)
@@ -38,7 +38,7 @@ def test_a_run_that_finishes_while_its_folder_is_waited_for_is_finished(job, end
 
 
 @pytest.mark.parametrize(("end", "state"), [("record_interruption", "interrupted"), ("record_stop", "stopped")])
-def test_a_run_whose_process_is_gone_ends_as_its_sweep_says(job, end, state):
+def test_a_run_whose_process_has_ended_gets_its_end_from_the_sweep(job, end, state):
     ((_, writer),) = job.begin(CONFIG, None)
     writer.close()
     getattr(job, end)(CONFIG)

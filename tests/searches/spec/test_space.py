@@ -1,11 +1,10 @@
 import pytest
 import yaml
 
-from mcl_ray.cli.sweep import resolve
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
 from searches.spec import search_registry
-from searches.spec.difference import difference, only_adds
+from searches.spec.difference import difference, only_extends
 from searches.spec.space import Choice, FloatRange, IntRange, active, contains, grid
 from searches.spec.sweep import SweepSpec
 
@@ -48,7 +47,7 @@ def test_a_search_survives_its_file(tmp_path):
     assert list(again.space) == list(sweep.space)
 
 
-def test_entries_of_the_space_are_replaced_added_and_taken_out():
+def test_entries_of_the_space_are_replaced_added_and_removed():
     assert changed("space.alpha={kind: choice, values: [0, 1]}").space["losses.alpha"].values == (0, 1)
     assert "losses.tau" in changed("space.tau={kind: float, low: 0.05, high: 1}").space
     assert "losses.alpha" not in changed("space.alpha=null").space
@@ -75,7 +74,7 @@ def test_other_fields_than_weights_are_searched(dimension, values):
         assert reached == ((value,) if value == "resnet8" else tuple(value) if isinstance(value, list) else value)
 
 
-def test_a_list_of_several_networks_says_how_many_peers_there_are():
+def test_a_list_of_several_networks_sets_the_number_of_peers():
     sweep = changed(*DEPENDENT)
     assert sweep.trial_run({"cohort.networks": ("resnet8", "resnet20", "resnet8")}).cohort.size == 3
     assert sweep.trial_run({"cohort.networks": ("resnet20",)}).cohort.size == 2
@@ -87,22 +86,22 @@ def test_a_list_of_several_networks_says_how_many_peers_there_are():
         changed(*DEPENDENT, "objective=validation/top1/peer3")
 
 
-def test_fields_are_in_play_where_their_conditions_hold():
+def test_fields_are_active_where_their_conditions_hold():
     space = changed(*DEPENDENT, *(f"space.{weight}=null" for weight in ("alpha", "beta", "gamma", "lam"))).space
     networks, size, sharing = "cohort.networks", "cohort.size", "cohort.sharing"
     assert list(space) == [networks, size, sharing], "parents come first, wherever they were written"
     unlike = ("resnet8", "resnet20", "resnet8")
-    assert active(space, {networks: unlike, size: 4, sharing: "stem"}) == (networks,), "nor what depends on those"
+    assert active(space, {networks: unlike, size: 4, sharing: "stem"}) == (networks,), "nor are their dependants"
     assert active(space, {networks: ["resnet8"], size: 2}) == (networks, size)
     assert active(space, {networks: "resnet8", size: 3}) == (networks, size, sharing)
     assert contains(space, {networks: ("resnet8",), size: 3, sharing: "stem"})
-    assert not contains(space, {networks: ("resnet8",), size: 3}), "a field in play is missing"
-    assert not contains(space, {networks: ("resnet8",), size: 2, sharing: "stem"}), "a field is there out of play"
+    assert not contains(space, {networks: ("resnet8",), size: 3}), "an active field is missing"
+    assert not contains(space, {networks: ("resnet8",), size: 2, sharing: "stem"}), "an inactive field is present"
     assert not contains(space, {networks: ("resnet8",), size: 9})
     assert contains(space, {networks: list(unlike)})
 
 
-def test_a_value_may_be_right_under_its_condition_only():
+def test_a_value_may_be_valid_under_its_condition_only():
     choice = "space.nesterov={kind: choice, values: [true, false]}"
     momentum = "space.momentum={kind: float, low: 0, high: 0.9%s}"
     with pytest.raises(SpecError, match=r"nesterov needs optimizer\.momentum > 0"):
@@ -163,19 +162,19 @@ def test_costs_are_minimised_beside_the_objective():
     assert sweep.directions == ("maximize", "minimize", "minimize")
 
 
-def test_a_changed_search_says_what_changed_and_whether_it_only_adds():
+def test_a_changed_search_says_what_changed_and_whether_it_only_extends():
     old = changed("trials=3", "time_limit_s=60")
     more = changed("trials=4", "time_limit_s=null")
-    assert only_adds(old, more)
-    assert only_adds(old, old)
-    assert not only_adds(more, old)
-    assert not only_adds(old, changed("trials=3", "time_limit_s=59"))
-    assert only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=9"))
-    assert only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=null"))
-    assert not only_adds(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=4"))
-    assert not only_adds(changed("keep_checkpoints=null"), changed("keep_checkpoints=9"))
+    assert only_extends(old, more)
+    assert only_extends(old, old)
+    assert not only_extends(more, old)
+    assert not only_extends(old, changed("trials=3", "time_limit_s=59"))
+    assert only_extends(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=9"))
+    assert only_extends(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=null"))
+    assert not only_extends(old, changed("trials=3", "time_limit_s=60", "keep_checkpoints=4"))
+    assert not only_extends(changed("keep_checkpoints=null"), changed("keep_checkpoints=9"))
     other = changed("trials=4", "time_limit_s=60", "grace_epochs=5", "space.alpha=null")
-    assert not only_adds(old, other)
+    assert not only_extends(old, other)
     assert [line.partition(":")[0] for line in difference(old, other)] == [
         "trials", "scheduler.grace_epochs", "space.losses.alpha",
     ]  # fmt: skip
@@ -251,7 +250,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
                 "space.tau={kind: choice, values: [0.1, 1], when: {lr: [0.1]}}",
                 "space.lr={kind: choice, values: [0.1, 1], when: {tau: [1]}}",
             ),
-            "must not go round in a circle, but none of these comes first: losses.tau, optimizer.lr",
+            "must not be circular, but these depend on each other: losses.tau, optimizer.lr",
         ),
         (
             (
@@ -261,7 +260,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
             "losses.tau: no point meets its conditions",
         ),
         (GRID, "search space, losses.alpha: a grid has every value of a range once, so that real numbers need a step"),
-        ((*GRID, "space={cohort.size: {kind: int, low: 1, high: 4, log: true}}"), "log=true would say nothing"),
+        ((*GRID, "space={cohort.size: {kind: int, low: 1, high: 4, log: true}}"), "log=true has no effect"),
         ((*GRID, SIZES, *DEPENDENT), "a grid has every field at every point, but cohort.size, cohort.sharing"),
         (("sampler.kind=grid", SIZES), "a grid tries each of its points once: trials=4 or null must hold, but got 24"),
         ((*GRID, WIDE), "a grid has at most 10,000 points, but this one has 10,100"),
@@ -284,7 +283,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
         (("start=[{alpha: 7}]",), "a start point lies in the space, but losses.alpha cannot be 7"),
         (
             ("start=[{beta: 0.3}]", "space.alpha={kind: float, low: 0.5, high: 1}"),
-            "must say losses.alpha: the run's own 0.1 is not in the space",
+            "must give losses.alpha: the run's own 0.1 is not in the space",
         ),
         ((*DEPENDENT, "start=[{sharing: stem}]"), "but the conditions of cohort.sharing do not hold at it"),
         (("trials=2", "start=[{alpha: 0.5}, {alpha: 0.6}]"), "but got 3 points (the run's own among"),
@@ -299,6 +298,6 @@ def test_bad_searches_state_rule_and_values(overrides, rule):
 
 def test_a_field_cannot_be_searched_and_fixed():
     with pytest.raises(SpecError, match=r"losses\.alpha is searched; space\.losses\.alpha=null takes it out"):
-        resolve("digits", ("alpha=0.5",))
-    fixed = resolve("digits", ("alpha=0.5", "space.alpha=null"))
+        search_registry.digits().with_overrides(["alpha=0.5"])
+    fixed = search_registry.digits().with_overrides(["alpha=0.5", "space.alpha=null"])
     assert fixed.run.losses.alpha == 0.5

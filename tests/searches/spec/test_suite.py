@@ -1,4 +1,4 @@
-"""Suites as data: their rows, what an override does to them, and what the engine is told."""
+"""Suites as data: their rows, overrides, and points."""
 
 import json
 
@@ -6,18 +6,21 @@ import pytest
 
 from mcl_ray.analysis.published import TABLES, column_of
 from mcl_ray.analysis.published_setting import deviations
-from mcl_ray.cli.sweep import resolve_suite
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
 from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.store import SweepWriter
-from searches.linear_eval import begun, planned_follower
+from searches.linear_eval import planned_follower, started
 from searches.spec import search_registry, suite_registry
-from searches.spec.difference import difference, only_adds
-from searches.spec.experiment import stored
+from searches.spec.difference import difference, only_extends
 from searches.spec.space import contains
+from searches.spec.stored_spec import parse_stored
 from searches.spec.suite import Foundation, Pretrained, SuiteSpec
+
+
+def resolve_suite(name, overrides):
+    return suite_registry.load(name).with_overrides(overrides)
 
 
 def suite(*overrides, name="digits"):
@@ -44,14 +47,14 @@ def test_a_published_table_has_a_row_for_each_figure_which_trains_as_its_recipe(
     assert asked.repeats == (3 if name == "cifar" else 1), "as often as the authors give a spread"
 
 
-def test_what_a_listing_says_of_a_suite_is_so():
+def test_the_description_of_a_suite_is_true():
     said = {"cifar": "ten networks, 31 rows of 300 epochs", "imagenet": "two networks, seven rows", "moco": "Both"}
     for name, words in said.items():
         assert words in suite_registry.SUITES[name].__doc__
         assert suite_registry.load(name).trials == {"cifar": 31, "imagenet": 7, "moco": 2}[name]
 
 
-def test_the_table_without_labels_has_its_two_rows_and_what_follows_them_is_of_its_columns():
+def test_the_table_without_labels_has_two_rows_and_so_has_the_suite_that_follows():
     asked = suite_registry.load("moco")
     for row, run in runs(asked).items():
         recipe = recipes.RECIPES["moco" if row == "resnet18_x2" else "moco_baseline"]()
@@ -66,7 +69,7 @@ def test_the_table_without_labels_has_its_two_rows_and_what_follows_them_is_of_i
     assert (asked.objective, following.objective) == ("test/knn_top1/best", BEST_PEER_TEST.key)
 
 
-def test_of_what_follows_each_run_is_built_on_that_of_its_row_and_seed():
+def test_each_following_run_is_built_on_the_run_of_its_row_and_seed():
     asked = suite("seed=5", "repeats=2", "cohort.size=3", "rows=[resnet18_x2]", name="moco")
     planned = planned_follower(asked)
     runs = {
@@ -79,10 +82,10 @@ def test_of_what_follows_each_run_is_built_on_that_of_its_row_and_seed():
         assert run.pretraining.method == "moco"
         assert run.cohort == run.pretraining.cohort
         assert run.cohort.size == 3
-    assert stored(json.dumps(following.model_dump(mode="json"))) == following
+    assert parse_stored(json.dumps(following.model_dump(mode="json"))) == following
 
 
-def test_a_field_is_of_the_networks_or_of_what_follows_or_of_both():
+def test_overrides_of_the_first_run_of_the_following_one_and_of_both():
     asked = resolve_suite("moco", ("epochs=3", "image_size=64", "seed=4", "lincls.lr=2", "lincls.batch.size=32"))
     assert (asked.run.schedule.epochs, asked.run.optimizer.lr, asked.run.batch.size) == (3, 0.03, 256)
     assert (asked.then.schedule.epochs, asked.then.optimizer.lr, asked.then.batch.size) == (100, 2.0, 32)
@@ -100,7 +103,7 @@ def test_an_override_is_of_every_row_also_of_those_that_have_their_own():
     assert runs(asked)["resnet8_x4"].cohort.size == 4
 
 
-def test_rows_are_taken_by_name_and_added():
+def test_rows_are_selected_by_name_and_added():
     def taken(*overrides, name="cifar"):
         return list(suite(*overrides, name=name).rows)
 
@@ -137,7 +140,7 @@ def test_rows_are_taken_by_name_and_added():
         (["table=cifr"], "table must be 'cifar', 'imagenet' or 'moco', but got 'cifr'"),
     ],
 )  # fmt: skip
-def test_what_no_suite_can_have(overrides, rule):
+def test_invalid_suites_state_rule_and_values(overrides, rule):
     with pytest.raises(SpecError) as refused:
         suite(*overrides)
     assert rule in str(refused.value)
@@ -151,9 +154,9 @@ def test_a_file_may_name_a_recipe_and_its_record_is_the_same_suite(tmp_path):
     asked = suite_registry.load(str(file))
     assert asked.run == replace(recipes.digits(), {"evaluation.test": "every_epoch"})
     assert [run.cohort.peers for run in runs(asked).values()] == [("resnet8",), ("resnet8", "resnet20")]
-    again = stored(json.dumps(asked.model_dump(mode="json")))
+    again = parse_stored(json.dumps(asked.model_dump(mode="json")))
     assert again == asked
-    assert stored(json.dumps(search_registry.digits().model_dump(mode="json"))) == search_registry.digits()
+    assert parse_stored(json.dumps(search_registry.digits().model_dump(mode="json"))) == search_registry.digits()
 
 
 @pytest.mark.parametrize(
@@ -168,14 +171,14 @@ def test_a_file_may_name_a_recipe_and_its_record_is_the_same_suite(tmp_path):
         ),
     ],
 )
-def test_a_record_of_a_newer_version_says_so_and_whose_it_is(asked, newer, rule):
+def test_a_record_of_a_newer_version_is_refused_by_name(asked, newer, rule):
     with pytest.raises(SpecError) as error:
-        stored(json.dumps(asked.model_dump(mode="json") | newer))
+        parse_stored(json.dumps(asked.model_dump(mode="json") | newer))
     assert str(error.value).startswith(f"a newer mcl-ray wrote the sweep {asked.name}, ")
     assert str(error.value).endswith(rule)
 
 
-def test_the_engine_is_told_of_every_row_once_and_of_every_seed():
+def test_every_row_is_a_point_once_and_has_every_seed():
     asked = suite("repeats=2", "seed=5")
     assert asked.objective == BEST_PEER_TEST.key
     assert [point["row"] for point in asked.first_points] == list(asked.rows)
@@ -190,11 +193,11 @@ def test_the_engine_is_told_of_every_row_once_and_of_every_seed():
     ]
 
 
-def test_a_suite_that_goes_on_is_the_same_suite():
+def test_a_resumed_suite_must_be_the_same_suite():
     asked = suite()
-    assert only_adds(asked, suite())
-    assert not only_adds(asked, suite("repeats=4"))
-    assert not only_adds(asked, search_registry.digits())
+    assert only_extends(asked, suite())
+    assert not only_extends(asked, suite("repeats=4"))
+    assert not only_extends(asked, search_registry.digits())
     assert difference(asked, suite("rows=[resnet8_x*]", "rows.resnet8_x4={cohort.size: 3}")) == [
         "rows.resnet8_baseline: {cohort.networks: resnet8, losses.alpha: 0.0, losses.beta: 0.0, losses.gamma: 0.0, "
         "losses.lam: 0.0} -> -",
@@ -216,13 +219,13 @@ def test_a_suite_that_goes_on_is_the_same_suite():
         ("digits", ["bank.negatives=5"], "bank.negatives does something where method=supervised_bank"),
     ],
 )  # fmt: skip
-def test_what_would_do_nothing_is_refused(name, overrides, rule):
+def test_fields_without_effect_are_refused(name, overrides, rule):
     with pytest.raises(SpecError) as refused:
         resolve_suite(name, tuple(overrides))
     assert rule in str(refused.value)
 
 
-def test_what_follows_goes_by_another_name_where_both_have_the_same(tmp_path):
+def test_the_following_run_is_named_then_where_both_recipes_have_the_same_name(tmp_path):
     file = tmp_path / "mine.yaml"
     tree = suite_registry.load("moco").model_dump(mode="json")
     tree["run"]["recipe"] = tree["then"]["recipe"] = "custom"
@@ -231,7 +234,7 @@ def test_what_follows_goes_by_another_name_where_both_have_the_same(tmp_path):
     assert (asked.repeats, asked.run.optimizer.lr, asked.then.optimizer.lr) == (2, 0.01, 2.0)
 
 
-def test_rows_that_were_begun_are_known_and_the_others_are_left(tmp_path):
+def test_rows_that_were_started_are_found_and_the_others_remain(tmp_path):
     following = planned_follower(suite_registry.load("moco"))
     one, other = (following.model_copy(update={"rows": {row: {}}}) for row in following.rows)
     ids = []
@@ -241,7 +244,7 @@ def test_rows_that_were_begun_are_known_and_the_others_are_left(tmp_path):
         ) as writer:
             ids.append(writer.sweep_id)
         if asked is one:
-            assert begun(following, tmp_path)[0] == ids
-            assert list(begun(following, tmp_path)[1].rows) == ["resnet18_x2"]
-    assert begun(following, tmp_path) == (ids, None)
-    assert begun(replace(following, {"run.optimizer.lr": 1}), tmp_path)[0] == []
+            assert started(following, tmp_path)[0] == ids
+            assert list(started(following, tmp_path)[1].rows) == ["resnet18_x2"]
+    assert started(following, tmp_path) == (ids, None)
+    assert started(replace(following, {"run.optimizer.lr": 1}), tmp_path)[0] == []

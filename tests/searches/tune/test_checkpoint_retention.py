@@ -1,18 +1,8 @@
 from mcl_ray.config.environment import Environment
 from searches.tune.checkpoint_retention import CheckpointRetention
 from tests.support.known_trials import sweep, trial
+from tests.support.trial_events import failed, finished, info, result, stopped
 from trainables.trial_job import TrialJob
-
-
-class TuneTrial:
-    """What a listener is given of Tune's trial."""
-
-    def __init__(self, number):
-        self.config = {"trial": f"{number:04d}"}
-
-
-def tell(retention, event, number, **result):
-    retention(event, TuneTrial(number), result)
 
 
 def job_in(folder):
@@ -38,16 +28,16 @@ def test_the_best_keep_their_checkpoints_and_the_others_their_records(tmp_path):
     for number in range(6):
         for repeat in range(2):
             (job.folder_of({"trial": f"{number:04d}"}, repeat) / "checkpoints").mkdir(parents=True)
-    retention = CheckpointRetention(job, 2, 3, [trial(0, scores=(1.0, 2.0, 50.0)), trial(1, "failed", ())])
+    retention = CheckpointRetention(job, 2, [trial(0, scores=(1.0, 2.0, 50.0)), trial(1, "failed", ())])
     assert kept(tmp_path) == ["0000", "0001", "0002", "0003", "0004", "0005"]
-    tell(retention, "reported", 2, epoch=1, score=99.0)
-    tell(retention, "completed", 2, epoch=3, score=60.0)
+    retention.on_trial_result(info(2), result(99.0, epoch=1))
+    retention.on_trial_end(info(2), finished(60.0))
     assert kept(tmp_path) == ["0000", "0002", "0003", "0004", "0005"], "the failed one goes first"
-    tell(retention, "completed", 3, epoch=1, score=60.0)
+    retention.on_trial_end(info(3), stopped(60.0))
     assert kept(tmp_path) == ["0002", "0003", "0004", "0005"]
-    tell(retention, "completed", 4, epoch=3, score=60.0)
+    retention.on_trial_end(info(4), finished(60.0))
     assert kept(tmp_path) == ["0002", "0004", "0005"], "of equal scores, one that was stopped early goes first"
-    tell(retention, "completed", 5, epoch=0, failed="why")
+    retention.on_trial_end(info(5), failed())
     assert kept(tmp_path) == ["0002", "0004"]
     assert len(list(tmp_path.glob("runs/*"))) == 12
 
@@ -55,5 +45,5 @@ def test_the_best_keep_their_checkpoints_and_the_others_their_records(tmp_path):
 def test_without_a_bound_everything_stays(tmp_path):
     job = job_in(tmp_path)
     (job.folder_of({"trial": "0000"}, 0) / "checkpoints").mkdir(parents=True)
-    tell(CheckpointRetention(job, None, 3, []), "completed", 0, epoch=0, failed="why")
+    CheckpointRetention(job, None, []).on_trial_end(info(0), failed())
     assert kept(tmp_path) == ["0000"]

@@ -2,14 +2,12 @@ import math
 
 import optuna
 import pytest
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from mcl_ray.config.overrides import parse, replace
 from searches.spec import search_registry
 from searches.spec.space import Choice, FloatRange, IntRange, contains
-from searches.spec.strategy import SchedulerSpec
 from searches.spec.sweep import SweepSpec
-from searches.tune.converters import suggest, to_distributions, to_params, to_point, to_sampler, to_scheduler
+from searches.tune.converters import suggest, to_distributions, to_params, to_point, to_sampler
 
 SPACE = {
     "network": Choice(kind="choice", values=(("a",), ("b",), ("a", "b"))),
@@ -118,22 +116,3 @@ def test_samplers_learn_from_trials_they_did_not_propose(kind):
             )
         learns[known] = sum(abs(math.log(point["rate"])) for point in searched(study, 3))
     assert learns[20] < learns[0] / 2
-
-
-def test_asha_counts_our_epochs():
-    scheduler = to_scheduler(SchedulerSpec(grace_epochs=3), epochs=12)
-    assert isinstance(scheduler, AsyncHyperBandScheduler)
-    assert scheduler._time_attr == "epoch"
-    assert [[epoch for epoch, _ in bracket._rungs] for bracket in scheduler._brackets] == [[9, 3]]
-
-
-def test_hyperband_has_brackets_that_start_to_halve_later():
-    scheduler = to_scheduler(SchedulerSpec(kind="hyperband", grace_epochs=2, reduction_factor=2), epochs=12)
-    assert [[epoch for epoch, _ in bracket._rungs] for bracket in scheduler._brackets] == [[8, 4, 2], [8, 4], [8]]
-    short = to_scheduler(SchedulerSpec(kind="hyperband", grace_epochs=3, brackets=9), epochs=12)
-    assert [[epoch for epoch, _ in bracket._rungs] for bracket in short._brackets] == [[9, 3], [9]]
-
-
-def test_no_scheduler_where_every_trial_gets_all_epochs():
-    assert type(to_scheduler(SchedulerSpec(kind="none"), epochs=12)) is FIFOScheduler
-    assert type(to_scheduler(SchedulerSpec(grace_epochs=12), epochs=12)) is FIFOScheduler

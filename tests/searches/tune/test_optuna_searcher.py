@@ -3,6 +3,7 @@ from optuna.trial import TrialState
 
 from searches.tune.optuna_searcher import OptunaSearcher
 from tests.support.known_trials import sweep, trial
+from tests.support.trial_events import finished, info
 
 KNOWN = [trial(0), trial(1, "unfinished", (40.0,)), trial(2, "stopped", (30.0,)), trial(3, "failed", ())]
 
@@ -12,14 +13,14 @@ def proposals(study, count, first=0):
     return [searcher.suggest(f"tune-{number}") for number in range(first, first + count)]
 
 
-def test_what_is_unfinished_comes_first_then_the_start_points_then_the_samplers_own(tmp_path):
+def test_unfinished_trials_come_first_then_start_points_then_proposals(tmp_path):
     first, second, third = proposals(OptunaSearcher(sweep(), tmp_path, KNOWN, []), 3)
     assert first == {"losses.alpha": 0.01, "cohort.size": 2, "trial": "0001"}
     assert second == {"losses.alpha": 0.1, "cohort.size": 2, "trial": "0004"}, "the run's own values"
     assert third["trial"] == "0005"
 
 
-def test_a_start_point_on_record_is_not_tried_again(tmp_path):
+def test_a_recorded_start_point_is_not_tried_again(tmp_path):
     (first,) = proposals(OptunaSearcher(sweep(), tmp_path, [trial(0, alpha=0.1)], []), 1)
     assert first["trial"] == "0001"
     assert first["losses.alpha"] != 0.1
@@ -43,7 +44,7 @@ def test_the_sampler_knows_every_trial_that_ended_with_its_values(tmp_path):
     assert told["0000"].intermediate_values == {1: 50.0, 2: 60.0, 3: 70.0}
 
 
-def test_a_warm_start_tells_of_trials_inside_the_space_and_leaves_ids_alone(tmp_path):
+def test_a_warm_start_adds_trials_inside_the_space_and_changes_no_ids(tmp_path):
     warm = [trial(7), trial(8, size=9), trial(9, "failed", ()), trial(10, "unfinished")]
     study = OptunaSearcher(sweep(), tmp_path, [], warm)
     assert [kept.value for kept in study._study.trials if kept.state.is_finished()] == [70.0]
@@ -51,11 +52,11 @@ def test_a_warm_start_tells_of_trials_inside_the_space_and_leaves_ids_alone(tmp_
 
 
 @pytest.mark.parametrize("kind", ["random", "qmc", "tpe"])
-def test_a_sweep_that_goes_on_is_not_proposed_the_same_again(tmp_path, kind):
+def test_a_resumed_sweep_gets_new_proposals(tmp_path, kind):
     asked = sweep(**{"sampler.kind": kind})
     study = OptunaSearcher(asked, tmp_path, [], [])
     before = proposals(study, 4)
-    study("started", None, [])
+    study.on_trial_start(info(0))
     known = [trial(n, alpha=point["losses.alpha"], size=point["cohort.size"]) for n, point in enumerate(before)]
     after = proposals(OptunaSearcher(asked, tmp_path, known, []), 4)
     alphas = [point["losses.alpha"] for point in before + after]
@@ -63,7 +64,7 @@ def test_a_sweep_that_goes_on_is_not_proposed_the_same_again(tmp_path, kind):
     assert [point["trial"] for point in after] == ["0004", "0005", "0006", "0007"]
 
 
-def test_nsga2_goes_on_with_its_generations(tmp_path):
+def test_nsga2_continues_its_generations(tmp_path):
     asked = sweep(
         **{"sampler.kind": "nsga2", "sampler.population": 2, "costs": ["parameters"], "scheduler.kind": "none"}
     )
@@ -73,7 +74,7 @@ def test_nsga2_goes_on_with_its_generations(tmp_path):
         point = searcher.suggest(f"tune-{number}")
         known.append(trial(number, alpha=point["losses.alpha"], size=point["cohort.size"]))
         searcher.on_trial_complete(f"tune-{number}", {"score": 70.0, "parameters": 1000.0})
-    study("completed", None, [])
+    study.on_trial_end(info(0), finished(70.0))
 
     def generations(trials):
         return [value for kept in trials for name, value in kept.system_attrs.items() if name.endswith("generation")]
@@ -83,7 +84,7 @@ def test_nsga2_goes_on_with_its_generations(tmp_path):
     assert max(generations(rebuilt.trials)) == 1
 
 
-def test_a_trial_that_says_it_failed_is_told_as_failed(tmp_path):
+def test_a_trial_that_reports_its_failure_is_failed_in_the_study(tmp_path):
     study = OptunaSearcher(sweep(), tmp_path, [], [])
     searcher = study.searcher()
     searcher.suggest("tune-0")

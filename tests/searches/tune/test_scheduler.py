@@ -1,7 +1,9 @@
-"""What halving knows of trials that were there before: the same rungs as if nobody had died."""
+"""The rungs of a resumed sweep: the same as if it had not been interrupted."""
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from searches.spec.strategy import SchedulerSpec
-from searches.tune.converters import to_scheduler
+from searches.tune.scheduler import to_scheduler
 from tests.support.known_trials import trial
 from trainables.trial_job import EPOCH, SCORE, TRIAL
 
@@ -35,7 +37,7 @@ def told(scheduler, number, epochs):
     return said
 
 
-def test_a_sweep_that_goes_on_has_the_rungs_of_one_that_never_stopped():
+def test_a_resumed_sweep_has_the_rungs_of_one_that_was_not_interrupted():
     for kind in ("asha", "hyperband"):
         spec = ASHA.model_copy(update={"kind": kind, "brackets": 2})
         never = to_scheduler(spec, EPOCHS)
@@ -51,3 +53,22 @@ def test_an_early_stop_that_a_kill_prevented_is_decided_again():
     known = [trial(5, "finished", scores(5, 12)), trial(6, "finished", scores(6, 12))]
     again = to_scheduler(ASHA, EPOCHS, [*known, trial(1, "unfinished", scores(1, 3))])
     assert told(again, 1, [3]) == "STOP"
+
+
+def test_asha_counts_our_epochs():
+    scheduler = to_scheduler(SchedulerSpec(grace_epochs=3), epochs=12)
+    assert isinstance(scheduler, AsyncHyperBandScheduler)
+    assert scheduler._time_attr == "epoch"
+    assert [[epoch for epoch, _ in bracket._rungs] for bracket in scheduler._brackets] == [[9, 3]]
+
+
+def test_hyperband_has_brackets_that_start_to_halve_later():
+    scheduler = to_scheduler(SchedulerSpec(kind="hyperband", grace_epochs=2, reduction_factor=2), epochs=12)
+    assert [[epoch for epoch, _ in bracket._rungs] for bracket in scheduler._brackets] == [[8, 4, 2], [8, 4], [8]]
+    short = to_scheduler(SchedulerSpec(kind="hyperband", grace_epochs=3, brackets=9), epochs=12)
+    assert [[epoch for epoch, _ in bracket._rungs] for bracket in short._brackets] == [[9, 3], [9]]
+
+
+def test_no_scheduler_where_every_trial_gets_all_epochs():
+    assert type(to_scheduler(SchedulerSpec(kind="none"), epochs=12)) is FIFOScheduler
+    assert type(to_scheduler(SchedulerSpec(grace_epochs=12), epochs=12)) is FIFOScheduler

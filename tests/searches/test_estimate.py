@@ -1,4 +1,4 @@
-"""What a search would take, before it is run: each figure is that of the largest trial."""
+"""The estimate of a search: each resource is that of the largest trial."""
 
 import io
 import re
@@ -6,11 +6,12 @@ import re
 import pytest
 from rich.console import Console
 
+from mcl_ray.cli.sweep_estimate import print_estimate
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.training.estimate import plan_run
-from searches.dry_run import plan_sweep, print_sweep_plan
+from searches.estimate import estimate_largest, estimate_sweep
 from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 
@@ -35,15 +36,15 @@ def planned(sweep, *points):
     return {"memory": memory} | {name: max(getattr(plan, name) for plan in plans) for name in names}
 
 
-def told(sweep):
-    _, plan = plan_sweep(sweep, ENVIRONMENT)
+def estimated(sweep):
+    _, plan = estimate_largest(sweep, ENVIRONMENT)
     names = ("steps", "steps_per_epoch", "parameters", "multiply_adds", "disk_bytes")
     return {"memory": plan.state_bytes + plan.activation_bytes} | {name: getattr(plan, name) for name in names}
 
 
 def test_a_few_large_networks_may_take_more_than_many_small_ones():
     sweep = search(networks=choice("[resnet110]", "[resnet8, resnet8, resnet8]"))
-    found = told(sweep)
+    found = estimated(sweep)
     assert found == planned(sweep, {"cohort.networks": "resnet110"})
     assert found["memory"] > 10 * planned(sweep, {"cohort.networks": ["resnet8"] * 3})["memory"]
 
@@ -52,7 +53,7 @@ def test_peers_that_share_a_stem_may_take_less_than_fewer_that_do_not(tmp_path):
     asked = {"space": {"cohort.size": {"kind": "int", "low": 1, "high": 3}}}
     sweep, nowhere = replace(search_registry.cifar(), asked), Environment(data=tmp_path / "nowhere")
     two, three = (plan_run(sweep.trial_run({"cohort.size": size}), nowhere) for size in (2, 3))
-    largest, plan = plan_sweep(sweep, nowhere)
+    largest, plan = estimate_largest(sweep, nowhere)
     assert largest.cohort.size == 2
     assert plan.activation_bytes == two.activation_bytes > three.activation_bytes + three.state_bytes
     assert plan.parameters == three.parameters > two.parameters
@@ -85,21 +86,21 @@ def test_peers_that_share_a_stem_may_take_less_than_fewer_that_do_not(tmp_path):
 )
 def test_whatever_changes_a_figure_counts(space, points):
     sweep = search(**space)
-    assert told(sweep) == planned(sweep, *points)
+    assert estimated(sweep) == planned(sweep, *points)
 
 
-def test_values_that_do_not_go_together_count_for_nothing():
+def test_values_that_are_not_valid_together_are_not_counted():
     """20 images are not 40 of each class, and of ten classes 2 images each are not 400."""
     sweep = search(**{"batch.size": choice(20, 400), "per_class": choice(2, 40)})
     points = [{"batch.size": 20, "batch.per_class": 2}, {"batch.size": 400, "batch.per_class": 40}]
-    assert told(sweep) == planned(sweep, *points)
+    assert estimated(sweep) == planned(sweep, *points)
 
 
-def test_what_is_printed_is_of_all_seeds_and_of_what_is_kept():
+def test_the_printed_estimate_is_of_all_seeds_and_of_checkpoints_that_are_kept():
     networks = {"networks": choice("[resnet20]", "[resnet8, resnet8, resnet8]"), "batch.size": choice(20, 40)}
     sweep = replace(search(**networks), {"repeats": 3, "trials": 4, "keep_checkpoints": 2})
     console = Console(width=300, record=True, file=io.StringIO(), markup=False)
-    print_sweep_plan(sweep, ExecutionOptions(), console)
+    print_estimate(estimate_sweep(sweep, ExecutionOptions()), ExecutionOptions(), console)
     facts = dict(line[2:].split("  ", 1) for line in console.export_text().splitlines() if line.startswith("# "))
     plans = [
         plan_run(sweep.trial_run({"cohort.networks": "resnet20", "batch.size": size}), ENVIRONMENT) for size in (20, 40)

@@ -1,0 +1,116 @@
+"""The output of `--dry-run`: the resolved search or suite as a file, with its estimate in comments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.reports.dry_run import disk, memory, print_facts, run_facts, workers_fact
+from searches.spec.experiment import Experiment, Kind
+
+if TYPE_CHECKING:
+    from searches.estimate import SweepEstimate
+    from searches.spec.sweep import SweepSpec
+    from searches.suite_estimate import RowEstimate, SuiteEstimate
+
+
+def print_estimate(estimate: SweepEstimate | SuiteEstimate, execution: ExecutionOptions, console: Console) -> None:
+    """Print the experiment as the file that `mcl_ray.sweep` reads, and its estimate."""
+    experiment: Experiment = estimate.experiment
+    console.print(yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
+    _PRINTERS[experiment.kind](estimate, execution, console)
+
+
+def _print_sweep(estimate: SweepEstimate, execution: ExecutionOptions, console: Console) -> None:
+    sweep, largest, run, workers = estimate.experiment, estimate.largest, estimate.run, execution.group
+    peers = ", ".join(dict.fromkeys(largest.cohort.peers))
+    facts = _search_facts(sweep, execution) | workers_fact(largest.batch.size, workers)
+    facts["largest run"] = (
+        f"{largest.cohort.size} peers ({peers}), batches of {largest.batch.size}, up to {largest.schedule.epochs} "
+        "epochs; each figure below is the largest of any trial"
+    )
+    facts |= run_facts(run) | {
+        "memory": memory(run, sweep.repeats),
+        "steps in all": f"at most {estimate.steps:,}",
+        "disk": f"at most {disk(estimate.disk_bytes)} at the end",
+    }
+    print_facts(facts, console)
+
+
+def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, str]:
+    points, scheduler = sweep.first_points, sweep.scheduler.kind
+    seeds = f"seeds {sweep.seeds[0]} to {sweep.seeds[-1]}, scored by their {sweep.score.kind}"
+    unit = "trial" if execution.workers is None else "worker"
+    facts = {
+        "runs": f"{sweep.num_runs}: {sweep.trials} trials × {sweep.repeats}, {execution.cpus_per_worker} CPU a {unit}",
+        "repeats": f"{sweep.repeats} ({seeds})" if sweep.repeats > 1 else "1",
+        "maximised": sweep.objective,
+        "minimised": ", ".join(sweep.costs),
+        "sampler": f"{sweep.sampler.kind}; start points: {min(len(points), sweep.trials)}",
+        "first point": str(points[0]) if points else "drawn by the sampler",
+        "warm start": ", ".join(sweep.warm_start),
+        "scheduler": scheduler,
+    }
+    if scheduler != "none":
+        facts["scheduler"] += (
+            f": {sweep.scheduler.grace_epochs} epochs for all, then one in {sweep.scheduler.reduction_factor} continues"
+        )
+    return {name: value for name, value in facts.items() if value}
+
+
+def _print_suite(estimate: SuiteEstimate, execution: ExecutionOptions, console: Console) -> None:
+    workers, suite = execution.group, estimate.experiment
+    print_facts(_suite_facts(estimate, execution) | workers_fact(suite.run.batch.size, workers), console)
+    console.print(_rows_table(estimate.rows))
+    if estimate.following is not None:
+        console.print(f"# then {estimate.following.experiment.name}, by the networks of each run")
+        _print_suite(estimate.following, execution, console)
+
+
+def _suite_facts(estimate: SuiteEstimate, execution: ExecutionOptions) -> dict[str, str]:
+    suite, rows = estimate.experiment, estimate.rows
+    first = next(iter(rows.values()))
+    largest = max(rows, key=lambda row: rows[row].plan.state_bytes + rows[row].plan.activation_bytes)
+    seeds = ", ".join(map(str, (suite.run.seed + repeat for repeat in range(suite.repeats))))
+    unit = "row" if execution.workers is None else "worker"
+    times = f"{first.passes} times those" if first.passes > 1 else "those"
+    multiply_adds = sum(row.multiply_adds for row in rows.values())
+    return {
+        "rows": f"{suite.trials}, of {suite.run.schedule.epochs} epochs, all of them trained and tested",
+        "runs": f"{suite.num_runs}: {suite.trials} rows × {suite.repeats} (seed {seeds}), "
+        f"{execution.cpus_per_worker} CPU a {unit}",
+        "data": first.plan.data,
+        "training images": f"{first.plan.train_images:,} in {first.plan.classes} classes",
+        "steps": f"{sum(row.steps for row in rows.values()):,}",
+        "multiply-adds": f"{multiply_adds:.2e} of training, estimated as {times} of the forward passes; scoring on "
+        "test is not counted",
+        "disk": f"{disk(sum(row.disk_bytes for row in rows.values()))}, which are all kept",
+        "largest row": largest,
+        "memory": memory(rows[largest].plan, suite.repeats),
+    }
+
+
+def _rows_table(rows: Mapping[str, RowEstimate]) -> Table:
+    """Return one line for each row, of all its seeds, as comments."""
+    columns: dict[str, Any] = {
+        "steps": lambda row: f"{row.steps:,}",
+        "parameters": lambda row: f"{row.plan.parameters:,}",
+        "multiply-adds, one image forward": lambda row: f"{row.plan.multiply_adds:,}",
+        "of training": lambda row: f"{row.multiply_adds:.2e}",
+        "disk, MB": lambda row: f"{row.disk_bytes / 1e6:,.1f}",
+    }
+    table = Table(box=None, pad_edge=False)
+    table.add_column("# row", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for name, row in rows.items():
+        table.add_row(f"# {name}", *(cell(row) for cell in columns.values()))
+    return table
+
+
+_PRINTERS: dict[Kind, Any] = {"search": _print_sweep, "suite": _print_suite}

@@ -1,0 +1,37 @@
+"""The progress of a sweep in a notebook: a bar of the trials that ended, and the best score so far."""
+
+from __future__ import annotations
+
+from mcl_ray.callbacks import SweepCallback, SweepStart, TrialEnd, TrialInfo
+from mcl_ray.reports.notebook import HtmlProgressBar
+
+
+class NotebookSweepProgress(SweepCallback):
+    """Updates a progress bar in place."""
+
+    def __init__(self, bar: HtmlProgressBar) -> None:
+        self._bar = bar
+
+    def on_sweep_start(self, start: SweepStart) -> None:
+        """Show the trials that had ended before."""
+        self._sweep, self._ended = start, len(start.earlier)
+        self._scores = [end.result.score for _, end in start.earlier if end.state != "failed" and end.result]
+        self._show()
+
+    def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Show one more trial that ended."""
+        if end.state == "unrecorded":
+            return
+        self._ended += 1
+        if end.state != "failed" and end.result is not None:
+            self._scores.append(end.result.score)
+        self._show()
+
+    def on_status(self, message: str) -> None:
+        """Show a message until the next event."""
+        self._bar.update(text=message)
+
+    def _show(self) -> None:
+        best = f", best {max(self._scores):.2f}" if self._scores else ""
+        text = f"{self._sweep.sweep_id}: {self._ended} of {self._sweep.trials} trials ended{best}"
+        self._bar.update(self._ended / self._sweep.trials, text)

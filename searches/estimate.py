@@ -1,0 +1,87 @@
+"""The resources that a search needs, for `--dry-run`: each is the largest that any trial of the space may need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.data.source import check_counts
+from mcl_ray.errors import SpecError
+from mcl_ray.training.estimate import Images, RunPlan, images_of, plan_run
+from searches.spec.bounds import corners, undominated
+from searches.spec.sweep import SweepSpec
+
+MAX_ESTIMATES = 64
+"""Maximum number of runs that are estimated, as each takes up to seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepEstimate:
+    """Estimate of a search."""
+
+    experiment: SweepSpec
+    largest: RunSpec
+    """Run of the trial that needs the most memory."""
+    run: RunPlan
+    """Largest of each resource of a run, whichever trial's it is."""
+
+    @property
+    def steps(self) -> int:
+        """Maximum number of steps of all runs."""
+        return self.run.steps * self.experiment.num_runs
+
+    @property
+    def disk_bytes(self) -> int:
+        """Maximum size of the checkpoints that remain at the end, in bytes."""
+        trials, limit = self.experiment.trials, self.experiment.keep_checkpoints
+        return self.run.disk_bytes * (trials if limit is None else min(limit, trials)) * self.experiment.repeats
+
+
+def estimate_sweep(sweep: SweepSpec, execution: ExecutionOptions) -> SweepEstimate:
+    """Return the estimate of a search.
+
+    Raises:
+        SpecError: the sampler cannot serve the run's own batches.
+        DataError: the data set is there, but damaged or does not have its checksum.
+    """
+    largest, run = estimate_largest(sweep, execution.environment(), execution.group or (1, 1))
+    return SweepEstimate(experiment=sweep, largest=largest, run=run)
+
+
+def estimate_largest(
+    sweep: SweepSpec, environment: Environment, workers: tuple[int, int] = (1, 1)
+) -> tuple[RunSpec, RunPlan]:
+    """Return the run that needs the most memory, and the largest of each resource.
+
+    The seeds of a trial are in memory side by side. Of more than `MAX_ESTIMATES` corners, those with the most peers are
+    estimated.
+
+    Raises:
+        SpecError: the sampler cannot serve the run's own batches.
+        DataError: the data set is there, but damaged or does not have its checksum.
+    """
+    images = images_of(sweep.run.data, environment)
+    check_counts(images.counts, sweep.run, workers[1])
+    runs = [run for run in corners(sweep) if _has_enough_images(run, images, workers[1])] or [sweep.run]
+    plans = {run: plan_run(run, environment, workers, images) for run in undominated(runs)[:MAX_ESTIMATES]}
+    largest = max(plans, key=lambda run: sweep.repeats * plans[run].state_bytes + plans[run].activation_bytes)
+    steps = plans[largest].train_images // min(run.batch.size for run in runs)
+    return largest, replace(
+        plans[largest],
+        steps_per_epoch=steps,
+        steps=steps * sweep.run.schedule.epochs,
+        parameters=max(plan.parameters for plan in plans.values()),
+        multiply_adds=max(plan.multiply_adds for plan in plans.values()),
+        disk_bytes=max(plan.disk_bytes for plan in plans.values()),
+    )
+
+
+def _has_enough_images(run: RunSpec, images: Images, most_workers: int) -> bool:
+    """Return whether the images serve the run's batches; a trial with other batches fails."""
+    try:
+        check_counts(images.counts, run, most_workers)
+    except SpecError:
+        return False
+    return True

@@ -1,0 +1,106 @@
+"""What resuming a sweep will do, worked out from its records before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcl_ray.errors import SpecError, StoreError
+from mcl_ray.results.store import RunWriter, read_sweeps, state_of
+from searches.spec.difference import difference, only_extends
+from searches.spec.experiment import Experiment
+from searches.spec.stored_spec import parse_stored
+from searches.trial_history import KnownTrial, read_trials
+
+Change = Callable[[Experiment], Experiment]
+
+
+def unchanged(experiment: Experiment) -> Experiment:
+    """Return the experiment itself: a sweep is resumed as it is."""
+    return experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """A sweep that is to be resumed."""
+
+    folder: Path
+    experiment: Experiment
+    """The experiment from now on."""
+    retried: Sequence[KnownTrial]
+    """Failed trials that are tried again."""
+    left: int
+    """Number of trials that remain, those that are tried again among them."""
+    time_left_s: float | None
+    """Seconds that remain; None: no limit."""
+    out_of_time: bool
+    """Whether trials remain, but no time: the sweep is concluded without them."""
+    nothing_left: bool
+    """Whether the sweep is finished, and neither changed nor retried."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether trials are run."""
+        return self.left > 0 and not self.out_of_time
+
+    def take_up_failed(self) -> None:
+        """Record the failed runs of the retried trials as interrupted."""
+        for run in (self.folder / "runs" / run_id for trial in self.retried for run_id in trial.run_ids):
+            if state_of(run) == "failed":
+                RunWriter.amend(run).finish("interrupted")
+
+
+def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: bool = False) -> Resumption:
+    """Return what resuming the sweep in `folder` will do.
+
+    Args:
+        folder: Of the sweep, its records up to date.
+        change: Returns the experiment from now on; it may raise the fields that are `extensible`.
+        retry_failed: Try failed trials again.
+
+    Raises:
+        SpecError: other fields have changed, or trials remain but no time.
+        StoreError: failed trials are to be tried again, but there are none.
+    """
+    (row,) = read_sweeps(folder).to_pylist()
+    before = parse_stored(row["spec"])
+    experiment = _changed(before, change)
+    trials = read_trials(folder, experiment)
+    failed = [trial for trial in trials if trial.state == "failed"] if retry_failed else []
+    if retry_failed and not failed:
+        raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
+    left = experiment.trials - sum(trial.state != "unfinished" for trial in trials) + len(failed)
+    limit = experiment.strategy.time_limit_s
+    time_left_s = None if limit is None else max(0.0, limit - row["wall_time_s"])
+    is_same = experiment == before and not retry_failed
+    out_of_time = time_left_s == 0 and row["state"] != "finished" and is_same
+    if left and time_left_s == 0 and not out_of_time:
+        raise _no_time(folder.name, limit or 0.0, row["wall_time_s"])
+    return Resumption(
+        folder=folder,
+        experiment=experiment,
+        retried=failed,
+        left=left,
+        time_left_s=time_left_s,
+        out_of_time=out_of_time,
+        nothing_left=row["state"] == "finished" and is_same and not left,
+    )
+
+
+def _changed(before: Experiment, change: Change) -> Experiment:
+    after = change(before)
+    if not only_extends(before, after):
+        raise SpecError(
+            "a resumed sweep must keep its spec, or raise trials, time_limit_s or keep_checkpoints, but got "
+            f"{'; '.join(difference(before, after))}"
+        )
+    return after
+
+
+def _no_time(name: str, limit_s: float, spent_s: float) -> SpecError:
+    command = f"python -m mcl_ray.sweep --resume {name} time_limit_s=SECONDS"
+    return SpecError(
+        f"trials continue while time_limit_s is above the time they took, but {name} has time_limit_s={limit_s:g} and "
+        f"took {spent_s:.0f} s; `{command}` gives it more"
+    )

@@ -1,0 +1,53 @@
+"""Reading the spec in a sweep's record, as a search or a suite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mcl_ray.config.overrides import validate
+from mcl_ray.config.spec import SPEC_VERSION
+from mcl_ray.errors import SpecError
+from searches.spec.experiment import Experiment
+from searches.spec.suite import SUITE_VERSION, SuiteSpec
+from searches.spec.sweep import SWEEP_VERSION, SweepSpec
+
+
+def parse_stored(spec_json: str) -> Experiment:
+    """Return the resolved spec in a sweep's record; a suite has rows.
+
+    Raises:
+        SpecError: it was written by a newer version, or breaks a rule.
+    """
+    suite = parse_stored_suite(spec_json)
+    if suite is not None:
+        return suite
+    tree = json.loads(spec_json)
+    _check_version(tree, "search", SWEEP_VERSION)
+    return validate(SweepSpec, tree)
+
+
+def parse_stored_suite(spec_json: str) -> SuiteSpec | None:
+    """Return the resolved suite in a sweep's record; None for a search.
+
+    Raises:
+        SpecError: it was written by a newer version, or breaks a rule.
+    """
+    tree = json.loads(spec_json)
+    if "rows" not in tree:
+        return None
+    _check_version(tree, "suite", SUITE_VERSION)
+    return validate(SuiteSpec, tree)
+
+
+def _check_version(tree: Mapping[str, Any], kind: str, newest: int) -> None:
+    """Check the versions first: fields of a newer version are not known here."""
+    run = tree.get("run", {}).get("version", SPEC_VERSION)
+    version = tree.get("version", newest)
+    for name, found, known in ((kind, version, newest), ("run", run, SPEC_VERSION)):
+        if found > known:
+            raise SpecError(
+                f"a newer mcl-ray wrote the sweep {tree.get('name')}, and only that version can resume it or start "
+                f"from it: version <= {known} of a {name}'s spec must hold, but got {found}"
+            )
