@@ -21,7 +21,8 @@ from mcl_ray.object_store import Uri
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
 REPORT_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; worker-src blob:; frame-ancestors 'self'"
 )
 """A report has scripts in it; in a sandbox without an origin they reach neither cookies nor the service."""
 

@@ -1,8 +1,8 @@
 """The driver of a job, which Ray starts on the cluster: `python -m mcl_ray.job --root ROOT --job ID --attempt N`.
 
 It claims its attempt, runs the job's spec by the Python API, and writes how it ended: a manifest for success, an
-outcome for the rest. Exit codes: 0 done, 1 failed, 2 bad input, 75 another process has the attempt; an interrupted driver ends
-by the signal it received.
+outcome for the rest. Exit codes: 0 done, 1 failed, 2 bad input, 75 another process has the attempt; an interrupted
+driver ends by a signal.
 """
 
 from __future__ import annotations
@@ -14,51 +14,86 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from api.claims import Attempts
 from api.models import JobSpec
 from api.state import EXIT_FENCED
-from mcl_ray.callbacks import RunCallback, SweepCallback
+from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, SweepCallback, SweepStart, TrialEnd, TrialInfo
 from mcl_ray.errors import UserError
 from mcl_ray.object_store import Uri
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
-STOPS = (signal.SIGINT, signal.SIGTERM)
 CHUNK_BYTES = 1 << 20
 REASON_CHARS = 2000
 
 
-class Interruption(RunCallback, SweepCallback):
-    """Turns the first SIGINT or SIGTERM into KeyboardInterrupt, so that a sweep or a run records where it is.
+class StopSignals(SweepCallback):
+    """Has SIGTERM do what SIGINT does: end the run or the sweep in order, with its state recorded.
 
-    Ray replaces the handlers when a driver joins it, and blocks SIGINT in an entrypoint: they are installed again with
-    every event.
+    Ray replaces the handler of SIGTERM when a process joins it, and blocks SIGINT in an entrypoint.
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self.install()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._install()
 
-    def install(self, *_: object) -> None:
-        """Install the handlers, unless they are there."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        for number in STOPS:
-            if signal.getsignal(number) != self._handle:
-                signal.signal(number, self._handle)
+    def on_sweep_start(self, start: SweepStart) -> None:
+        """Install the handler again, after Ray was joined."""
+        self._install()
 
-    on_run_start = on_epoch_end = on_step = install
-    on_sweep_start = on_trial_start = on_trial_result = on_heartbeat = on_status = install
+    def on_heartbeat(self) -> None:
+        """Install the handler again, if it was replaced."""
+        self._install()
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.received is None:
-            self.received = number
-            raise KeyboardInterrupt
+    def _install(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGTERM) != self._interrupt:
+            signal.signal(signal.SIGTERM, self._interrupt)
+
+    def _interrupt(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+class JobLog(RunCallback, SweepCallback):
+    """Prints the events of a job, one a line, into its log."""
+
+    def on_status(self, message: str) -> None:
+        """Print a message."""
+        _print(message)
+
+    def on_run_start(self, start: RunStart) -> None:
+        """Print the run that starts."""
+        _print(f"run {start.run_id}, attempt {start.attempt}")
+
+    def on_epoch_end(self, epoch: EpochEnd) -> None:
+        """Print the accuracies of the epoch, and its loss."""
+        shown = [row for row in epoch.rows if row.metric.endswith("top1") or row.metric == "loss"]
+        figures = ", ".join(f"{row.split} {row.metric} {row.member} {row.value:.4g}" for row in shown)
+        _print(f"epoch {epoch.epoch}: {figures}")
+
+    def on_sweep_start(self, start: SweepStart) -> None:
+        """Print the sweep that starts."""
+        _print(f"sweep {start.sweep_id}: {len(start.earlier)} of {start.trials} trials have ended")
+
+    def on_trial_start(self, trial: TrialInfo) -> None:
+        """Print the trial that starts."""
+        _print(f"trial {trial.trial_id}: {dict(trial.point)}")
+
+    def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Print how a trial ended."""
+        score = "" if end.result is None else f", score {end.result.score:.4g} after {end.result.epoch} epochs"
+        _print(f"trial {trial.trial_id}: {end.state}{score}{f', {end.error}' if end.error else ''}")
+
+
+def _print(line: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}", flush=True)  # noqa: T201  # this is its log
 
 
 def main() -> NoReturn:
@@ -72,23 +107,22 @@ def main() -> NoReturn:
     attempts = Attempts(root)
     if not attempts.take(given.job, given.attempt, f"driver {os.uname().nodename} {os.getpid()}"):
         sys.exit(EXIT_FENCED)
-    interruption = Interruption()
+    stop_signals = StopSignals()
     with _log_to(attempts, given.job, given.attempt):
-        code = _attempt(attempts, given.job, given.attempt, interruption)
-    if interruption.received is not None and code is None:
-        signal.signal(interruption.received, signal.SIG_DFL)
-        os.kill(os.getpid(), interruption.received)
-    sys.stdout.flush()
+        code = _attempt(attempts, given.job, given.attempt, [stop_signals, JobLog()])
+    if code is None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(code or 0)  # a thread of a library that hangs would keep a finished driver
 
 
-def _attempt(attempts: Attempts, job: str, number: int, interruption: Interruption) -> int | None:
+def _attempt(attempts: Attempts, job: str, number: int, callbacks: Sequence[Any]) -> int | None:
     """Run an attempt, and write how it ended; return its exit code, None if it was interrupted."""
     from mcl_ray.job_kinds import run
 
     try:
         spec = JobSpec.model_validate(attempts.read(job, number, "spec"))
-        folder = run(spec, attempts.root, [interruption])
+        folder = run(spec, attempts.root, callbacks)
         attempts.write(job, number, "manifest", _manifest(job, number, folder))
     except KeyboardInterrupt:
         _write_outcome(attempts, job, number, "interrupted", "the driver was stopped")

@@ -130,7 +130,12 @@ def _runs(folder: Path) -> list[Path]:
 def _execution(spec: JobSpec, results: Uri | Path, *, is_on_ray: bool) -> dict[str, Any]:
     """Return the options of the Python API; without workers a run is trained by this process."""
     given = spec.request.execution
-    options = {"results": results, "data": _location(spec.data), "device": given.device, "readers": given.readers}
+    options: dict[str, Any] = {
+        "results": results,
+        "data": _location(spec.data),
+        "device": given.device,
+        "readers": given.readers,
+    }
     if is_on_ray:
         options |= {
             "address": CLUSTER,
