@@ -59,12 +59,22 @@ class LocalRay:
         """Return the settings with this Ray in them."""
         return settings.model_copy(
             update={
-                "address": f"http://127.0.0.1:{self._ports['dashboard-port']}",
+                "address": self.url,
                 "ray_token_file": self.token_file,
                 "driver": f"{sys.executable} -m mcl_ray.job",
                 "driver_resource": DRIVER_RESOURCE,
             }
         )
+
+    @property
+    def url(self) -> str:
+        """The address of the dashboard."""
+        return f"http://127.0.0.1:{self._ports['dashboard-port']}"
+
+    @property
+    def head(self) -> int:
+        """The process of the head."""
+        return self._head
 
     def start(self) -> None:
         """Use the head that still runs, or start one; then start it again whenever it ends."""

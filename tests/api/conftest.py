@@ -77,6 +77,12 @@ def app(tmp_path: Path) -> Iterator[App]:
     yield from running(settings_for(tmp_path, no_reconciler=True))
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The same, one for the tests of a module that do not mind each other's jobs."""
+    yield from running(settings_for(tmp_path_factory.mktemp("service"), no_reconciler=True))
+
+
 def running(settings: Settings) -> Iterator[App]:
     database = Database(settings.url_of_database)
     config = uvicorn.Config(create_app(settings), log_config=None, timeout_graceful_shutdown=1)
