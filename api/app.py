@@ -17,14 +17,13 @@ from api.database import Database
 from api.dependencies import Service
 from api.events import EventFeed
 from api.middleware import Envelope
-from api.models import Problem
+from api.models import API_PREFIX, Problem
 from api.ray_jobs import RayJobs
 from api.reconciler import Reconciler
 from api.settings import Settings
 from api.writer import Writer
 from mcl_ray import __version__
 
-PREFIX = "/api/v1"
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
@@ -54,11 +53,11 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        openapi_url=f"{PREFIX}/openapi.json",
+        openapi_url=f"{API_PREFIX}/openapi.json",
     )
     problems.install(app)
     for router in (job_routes.router, result_routes.router, service_routes.router):
-        app.include_router(router, prefix=PREFIX, responses=ERRORS)
+        app.include_router(router, prefix=API_PREFIX, responses=ERRORS)
     app.include_router(service_routes.health)
     app.add_middleware(Envelope, settings=settings)
     return app

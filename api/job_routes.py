@@ -18,7 +18,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api import jobs, specs
 from api.dependencies import ControlledJob, ReadableJob, Reader, Service, ServiceDep, Submitter, find_job, open_stream
 from api.jobs import Row
-from api.models import ExtendRequest, Job, JobPage, JobRequest, JobSpec, Kind, Label, Problem, Resolved
+from api.models import API_PREFIX, ExtendRequest, Job, JobPage, JobRequest, JobSpec, Kind, Label, Problem, Resolved
 from api.state import LIVE, State
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -162,7 +162,7 @@ async def _add(
         raise HTTPException(422, "an Idempotency-Key is of one request, but this one was used for another")
     if found.is_new:
         service.reconciler.wake()
-    response.headers["Location"] = f"/api/v1/jobs/{found.row.id}"
+    response.headers["Location"] = f"{API_PREFIX}/jobs/{found.row.id}"
     return view(found.row)
 
 

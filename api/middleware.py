@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.models import API_PREFIX
 from api.monitoring import REQUESTS
 from api.problems import problem
 from api.settings import Settings
@@ -120,5 +121,7 @@ def _declared_length(scope: Scope) -> int:
 def _record(scope: Scope, status: int, seconds: float) -> None:
     route: Any = scope.get("route")
     path = getattr(route, "path", "unmatched")
+    if route and scope["path"].startswith(f"{API_PREFIX}/") and not path.startswith(API_PREFIX):
+        path = API_PREFIX + path  # a route of an included router knows its own part only
     REQUESTS.labels(scope["method"] if route else "other", path, str(status)).observe(seconds)
     log.info("request", method=scope["method"], path=scope["path"], status=status, ms=round(1000 * seconds, 1))

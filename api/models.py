@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from api.state import Desired, State
 
+API_PREFIX = "/api/v1"
 Kind = Literal["train", "sweep", "table", "linear", "export", "evaluate"]
 Scope = Literal["read", "submit", "admin"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}(\+[a-z0-9_]{1,40})?$")]

@@ -21,11 +21,10 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from api.models import Artifact, Job, JobEvent, JobPage, JobRequest, Kind, Resolved
+from api.models import API_PREFIX, Artifact, Job, JobEvent, JobPage, JobRequest, Kind, Resolved
 from api.state import TERMINAL
 from mcl_ray.errors import MclError, UserError
 
-PREFIX = "/api/v1"
 PARQUET = "application/vnd.apache.parquet"
 TRIES = 6
 """Times that a request is sent while the service or the network is away."""
@@ -57,7 +56,7 @@ class Client:
         """
         key = key or os.environ.get("MCL_API_KEY", "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=server.rstrip("/") + PREFIX, headers=headers, timeout=timeout_s)
+        self._http = httpx.Client(base_url=server.rstrip("/") + API_PREFIX, headers=headers, timeout=timeout_s)
 
     def submit(
         self,

@@ -189,7 +189,9 @@ def test_pages(app):
     made = [app.submit(headers, label=f"l{number % 2}").json()["id"] for number in range(7)]
     found, token = [], ""
     while token is not None:
-        page = app.http.get("/api/v1/jobs", params={"page_size": 3, "page_token": token or None}, headers=headers)
+        page = app.http.get(
+            "/api/v1/jobs", params={"page_size": 3} | ({"page_token": token} if token else {}), headers=headers
+        )
         assert page.status_code == 200, page.text
         found += [job["id"] for job in page.json()["jobs"]]
         token = page.json()["next_page_token"]
@@ -352,7 +354,7 @@ def swept(app):
     job = app.submit(headers).json()["id"]
     folder = app.settings.results_root / "jobs" / job / "results"
     folder.mkdir(parents=True)
-    write_sweep(folder)
+    write_sweep(folder, [{"losses.alpha": number / 10} for number in range(8)])
     return headers, f"/api/v1/jobs/{job}"
 
 
