@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +51,8 @@ class LocalRay:
     def __init__(self, state: Path) -> None:
         self._state, self._file = state.absolute(), state.absolute() / "ray.json"
         self._marker = f"{MARKER}={self._state}".encode()
+        name = hashlib.sha256(self._marker).hexdigest()[:8]
+        self._folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # the names of sockets must be short
         self._is_stopping = threading.Event()
         self._ports, self._head = self._read() or (_free_ports(), 0)
         self._thread = threading.Thread(target=self._watch, name="ray", daemon=True)
@@ -90,6 +93,7 @@ class LocalRay:
             self._thread.join()
         self._end()
         self._file.unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def processes(self) -> set[int]:
         """Return the processes of this Ray that run."""
@@ -110,8 +114,6 @@ class LocalRay:
 
     def _spawn(self) -> None:
         log.info("ray_starts", dashboard_port=self._ports["dashboard-port"])
-        name = hashlib.sha256(self._marker).hexdigest()[:8]
-        folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # sockets have short names only
         options = {
             **self._ports,
             "node-ip-address": "127.0.0.1",
@@ -121,7 +123,7 @@ class LocalRay:
             "max-worker-port": 0,
             "object-store-memory": OBJECT_STORE_BYTES,
             "resources": json.dumps({DRIVER_RESOURCE: 1000}),
-            "temp-dir": folder,
+            "temp-dir": self._folder,
         }
         words = [f"--{option}={value}" for option, value in options.items()]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *words]
@@ -146,7 +148,6 @@ class LocalRay:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "180",  # a busy machine is no failure
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         }

@@ -32,6 +32,7 @@ class ServiceProcess:
     database_url: str
     ray: LocalRay
     options: list[str] = field(default_factory=list)
+    driver: str = LIGHT_DRIVER
     port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class ServiceProcess:
             f"--results={self.root}",
             f"--address={self.ray.url}",
             f"--ray-token-file={self.ray.token_file}",
-            f"--driver={LIGHT_DRIVER}",
+            f"--driver={self.driver}",
             "--driver-resource=mcl_driver",
             "--lease-s=3",
             "--poll-s=0.3",
