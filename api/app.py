@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
 
 from api import job_routes, jobs, problems, result_routes, service_routes
 from api.claims import Attempts
@@ -24,6 +26,7 @@ from api.settings import Settings
 from api.writer import Writer
 from mcl_ray import __version__
 
+PAGE = Path(__file__).parent / "page"
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
@@ -59,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (job_routes.router, result_routes.router, service_routes.router):
         app.include_router(router, prefix=API_PREFIX, responses=ERRORS)
     app.include_router(service_routes.health)
+    app.mount("/page", StaticFiles(directory=PAGE))
+    app.add_route("/", lambda _: FileResponse(PAGE / "index.html"), include_in_schema=False)
     app.add_middleware(Envelope, settings=settings)
     return app
 
