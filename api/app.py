@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,17 @@ PAGE = Path(__file__).parent / "page"
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
+        400: "The Host header names another service.",
         401: "No valid API key.",
         403: "The key lacks the scope.",
         404: "There is none, or it is another owner's.",
+        406: "None of the formats is accepted.",
+        408: "The body did not arrive in time.",
+        409: "The job's state forbids it.",
+        413: "The body is too large.",
         422: "The request breaks a rule.",
         429: "Too many jobs or streams; see Retry-After.",
-        503: "The database does not answer; see Retry-After.",
+        503: "The database does not answer, or the service is not ready; see Retry-After.",
     }.items()
 }
 log = structlog.get_logger()
@@ -61,11 +67,23 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in (job_routes.router, result_routes.router, service_routes.router):
         app.include_router(router, prefix=API_PREFIX, responses=ERRORS)
-    app.include_router(service_routes.health)
+    app.include_router(service_routes.health, responses=ERRORS)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_route("/", lambda _: FileResponse(PAGE / "index.html"), include_in_schema=False)
     app.add_middleware(Envelope, settings=settings)
+    app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
+
+
+def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the OpenAPI description, with the media type that errors really have."""
+    if app.openapi_schema is None:
+        for methods in generate()["paths"].values():
+            for answer in (answer for method in methods.values() for answer in method["responses"].items()):
+                if answer[0] >= "400":
+                    answer[1]["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert app.openapi_schema is not None, "FastAPI keeps what it generated"
+    return app.openapi_schema
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi.concurrency import run_in_threadpool
@@ -18,7 +18,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api import jobs, specs
 from api.dependencies import ControlledJob, ReadableJob, Reader, Service, ServiceDep, Submitter, find_job, open_stream
 from api.jobs import Row
-from api.models import API_PREFIX, ExtendRequest, Job, JobPage, JobRequest, JobSpec, Kind, Label, Problem, Resolved
+from api.models import API_PREFIX, ExtendRequest, Job, JobPage, JobRequest, JobSpec, Kind, Label, Resolved
 from api.state import LIVE, State
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -27,7 +27,6 @@ IdempotencyKey = Annotated[
     str | None,
     Header(pattern=r"^[\x21-\x7e]{1,128}$", description="One key gives one job, however often it is sent."),
 ]
-CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "The job's state forbids it."}}
 
 
 @router.post("", status_code=202, responses={200: {"model": Resolved, "description": "With `validate_only`."}})
@@ -77,7 +76,7 @@ def get_job(row: ReadableJob) -> Job:
     return view(row)
 
 
-@router.post("/{job_id}/cancel", status_code=202, responses=CONFLICT)
+@router.post("/{job_id}/cancel", status_code=202)
 async def cancel(row: ControlledJob, service: ServiceDep, principal: Submitter) -> Job:
     """Ask for the end of a job; it may still succeed if it was about to."""
     if not await service.writer.write(jobs.cancel(row.id)) and row.desired != "cancelled":
@@ -86,7 +85,7 @@ async def cancel(row: ControlledJob, service: ServiceDep, principal: Submitter) 
     return view(await run_in_threadpool(find_job, service, principal, row.id))
 
 
-@router.post("/{job_id}/retry", status_code=202, responses=CONFLICT)
+@router.post("/{job_id}/retry", status_code=202)
 async def retry(
     row: ControlledJob, response: Response, service: ServiceDep, idempotency_key: IdempotencyKey = None
 ) -> Job:
@@ -97,7 +96,7 @@ async def retry(
     return await _add(service, row.owner, spec, secrets.token_hex(16), row.id, "retry", idempotency_key, response)
 
 
-@router.post("/{job_id}/extend", status_code=202, responses=CONFLICT)
+@router.post("/{job_id}/extend", status_code=202)
 async def extend(
     request: ExtendRequest,
     row: ControlledJob,

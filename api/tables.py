@@ -18,7 +18,6 @@ JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.par
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {CSV: {"schema": {"type": "string"}}, PARQUET: {"schema": {"type": "string"}}}},
     304: {"description": "Not modified: If-None-Match names the current version."},
-    406: {"description": "None of the formats is accepted."},
 }
 
 

@@ -27,6 +27,7 @@ def admin(shared):
 def test_every_answer_is_in_the_schema(case, shared, admin):
     if case.operation.path.endswith("/events"):
         pytest.skip("a stream of a job that has not ended does not end")
-    checks = [check for check in CHECKS.get_all() if check.__name__ in ONLY]
-    assert len(checks) == len(ONLY)
+    unready = case.operation.path == "/readyz"  # there is no Ray
+    checks = [check for check in CHECKS.get_all() if check.__name__ in ONLY[unready:]]
+    assert len(checks) == len(ONLY) - unready
     case.call_and_validate(base_url=str(shared.http.base_url), headers=admin, checks=checks)

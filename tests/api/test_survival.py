@@ -68,7 +68,10 @@ def test_the_api_is_killed_at_random_moments(service):
 
 def test_how_drivers_end(service):
     """A killed driver is tried again, three lost attempts fail, its own failure is final with its own reason."""
-    ids = {label: service.submit(label, label) for label in ("kill me once", "kill me", "fail", "interrupted once")}
+    ids = {
+        label: service.submit(label, label.replace(" ", "-"))
+        for label in ("kill me once", "kill me", "fail", "interrupted once")
+    }
     service.check(
         {
             ids["kill me once"]: "succeeded",
