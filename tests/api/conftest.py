@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
+import structlog
 import uvicorn
 
 from api import keys
@@ -21,6 +23,8 @@ from api.database import Database
 from api.local_ray import LocalRay
 from api.settings import Settings
 from tests.support.postgres import postgres
+
+structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 NOWHERE = "http://127.0.0.1:9"
 """A Ray that never answers."""
