@@ -19,6 +19,7 @@ from api.claims import Attempts
 from api.database import Database
 from api.jobs import Row
 from api.models import JobSpec
+from api.monitoring import ATTEMPTS, STEPS
 from api.ray_jobs import RayError, RayJobs
 from api.settings import Settings
 from api.state import LIVE, Evidence, Step, step
@@ -90,6 +91,7 @@ class Reconciler:
         evidence = await self._evidence(row)
         decision = step(row.state, row.desired, row.lost, evidence, max_lost=self._settings.max_lost)
         decision = await self._act(row, decision)
+        STEPS.labels(decision.effect).inc()
         poll = self._settings.poll_s
         if decision.effect == "wait":
             return {"reason": decision.reason, "due": time.time() + 2 * poll}
@@ -142,6 +144,7 @@ class Reconciler:
         content = spec.model_dump(mode="json")
         await asyncio.to_thread(self._attempts.write, row.id, row.attempt, "spec", content)
         await self._ray.submit(_submission_id(row), row.id, row.attempt, spec)
+        ATTEMPTS.inc()
         return decision
 
     def _postponed(self, row: Row, error: Exception) -> dict[str, Any]:

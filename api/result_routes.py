@@ -8,7 +8,6 @@ import mimetypes
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
@@ -30,6 +29,8 @@ REPORT_POLICY = (
 @router.get("/trials", responses=RESPONSES)
 def trials(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
     """Return the ranking of a sweep's configurations, the best first."""
+    import pyarrow as pa
+
     from mcl_ray.analysis.ranking import ranking
     from mcl_ray.config.scoring import Scoring
     from mcl_ray.results.store import read_epochs, read_runs, read_sweeps

@@ -6,13 +6,13 @@ import hashlib
 import io
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # 40 MB of memory, at the first request for a table
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -33,10 +33,14 @@ def table(request: Request, content: pa.Table) -> Response:
             case "*/*" | "application/*" | "application/json":
                 return tagged(request, _json(content), JSON)
             case "text/csv" | "text/*":
+                import pyarrow.csv
+
                 buffer = io.BytesIO()
                 pyarrow.csv.write_csv(_flat(content), buffer)
                 return tagged(request, buffer.getvalue(), CSV)
             case "application/vnd.apache.parquet":
+                import pyarrow.parquet
+
                 buffer = io.BytesIO()
                 pyarrow.parquet.write_table(content, buffer)
                 return tagged(request, buffer.getvalue(), PARQUET)
@@ -67,6 +71,8 @@ def _finite(value: Any) -> Any:
 
 def _flat(content: pa.Table) -> pa.Table:
     """Return the table with nested columns as JSON text, which CSV can hold."""
+    import pyarrow as pa
+
     for number, column in enumerate(content.schema):
         if pa.types.is_nested(column.type):
             texts = [None if value is None else json.dumps(value) for value in content[column.name].to_pylist()]
