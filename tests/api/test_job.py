@@ -19,9 +19,9 @@ from tests.support.s3 import serving
 FIRST, SECOND = "a" * 32, "b" * 32
 
 
-def spec_of(job=FIRST, source=None, **request):
+def spec_of(job=FIRST, source_origin=None, **request):
     given = {"kind": "train", "name": "digits", "overrides": {"epochs": 1}} | request
-    return JobSpec(request=JobRequest.model_validate(given), origin=job, source_origin=source)
+    return JobSpec(request=JobRequest.model_validate(given), origin=job, source_origin=source_origin)
 
 
 def begin(root, spec, job=FIRST, attempt=1):
