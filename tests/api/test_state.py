@@ -212,6 +212,13 @@ class World(RuleBasedStateMachine):
         if not keeps_drivers:
             self.running.clear()
 
+    @rule(end=st.sampled_from(("died", "stopped", "foreign", "failed")))
+    def ray_gives_up(self, end):
+        """A submission that waits ends for Ray; its driver may come all the same."""
+        pending = [attempt for attempt, backend in self.submitted.items() if backend == "pending"]
+        if pending:
+            self.submitted[pending[-1]] = end
+
     @rule(is_reachable=st.booleans())
     def network_changes(self, is_reachable):
         self.is_reachable = is_reachable
