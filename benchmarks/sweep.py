@@ -15,18 +15,16 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from trainables.cluster.connect import connect  # isort: skip -- sets Ray's environment
 from ray import tune
-from ray.tune.experiment import Trial
-from rich.console import Console
 
+import trainables  # noqa: F401 -- sets the environment variables that Ray reads when it is imported
 from benchmarks.record import print_line, ratios
+from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
 from mcl_ray.config import recipes
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
@@ -37,8 +35,8 @@ from mcl_ray.data.source import load_dataset
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.recorded_run import iter_recorded_run, machine_provenance
 from searches.spec.sweep import SweepSpec
-from searches.tune.callback import TuneCallback, listening
-from searches.tune.tuner import SweepTuner, joined
+from searches.tune.tuner import SweepTuner, connected
+from trainables.cluster.connect import connect
 
 SEARCHED = "losses.alpha"
 SECONDS = "epoch_time_s"
@@ -46,25 +44,28 @@ PLACE = ExecutionOptions(device="cpu", cpus_per_worker=os.cpu_count() or 1)
 
 
 class Cost(NamedTuple):
-    """Of one sweep, in seconds."""
+    """Cost of one sweep, in seconds."""
 
     to_first_report: float
     per_trial: float
 
 
-class Clock:
-    """Listens to trials and notes when each reported, and how long its epoch took."""
+class Clock(SweepCallback):
+    """Notes when each trial ended, and how long its epoch took."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.started, self.reported = folder, time.perf_counter(), list[float]()
 
-    def __call__(self, event: str, trial: Trial, result: Mapping[str, Any]) -> None:
-        """Every trial reports once: it has one epoch."""
-        if event == "completed":
-            self.reported.append(time.perf_counter())
+    def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Note the end of a trial, which has one epoch."""
+        self.note()
+
+    def note(self) -> None:
+        """Note the time."""
+        self.reported.append(time.perf_counter())
 
     def cost(self) -> Cost:
-        """What was spent beside training."""
+        """Return the time spent beside training."""
         order = read_runs(self.folder)["run_id"].to_pylist()
         rows = read_epochs(self.folder).to_pylist()
         seconds = {row["run_id"]: row["value"] for row in rows if row["metric"] == SECONDS}
@@ -73,36 +74,45 @@ class Clock:
         return Cost(self.reported[0] - self.started, statistics.median(beside))
 
 
+class BareCallback(tune.Callback):
+    """Notes on the clock of this process when a trial of bare Tune completes; Tune pickles its callbacks."""
+
+    clock: ClassVar[Clock]
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Note the time."""
+        self.clock.note()
+
+
 def ours(trials: int, folder: Path) -> Cost:
-    """A sweep as the front door runs it, after its checks."""
+    """Measure a sweep as the command runs it, after its checks."""
     run = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1})
     space = {SEARCHED: {"kind": "float", "low": 0.0, "high": 1.0}}
     tree = {"run": run, "space": space, "trials": trials, "scheduler": {"kind": "none"}, "sampler": {"kind": "random"}}
     clock = Clock(folder)
-    sweep, console = validate(SweepSpec, tree), Console(quiet=True)
-    engine = SweepTuner(
+    sweep = validate(SweepSpec, tree)
+    tuner = SweepTuner(
         sweep=sweep,
         execution=PLACE,
         environment=_environment(folder),
         folder=folder,
-        at_each_step=lambda: None,
-        console=console,
+        callbacks=[clock],
     )
-    with joined(sweep, PLACE, _environment(folder), console), listening(clock):
-        engine.run([], [], None)
+    with connected(sweep, PLACE, _environment(folder), []):
+        tuner.run([], [], None)
     return clock.cost()
 
 
 def bare(trials: int, folder: Path) -> Cost:
-    """Ray Tune alone."""
-    clock = Clock(folder)
-    with connect(PLACE), listening(clock):
+    """Measure Ray Tune alone."""
+    clock = BareCallback.clock = Clock(folder)
+    with connect(PLACE):
         trainable = tune.with_resources(tune.with_parameters(_train, folder=folder), {"CPU": PLACE.cpus_per_worker})
         tune.Tuner(
             trainable,
             param_space={SEARCHED: tune.uniform(0.0, 1.0)},
             tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True),
-            run_config=tune.RunConfig(name="tune", storage_path=str(folder), callbacks=[TuneCallback()], verbose=0),
+            run_config=tune.RunConfig(name="tune", storage_path=str(folder), callbacks=[BareCallback()], verbose=0),
         ).fit()
     return clock.cost()
 

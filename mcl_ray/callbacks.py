@@ -82,7 +82,8 @@ class RunEnd:
 class RunCallback:
     """Receives the events of a run; every method does nothing until it is overridden.
 
-    In a run with several workers, callbacks are called in the process that started the run.
+    In a run with several workers, callbacks are called in the process that started the run: on Ray in one thread of it,
+    one event after the other; under torchrun on rank 0.
     """
 
     must_succeed: ClassVar[bool] = False

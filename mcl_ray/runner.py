@@ -42,7 +42,6 @@ def run_local(spec: RunSpec, environment: Environment, *, resume: bool, callback
     """
     from mcl_ray.data.source import dataset_for
     from mcl_ray.results.store import open_results
-    from mcl_ray.training.recorded_run import train_recorded_run
 
     open_results(environment)
     dataset = dataset_for(spec, environment)
@@ -50,6 +49,8 @@ def run_local(spec: RunSpec, environment: Environment, *, resume: bool, callback
     writer = _resume(spec, dataset, environment, callbacks) if resume else _create(spec, environment)
     if isinstance(writer, Path):
         return writer
+    from mcl_ray.training.recorded_run import train_recorded_run  # torch, which no bad input should load
+
     train_recorded_run(spec, dataset, environment, writer, callbacks)
     return writer.folder
 

@@ -74,7 +74,7 @@ def test_linear_classification_needs_networks(tmp_path):
     (stage,) = stages("digits", [])
     with pytest.raises(SpecError, match="but digits trains its own"):
         stage.resolved(tmp_path)
-    with pytest.raises(CheckpointError, match="there is neither nowhere nor"):
+    with pytest.raises(CheckpointError, match="but neither nowhere nor"):
         found_at(tmp_path.relative_to(tmp_path) / "nowhere", tmp_path)
 
 

@@ -1,7 +1,7 @@
 """A single-worker trial: one configuration trained inside the Tune trial itself, by the same loop as everywhere.
 
-Early stops come from Tune between epochs; checkpoints and figures are ours, so a trial that is started again goes on
-from its own runs' folders. A trial that fails says so and ends in peace: its process serves the next one.
+Tune stops trials early between epochs. Checkpoints and records are ours, so that a restarted trial resumes from its
+runs' folders. A trial that fails reports it and returns: its process runs the next trial.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _log = logging.getLogger(__name__)
 
 
 def train_trial(config: dict[str, Any], job: TrialJob) -> None:
-    """Train one configuration and report every epoch to Tune; or, once and at last, what ended it."""
+    """Train one configuration and report every epoch to Tune; or, as its last report, the error that ended it."""
     try:
         _train(config, job)
     except Exception as error:
-        _log.exception("trial %s failed", config[TRIAL])  # Ray's log of this process has all of it
+        _log.exception("trial %s failed", config[TRIAL])  # with the traceback, in Ray's log of this process
         tune.report(job.ended_by(config, error))
 
 
@@ -38,21 +38,21 @@ def _train(config: dict[str, Any], job: TrialJob) -> None:
     job = job.on_this_node()
     with ExitStack() as stack:
         facts = machine_provenance(job.environment)
-        begun = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, facts)]
+        started = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, facts)]
         environment = job.environment
-        data = {spec.data: _dataset(spec.data, environment) for spec, _ in begun}
+        data = {spec.data: _dataset(spec.data, environment) for spec, _ in started}
         runs = [
             iter_recorded_run(
                 spec, data[spec.data], environment, writer, [PrometheusCallback(job.sweep.name, config[TRIAL])]
             )
-            for spec, writer in begun
+            for spec, writer in started
         ]
-        # An early stop is a SystemExit out of the report: it closes the runs, which record that they were stopped.
-        for told in stack.enter_context(closing(run_in_lockstep(runs))):
-            tune.report(job.report(told, [writer for _, writer in begun]))
+        # An early stop is a SystemExit raised by the report: it closes the runs, which record that they were stopped.
+        for epochs in stack.enter_context(closing(run_in_lockstep(runs))):
+            tune.report(job.report(epochs, [writer for _, writer in started]))
 
 
 @lru_cache(maxsize=1)
 def _dataset(spec: DataSpec, environment: Environment) -> Dataset:
-    """Read once per process: trials that follow one another share it."""
+    """Return the data set, read once in a process: consecutive trials share it."""
     return load_dataset(spec, environment)

@@ -1,7 +1,7 @@
-"""A trial with a group of workers: it passes on what the first worker says of each epoch, and Tune's answer to it.
+"""A trial with several workers: it forwards the reports of rank 0 to Tune, and Tune's decisions to the workers.
 
-Tune's own way for this (a function that reports for its workers) ends a trial by killing it; what the workers held is
-then freed, if at all, by a process that asks the dashboard of any Ray it finds on the machine.
+With a function trainable, Tune would stop a trial by killing it. The workers' resources would then be freed, if at all,
+by a process that asks the dashboard of any Ray on the machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainables.train_worker import train_configuration
 from trainables.trial_job import TRIAL, TrialJob
 
 TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
-"""What a trial reserves beside its group: one byte, since Tune wants something and the cores are the group's."""
+"""Resources of the trial itself: one byte of memory, as Tune requires some; the cores are those of its workers."""
 
 STOPS_WITHIN_S = 30.0
 
@@ -29,45 +29,45 @@ _log = logging.getLogger(__name__)
 
 
 class GroupTrial(tune.Trainable):
-    """Trains one configuration in a group of its own; to be run with `TRIAL_RESOURCES`."""
+    """Trains one configuration in a group of workers; to be run with `TRIAL_RESOURCES`."""
 
     def setup(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:  # type: ignore[override]
-        """Start the group; Tune is not kept waiting."""
-        self._turnstile: Any = ray.remote(num_cpus=0)(ReportChannel).remote()
+        """Start the workers, in a thread, without blocking Tune."""
+        self._channel: Any = ray.remote(num_cpus=0)(ReportChannel).remote()
         self._training = threading.Thread(target=self._train, args=(config, job, group), daemon=True)
         self._training.start()
 
     def step(self) -> Metrics:
-        """What is reported of the next epoch; or that it failed, and why; at last, that all is said."""
-        return cast("Metrics", ray.get(self._turnstile.next.remote()))
+        """Return the report of the next epoch; or of a failure; the last one says that there are no more."""
+        return cast("Metrics", ray.get(self._channel.next.remote()))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: what a trial goes on from lies in its runs' folders. Tune asks whenever a trial ends."""
+        """Save nothing: a trial resumes from its runs' folders. Tune calls this whenever a trial ends."""
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing, again: Tune hands over the nothing that it saved to a trial that it starts once more."""
+        """Load nothing, as nothing was saved."""
 
     def cleanup(self) -> None:
-        """Have the group leave what it holds, if it has not already.
+        """Stop the workers, and wait until they have freed their resources.
 
-        One that Tune stops after a report waits for this. One in the middle of an epoch, as a sweep ends, may be killed
-        instead: it is to go on in any case.
+        Workers that Tune stops after a report end this way. As a sweep ends, Tune may kill them in the middle of an
+        epoch instead; their trial is resumed in any case.
         """
-        ray.get(self._turnstile.stop.remote())
+        ray.get(self._channel.stop.remote())
         self._training.join(STOPS_WITHIN_S)
 
     def _train(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:
         job = job.on_this_node()
-        turnstile, name = self._turnstile, f"{job.sweep.name}-{config[TRIAL]}"
+        channel, name = self._channel, f"{job.sweep.name}-{config[TRIAL]}"
         try:
-            group.train(partial(train_configuration, config, job, partial(_pass, turnstile)), job.sweep, name)
+            group.train(partial(train_configuration, config, job, partial(_report, channel)), job.sweep, name)
         except Exception as error:
             _log.exception("trial %s failed", config[TRIAL])
-            ray.get(turnstile.put.remote(job.ended_by(config, error)))
+            ray.get(channel.put.remote(job.ended_by(config, error)))
         finally:
-            ray.get(turnstile.put.remote({RESULT_DUPLICATE: True}))  # Tune's word for "that was the last"
+            ray.get(channel.put.remote({RESULT_DUPLICATE: True}))  # Tune's marker of the last report
 
 
-def _pass(turnstile: Any, metrics: Metrics) -> bool:
-    """What the first worker calls."""
-    return cast("bool", ray.get(turnstile.put.remote(metrics)))
+def _report(channel: Any, metrics: Metrics) -> bool:
+    """Report from rank 0, and return whether to continue training."""
+    return cast("bool", ray.get(channel.put.remote(metrics)))

@@ -132,9 +132,10 @@ def _resume(
     """Resume a sweep; the first word may already be an override."""
     from mcl_ray.sdk.tuner import CohortTuner
 
-    if name is not None and "=" in name:
-        name, overrides = None, (name, *overrides)
-    tuner = CohortTuner.restore(sweep_id, spec=name, is_suite=is_suite, overrides=overrides, **keywords)
+    is_override = name is not None and "=" in name
+    given = (name, *overrides) if is_override and name is not None else overrides
+    spec = None if is_override else name
+    tuner = CohortTuner.restore(sweep_id, spec=spec, is_suite=is_suite, overrides=given, **keywords)
     _run(tuner, execution, dry_run=dry_run)
     if dry_run:
         plan = tuner.resumption()

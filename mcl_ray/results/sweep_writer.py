@@ -12,9 +12,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, Protocol
 
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
@@ -26,6 +24,13 @@ from mcl_ray.results.remote import pull
 from mcl_ray.results.schema import SweepState
 
 TOUCHES_EVERY_S = 5.0
+
+
+class SpecData(Protocol):
+    """A pydantic model, as far as a record needs it."""
+
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]:
+        """Return the spec as plain data."""
 
 
 class SweepWriter(RecordWriter):
@@ -40,7 +45,7 @@ class SweepWriter(RecordWriter):
         cls,
         root: Path,
         name: str,
-        spec: BaseModel,
+        spec: SpecData,
         *,
         objective: str,
         mode: str,
@@ -78,7 +83,7 @@ class SweepWriter(RecordWriter):
         return writer
 
     @classmethod
-    def resume(cls, sweep_folder: Path, spec: BaseModel, *, trials_planned: int) -> SweepWriter:
+    def resume(cls, sweep_folder: Path, spec: SpecData, *, trials_planned: int) -> SweepWriter:
         """Goes on with a sweep, finished or not, whose spec may have been given more trials or time.
 
         Raises:

@@ -14,9 +14,9 @@ from mcl_ray.object_store import Uri
 
 if TYPE_CHECKING:
     import optuna
-    from mcl_ray.sdk.run import Run
 
     from mcl_ray.analysis.ranking import Ranked
+    from mcl_ray.sdk.run import Run
     from searches.spec.experiment import Experiment
 
 
@@ -155,7 +155,6 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         from mcl_ray.reports.notebook import html_facts, html_table
-
         from mcl_ray.reports.terminal import ranking_cells
 
         record = self._record

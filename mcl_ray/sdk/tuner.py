@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mcl_ray.sdk.options import assignments, split_keywords
 from pydantic import BaseModel
 
 from mcl_ray.callbacks import SweepCallback
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import SpecError
+from mcl_ray.sdk.options import assignments, split_keywords
 from mcl_ray.sdk.sweep import Sweep, located
 
 if TYPE_CHECKING:
@@ -138,6 +138,11 @@ class CohortTuner:
         tuner._change = change
         return tuner
 
+    @property
+    def experiment(self) -> Experiment:
+        """Search or suite that is run; of a tuner made by `restore`, as it will be from now on."""
+        return self.resumption().experiment if self._experiment is None else self._experiment
+
     def fit(self) -> Sweep:
         """Run the sweep to its end, and return its results; what follows a suite without labels is run, too.
 
@@ -161,7 +166,7 @@ class CohortTuner:
         """
         from searches.kinds import behaviour_of
 
-        experiment = self._experiment if self._experiment is not None else self.resumption().experiment
+        experiment = self.experiment
         return behaviour_of(experiment).estimate(experiment, self._execution)
 
     def resumption(self) -> Resumption:

@@ -41,14 +41,14 @@ def scalars(folder):
     return shown
 
 
-def test_an_epoch_is_on_the_disk_when_it_is_told(tmp_path):
+def test_an_epoch_is_on_the_disk_when_it_is_written(tmp_path):
     with EventFile(tmp_path) as file:
         write(file, 1, 40.0)
         write(file, 2, 50.0)
         assert scalars(tmp_path) == {"train/soft_vcl": {1: 2.5, 2: 2.5}, "validation/top1/peer0": {1: 40.0, 2: 50.0}}
 
 
-def test_a_resumed_run_goes_on_from_its_checkpoint_in_a_file_of_its_own(tmp_path):
+def test_a_resumed_run_continues_in_a_file_of_its_own(tmp_path):
     killed = EventFile(tmp_path)
     for epoch in (1, 2, 3):
         write(killed, epoch, 10.0 * epoch)
@@ -63,7 +63,7 @@ def test_a_resumed_run_goes_on_from_its_checkpoint_in_a_file_of_its_own(tmp_path
     killed.close()
 
 
-def test_a_run_that_begins_no_epoch_leaves_no_file(tmp_path):
+def test_a_run_without_an_epoch_leaves_no_file(tmp_path):
     with EventFile(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
@@ -78,5 +78,5 @@ def test_reading_results_does_not_load_it_and_training_does_before_it_begins():
     code = "import sys, mcl_ray.results.store, mcl_ray.results.tensorboard; sys.exit('tensorboardX' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     code = "import sys, pathlib; from mcl_ray.results.tensorboard import EventFile; EventFile(pathlib.Path());"
-    told = "sys.exit('tensorboardX.proto.event_pb2' not in sys.modules)"
-    subprocess.run([sys.executable, "-c", f"{code} {told}"], check=True)
+    check = "sys.exit('tensorboardX.proto.event_pb2' not in sys.modules)"
+    subprocess.run([sys.executable, "-c", f"{code} {check}"], check=True)

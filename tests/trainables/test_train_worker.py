@@ -1,4 +1,4 @@
-"""What the seeds of a configuration that a group trains hear of each other's errors."""
+"""Errors of one seed, as they reach the other seeds of a trial that a group of workers trains."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from trainables.train_worker import RankLocalError, _with_rank_local_errors
 
 
 def test_an_error_that_one_seed_met_alone_reaches_the_others_as_itself():
-    heard = []
+    raised = []
 
     def seed(number):
         try:
@@ -18,11 +18,11 @@ def test_an_error_that_one_seed_met_alone_reaches_the_others_as_itself():
                 raise StoreError("no space left")
             yield EpochEnd(epoch=2, rows=[])
         except Exception as error:
-            heard.append((number, type(error)))
+            raised.append((number, type(error)))
             raise
 
     run = run_in_lockstep([_with_rank_local_errors(seed(number)) for number in range(2)])
     next(run)
     with pytest.raises(RankLocalError, match="no space left"):
         next(run)
-    assert heard == [(0, StoreError), (1, StoreError)]
+    assert raised == [(0, StoreError), (1, StoreError)]

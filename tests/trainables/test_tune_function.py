@@ -19,7 +19,7 @@ import ray
 from ray import tune
 
 def close_slowly(config):
-    from trainables.tune_function import train_trial  # what trains trials says for how long Tune is to wait
+    from trainables.tune_function import train_trial  # sets how long Tune waits
     try:
         while True:
             tune.report({"epoch": 1})

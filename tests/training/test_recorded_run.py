@@ -64,7 +64,7 @@ def test_every_epoch_is_on_disk_before_callbacks_receive_it(tmp_path, one_thread
     assert recorded(tmp_path) == ("finished", None, 2)
 
 
-def test_what_a_run_is_trained_on_is_on_record(tmp_path, one_thread):
+def test_the_images_of_a_run_are_recorded(tmp_path, one_thread):
     images, dataset = read_images(train(small(), one_thread, tmp_path).folder), dataset_for(small(), one_thread)
     assert (images.class_names, images.image_shape) == (tuple("0123456789"), (1, 8, 8))
     assert (images.mean, images.std) == (dataset.mean, dataset.std)
@@ -84,16 +84,16 @@ def test_an_error_of_a_callback_that_must_succeed_ends_the_run(tmp_path, one_thr
     assert recorded(tmp_path) == (state, name, 1)
 
 
-@pytest.mark.parametrize(("epochs_told", "state"), [(1, "stopped"), (2, "finished")])
-def test_a_run_is_on_record_before_each_epoch_is_told_and_stopped_by_closing(tmp_path, one_thread, epochs_told, state):
+@pytest.mark.parametrize(("num_epochs", "state"), [(1, "stopped"), (2, "finished")])
+def test_a_run_is_recorded_before_each_epoch_is_yielded_and_stopped_by_closing(tmp_path, one_thread, num_epochs, state):
     writer = RunWriter.create(tmp_path, small())
     run = iter_recorded_run(small(), dataset_for(small(), one_thread), one_thread, writer)
-    for epoch in range(1, epochs_told + 1):
+    for epoch in range(1, num_epochs + 1):
         end = next(run)
         assert (end.epoch, recorded(tmp_path)[2]) == (epoch, epoch)
         assert end.checkpoint.is_file()
     run.close()
-    assert recorded(tmp_path) == (state, None, epochs_told)
+    assert recorded(tmp_path) == (state, None, num_epochs)
 
 
 def figures_and_weights(root):
@@ -102,7 +102,7 @@ def figures_and_weights(root):
     return [tuple(row[key] for key in ("epoch", "member", "split", "metric", "value")) for row in rows], found
 
 
-def test_runs_trained_in_turn_are_those_trained_alone_to_the_bit(tmp_path, one_thread):
+def test_runs_trained_in_turn_equal_those_trained_alone_to_the_bit(tmp_path, one_thread):
     specs = [small("seed=1"), small("seed=2", "cohort.size=3")]
     for spec in specs:
         train(spec, one_thread, tmp_path / "alone" / str(spec.seed))
@@ -176,7 +176,7 @@ def test_digits_learns(tmp_path, one_thread):
     assert mean > 97
 
 
-def test_time_of_others_does_not_count_and_tensorboard_gets_every_epoch(tmp_path, one_thread):
+def test_time_between_epochs_does_not_count_and_tensorboard_gets_every_epoch(tmp_path, one_thread):
     writer = RunWriter.create(tmp_path, small())
     run = iter_recorded_run(small(), dataset_for(small(), one_thread), one_thread, writer)
     next(run)
@@ -201,7 +201,7 @@ def test_the_training_time_is_of_every_epoch_once_and_of_nothing_that_comes_befo
     again = RunWriter.resume(writer.folder)
     list(iter_recorded_run(spec, dataset, one_thread, again))
     rows = [row for row in read_epochs(tmp_path).to_pylist() if row["metric"] == "epoch_time_s"]
-    assert [row["epoch"] for row in rows] == [1, 2], "the first is told by both attempts"
+    assert [row["epoch"] for row in rows] == [1, 2], "both attempts record the first"
     assert rows[0]["value"] == first
     assert again.cost("training_time_s") == first + rows[1]["value"]
     (row,) = read_runs(tmp_path).to_pylist()

@@ -1,4 +1,4 @@
-"""The token of this user's local Rays: one, whoever makes it, and nobody else's to read."""
+"""The token of this user's local Rays: one for all processes, and readable by this user alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from trainables.cluster.connect import connect  # noqa: F401  # isort: skip -- sets Ray's environment
 from tests.support.commands import HANGS_AFTER_S
 from trainables.cluster.token import credentials, ensure_token
 
@@ -17,7 +16,7 @@ RAYS = 4
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
-    """Of a user who never had a Ray, and whom nobody gave a token."""
+    """The home of a user without a token."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)

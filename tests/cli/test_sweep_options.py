@@ -1,0 +1,96 @@
+"""Every option of the `sweep` commands, each in a fresh process with an empty environment."""
+
+import json
+
+import optuna
+import pytest
+
+from mcl_ray.results.store import read_runs, read_sweeps
+from searches.tune.optuna_exporter import open_storage
+from tests.support.empty_environment import run_command
+
+TINY = ("trials=1", "epochs=1", "cohort.size=1", "space.cohort.size=null", "scheduler.kind=none", "keep_checkpoints=1")
+FAST_RAY = ("--no-dashboard", "--device", "cpu")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a command that succeeds, and return its output."""
+
+    def run_one(*words):
+        done = run_command(tmp_path, *words)
+        assert done.returncode == 0, done.stdout
+        assert "Traceback" not in done.stdout
+        return done.stdout
+
+    return run_one
+
+
+def sweeps(folder):
+    return read_sweeps(folder / "results").to_pylist()
+
+
+def test_a_study_in_a_database_of_ones_own(run, tmp_path):
+    url = f"sqlite:///{tmp_path / 'own.db'}"
+    run("sweep", "digits", *TINY, *FAST_RAY, f"study={url}")
+    (sweep,) = sweeps(tmp_path)
+    study = optuna.load_study(study_name=sweep["sweep_id"], storage=open_storage(url))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
+    assert (sweep["state"], json.loads(sweep["spec"])["study"]) == ("finished", url)
+    assert run("sweep", "--resume", "latest").startswith("nothing left to do: ")
+
+
+@pytest.mark.slow
+def test_extend_then_a_warm_start_from_it(run, tmp_path):
+    run("sweep", "digits", *TINY, *FAST_RAY)
+    run("sweep", "extend", "latest", "--trials", "1", *FAST_RAY)
+    (sweep,) = sweeps(tmp_path)
+    assert (sweep["state"], sweep["trials_planned"]) == ("finished", 2)
+    run("sweep", "digits", *TINY, *FAST_RAY, "sampler.seed=1", f"warm_start=[{sweep['sweep_id']}]")
+    assert [one["state"] for one in sweeps(tmp_path)] == ["finished"] * 2
+
+
+@pytest.mark.slow
+def test_retry_of_a_failed_trial(run, tmp_path):
+    space = "space={lr: {kind: choice, values: [0.05, 1.0e+30]}}"
+    grid = ("sampler.kind=grid", "trials=null", space, *TINY[1:2], "cohort.size=1", "scheduler.kind=none")
+    run("sweep", "digits", *grid, *FAST_RAY)
+    attempts = {row["run_id"]: row["attempt"] for row in failed(tmp_path)}
+    assert len(attempts) == 1
+    output = run("sweep", "retry", "latest", "--failed", *FAST_RAY)
+    assert "trying 1 failed trials of digits-" in output
+    assert all(row["attempt"] > attempts[row["run_id"]] for row in failed(tmp_path))
+
+
+def failed(folder):
+    return [row for row in read_runs(folder / "results").to_pylist() if row["state"] == "failed"]
+
+
+@pytest.mark.slow
+def test_workers_that_share_each_trial(run, tmp_path):
+    output = run("sweep", "digits", *TINY, *FAST_RAY, "--workers", "2", "--cpus-per-worker", "1", "--readers", "0")
+    assert "1 trials at once, of 2 workers" in output
+    assert [one["state"] for one in sweeps(tmp_path)] == ["finished"]
+
+
+@pytest.mark.slow
+def test_a_dashboard_and_shares_of_no_gpu(run):
+    assert "Ray dashboard: http://" in run("sweep", "digits", *TINY, "--gpus-per-worker", "0", "--download")
+
+
+@pytest.mark.slow
+def test_a_table_of_one_row(run, tmp_path):
+    run("sweep", "table", "digits", "rows=[resnet8_baseline]", "epochs=1", "repeats=1", *FAST_RAY)
+    assert [one["state"] for one in sweeps(tmp_path)] == ["finished"]
+    assert run("sweep", "table", "--resume", "latest").startswith("nothing left to do: ")
+
+
+def test_a_dry_run_writes_nothing(run, tmp_path):
+    assert "# steps in all" in run("sweep", "digits", *TINY, "--dry-run", "--results", "elsewhere", "--data", "none")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_address_where_no_cluster_answers(tmp_path):
+    done = run_command(tmp_path, "sweep", "digits", *TINY, "--address", "nowhere")
+    assert (done.returncode, done.stdout.count("\n")) == (2, 2), done.stdout
+    assert "error: a cluster's address" in done.stdout

@@ -1,0 +1,27 @@
+"""Commands in a fresh process with an empty environment: what a user's shell happens to set must not matter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ENDS_WITHIN_S = 600
+
+
+def run_command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m mcl_ray.<words>` in `home`, with PATH, HOME and PYTHONPATH alone."""
+    home.mkdir(parents=True, exist_ok=True)
+    environment = {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", f"mcl_ray.{words[0]}", *words[1:]],
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=ENDS_WITHIN_S,
+        check=False,
+    )
