@@ -1,1 +1,1 @@
-"""Searches: what is varied, and the engine that varies it on Ray Tune with Optuna."""
+"""Searches and suites: their specs, and running them on Ray Tune with Optuna."""

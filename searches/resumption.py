@@ -1,4 +1,4 @@
-"""What resuming a sweep will do, worked out from its records before anything is written."""
+"""Planning how a sweep is resumed, from its records, before anything is written."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Resumption:
     time_left_s: float | None
     """Seconds that remain; None: no limit."""
     out_of_time: bool
-    """Whether trials remain, but no time: the sweep is concluded without them."""
+    """True if trials remain, but no time: the sweep is concluded without them."""
     nothing_left: bool
-    """Whether the sweep is finished, and neither changed nor retried."""
+    """True if the sweep is finished, and neither changed nor retried."""
 
     @property
     def trains(self) -> bool:
-        """Whether trials are run."""
+        """True if trials are run."""
         return self.left > 0 and not self.out_of_time
 
     def take_up_failed(self) -> None:

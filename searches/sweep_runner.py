@@ -44,7 +44,7 @@ class SweepRunner:
     callbacks: Sequence[SweepCallback] = ()
     """Callbacks of every sweep that is run, also of one that follows another."""
     download: bool = False
-    """Whether the data set is downloaded if it is missing."""
+    """Download the data set if it is missing."""
 
     @property
     def environment(self) -> Environment:
@@ -252,7 +252,7 @@ class SweepRunner:
 
 @dataclass
 class _Progress:
-    """What a sweep has come to, for the event of its end."""
+    """Result or error of a sweep, for the event of its end."""
 
     conclusion: SweepConclusion | None = None
     error: BaseException | None = None

@@ -1,1 +1,1 @@
-"""What is searched or trained for a table, as data: specs, spaces, strategies, names; needs neither ray nor optuna."""
+"""Specs of searches and suites as data: fields, spaces, strategies, names; needs neither ray nor optuna."""

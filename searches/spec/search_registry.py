@@ -1,4 +1,4 @@
-"""The searches known by name."""
+"""Searches known by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEIGHTS_AND_SIZE = {
 
 
 def cifar() -> SweepSpec:
-    """The four weights and the cohort size (2 to 4) for resnet32 on CIFAR-100, 100 trials of up to 300 epochs."""
+    """Search the four weights and cohort size (2 to 4) for resnet32 on CIFAR-100, 100 trials of up to 300 epochs."""
     run = replace(recipes.cifar(), {"data.validation_fraction": 0.1})
     return validate(
         SweepSpec,
@@ -33,7 +33,7 @@ def cifar() -> SweepSpec:
 
 
 def imagenet() -> SweepSpec:
-    """The four weights and the cohort size (2 to 4) for resnet18 with memory banks, 24 trials of up to 90 epochs."""
+    """Search the four weights and cohort size (2 to 4) for resnet18 with memory banks, 24 trials of up to 90 epochs."""
     run = replace(recipes.imagenet(), {"data.validation_fraction": 0.04})
     return validate(
         SweepSpec,
@@ -48,7 +48,7 @@ def imagenet() -> SweepSpec:
 
 
 def moco() -> SweepSpec:
-    """The four weights and the cohort size (2 to 4) for resnet18 without labels, scored by nearest neighbours."""
+    """Search the four weights and cohort size (2 to 4) for resnet18 without labels, scored by nearest neighbours."""
     run = replace(recipes.moco(), {"data.validation_fraction": 0.04})
     weights = {path: {"kind": "float", "low": 0.0, "high": 2.0} for path in WEIGHTS_AND_SIZE}
     return validate(
@@ -65,7 +65,7 @@ def moco() -> SweepSpec:
 
 
 def digits() -> SweepSpec:
-    """The four weights and the cohort size (1 to 4) on scikit-learn's digits: minutes on two CPU cores."""
+    """Search the four weights and cohort size (1 to 4) on scikit-learn's digits: minutes on two CPU cores."""
     run = replace(recipes.digits(), {"data.validation_fraction": 0.2})
     return validate(
         SweepSpec,
@@ -86,7 +86,7 @@ def _cifar_with(network: str) -> Search:
     def search() -> SweepSpec:
         return replace(cifar(), {"name": f"cifar_{network}", "run.cohort.networks": network})
 
-    search.__name__, search.__doc__ = f"cifar_{network}", f"The same as `cifar`, for {network}."
+    search.__name__, search.__doc__ = f"cifar_{network}", f"Search as `cifar` does, for {network}."
     return search
 
 

@@ -50,7 +50,7 @@ class FloatRange(_Dimension):
     low: Bound
     high: Bound
     log: bool = False
-    """Whether values are drawn evenly over orders of magnitude."""
+    """Logarithmic scale: values are drawn evenly over orders of magnitude."""
     step: Positive | None = None
     """Distance of neighbouring values; null: any real number."""
     when: Conditions
@@ -104,7 +104,7 @@ class IntRange(_Dimension):
     low: int
     high: int
     log: bool = False
-    """Whether values are drawn evenly over orders of magnitude."""
+    """Logarithmic scale: values are drawn evenly over orders of magnitude."""
     step: Count = 1
     """Distance of neighbouring values."""
     when: Conditions

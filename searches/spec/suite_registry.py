@@ -24,23 +24,23 @@ WITHOUT_LABELS: Columns = {"baseline": recipes.NO_MUTUAL_LEARNING | {"losses.alp
 
 
 def cifar() -> SuiteSpec:
-    """Every published figure on CIFAR-100: ten networks, 31 rows of 300 epochs, three seeds each."""
+    """Train every published figure on CIFAR-100: ten networks, 31 rows of 300 epochs, three seeds each."""
     return _suite("cifar", recipes.cifar(), _rows(CIFAR.figures), table="cifar", repeats=3)
 
 
 def imagenet() -> SuiteSpec:
-    """Every published figure on ImageNet: two networks, seven rows of 90 epochs, one seed each."""
+    """Train every published figure on ImageNet: two networks, seven rows of 90 epochs, one seed each."""
     return _suite("imagenet", recipes.imagenet(), _rows(IMAGENET.figures), table="imagenet", repeats=1)
 
 
 def moco() -> SuiteSpec:
-    """Both published figures without labels: 200 epochs of ImageNet, then 100 of linear classification, three seeds."""
+    """Train both published rows without labels: 200 epochs of ImageNet, 100 of linear classification, three seeds."""
     rows = _rows(MOCO.figures, WITHOUT_LABELS)
     return _suite("moco", recipes.moco(), rows, table="moco", repeats=3, then=recipes.lincls())
 
 
 def digits() -> SuiteSpec:
-    """The columns of the CIFAR-100 table for resnet8 on scikit-learn's digits: minutes on two CPU cores."""
+    """Train the columns of the CIFAR-100 table for resnet8 on scikit-learn's digits: minutes on two CPU cores."""
     return _suite("digits", recipes.digits(), _rows({"resnet8": COLUMNS}), table="cifar", repeats=3)
 
 

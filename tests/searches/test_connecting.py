@@ -1,4 +1,4 @@
-"""Sweeps that ask for a Ray that cannot serve them."""
+"""Sweeps that connect to a Ray that cannot run them."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from mcl_ray.results.store import SweepWriter, read_sweeps
 from tests.support.followed import Door
 from tests.support.known_trials import sweep
 
-NOBODY = ("--address", "127.0.0.1:1")
+NOWHERE = ("--address", "127.0.0.1:1")
 
 
 @pytest.fixture
@@ -38,19 +38,19 @@ def finished(tmp_path):
 
 @pytest.mark.slow
 def test_no_sweep_is_left_behind_where_no_cluster_answers(said, tmp_path):
-    assert ":1 within 15 s, but none does" in said("digits", "trials=2", *NOBODY)
+    assert ":1 within 15 s, but none does" in said("digits", "trials=2", *NOWHERE)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_extended_stays_as_it_was_where_no_cluster_answers(said, tmp_path, finished):
     before = read_sweeps(tmp_path).to_pylist()
-    assert ":1 within 15 s, but none does" in said("extend", "latest", "--trials", "1", *NOBODY)
+    assert ":1 within 15 s, but none does" in said("extend", "latest", "--trials", "1", *NOWHERE)
     assert read_sweeps(tmp_path).to_pylist() == before
 
 
-def test_a_sweep_that_somebody_runs_is_refused_before_ray_is_started(said, finished):
+def test_a_sweep_that_another_process_runs_is_refused_before_ray_is_started(said, finished):
     with SweepWriter.resume(finished, sweep(), trials_planned=10):
-        output = said("extend", "latest", "--trials", "1", *NOBODY)
+        output = said("extend", "latest", "--trials", "1", *NOWHERE)
     assert "another process writes" in output
     assert "joining Ray" not in output

@@ -1,4 +1,4 @@
-"""A sweep whose driver is killed with SIGKILL, again and again, and goes on: nothing lost, nothing counted twice."""
+"""A sweep whose driver is killed with SIGKILL and resumed, again and again: nothing is lost or counted twice."""
 
 import json
 import random
@@ -23,13 +23,13 @@ LATEST_EPOCHS = 2
 FIELDS = ("scheduler.kind=none", "space.cohort.size=null", "cohort.size=1")
 
 
-def begun(results):
-    """The sweep's folder, once there is one: a driver may die before, or between making the folder and its record."""
+def started(results):
+    """Return the sweep's folder, once it has a record: a driver may die before, or before writing the record."""
     return sweep_folders(results) if (results / "sweeps").is_dir() else []
 
 
-def go_on(results, trials, epochs, nodes=None, **options):
-    words = ("--resume", "latest") if begun(results) else ("digits", f"trials={trials}", f"epochs={epochs}", *FIELDS)
+def start_or_resume(results, trials, epochs, nodes=None, **options):
+    words = ("--resume", "latest") if started(results) else ("digits", f"trials={trials}", f"epochs={epochs}", *FIELDS)
     if nodes is None:
         return Door(results, *words, **options)
     return Door(results, *words, "--address", nodes.address, variables=nodes.variables, **options)
@@ -44,7 +44,7 @@ def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
     before = figures(results)
     early = moments.random() < 2 / 3
     began, moment = time.monotonic(), moments.uniform(0, STARTS_WITHIN_S) if early else DRIVER_HANGS_AFTER_S
-    door, seen, new = go_on(results, trials, epochs, nodes), {}, False
+    door, seen, new = start_or_resume(results, trials, epochs, nodes), {}, False
     try:
         while not new and door.process.poll() is None:
             if time.monotonic() - began > moment:
@@ -58,7 +58,7 @@ def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
         return door.process.poll() is not None
     finally:
         door.close()
-        for folder in begun(results):
+        for folder in started(results):
             wait_for_orphans(folder)
 
 
@@ -74,12 +74,12 @@ def epoch_time(results):
 
 def figures(results):
     """Every figure of every run, without the wall clock's."""
-    rows = read_epochs(results).to_pylist() if begun(results) else []
+    rows = read_epochs(results).to_pylist() if started(results) else []
     kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s") and row["split"] != "test"]
     return {(row["run_id"], row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
 
 
-def check_went_on(results, before):
+def check_resumed(results, before):
     """What ended before a kill is as it was."""
     (sweep,) = read_sweeps(results).to_pylist()
     after = {row["run_id"]: row for row in read_runs(results).to_pylist()}
@@ -109,12 +109,12 @@ def survive(results, *, trials, epochs, kills, seed, nodes=None):
     for number in range(kills):
         ended_before = kill_at_a_random_moment(results, trials, epochs, moments, nodes)
         assert not ended_before, f"the sweep is too short for {kills} kills: it ended before number {number + 1}"
-        rows = read_runs(results).to_pylist() if begun(results) else []
+        rows = read_runs(results).to_pylist() if started(results) else []
         told = figures(results)
         ended = {row["run_id"]: row for row in rows if row["state"] == "finished"}
-    code, output = go_on(results, trials, epochs, nodes, within_s=3 * DRIVER_HANGS_AFTER_S).end()
+    code, output = start_or_resume(results, trials, epochs, nodes, within_s=3 * DRIVER_HANGS_AFTER_S).end()
     assert code == 0, output
-    check_went_on(results, ended)
+    check_resumed(results, ended)
     later = figures(results)
     assert {key: later[key] for key in told} == told, "what was told stays true to the bit"
     check_whole(results, trials, epochs)

@@ -1,4 +1,4 @@
-"""Whole sweeps through the front door: a real Ray, real trials, real signals."""
+"""Whole sweeps by the command: a real Ray, real trials, real signals."""
 
 import json
 import os
@@ -10,10 +10,10 @@ import optuna
 import pytest
 from ray._private.utils import get_num_cpus
 
-from mcl_ray.cli.sweep import resolve
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
+from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
 from searches.tune.converters import suggest, to_sampler
@@ -42,7 +42,7 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(open_door):
     door = open_door("digits", "trials=4", "epochs=5", "grace_epochs=2", "reduction_factor=2", dashboard=True)
     door.until("Ray dashboard: http://")
     door.until("trial 1/4")
-    assert read_epochs(door.folder).num_rows > 0, "readable while the sweep goes on"
+    assert read_epochs(door.folder).num_rows > 0, "readable while the sweep runs"
     code, output = door.end()
     assert code == 0, output
     runs = read_runs(door.folder).to_pylist()
@@ -79,9 +79,9 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(open_door):
 
 
 def kill_in_the_middle_of_a_run(door):
-    """Kill the process of a trial that has told of two epochs and of which more are to come; its run's id.
+    """Kill the process of a trial that has reported two epochs and has more to train; return its run's id.
 
-    It is held still while its record is read, so that it is in the middle when it dies.
+    It is stopped while its record is read, so that it is in the middle when it dies.
     """
     while door.process.poll() is None:
         actors = descendants(door.process.pid, ACTOR)
@@ -97,7 +97,7 @@ def kill_in_the_middle_of_a_run(door):
 
 
 @pytest.mark.slow
-def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(open_door):
+def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(open_door):
     door = open_door("digits", "trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null")
     door.until(".*trials at once")
     victim = kill_in_the_middle_of_a_run(door)
@@ -139,7 +139,7 @@ def test_a_configuration_is_its_seeds_in_training_ranking_and_best(open_door):
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_after_a_failed_trial_which_is_retried_and_a_changed_spec_is_refused(open_door):
+def test_a_sweep_continues_after_a_failed_trial_which_is_retried_and_a_changed_spec_is_refused(open_door):
     space = "space={lr: {kind: choice, values: [0.05, 1.0e+30, 0.1]}}"
     door = open_door("digits", "sampler.kind=grid", "trials=null", space, "cohort.size=1", *SMALL)
     code, output = door.end()
@@ -167,7 +167,7 @@ def test_a_sweep_goes_on_after_a_failed_trial_which_is_retried_and_a_changed_spe
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_the_sweep_goes_on_where_it_was(open_door):
+def test_ctrl_c_stops_cleanly_and_the_sweep_is_resumed_where_it_was(open_door):
     half = max(1, get_num_cpus() // 2)  # on a machine of many cores, all five would be at their end by then
     door = open_door("digits", "trials=5", *SMALL, "--cpus-per-worker", str(half))
     door.until("trial 2/5")
@@ -196,23 +196,23 @@ def test_ctrl_c_stops_cleanly_and_the_sweep_goes_on_where_it_was(open_door):
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_best_is_scored_and_told_stops_too(open_door):
+def test_ctrl_c_while_the_best_is_scored_and_reported_stops_too(open_door):
     door = open_door("digits", "trials=1", *SMALL)
-    door.until(".*1 configurations by")
+    door.until("concluding")
     os.kill(door.process.pid, signal.SIGINT)
     code, output = door.end()
     assert code == 130, output
     (sweep,) = read_sweeps(door.folder).to_pylist()
-    is_told = sweep["state"] == "finished"  # all but the report
-    assert is_told != (f"--resume {sweep['sweep_id']}" in output)
+    is_finished = sweep["state"] == "finished"  # all but the report
+    assert is_finished != (f"--resume {sweep['sweep_id']}" in output)
 
     code, output = open_door("--resume", "latest").end()
     assert code == 0, output
     assert read_sweeps(door.folder).to_pylist()[0]["state"] == "finished"
 
 
-def on_record(results, sweep):
-    """A finished sweep whose trials were drawn at random, as if it had been run; its id, and the first point drawn."""
+def recorded_sweep(results, sweep):
+    """Record a finished sweep whose trials were drawn at random; return its id and the first point."""
     study = optuna.create_study(sampler=to_sampler(sweep))
     points = [suggest(sweep.space, study.ask()) for _ in range(sweep.trials)]
     kept = {"objective": sweep.objective, "mode": "max", "trials_planned": sweep.trials}
@@ -235,7 +235,7 @@ def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(open_doo
         "beta: {kind: float, low: 0.0, high: 1.0, when: {sharing: [stem]}}}"
     )
     small = ("trials=3", "epochs=2", "batch.size=240", "per_class=24", space)
-    earlier, drawn = on_record(tmp_path, resolve("digits", ("sampler.kind=random", *small)))
+    earlier, drawn = recorded_sweep(tmp_path, search_registry.digits().with_overrides(["sampler.kind=random", *small]))
     hyperband = ("scheduler.kind=hyperband", "grace_epochs=1", "reduction_factor=2", "brackets=2")
     gp = ("sampler.kind=gp", "startup_trials=3", f"warm_start=[{earlier}]")
     code, output = open_door("digits", *gp, *hyperband, *small).end()
@@ -247,7 +247,7 @@ def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(open_doo
     assert (sweep["state"], len(runs), len(points)) == ("finished", 3, 3)
     assert {run["state"] for run in runs} <= {"finished", "stopped"}
     assert points["0000"] == {"losses.alpha": 0.1, "cohort.sharing": "reference"}, "the run's own values come first"
-    assert points["0001"] != drawn, "a sampler that knows nothing begins as the random one"
+    assert points["0001"] != drawn, "a sampler without trials starts as the random one"
     for point in points.values():
         stem = point["cohort.sharing"] == "stem"
         assert set(point) == {"losses.alpha", "cohort.sharing"} | ({"losses.beta"} if stem else set())

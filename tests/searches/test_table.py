@@ -1,4 +1,4 @@
-"""A whole suite through the front door: a real Ray, real rows, a real kill."""
+"""A whole suite by the command: a real Ray, real rows, a real kill."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def times_taken(folder):
 
 
 @pytest.mark.slow
-def test_a_table_of_two_networks_is_killed_goes_on_is_printed_and_has_nothing_left(open_door):
+def test_a_table_of_two_networks_is_killed_resumed_printed_and_has_nothing_left(open_door):
     door = open_door("table", "digits", *FIELDS)
     door.until("trial 1/4")
     door.close()
@@ -108,7 +108,7 @@ def by_row_and_seed(folder):
 
 
 @pytest.mark.slow
-def test_rows_without_labels_are_followed_by_linear_classification_of_each_which_goes_on_too(open_door, tmp_path):
+def test_rows_without_labels_are_followed_by_linear_classification_of_each_which_is_resumed_too(open_door, tmp_path):
     data = ("--data", str(write_folder(tmp_path / "pictures")))
     door = open_door("table", "moco", *WITHOUT_LABELS, *data)
     door.until("sweep moco_lincls-")

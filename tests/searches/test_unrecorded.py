@@ -1,4 +1,4 @@
-"""A sweep whose results cannot be written: no configuration's fault."""
+"""A sweep whose results cannot be written, which is no failure of a configuration."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def finish(*arguments):
 
 
 @pytest.mark.slow
-def test_a_sweep_that_cannot_be_written_is_interrupted_and_goes_on(tmp_path):
+def test_a_sweep_that_cannot_be_written_is_interrupted_and_resumed(tmp_path):
     door = Door(tmp_path, "digits", "trials=4", "epochs=3", "scheduler.kind=none", "keep_checkpoints=1")
     try:
         door.until("sweep ")
@@ -29,8 +29,8 @@ def test_a_sweep_that_cannot_be_written_is_interrupted_and_goes_on(tmp_path):
     (blocked / "epochs-a0001.parquet").rmdir()
     assert code == 2, output
     assert "error: results must be writable, but writing" in output
-    as_begun = f"--resume {door.folder.name} --results {tmp_path} --no-dashboard"
-    assert f"interrupted; to go on:\n  python -m mcl_ray.sweep {as_begun}\n" in output
+    command = f"--resume {door.folder.name} --results {tmp_path} --no-dashboard"
+    assert f"interrupted; to resume:\n  python -m mcl_ray.sweep {command}\n" in output
     assert read_sweeps(tmp_path)["state"].to_pylist() == ["interrupted"]
     assert {run["state"] for run in read_runs(tmp_path).to_pylist()} <= {"finished", "interrupted"}
     assert list((blocked / "checkpoints").iterdir())
@@ -44,7 +44,7 @@ def test_a_sweep_that_cannot_be_written_is_interrupted_and_goes_on(tmp_path):
     assert told == [1, 2, 3]
 
 
-def test_a_run_and_a_sweep_that_meet_a_full_disk_are_to_go_on(tmp_path):
+def test_a_run_and_a_sweep_that_meet_a_full_disk_can_be_resumed(tmp_path):
     asked = sweep()
     writer = SweepWriter.create(tmp_path, "s", asked, objective=asked.objective, mode="max", trials_planned=1)
     with pytest.raises(StoreError), writer, RunWriter.create(writer.folder, asked.run):

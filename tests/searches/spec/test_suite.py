@@ -48,7 +48,7 @@ def test_a_published_table_has_a_row_for_each_figure_which_trains_as_its_recipe(
 
 
 def test_the_description_of_a_suite_is_true():
-    said = {"cifar": "ten networks, 31 rows of 300 epochs", "imagenet": "two networks, seven rows", "moco": "Both"}
+    said = {"cifar": "ten networks, 31 rows of 300 epochs", "imagenet": "two networks, seven rows", "moco": "both"}
     for name, words in said.items():
         assert words in suite_registry.SUITES[name].__doc__
         assert suite_registry.load(name).trials == {"cifar": 31, "imagenet": 7, "moco": 2}[name]
