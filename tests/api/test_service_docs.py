@@ -45,38 +45,41 @@ def test_the_example_works_as_printed(local_ray, tmp_path):
     """With a real server, a real Ray and the real driver."""
     import sys
 
-    service = ServiceProcess(
+    with ServiceProcess(
         tmp_path, f"sqlite:///{tmp_path / 'jobs.db'}", local_ray, driver=f"{sys.executable} -m mcl_ray.job"
-    )
-    service.start()
-    (example,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    server = f"http://127.0.0.1:{service.port}"
-    ends = time.monotonic() + 300
-    while True:
-        try:
-            if httpx.get(f"{server}/readyz").is_success:
-                break
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < ends
-        time.sleep(1)
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    done = subprocess.run(
-        ["bash", "-eu", "-c", example],
-        cwd=tmp_path,
-        env={"SERVER": server, "KEY": service.key, "PATH": path, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert '"state": "succeeded"' in done.stdout, done.stdout
-    assert re.search(r'"digits-\w+-1",1,1,"peer0","test","top1",\d', done.stdout), done.stdout
-    with Client(server, key=service.key) as client:
-        (job,) = client.jobs(state="succeeded")
-        handle = client.job(job.id)
-        assert b"learning" in handle.report().lower()
-        assert "epoch 1" in handle.logs(0)[0]
-        assert {artifact.path.rpartition("/")[2] for artifact in handle.artifacts()} >= {"run.parquet", "report.html"}
-    assert service.stop() == 0
+    ) as service:
+        service.start()
+        (example,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+        server = f"http://127.0.0.1:{service.port}"
+        ends = time.monotonic() + 300
+        while True:
+            try:
+                if httpx.get(f"{server}/readyz").is_success:
+                    break
+            except httpx.HTTPError:
+                pass
+            assert time.monotonic() < ends
+            time.sleep(1)
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        done = subprocess.run(
+            ["bash", "-eu", "-c", example],
+            cwd=tmp_path,
+            env={"SERVER": server, "KEY": service.key, "PATH": path, "PYTHONPATH": str(CHECKOUT)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert '"state": "succeeded"' in done.stdout, done.stdout
+        assert re.search(r'"digits-\w+-1",1,1,"peer0","test","top1",\d', done.stdout), done.stdout
+        with Client(server, key=service.key) as client:
+            (job,) = client.jobs(state="succeeded")
+            handle = client.job(job.id)
+            assert b"learning" in handle.report().lower()
+            assert "epoch 1" in handle.logs(0)[0]
+            assert {artifact.path.rpartition("/")[2] for artifact in handle.artifacts()} >= {
+                "run.parquet",
+                "report.html",
+            }
+        assert service.stop() == 0

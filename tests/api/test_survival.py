@@ -40,12 +40,9 @@ def ray(local_ray):
 
 @pytest.fixture
 def service(tmp_path, database_url, ray):
-    made = ServiceProcess(tmp_path, database_url, ray)
-    made.start()
-    yield made
-    if made.process.poll() is None:
-        made.stop(signal.SIGKILL)
-    made.http.close()
+    with ServiceProcess(tmp_path, database_url, ray) as made:
+        made.start()
+        yield made
 
 
 def test_the_api_is_killed_at_random_moments(service):
@@ -101,8 +98,7 @@ def test_cancel_at_every_step(service):
 
 
 def test_two_processes_share_a_database_and_one_dies(tmp_path, ray):
-    with postgres() as url:
-        first, second = ServiceProcess(tmp_path, url, ray), ServiceProcess(tmp_path, url, ray)
+    with postgres() as url, ServiceProcess(tmp_path, url, ray) as first, ServiceProcess(tmp_path, url, ray) as second:
         first.start()
         second.start()
         acknowledged = {first.submit("", f"k{number}"): "succeeded" for number in range(4)}
@@ -115,8 +111,7 @@ def test_two_processes_share_a_database_and_one_dies(tmp_path, ray):
 
 def test_postgresql_is_killed_under_load(tmp_path, ray):
     """Requests are answered 503 with Retry-After meanwhile, never 500, and nothing that was acknowledged is lost."""
-    with postgres() as url:
-        service = ServiceProcess(tmp_path, url, ray)
+    with postgres() as url, ServiceProcess(tmp_path, url, ray) as service:
         service.start()
         acknowledged = {service.submit("", "before"): "succeeded"}
         server = KilledPostgres(url)

@@ -45,6 +45,14 @@ class ServiceProcess:
         headers = {"Authorization": f"Bearer {self.key}"}
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api/v1", headers=headers, timeout=60)
 
+    def __enter__(self) -> ServiceProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        if self.process is not None and self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+
     def start(self) -> None:
         words = [
             f"--port={self.port}",
