@@ -141,14 +141,14 @@ def _print_address(settings: Settings, port: int) -> None:
     from api import keys
     from api.database import Database
 
-    console = app.stdout()
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    console.print(f"mcl-ray serves http://{host}:{port}", soft_wrap=True)
+    lines = [f"mcl-ray serves http://{host}:{port}"]
     database = Database(settings.url_of_database)
     database.migrate()
     if not settings.insecure_local and not keys.any_exist(database):
         owner = getpass.getuser()
-        console.print(f"API key of {owner}, shown once: {keys.create(database, owner, keys.SCOPES)}", soft_wrap=True)
+        lines.append(f"API key of {owner}, shown once: {keys.create(database, owner, keys.SCOPES)}")
+    app.stdout().print("\n".join(lines), soft_wrap=True)
     database.close()
     sys.stdout.flush()
 
