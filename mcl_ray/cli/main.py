@@ -14,6 +14,15 @@ COMMANDS = {
     "fields": ("mcl_ray.cli.listing:fields", "List every field of a run, of a search and of a suite."),
     "searches": ("mcl_ray.cli.listing:searches", "List the searches: sweeps known by name."),
     "suites": ("mcl_ray.cli.listing:suites", "List the suites: tables whose rows are known by name."),
+    "serve": ("mcl_ray.cli.serve:command", "Run the service that takes jobs over HTTP and runs them on Ray."),
+    "submit": ("mcl_ray.cli.jobs:submit", "Submit a job to a service."),
+    "jobs": ("mcl_ray.cli.jobs:jobs", "List the jobs of a service."),
+    "status": ("mcl_ray.cli.jobs:status", "Print all that is known of a job."),
+    "logs": ("mcl_ray.cli.jobs:logs", "Print the log of a job."),
+    "watch": ("mcl_ray.cli.jobs:watch", "Print the changes of a job's state until it has ended."),
+    "cancel": ("mcl_ray.cli.jobs:cancel", "Ask for the end of a job."),
+    "retry": ("mcl_ray.cli.jobs:retry", "Submit a job that continues one which failed or was cancelled."),
+    "extend": ("mcl_ray.cli.jobs:extend", "Submit a job that gives more trials to a sweep which has ended."),
 }
 """Name → function, imported only when the command is called, and help text."""
 

@@ -8,12 +8,20 @@ from mcl_ray.cli import app
 from mcl_ray.object_store import Uri
 
 
-def report(path: Uri | Path, /) -> None:
+def report(path: Uri | Path, /, *, server: str | None = None, out: Path = Path("report.html")) -> None:
     """Print the ranking or the run's figures, and write plots and a page.
 
     Args:
-        path: The folder of a run or of a sweep, or a whole results folder; or s3://bucket/prefix of either.
+        path: The folder of a run or of a sweep, or a whole results folder; or s3://bucket/prefix of either. With
+            --server, the id of a job.
+        server: Address of a service, whose report of a job is saved.
+        out: File that the report of a service is saved in.
     """
+    if server is not None:
+        from mcl_ray.cli.jobs import save_report
+
+        save_report(server, str(path), out)
+        return
     from mcl_ray.reports.overview import overview
     from mcl_ray.results.remote.pull import display_path, pull_replica, push
 

@@ -1,0 +1,112 @@
+"""The application: its parts are built when it starts, and nothing at import time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+from api import job_routes, jobs, problems, result_routes, service_routes
+from api.claims import Attempts
+from api.database import Database
+from api.dependencies import Service
+from api.events import EventFeed
+from api.middleware import Envelope
+from api.models import API_PREFIX, Problem
+from api.ray_jobs import RayJobs
+from api.reconciler import Reconciler
+from api.settings import Settings
+from api.writer import Writer
+from mcl_ray import __version__
+
+PAGE = Path(__file__).parent / "page"
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        400: "The Host header names another service.",
+        401: "No valid API key.",
+        403: "The key lacks the scope.",
+        404: "There is none, or it is another owner's.",
+        406: "None of the formats is accepted.",
+        408: "The body did not arrive in time.",
+        409: "The job's state forbids it.",
+        413: "The body is too large.",
+        422: "The request breaks a rule.",
+        429: "Too many jobs or streams; see Retry-After.",
+        503: "The database does not answer, or the service is not ready; see Retry-After.",
+    }.items()
+}
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(settings) as app.state.service:
+            yield
+
+    app = FastAPI(
+        title="mcl-ray",
+        version=__version__,
+        description="Submit jobs that train and tune cohorts of networks on Ray, and read their results.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{API_PREFIX}/openapi.json",
+    )
+    problems.install(app)
+    for router in (job_routes.router, result_routes.router, service_routes.router):
+        app.include_router(router, prefix=API_PREFIX, responses=ERRORS)
+    app.include_router(service_routes.health, responses=ERRORS)
+    app.mount("/page", StaticFiles(directory=PAGE))
+    app.add_route("/", lambda _: FileResponse(PAGE / "index.html"), include_in_schema=False)
+    app.add_middleware(Envelope, settings=settings)
+    app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the OpenAPI description, with the media type that errors really have."""
+    if app.openapi_schema is None:
+        for methods in generate()["paths"].values():
+            for answer in (answer for method in methods.values() for answer in method["responses"].items()):
+                if answer[0] >= "400":
+                    answer[1]["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert app.openapi_schema is not None, "FastAPI keeps what it generated"
+    return app.openapi_schema
+
+
+@contextlib.asynccontextmanager
+async def _running(settings: Settings) -> AsyncIterator[Service]:
+    """Build the parts of the service, and run its loops until the context ends."""
+    database = Database(settings.url_of_database)
+    await asyncio.to_thread(database.migrate)
+    root = settings.results_root
+    if isinstance(root, Path):
+        root.mkdir(parents=True, exist_ok=True)
+    writer, attempts = Writer(database, settings.commit_timeout_s), Attempts(root)
+    ray, feed = RayJobs(settings, str(root)), EventFeed(database)
+    reconciler = Reconciler(database, writer, ray, attempts, settings)
+    if database.is_sqlite:
+        await writer.write(jobs.wake_all)
+    loops = [feed.run()] + ([] if settings.no_reconciler else [reconciler.run()])
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield Service(settings, database, writer, ray, attempts, reconciler, feed)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await ray.close()
+        writer.close()
+        database.close()

@@ -1,0 +1,117 @@
+"""The files of an attempt: its claim, its spec, its log, and how it ended; on a shared disk or in an S3-like store.
+
+Whoever creates the claim owns the attempt: the driver, to run it, or the reconciler, to bury it. Creating is exclusive:
+a hard link on a disk, a conditional put in a store (`obstore`'s create mode; pyarrow's S3 drops If-None-Match).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import LocalStore, S3Store
+
+from mcl_ray.object_store import Uri
+
+MAX_LOG_BYTES = 1024 * 1024
+"""The largest part of a log that one call reads."""
+
+
+class Attempts:
+    """The files of all attempts below a results root, as `jobs/<job>/a<attempt>.<suffix>`."""
+
+    def __init__(self, root: Uri | Path) -> None:
+        self.root = root
+        self._store = _store(root)
+
+    def take(self, job: str, attempt: int, owner: str) -> bool:
+        """Claim an attempt; return whether this call is the one that did."""
+        try:
+            obstore.put(self._store, _name(job, attempt, "claim"), owner.encode(), mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def is_claimed(self, job: str, attempt: int) -> bool:
+        """Return whether any process owns an attempt."""
+        return self._size(_name(job, attempt, "claim")) is not None
+
+    def write(self, job: str, attempt: int, suffix: str, content: dict[str, Any]) -> None:
+        """Write one of an attempt's JSON files, whole or not at all: `spec`, `manifest` or `outcome`."""
+        obstore.put(self._store, _name(job, attempt, suffix), json.dumps(content, allow_nan=False).encode())
+
+    def read(self, job: str, attempt: int, suffix: str) -> dict[str, Any] | None:
+        """Return one of an attempt's JSON files; None where there is none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            content = bytes(obstore.get(self._store, _name(job, attempt, suffix)).bytes())
+        except FileNotFoundError:
+            return None
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise ValueError(f"{_name(job, attempt, suffix)} must hold a JSON object, but holds {type(found).__name__}")
+        return found
+
+    def log_path(self, job: str, attempt: int) -> Path | None:
+        """Return the file that a driver logs to; None if the root is no folder."""
+        return None if isinstance(self.root, Uri) else self.root / _name(job, attempt, "log")
+
+    def write_log(self, job: str, attempt: int, content: bytes) -> None:
+        """Replace the log of an attempt, where it cannot be written in place."""
+        obstore.put(self._store, _name(job, attempt, "log"), content)
+
+    def read_log(self, job: str, attempt: int, offset: int | None, count: int) -> tuple[bytes, int, int]:
+        """Return a part of the log, its offset, and the size of the whole.
+
+        Args:
+            job: The job.
+            attempt: Its attempt.
+            offset: First byte; None for the last `count` bytes.
+            count: Bytes to return at most.
+        """
+        name, count = _name(job, attempt, "log"), min(count, MAX_LOG_BYTES)
+        size = self._size(name) or 0
+        start = max(0, size - count) if offset is None else min(offset, size)
+        length = min(count, size - start)
+        content = bytes(obstore.get_range(self._store, name, start=start, length=length)) if length else b""
+        return content, start, size
+
+    def check(self) -> None:
+        """Raise an error unless the root can be written."""
+        obstore.put(self._store, "jobs/.probe", b"x")
+
+    def _size(self, name: str) -> int | None:
+        try:
+            return int(obstore.head(self._store, name)["size"])
+        except FileNotFoundError:
+            return None
+
+
+def results_of(root: Uri | Path, origin: str) -> Uri | Path:
+    """Return the results folder of a job and of all that retry or extend it."""
+    return Uri(root.below(f"jobs/{origin}/results")) if isinstance(root, Uri) else root / "jobs" / origin / "results"
+
+
+def _name(job: str, attempt: int, suffix: str) -> str:
+    return f"jobs/{job}/a{attempt}.{suffix}"
+
+
+def _store(root: Uri | Path) -> LocalStore | S3Store:
+    if isinstance(root, Path):
+        return LocalStore(root, mkdir=True)
+    parts = urlsplit(root)
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    endpoint: dict[str, Any] = {}
+    if "endpoint_override" in options:
+        scheme = options.get("scheme", "https")
+        endpoint = {"endpoint": f"{scheme}://{options['endpoint_override']}", "client_options": {"allow_http": True}}
+    if "region" in options:
+        endpoint["region"] = options["region"]
+    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **endpoint)

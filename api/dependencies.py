@@ -1,0 +1,130 @@
+"""What a request needs: the service's parts, who sends it, and the job it names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Path, Request, Security
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+
+from api import jobs, keys
+from api.claims import Attempts
+from api.database import Database
+from api.events import EventFeed
+from api.jobs import Row
+from api.keys import Principal
+from api.models import Scope
+from api.ray_jobs import RayJobs
+from api.reconciler import Reconciler
+from api.settings import Settings
+from api.writer import Writer
+
+COOKIE = "mcl_key"
+LOCAL = Principal("local", frozenset(keys.SCOPES))
+"""Who sends requests where no key is asked for."""
+_bearer = HTTPBearer(auto_error=False, description="An API key, as `Authorization: Bearer mcl_…`.")
+_cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The same key, for the page.")
+
+
+@dataclass
+class Service:
+    """The parts of a running service."""
+
+    settings: Settings
+    database: Database
+    writer: Writer
+    ray: RayJobs
+    attempts: Attempts
+    reconciler: Reconciler
+    feed: EventFeed
+    streams: Counter[str] = field(default_factory=Counter)
+    """Owner → event streams that are open."""
+
+
+def service_of(request: Request) -> Service:
+    """Return the parts of the service."""
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(service_of)]
+
+
+def principal_of(
+    service: ServiceDep,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    cookie: Annotated[str | None, Security(_cookie)],
+) -> Principal:
+    """Return who sends the request.
+
+    Raises:
+        HTTPException: 401 without a valid key.
+    """
+    if service.settings.insecure_local:
+        return LOCAL
+    found = keys.verify(service.database, bearer.credentials if bearer else cookie or "")
+    if found is None:
+        raise HTTPException(401, "an API key is required: Authorization: Bearer mcl_…", {"WWW-Authenticate": "Bearer"})
+    return found
+
+
+def requires(scope: Scope) -> Callable[[Principal], Principal]:
+    """Return the dependency that lets in those who have a scope."""
+
+    def principal(principal: Annotated[Principal, Depends(principal_of)]) -> Principal:
+        if not principal.may(scope):
+            raise HTTPException(
+                403, f"the key must have the scope {scope}, but has {', '.join(sorted(principal.scopes))}"
+            )
+        return principal
+
+    return principal
+
+
+Reader = Annotated[Principal, Depends(requires("read"))]
+Submitter = Annotated[Principal, Depends(requires("submit"))]
+JobIdPath = Annotated[str, Path(max_length=64)]
+
+
+def find_job(service: Service, principal: Principal, job_id: str) -> Row:
+    """Return the job of this id.
+
+    Raises:
+        HTTPException: 404 if there is none, or if it is another owner's.
+    """
+    row = jobs.get(service.database, job_id, principal.sees)
+    if row is None:
+        raise HTTPException(404, f"there is no job {job_id}")
+    return row
+
+
+def readable_job(job_id: JobIdPath, service: ServiceDep, principal: Reader) -> Row:
+    """Return the job that the path names, for those who may read it."""
+    return find_job(service, principal, job_id)
+
+
+def controlled_job(job_id: JobIdPath, service: ServiceDep, principal: Submitter) -> Row:
+    """Return the job that the path names, for those who may change it."""
+    return find_job(service, principal, job_id)
+
+
+ReadableJob = Annotated[Row, Depends(readable_job)]
+ControlledJob = Annotated[Row, Depends(controlled_job)]
+
+
+def open_stream(service: ServiceDep, principal: Reader) -> Iterator[None]:
+    """Count an event stream while it is open.
+
+    Raises:
+        HTTPException: 429 if its owner has too many.
+    """
+    if service.streams[principal.owner] >= service.settings.max_streams_per_owner:
+        raise HTTPException(429, f"an owner may have {service.settings.max_streams_per_owner} streams open")
+    service.streams[principal.owner] += 1
+    try:
+        yield
+    finally:
+        service.streams[principal.owner] -= 1

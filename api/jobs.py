@@ -1,0 +1,160 @@
+"""The jobs in the database: every statement that reads or writes one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from api.database import IS_LIVE, Database, event, job
+from api.state import LIVE, State
+from api.writer import Write
+
+Row = sa.Row[*tuple[Any, ...]]
+ACTIVE = job.c.state.in_(("starting", "running"))
+WANTED = (job.c.state == "queued") & (job.c.desired == "run")
+
+
+class Submitted(NamedTuple):
+    """The job of a submission, new or not."""
+
+    row: Row
+    is_new: bool
+
+
+def insert(database: Database, values: dict[str, Any]) -> Write[Submitted]:
+    """Return the write that adds a job, unless its owner has one of the same key; then that one is returned."""
+    dialect = sqlite if database.is_sqlite else postgresql
+    statement = dialect.insert(job).values(values).on_conflict_do_nothing(index_elements=["owner", "key"])
+
+    def write(connection: sa.Connection) -> Submitted:
+        row = connection.execute(statement.returning(job)).one_or_none()
+        if row is not None:
+            _add_event(connection, row.id, "queued", 1, "")
+            return Submitted(row, True)
+        same = (job.c.owner == values["owner"]) & (job.c.key == values["key"])
+        return Submitted(connection.execute(sa.select(job).where(same)).one(), False)
+
+    return write
+
+
+def claim_due(database: Database, *, count: int, lease_s: float, max_running: int) -> Write[list[Row]]:
+    """Return the write that leases jobs whose time has come, and moves queued ones to `starting` while there is room.
+
+    The lease is `due` pushed ahead: the jobs of a process that dies become due again by themselves.
+    """
+
+    def write(connection: sa.Connection) -> list[Row]:
+        database.lock(connection, "claim")
+        now = time.time()
+
+        def pick(condition: sa.ColumnElement[bool], most: int) -> list[str]:
+            query = sa.select(job.c.id).where(condition, job.c.due <= now).order_by(job.c.due).limit(max(0, most))
+            return list(connection.scalars(query.with_for_update(skip_locked=True)))
+
+        active = connection.scalar(sa.select(sa.func.count()).where(ACTIVE)) or 0
+        ids = pick(ACTIVE | ((job.c.state == "queued") & (job.c.desired == "cancelled")), count)
+        ids += pick(WANTED, min(count, max_running - active))
+        if not ids:
+            return []
+        started = sa.case((WANTED, "starting"), else_=job.c.state)
+        values = {"due": now + lease_s, "rev": job.c.rev + 1, "state": started}
+        return list(connection.execute(sa.update(job).where(job.c.id.in_(ids)).values(values).returning(job)))
+
+    return write
+
+
+def record(row: Row, values: dict[str, Any]) -> Write[bool]:
+    """Return the write that changes a live job, unless another process changed it since `row` was read."""
+
+    def write(connection: sa.Connection) -> bool:
+        same = (job.c.id == row.id) & (job.c.rev == row.rev) & IS_LIVE
+        found = connection.execute(sa.update(job).where(same).values(values | {"rev": row.rev + 1})).rowcount == 1
+        state, attempt = values.get("state", row.state), values.get("attempt", row.attempt)
+        last = sa.select(event.c.state, event.c.attempt).where(event.c.job == row.id).order_by(event.c.id.desc())
+        if found and connection.execute(last.limit(1)).one_or_none() != (state, attempt):
+            _add_event(connection, row.id, state, attempt, values.get("reason", row.reason))
+        return found
+
+    return write
+
+
+def cancel(job_id: str) -> Write[bool]:
+    """Return the write that asks for the end of a live job; it is false for one that has ended."""
+
+    def write(connection: sa.Connection) -> bool:
+        values = {"desired": "cancelled", "due": 0.0, "rev": job.c.rev + 1}
+        return connection.execute(sa.update(job).where(job.c.id == job_id, IS_LIVE).values(values)).rowcount == 1
+
+    return write
+
+
+def wake_all(connection: sa.Connection) -> int:
+    """Make every live job due: with SQLite no other process holds a lease when this one starts."""
+    return connection.execute(sa.update(job).where(IS_LIVE, job.c.due > 0).values(due=0.0)).rowcount
+
+
+def get(database: Database, job_id: str, owner: str | None) -> Row | None:
+    """Return a job; None if there is none, or if it belongs to another owner than `owner`, who is None for all."""
+    found = database.read(sa.select(job).where(job.c.id == job_id, _owned_by(owner)))
+    return found[0] if found else None
+
+
+def count_live(database: Database, owner: str) -> int:
+    """Return how many jobs of an owner have not ended."""
+    query = sa.select(sa.func.count()).select_from(job).where(job.c.owner == owner, IS_LIVE)
+    return int(database.read(query)[0][0])
+
+
+def has_key(database: Database, owner: str, key: str) -> bool:
+    """Return whether an owner has used an idempotency key."""
+    return bool(database.read(sa.select(job.c.id).where(job.c.owner == owner, job.c.key == key)))
+
+
+def live_of_origin(database: Database, origin: str) -> str | None:
+    """Return the live job that writes into the folder of `origin`, if there is one."""
+    found = database.read(sa.select(job.c.id).where(job.c.origin == origin, IS_LIVE).limit(1))
+    return str(found[0].id) if found else None
+
+
+def page(
+    database: Database, owner: str | None, filters: dict[str, str], size: int, after: tuple[float, str] | None
+) -> list[Row]:
+    """Return jobs, the newest first, from the one after `after` on."""
+    query = sa.select(job).where(_owned_by(owner)).order_by(job.c.created.desc(), job.c.id.desc()).limit(size)
+    for column, value in filters.items():
+        query = query.where(job.c[column] == value)
+    if after is not None:
+        query = query.where(sa.tuple_(job.c.created, job.c.id) < after)
+    return database.read(query)
+
+
+def events(database: Database, job_id: str, after: int) -> list[Row]:
+    """Return the events of a job with ids above `after`, in order."""
+    query = sa.select(event).where(event.c.job == job_id, event.c.id > after).order_by(event.c.id).limit(100)
+    return database.read(query)
+
+
+def counts(database: Database) -> dict[State, tuple[int, float]]:
+    """Return the number of live jobs by state, and the age of the oldest one, in seconds."""
+    columns: list[sa.ColumnElement[Any]] = [job.c.state, sa.func.count(), sa.func.min(job.c.created)]
+    rows = database.read(sa.select(*columns).where(IS_LIVE).group_by(job.c.state))
+    found = {state: (int(count), max(0.0, time.time() - oldest)) for state, count, oldest in rows}
+    return {state: found.get(state, (0, 0.0)) for state in LIVE}
+
+
+def overdue(database: Database) -> float:
+    """Return by how much the job that waits longest for the reconciler is late, in seconds."""
+    earliest = database.read(sa.select(sa.func.min(job.c.due)).where(ACTIVE, job.c.due > 0))[0][0]
+    return 0.0 if earliest is None else max(0.0, time.time() - earliest)
+
+
+def _owned_by(owner: str | None) -> sa.ColumnElement[bool]:
+    return sa.true() if owner is None else job.c.owner == owner
+
+
+def _add_event(connection: sa.Connection, job_id: str, state: str, attempt: int, reason: str) -> None:
+    values = {"job": job_id, "state": state, "attempt": attempt, "reason": reason[:500], "at": time.time()}
+    connection.execute(sa.insert(event).values(values))

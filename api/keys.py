@@ -1,0 +1,75 @@
+"""API keys: made once, stored as a hash, and compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from api.database import Database, api_key
+from api.models import Scope
+
+FORMAT = re.compile(r"mcl_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")
+
+
+class Principal(NamedTuple):
+    """Who sends a request."""
+
+    owner: str
+    scopes: frozenset[Scope]
+
+    @property
+    def sees(self) -> str | None:
+        """Owner whose jobs it sees; None for those of all."""
+        return None if "admin" in self.scopes else self.owner
+
+    def may(self, scope: Scope) -> bool:
+        """Return whether a scope is granted; admin includes the others."""
+        return bool({scope, "admin"} & self.scopes)
+
+
+def create(database: Database, owner: str, scopes: Iterable[Scope], expires: float | None = None) -> str:
+    """Add a key, and return it; it cannot be read again."""
+    prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    key = f"mcl_{prefix}_{secret}"
+    values = {"prefix": prefix, "sha256": _hash(key), "owner": owner, "scopes": " ".join(scopes), "expires": expires}
+    with database.write_engine.begin() as connection:
+        connection.execute(sa.insert(api_key).values(values))
+    return key
+
+
+def revoke(database: Database, prefix: str) -> bool:
+    """Revoke a key; return whether there is such a key."""
+    with database.write_engine.begin() as connection:
+        same = sa.update(api_key).where(api_key.c.prefix == prefix).values(revoked=time.time())
+        return connection.execute(same).rowcount == 1
+
+
+def any_exist(database: Database) -> bool:
+    """Return whether there is a key."""
+    return bool(database.read(sa.select(api_key.c.prefix).limit(1)))
+
+
+def verify(database: Database, key: str) -> Principal | None:
+    """Return whose key it is; None if it is unknown, wrong, expired or revoked."""
+    match = FORMAT.fullmatch(key)
+    rows = database.read(sa.select(api_key).where(api_key.c.prefix == match[1])) if match else []
+    expected = rows[0].sha256 if rows else "0" * 64
+    is_same = hmac.compare_digest(_hash(key), expected)
+    if not rows or not is_same or rows[0].revoked is not None:
+        return None
+    if rows[0].expires is not None and rows[0].expires <= time.time():
+        return None
+    granted = set(rows[0].scopes.split())
+    return Principal(rows[0].owner, frozenset(scope for scope in SCOPES if scope in granted))
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,183 @@
+"""A Ray of the service's own on this machine: started with ports of its own, watched, and ended with the service.
+
+Another Ray may run here. Every process of ours carries a marker in its environment, so that whatever is left after a
+crash is found again: a head that still runs is used further, anything else is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from api.settings import Settings
+
+MARKER = "MCL_SERVICE_RAY"
+DRIVER_RESOURCE = "mcl_driver"
+PORTS = (
+    "port",
+    "dashboard-port",
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "runtime-env-agent-port",
+    "metrics-export-port",
+    "ray-client-server-port",
+    "node-manager-port",
+    "object-manager-port",
+)
+"""Options of `ray start`; with the defaults, the agent of a second Ray fails in silence."""
+OBJECT_STORE_BYTES = 200_000_000
+ENDS_WITHIN_S = 15.0
+
+log = structlog.get_logger()
+
+
+class LocalRay:
+    """The Ray of a state folder; one service at a time has the folder."""
+
+    def __init__(self, state: Path) -> None:
+        self._state, self._file = state.absolute(), state.absolute() / "ray.json"
+        self._marker = f"{MARKER}={self._state}".encode()
+        name = hashlib.sha256(self._marker).hexdigest()[:8]
+        self._folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # the names of sockets must be short
+        self._is_stopping = threading.Event()
+        self._ports, self._head = self._read() or (_free_ports(), 0)
+        self._thread = threading.Thread(target=self._watch, name="ray", daemon=True)
+        self.token_file = self._state / "ray_token"
+
+    def settings(self, settings: Settings) -> Settings:
+        """Return the settings with this Ray in them."""
+        return settings.model_copy(
+            update={
+                "address": self.url,
+                "ray_token_file": self.token_file,
+                "driver": f"{sys.executable} -m mcl_ray.job",
+                "driver_resource": DRIVER_RESOURCE,
+            }
+        )
+
+    @property
+    def url(self) -> str:
+        """The address of the dashboard."""
+        return f"http://127.0.0.1:{self._ports['dashboard-port']}"
+
+    @property
+    def head(self) -> int:
+        """The process of the head."""
+        return self._head
+
+    def start(self) -> None:
+        """Use the head that still runs, or start one; then start it again whenever it ends."""
+        if not self.token_file.exists():
+            self.token_file.touch(mode=0o600)
+            self.token_file.write_text(secrets.token_hex(32))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End every process of this Ray, drivers included."""
+        self._is_stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._end()
+        self._file.unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def processes(self) -> set[int]:
+        """Return the processes of this Ray that run."""
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self._marker in (folder / "environ").read_bytes().split(b"\0"):
+                    found.add(int(folder.name))
+        return found
+
+    def _watch(self) -> None:
+        while True:
+            if self._head not in self.processes():
+                self._end()
+                self._spawn()
+            if self._is_stopping.wait(1.0):
+                return
+
+    def _spawn(self) -> None:
+        log.info("ray_starts", dashboard_port=self._ports["dashboard-port"])
+        options = {
+            **self._ports,
+            "node-ip-address": "127.0.0.1",
+            "dashboard-host": "127.0.0.1",
+            "include-dashboard": "true",
+            "min-worker-port": 0,
+            "max-worker-port": 0,
+            "object-store-memory": OBJECT_STORE_BYTES,
+            "resources": json.dumps({DRIVER_RESOURCE: 1000}),
+            "temp-dir": self._folder,
+        }
+        words = [f"--{option}={value}" for option, value in options.items()]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *words]
+        with (self._state / "ray.log").open("ab") as output:
+            head = subprocess.Popen(  # noqa: S603
+                command,
+                env=self._environment(),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        threading.Thread(target=head.wait, daemon=True).start()  # no zombie
+        self._head = head.pid
+        self._file.write_text(json.dumps({"ports": self._ports, "head": self._head}))
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of Ray and so of drivers: nothing of the service's own, which may be secret."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MCL_", "RAY_"))}
+        return kept | {
+            MARKER: str(self._state),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        }
+
+    def _end(self) -> None:
+        """End what runs: the head in order, as it then ends its children, and the rest at once."""
+        if (head := self._head) in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(head, signal.SIGTERM)
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while left := self.processes():
+            if head not in left or time.monotonic() > deadline:
+                for process in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+            time.sleep(0.1)
+
+    def _read(self) -> tuple[dict[str, int], int] | None:
+        """Return the ports and the head of the Ray that an earlier service started."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            facts = json.loads(self._file.read_text())
+            if set(facts["ports"]) == set(PORTS):
+                return facts["ports"], int(facts["head"])
+        return None
+
+
+def _free_ports() -> dict[str, int]:
+    """Return a port for each option that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in PORTS]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return {name: one.getsockname()[1] for name, one in zip(PORTS, sockets, strict=True)}

@@ -1,0 +1,127 @@
+"""Around every request: its id, its log line, its time, the limit on its body, and the headers that protect a page."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from typing import Any
+
+import structlog
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.models import API_PREFIX
+from api.monitoring import REQUESTS
+from api.problems import problem
+from api.settings import Settings
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": PAGE_POLICY,
+}
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+log = structlog.get_logger()
+
+
+class Envelope:
+    """An ASGI application around another one; nothing of a body or an answer is collected."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+        self._hosts = {*settings.hosts, settings.host}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=request_id)
+        body = _Body(receive, self._settings.max_body_bytes, self._settings.body_timeout_s)
+        answer, refusal = _Answer(send, request_id), self._refusal(scope)
+        started = time.perf_counter()
+        try:
+            if refusal is not None:
+                await refusal(scope, receive, answer)
+            else:
+                await self._app(scope, body, answer)
+        finally:
+            _record(scope, answer.status, time.perf_counter() - started)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to a request that goes no further."""
+        host = Headers(scope=scope).get("host", "")
+        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+        if name.strip("[]").lower() not in self._hosts:  # a page elsewhere may have made a name of its own point at us
+            return problem(400, "a request must name this service as `hosts` does")
+        if _declared_length(scope) > self._settings.max_body_bytes:
+            return problem(413, f"a body must have {self._settings.max_body_bytes} bytes or fewer")
+        return None
+
+
+class _Body:
+    """Counts a body as it arrives: a declared length is only a claim."""
+
+    def __init__(self, receive: Receive, most: int, timeout_s: float) -> None:
+        self._receive, self._most, self._ends = receive, most, time.monotonic() + timeout_s
+        self._count, self._is_whole = 0, False
+
+    async def __call__(self) -> Message:
+        if self._is_whole:
+            return await self._receive()  # waits for the client to go away
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.01, self._ends - time.monotonic()))
+        except TimeoutError:
+            raise HTTPException(408, "the body of a request must arrive in time") from None
+        self._count += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        if self._count > self._most:
+            raise HTTPException(413, f"a body must have {self._most} bytes or fewer")
+        return message
+
+
+class _Answer:
+    """Adds headers to an answer, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._request_id = send, request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Request-Id"] = self._request_id
+        await self._send(message)
+
+
+def _declared_length(scope: Scope) -> int:
+    text = Headers(scope=scope).get("content-length", "0")
+    return int(text) if text.isdecimal() and len(text) < 20 else 0
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    route: Any = scope.get("route")
+    path = getattr(route, "path", "unmatched")
+    if route and scope["path"].startswith(f"{API_PREFIX}/") and not path.startswith(API_PREFIX):
+        path = API_PREFIX + path  # a route of an included router knows its own part only
+    REQUESTS.labels(scope["method"] if route else "other", path, str(status)).observe(seconds)
+    log.info("request", method=scope["method"], path=scope["path"], status=status, ms=round(1000 * seconds, 1))

@@ -1,0 +1,74 @@
+"""Errors as RFC 9457 has them: every answer that is not a success, whoever raised it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from api.models import Problem, ProblemPart
+from mcl_ray.errors import StoreError, UserError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = "5"
+UNAVAILABLE = "the database does not answer; send the request again, with the same Idempotency-Key"
+
+log = structlog.get_logger()
+
+
+def problem(
+    status: int, detail: str = "", errors: Sequence[ProblemPart] = (), headers: dict[str, str] | None = None
+) -> Response:
+    """Return the answer of an error."""
+    request_id = str(structlog.contextvars.get_contextvars().get("request", ""))
+    body = Problem(
+        title=HTTPStatus(status).phrase, status=status, detail=detail, request_id=request_id, errors=list(errors)
+    )
+    waits = {"Retry-After": RETRY_AFTER_S} if status in (429, 503) else {}
+    return Response(body.model_dump_json(), status, waits | (headers or {}), MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have `app` answer every error as a problem."""
+
+    async def http(_: Request, error: Any) -> Response:
+        return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    async def invalid(_: Request, error: Any) -> Response:
+        parts = [ProblemPart(pointer=_pointer(part["loc"]), detail=str(part["msg"])) for part in error.errors()]
+        return problem(422, "the request breaks a rule", parts)
+
+    async def rule(_: Request, error: Any) -> Response:
+        return problem(422, str(error))
+
+    async def not_stored(_: Request, error: Any) -> Response:
+        return problem(404, str(error))
+
+    async def unavailable(_: Request, error: Any) -> Response:
+        log.warning("database_unavailable", error=f"{type(error).__name__}: {error}"[:300])
+        return problem(503, UNAVAILABLE)
+
+    async def unexpected(_: Request, error: Any) -> Response:
+        log.error("unexpected_error", exc_info=error)
+        return problem(500, "an unexpected error; the service's log has it under this request_id")
+
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(UserError, rule)
+    app.add_exception_handler(StoreError, not_stored)
+    for kind in (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, TimeoutError):
+        app.add_exception_handler(kind, unavailable)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _pointer(loc: Sequence[int | str]) -> str:
+    """Return the JSON pointer of a validation error: into the body, or `/query/…`, `/header/…`, `/path/…`."""
+    parts = loc[1:] if loc and loc[0] == "body" else loc
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)

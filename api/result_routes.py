@@ -1,0 +1,144 @@
+"""The endpoints of results: trials, runs, metrics, the report, artifacts and logs of a job."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import mimetypes
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+
+from api.claims import MAX_LOG_BYTES, results_of
+from api.dependencies import ReadableJob, Service, ServiceDep
+from api.jobs import Row
+from api.models import Artifact, RecordId
+from api.tables import RESPONSES, table, tagged
+from mcl_ray.object_store import Uri
+
+router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; worker-src blob:; frame-ancestors 'self'"
+)
+"""A report has scripts in it; in a sandbox without an origin they reach neither cookies nor the service."""
+
+
+@router.get("/trials", responses=RESPONSES)
+def trials(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
+    """Return the ranking of a sweep's configurations, the best first."""
+    import pyarrow as pa
+
+    from mcl_ray.analysis.ranking import ranking
+    from mcl_ray.config.scoring import Scoring
+    from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
+
+    folder = _folder(service, row)
+    rows: list[dict[str, Any]] = []
+    for sweep in read_sweeps(folder).to_pylist():
+        path = folder / "sweeps" / sweep["sweep_id"]
+        scoring, runs = Scoring.parse(sweep["spec"]), read_runs(path)
+        ranked = ranking(runs, read_epochs(path), sweep["objective"], sweep["mode"], scoring.score, scoring.repeats)
+        for found in ranked:
+            values = {
+                name: value for name, value in dataclasses.asdict(found).items() if name not in ("searched", "costs")
+            }
+            texts = {"searched": json.dumps(dict(found.searched)), "costs": json.dumps(dict(found.costs))}
+            rows.append({"sweep_id": sweep["sweep_id"], "objective": sweep["objective"]} | values | texts)
+    return table(request, pa.Table.from_pylist(rows))
+
+
+@router.get("/runs", responses=RESPONSES)
+def runs(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
+    """Return the runs of a job, with their state."""
+    from mcl_ray.results.store import read_runs
+
+    return table(request, read_runs(_folder(service, row)))
+
+
+@router.get("/metrics", responses=RESPONSES)
+def metrics(
+    request: Request,
+    row: ReadableJob,
+    service: ServiceDep,
+    run: Annotated[RecordId | None, Query(description="One run; all if not given.")] = None,
+    split: Annotated[str | None, Query(max_length=32)] = None,
+    metric: Annotated[str | None, Query(max_length=64)] = None,
+    member: Annotated[str | None, Query(max_length=32)] = None,
+) -> Response:
+    """Return the figures of every epoch, also while the job runs."""
+    import pyarrow.compute as pc
+
+    from mcl_ray.results.store import read_epochs
+
+    found = read_epochs(_folder(service, row))
+    for column, value in {"run_id": run, "split": split, "metric": metric, "member": member}.items():
+        if value is not None:
+            found = found.filter(pc.equal(found[column], value))
+    return table(request, found)
+
+
+@router.get("/report", response_class=Response, responses={200: {"content": {"text/html": {}}}})
+def report(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
+    """Return the report of a job as one page."""
+    folder = _folder(service, row)
+    pages = [*folder.glob("sweeps/*/report/report.html"), *folder.glob("runs/*/report/report.html")]
+    if not pages:
+        raise HTTPException(404, f"job {row.id} has no report yet")
+    newest = max(pages, key=lambda page: page.stat().st_mtime)
+    return tagged(request, newest.read_bytes(), "text/html", {"Content-Security-Policy": REPORT_POLICY})
+
+
+@router.get("/artifacts")
+def artifacts(row: ReadableJob, service: ServiceDep) -> list[Artifact]:
+    """List the files of a job that has succeeded, with their checksums."""
+    manifest = service.attempts.read(row.id, row.attempt, "manifest") or {}
+    return [Artifact(path=path, **facts) for path, facts in sorted(manifest.get("files", {}).items())]
+
+
+@router.get("/artifacts/{path:path}", response_class=Response)
+def artifact(path: str, row: ReadableJob, service: ServiceDep) -> Response:
+    """Return a file of a job that has succeeded; only what its manifest lists can be had."""
+    manifest = service.attempts.read(row.id, row.attempt, "manifest") or {}
+    if path not in manifest.get("files", {}):
+        raise HTTPException(404, f"job {row.id} has no file of this name")
+    folder = _folder(service, row)
+    file = (folder / path).resolve()
+    if not file.is_relative_to(folder.resolve()) or not file.is_file():
+        raise HTTPException(404, f"job {row.id} has no file of this name")
+    media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    sandbox = {"Content-Security-Policy": "sandbox; default-src 'none'", "Content-Disposition": "attachment"}
+    return FileResponse(file, media_type=media_type, headers=sandbox)
+
+
+@router.get("/logs", response_class=PlainTextResponse)
+def logs(
+    row: ReadableJob,
+    service: ServiceDep,
+    attempt: Annotated[int | None, Query(ge=1, le=100_000, description="The current one if not given.")] = None,
+    offset: Annotated[
+        int | None, Query(ge=0, le=2**53, description="First byte; the end of the log if not given.")
+    ] = None,
+    count: Annotated[int, Query(ge=1, le=MAX_LOG_BYTES, description="Bytes at most.")] = 65536,
+) -> Response:
+    """Return a part of an attempt's log as text; `X-Next-Offset` is where the next part begins."""
+    content, start, size = service.attempts.read_log(row.id, attempt or row.attempt, offset, count)
+    headers = {"X-Next-Offset": str(start + len(content)), "X-Log-Size": str(size)}
+    return Response(content, headers=headers, media_type="text/plain; charset=utf-8")
+
+
+def _folder(service: Service, row: Row) -> Path:
+    """Return the results of a job; of a store, this machine's replica, brought up to date.
+
+    Raises:
+        HTTPException: 404 if there are none yet.
+    """
+    from mcl_ray.results.remote.pull import pull_replica
+
+    found = results_of(service.attempts.root, row.origin)
+    folder = pull_replica(found) if isinstance(found, Uri) else found
+    if not ((folder / "runs").is_dir() or (folder / "sweeps").is_dir()):
+        raise HTTPException(404, f"job {row.id} has no results yet")
+    return folder

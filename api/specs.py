@@ -1,0 +1,104 @@
+"""From a request to what would run, by the same models as the command line.
+
+Only names that are known and fields of specs get through: no path, no command, no variable of an environment.
+"""
+
+from __future__ import annotations
+
+import json
+
+from api.models import JobRequest, JobSpec, Resolved
+from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.config.recipes import RECIPES
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.errors import SpecError, unknown
+from mcl_ray.pipeline import Stage, stages
+from searches.spec.experiment import Experiment
+
+REFUSED = ("study", "warm_start", "built_on")
+"""Fields that name a database or results outside of the job's own folder."""
+
+
+def resolve(request: JobRequest) -> Resolved:
+    """Return what a request would run.
+
+    Raises:
+        SpecError: a name or a field is unknown, or a rule is broken.
+    """
+    ExecutionOptions(workers=request.execution.workers).group  # noqa: B018  # raises for 4..2
+    refused = [name for name in request.overrides if name.split(".")[0] in REFUSED]
+    if refused:
+        raise SpecError(f"a job's results stay in its own folder, so that {refused[0]} cannot be given")
+    match request.kind:
+        case "sweep":
+            return _sweep(request)
+        case "table":
+            return _table(request)
+        case "train" | "linear":
+            return _runs(request)
+    return Resolved(kind=request.kind, name=None, runs=0, epochs=0, spec=request.model_dump(mode="json"))
+
+
+def total_trials(spec: JobSpec) -> int:
+    """Return the trials of a sweep, with those that it was extended by; the same for every attempt."""
+    return int(resolve(spec.request).spec["trials"]) + spec.extra_trials
+
+
+def assignments(request: JobRequest) -> tuple[str, ...]:
+    """Return the overrides as the command line has them; JSON is YAML."""
+    return tuple(f"{name}={json.dumps(value)}" for name, value in request.overrides.items())
+
+
+def _sweep(request: JobRequest) -> Resolved:
+    from searches.spec import search_registry
+
+    return _experiment(request, search_registry.load(_known("search", request.name, search_registry.SEARCHES)))
+
+
+def _table(request: JobRequest) -> Resolved:
+    from searches.spec import suite_registry
+
+    return _experiment(request, suite_registry.load(_known("suite", request.name, suite_registry.SUITES)))
+
+
+def _experiment(request: JobRequest, base: Experiment) -> Resolved:
+    spec = base.with_overrides(assignments(request))
+    return Resolved(
+        kind=request.kind,
+        name=request.name,
+        runs=spec.num_runs,
+        epochs=spec.run.schedule.epochs,
+        spec=spec.model_dump(mode="json"),
+    )
+
+
+def _runs(request: JobRequest) -> Resolved:
+    for name in (request.name or "").split("+"):
+        _known("recipe", name, RECIPES)
+    planned = stages(request.name or "", assignments(request))
+    if request.kind == "linear":
+        planned[0].check_takes_networks()
+    specs = [_expected(stage, is_later=stage.is_later or request.source is not None) for stage in planned]
+    content = {stage.base.recipe: spec.model_dump(mode="json") for stage, spec in zip(planned, specs, strict=True)}
+    return Resolved(
+        kind=request.kind,
+        name=request.name,
+        runs=len(specs),
+        epochs=max(spec.schedule.epochs for spec in specs),
+        spec=content,
+    )
+
+
+def _expected(stage: Stage, *, is_later: bool) -> RunSpec:
+    """Return the spec as far as it is known before the networks that it freezes are."""
+    if is_later:
+        return Stage(base=stage.base, values=stage.values, is_later=True).expected(None, None)
+    return stage.resolved(None)[0]
+
+
+def _known(kind: str, name: str | None, names: object) -> str:
+    """Return the name, which is one that is known: elsewhere a name may also be a file."""
+    assert isinstance(names, dict)
+    if name not in names:
+        raise SpecError(unknown(kind, str(name), names))
+    return str(name)

@@ -1,0 +1,81 @@
+"""The only writer of a process: it puts whatever was asked for during one commit into the next.
+
+A commit waits for the disk. With one commit per request, the disk bounds the requests per second; in groups it does
+not, and no two threads of a process wait for each other's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from api.database import Database
+
+T = TypeVar("T")
+Write = Callable[[sa.Connection], T]
+MAX_GROUP = 200
+"""Writes that go into one commit at most."""
+
+
+class Writer:
+    """Runs functions in transactions of a thread of its own; each result is known once its commit is durable."""
+
+    def __init__(self, database: Database, timeout_s: float) -> None:
+        self._database, self._timeout_s = database, timeout_s
+        self._inbox: queue.SimpleQueue[tuple[Write[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    async def write(self, write: Write[T]) -> T:
+        """Run `write` in a transaction, and return its result after the commit.
+
+        Raises:
+            TimeoutError: the database did not commit in time; the write may still happen.
+            sqlalchemy.exc.OperationalError: the database cannot be reached.
+        """
+        future: Future[T] = Future()
+        self._inbox.put((write, future))
+        return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
+
+    def close(self) -> None:
+        """Finish the writes that were asked for, and stop."""
+        self._inbox.put(None)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while (first := self._inbox.get()) is not None:
+            group, is_last = [first], False
+            with contextlib.suppress(queue.Empty):
+                while len(group) < MAX_GROUP and not is_last:
+                    found = self._inbox.get_nowait()
+                    is_last = found is None
+                    group += [] if found is None else [found]
+            self._commit([(write, future) for write, future in group if future.set_running_or_notify_cancel()])
+            if is_last:
+                return
+
+    def _commit(self, group: list[tuple[Write[Any], Future[Any]]]) -> None:
+        """Commit a group; one that fails is done again write by write, so that only the culprit fails."""
+        try:
+            with self._database.write_engine.begin() as connection:
+                results = [write(connection) for write, _ in group]
+        except sa.exc.OperationalError as error:
+            for _, future in group:
+                future.set_exception(error)
+        except Exception as error:
+            if len(group) > 1:
+                for one in group:
+                    self._commit([one])
+                return
+            for _, future in group:
+                future.set_exception(error)
+        else:
+            for (_, future), result in zip(group, results, strict=True):
+                future.set_result(result)

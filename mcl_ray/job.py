@@ -1,0 +1,179 @@
+"""The driver of a job, which Ray starts on the cluster: `python -m mcl_ray.job --root ROOT --job ID --attempt N`.
+
+It claims its attempt, runs the job's spec by the Python API, and writes how it ended: a manifest for success, an
+outcome for the rest. Exit codes: 0 done, 1 failed, 2 bad input, 75 another process has the attempt; an interrupted
+driver ends by a signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from api.claims import Attempts
+from api.models import JobSpec
+from api.state import EXIT_FENCED
+from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, SweepCallback, SweepStart, TrialEnd, TrialInfo
+from mcl_ray.errors import UserError
+from mcl_ray.object_store import Uri
+
+EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
+CHUNK_BYTES = 1 << 20
+REASON_CHARS = 2000
+
+
+class StopSignals(SweepCallback):
+    """Has SIGTERM do what SIGINT does: end the run or the sweep in order, with its state recorded.
+
+    Ray replaces the handler of SIGTERM when a process joins it, and blocks SIGINT in an entrypoint.
+    """
+
+    def __init__(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._install()
+
+    def on_sweep_start(self, start: SweepStart) -> None:
+        """Install the handler again, after Ray was joined."""
+        self._install()
+
+    def on_heartbeat(self) -> None:
+        """Install the handler again, if it was replaced."""
+        self._install()
+
+    def _install(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGTERM) != self._interrupt:
+            signal.signal(signal.SIGTERM, self._interrupt)
+
+    def _interrupt(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+class JobLog(RunCallback, SweepCallback):
+    """Prints the events of a job, one a line, into its log."""
+
+    def on_status(self, message: str) -> None:
+        """Print a message."""
+        _print(message)
+
+    def on_run_start(self, start: RunStart) -> None:
+        """Print the run that starts."""
+        _print(f"run {start.run_id}, attempt {start.attempt}")
+
+    def on_epoch_end(self, epoch: EpochEnd) -> None:
+        """Print the accuracies of the epoch, and its loss."""
+        shown = [row for row in epoch.rows if row.metric.endswith("top1") or row.metric == "loss"]
+        figures = ", ".join(f"{row.split} {row.metric} {row.member} {row.value:.4g}" for row in shown)
+        _print(f"epoch {epoch.epoch}: {figures}")
+
+    def on_sweep_start(self, start: SweepStart) -> None:
+        """Print the sweep that starts."""
+        _print(f"sweep {start.sweep_id}: {len(start.earlier)} of {start.trials} trials have ended")
+
+    def on_trial_start(self, trial: TrialInfo) -> None:
+        """Print the trial that starts."""
+        _print(f"trial {trial.trial_id}: {dict(trial.point)}")
+
+    def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
+        """Print how a trial ended."""
+        score = "" if end.result is None else f", score {end.result.score:.4g} after {end.result.epoch} epochs"
+        _print(f"trial {trial.trial_id}: {end.state}{score}{f', {end.error}' if end.error else ''}")
+
+
+def _print(line: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}", flush=True)  # noqa: T201  # this is its log
+
+
+def main() -> NoReturn:
+    """Run one attempt of a job, and exit."""
+    parser = argparse.ArgumentParser(prog="python -m mcl_ray.job", description="Run one attempt of a job.")
+    parser.add_argument("--root", required=True, help="results root of the service")
+    parser.add_argument("--job", required=True, help="id of the job")
+    parser.add_argument("--attempt", required=True, type=int, help="attempt, counted from 1")
+    given = parser.parse_args()
+    root = Uri(given.root) if "://" in given.root else Path(given.root)
+    attempts = Attempts(root)
+    if not attempts.take(given.job, given.attempt, f"driver {os.uname().nodename} {os.getpid()}"):
+        sys.exit(EXIT_FENCED)
+    stop_signals = StopSignals()
+    with _log_to(attempts, given.job, given.attempt):
+        code = _attempt(attempts, given.job, given.attempt, [stop_signals, JobLog()])
+    if code is None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code or 0)  # a thread of a library that hangs would keep a finished driver
+
+
+def _attempt(attempts: Attempts, job: str, number: int, callbacks: Sequence[Any]) -> int | None:
+    """Run an attempt, and write how it ended; return its exit code, None if it was interrupted."""
+    from mcl_ray.job_kinds import run
+
+    try:
+        spec = JobSpec.model_validate(attempts.read(job, number, "spec"))
+        folder = run(spec, attempts.root, callbacks)
+        attempts.write(job, number, "manifest", _manifest(job, number, folder))
+    except KeyboardInterrupt:
+        _write_outcome(attempts, job, number, "interrupted", "the driver was stopped")
+        return None
+    except Exception as error:
+        traceback.print_exc()
+        _write_outcome(attempts, job, number, "failed", f"{type(error).__name__}: {error}")
+        return EXIT_BAD_INPUT if isinstance(error, UserError) else EXIT_FAILED
+    return 0
+
+
+def _write_outcome(attempts: Attempts, job: str, number: int, outcome: str, reason: str) -> None:
+    attempts.write(job, number, "outcome", {"outcome": outcome, "reason": reason[:REASON_CHARS], "at": time.time()})
+
+
+def _manifest(job: str, number: int, folder: Path) -> dict[str, Any]:
+    """Return what a job wrote: every file of its results folder that is not a temporary one, with its checksum."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+            files[str(relative)] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+    return {"job": job, "attempt": number, "files": files, "at": time.time()}
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _log_to(attempts: Attempts, job: str, number: int) -> Iterator[None]:
+    """Send the output of this process, and of those it starts, to the attempt's log."""
+    path = attempts.log_path(job, number)
+    local = path or Path(tempfile.mkstemp(prefix="mcl-job-", suffix=".log")[1])
+    descriptor = os.open(local, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    sys.stdout.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if path is None:
+            attempts.write_log(job, number, local.read_bytes())
+
+
+if __name__ == "__main__":
+    main()

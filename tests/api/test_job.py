@@ -1,0 +1,114 @@
+"""The driver of a job, as a process of its own: its claim, its exit codes, what it leaves, and how it is resumed."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from api.claims import Attempts, results_of
+from api.models import JobRequest, JobSpec
+from mcl_ray.object_store import Uri
+from mcl_ray.results.store import read_runs
+from tests.support.s3 import serving
+
+FIRST, SECOND = "a" * 32, "b" * 32
+
+
+def spec_of(job=FIRST, source_origin=None, **request):
+    given = {"kind": "train", "name": "digits", "overrides": {"epochs": 1}} | request
+    return JobSpec(request=JobRequest.model_validate(given), origin=job, source_origin=source_origin)
+
+
+def begin(root, spec, job=FIRST, attempt=1):
+    """Start a driver."""
+    Attempts(root).write(job, attempt, "spec", spec.model_dump(mode="json"))
+    command = [sys.executable, "-m", "mcl_ray.job", "--root", str(root), "--job", job, "--attempt", str(attempt)]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def test_a_run_and_those_that_use_it(tmp_path):
+    attempts = Attempts(tmp_path)
+    assert begin(tmp_path, spec_of()).wait() == 0
+    manifest = attempts.read(FIRST, 1, "manifest")
+    folder = results_of(tmp_path, FIRST)
+    assert {name.rpartition("/")[2] for name in manifest["files"]} >= {"run.parquet", "report.html"}
+    for name, facts in manifest["files"].items():
+        assert facts["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    assert "epoch 1: " in attempts.read_log(FIRST, 1, 0, 99999)[0].decode()
+    assert attempts.read(FIRST, 1, "outcome") is None
+
+    assert begin(tmp_path, spec_of()).wait() == 75  # claimed
+    evaluation = spec_of(SECOND, FIRST, kind="evaluate", name=None, overrides={}, source=FIRST)
+    assert begin(tmp_path, evaluation, SECOND).wait() == 0
+    found = json.loads((results_of(tmp_path, SECOND) / "evaluation.json").read_text())
+    scores = {(score["member"], score["metric"]): score["value"] for score in found["scores"]}
+    (run,) = (folder / "runs").iterdir()
+    from mcl_ray.sdk.run import Run
+
+    assert scores["mean", "top1"] == pytest.approx(Run(run).metrics["test/top1/mean"])
+    export = spec_of("c" * 32, FIRST, kind="export", name=None, overrides={}, source=FIRST, peer="0")
+    assert begin(tmp_path, export, "c" * 32).wait() == 0
+    assert "export/model.safetensors" in attempts.read("c" * 32, 1, "manifest")["files"]
+
+
+def test_a_driver_that_cannot_run_says_why(tmp_path):
+    bad = spec_of(overrides={"alhpa": 1})
+    assert begin(tmp_path, bad).wait() == 2
+    outcome = Attempts(tmp_path).read(FIRST, 1, "outcome")
+    assert outcome["outcome"] == "failed"
+    assert "did you mean 'alpha'" in outcome["reason"]
+    assert Attempts(tmp_path).read(FIRST, 1, "manifest") is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, number):
+    spec, attempts = spec_of(overrides={"epochs": 30}), Attempts(tmp_path)
+    driver = begin(tmp_path, spec)
+    _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+    driver.send_signal(number)
+    assert driver.wait(120) == -signal.SIGINT
+    assert attempts.read(FIRST, 1, "outcome")["outcome"] == "interrupted"
+    (row,) = read_runs(results_of(tmp_path, FIRST)).to_pylist()
+    assert row["state"] == "interrupted"
+    short = begin(tmp_path, spec, attempt=2)
+    _wait_for(lambda: "attempt 2" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
+    short.kill()
+    short.wait()
+    (row,) = read_runs(results_of(tmp_path, FIRST)).to_pylist()
+    assert (row["attempt"], row["epochs_done"] >= 2) == (2, True)
+
+
+def test_claims_in_a_store_that_speaks_s3():
+    with serving() as store:
+        attempts = Attempts(Uri(store.uri("service")))
+        assert not attempts.is_claimed(FIRST, 1)
+        assert attempts.take(FIRST, 1, "one")
+        assert not attempts.take(FIRST, 1, "two")
+        assert attempts.is_claimed(FIRST, 1)
+        assert attempts.take(FIRST, 2, "two")
+        attempts.write(FIRST, 1, "manifest", {"files": {}})
+        assert attempts.read(FIRST, 1, "manifest") == {"files": {}}
+        assert attempts.read(FIRST, 2, "manifest") is None
+        attempts.write_log(FIRST, 1, b"hello")
+        assert attempts.read_log(FIRST, 1, None, 3) == (b"llo", 2, 5)
+
+
+def test_of_many_claims_one_succeeds(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    attempts = Attempts(tmp_path)
+    with ThreadPoolExecutor(16) as pool:
+        taken = list(pool.map(lambda number: attempts.take(FIRST, 1, str(number)), range(64)))
+    assert sum(taken) == 1
+
+
+def _wait_for(condition, deadline_s=180):
+    ends = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.1)

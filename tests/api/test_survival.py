@@ -1,0 +1,213 @@
+"""What the service survives, with a real Ray, real databases and real kills; the drivers' own log is the judge."""
+
+import asyncio
+import contextlib
+import http.server
+import os
+import random
+import signal
+import threading
+import time
+
+import httpx
+import pytest
+
+from api.database import Database
+from api.ray_jobs import RayError, RayJobs
+from api.settings import Settings
+from tests.support.postgres import postgres
+from tests.support.service import KilledPostgres, ServiceProcess
+
+READY_WITHIN_S = 240
+
+
+@pytest.fixture(scope="module")
+def ray(local_ray):
+    """The Ray, once it can start jobs."""
+    token = local_ray.token_file.read_text()
+    ends = time.monotonic() + READY_WITHIN_S
+    while True:
+        try:
+            headers = {"Authorization": f"Bearer {token}"}
+            body = {"entrypoint": "true", "submission_id": f"warm-{time.monotonic_ns()}"}
+            if httpx.post(f"{local_ray.url}/api/jobs/", json=body, headers=headers, timeout=60).is_success:
+                return local_ray
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < ends, "Ray does not start"
+        time.sleep(1)
+
+
+@pytest.fixture
+def service(tmp_path, database_url, ray):
+    with ServiceProcess(tmp_path, database_url, ray) as made:
+        made.start()
+        yield made
+
+
+def test_the_api_is_killed_at_random_moments(service):
+    """Every acknowledged job runs to its end once, whatever the process was doing."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201
+    moments, acknowledged = random.Random(seed), {}
+    submitter = threading.Thread(
+        target=lambda: [acknowledged.update({service.submit("", f"k{n}"): "succeeded"}) for n in range(8)]
+    )
+    submitter.start()
+    for _ in range(3):
+        time.sleep(moments.uniform(2.0, 8.0))
+        service.stop(signal.SIGKILL)
+        service.start()
+    submitter.join()
+    assert len(acknowledged) == 8
+    service.check(acknowledged)
+
+
+def test_how_drivers_end(service):
+    """A killed driver is tried again, three lost attempts fail, its own failure is final with its own reason."""
+    ids = {
+        label: service.submit(label, label.replace(" ", "-"))
+        for label in ("kill me once", "kill me", "fail", "interrupted once")
+    }
+    service.check(
+        {
+            ids["kill me once"]: "succeeded",
+            ids["kill me"]: "failed",
+            ids["fail"]: "failed",
+            ids["interrupted once"]: "succeeded",
+        }
+    )
+    assert service.job(ids["fail"])["reason"] == "SpecError: as asked for"
+    assert service.job(ids["fail"])["attempt"] == 1
+    assert (service.job(ids["kill me"])["attempt"], service.job(ids["kill me"])["lost"]) == (3, 3)
+    assert service.job(ids["kill me once"])["lost"] == 1
+    assert service.job(ids["interrupted once"])["lost"] == 0
+
+
+def test_cancel_at_every_step(service):
+    """Queued, starting and running jobs end as cancelled; one that has ended stays as it is."""
+    ids = [service.submit("sleep 600", f"k{number}") for number in range(5)]  # three run at a time
+    service.wait(ids[0], "running")
+    done = service.http.post
+    for job_id in ids:
+        done(f"/jobs/{job_id}/cancel").raise_for_status()
+    service.check(dict.fromkeys(ids, "cancelled"))
+    ended = service.job(ids[0])
+    service.http.post(f"/jobs/{ids[0]}/cancel")
+    assert service.job(ids[0])["rev"] == ended["rev"]
+
+
+def test_two_processes_share_a_database_and_one_dies(tmp_path, ray):
+    with postgres() as url, ServiceProcess(tmp_path, url, ray) as first, ServiceProcess(tmp_path, url, ray) as second:
+        first.start()
+        second.start()
+        acknowledged = {first.submit("", f"k{number}"): "succeeded" for number in range(4)}
+        first.stop(signal.SIGKILL)
+        acknowledged |= {second.submit("", f"k{number}"): "succeeded" for number in range(6)}
+        assert len(acknowledged) == 6
+        second.check(acknowledged)
+        assert second.stop() == 0
+
+
+def test_postgresql_is_killed_under_load(tmp_path, ray):
+    """Requests are answered 503 with Retry-After meanwhile, never 500, and nothing that was acknowledged is lost."""
+    with postgres() as url, ServiceProcess(tmp_path, url, ray) as service:
+        service.start()
+        acknowledged = {service.submit("", "before"): "succeeded"}
+        server = KilledPostgres(url)
+        answer = service.http.post("/jobs", json={"kind": "sweep", "name": "digits"})
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["retry-after"]
+        assert service.http.get("/jobs").status_code == 503
+        server.start()
+        acknowledged[service.submit("", "after")] = "succeeded"
+        service.check(acknowledged)
+        assert service.stop() == 0
+
+
+def test_sigterm_ends_a_process_with_open_streams_in_time(service):
+    job = service.submit("sleep 30", "k")
+    service.wait(job, "running", "starting")
+    with service.http.stream("GET", f"/jobs/{job}/events") as stream:
+        assert stream.status_code == 200
+        started = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - started < 30
+    service.start()
+    service.check({job: "succeeded"})
+
+
+def test_a_ray_that_anybody_can_use_is_refused(ray, tmp_path):
+    async def look():
+        client = RayJobs(Settings(address=ray.url, ray_token_file=ray.token_file, state=tmp_path), "root")
+        await client.check_ready()  # the real one asks for a token
+        wrong = tmp_path / "token"
+        wrong.write_text("wrong")
+        refused = RayJobs(Settings(address=ray.url, ray_token_file=wrong, state=tmp_path), "root")
+        with pytest.raises(RayError, match="must accept this service's token"):
+            await refused.check_ready()
+        await refused.close()
+        await client.close()
+
+        with open_server() as url:
+            anybody = RayJobs(Settings(address=url, ray_token_file=wrong, state=tmp_path), "root")
+            with pytest.raises(RayError, match="must refuse requests without a token"):
+                await anybody.check_ready()
+            assert (await anybody.look("x", "y")).backend == "unreachable"
+            await anybody.close()
+
+    asyncio.run(look())
+
+
+@contextlib.contextmanager
+def open_server():
+    """A server that answers everybody, as a Ray without a token does."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_head_is_killed_with_its_job_table(tmp_path, ray, service):
+    """All jobs end, each attempt with one driver at most."""
+    acknowledged = {service.submit(f"sleep {number}", f"k{number}"): "succeeded" for number in (1, 5, 8)}
+    for job_id in list(acknowledged)[:1]:
+        service.wait(job_id, "running", "succeeded")
+    os.kill(ray.head, signal.SIGKILL)
+    for process in ray.processes():
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    service.check(acknowledged)
+
+
+def test_a_row_that_makes_no_sense_is_quarantined(service):
+    import sqlalchemy as sa
+
+    from api.database import job as table
+
+    good = service.submit("sleep 3", "good")
+    bad = service.submit("sleep 600", "bad")
+    database = Database(service.database_url)
+    with database.write_engine.begin() as connection:
+        garbage = {"desired": "bogus", "due": 0.0, "rev": table.c.rev + 1}
+        connection.execute(sa.update(table).where(table.c.id == bad).values(garbage))
+    database.close()
+    service.check({good: "succeeded"})
+    ends = time.monotonic() + 30
+    while not str(service.job(bad)["reason"]).startswith("quarantined"):
+        assert time.monotonic() < ends
+        time.sleep(0.2)
