@@ -1,4 +1,4 @@
-"""What a request needs: the service's parts, who sends it, and the job it names."""
+"""Dependencies of requests: the service's parts, the sender, and the job that the path names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service and its clients say to each other, and the spec that the database and the driver keep."""
+"""Messages between the service and its clients, and the spec that the database and the driver store."""
 
 from __future__ import annotations
 
