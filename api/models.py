@@ -76,7 +76,7 @@ class ExtendRequest(Model):
 
 
 class JobSpec(Model):
-    """What is stored of a job, and what its driver reads."""
+    """Stored spec of a job, which its driver reads."""
 
     request: JobRequest
     origin: JobId

@@ -40,7 +40,7 @@ class RayError(Exception):
 
 
 class Answer(NamedTuple):
-    """What Ray says of an attempt."""
+    """Answer of Ray about an attempt."""
 
     backend: Backend
     detail: str = ""

@@ -56,7 +56,7 @@ class Step:
     """The new state; None keeps it."""
     next_attempt: bool = False
     lost: bool = False
-    """Whether the attempt counts as lost."""
+    """True if the attempt counts as lost."""
     reason: str = ""
 
 
