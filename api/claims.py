@@ -1,7 +1,7 @@
 """The files of an attempt: its claim, its spec, its log, and how it ended; on a shared disk or in an S3-like store.
 
-Whoever creates the claim owns the attempt: the driver, to run it, or the reconciler, to bury it. Creating is exclusive:
-a hard link on a disk, a conditional put in a store (`obstore`'s create mode; pyarrow's S3 drops If-None-Match).
+The process that creates the claim owns the attempt: the driver, to run it, or the reconciler, to bury it. Creating is
+exclusive: a hard link on a disk, a conditional put in a store (`obstore`'s create mode; pyarrow drops If-None-Match).
 """
 
 from __future__ import annotations

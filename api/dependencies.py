@@ -1,4 +1,4 @@
-"""What a request needs: the service's parts, who sends it, and the job it names."""
+"""Dependencies of requests: the service's parts, the sender, and the job that the path names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from api.writer import Writer
 
 COOKIE = "mcl_key"
 LOCAL = Principal("local", frozenset(keys.SCOPES))
-"""Who sends requests where no key is asked for."""
+"""Sender of every request if no key is required."""
 _bearer = HTTPBearer(auto_error=False, description="An API key, as `Authorization: Bearer mcl_…`.")
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The same key, for the page.")
 

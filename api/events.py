@@ -33,7 +33,7 @@ class EventFeed:
         self._waiting = 0
 
     async def run(self) -> None:
-        """Look for new events for ever, while any stream waits for them."""
+        """Look for new events without end, while any stream waits for them."""
         seen = 0
         while True:
             await asyncio.sleep(LOOKS_EVERY_S)

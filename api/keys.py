@@ -20,7 +20,7 @@ SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")
 
 
 class Principal(NamedTuple):
-    """Who sends a request."""
+    """Sender of a request."""
 
     owner: str
     scopes: frozenset[Scope]

@@ -68,7 +68,9 @@ class Envelope:
         """Return the answer to a request that goes no further."""
         host = Headers(scope=scope).get("host", "")
         name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-        if name.strip("[]").lower() not in self._hosts:  # a page elsewhere may have made a name of its own point at us
+        if (
+            name.strip("[]").lower() not in self._hosts
+        ):  # DNS rebinding: another site's name may resolve to this address
             return problem(400, "a request must name this service as `hosts` does")
         if _declared_length(scope) > self._settings.max_body_bytes:
             return problem(413, f"a body must have {self._settings.max_body_bytes} bytes or fewer")

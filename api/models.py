@@ -1,4 +1,4 @@
-"""What the service and its clients say to each other, and the spec that the database and the driver keep."""
+"""Messages between the service and its clients, and the spec that the database and the driver store."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ExtendRequest(Model):
 
 
 class JobSpec(Model):
-    """What is stored of a job, and what its driver reads."""
+    """Stored spec of a job, which its driver reads."""
 
     request: JobRequest
     origin: JobId

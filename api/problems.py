@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 has them: every answer that is not a success, whoever raised it."""
+"""Errors as RFC 9457 defines them: every answer that is not a success."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ray's Jobs API over plain HTTP, with timeouts.
 
-Ray's own client blocks, has no timeouts, and takes its address from the environment before its argument. What the API
-really answers is in SERVICE.md's and RAY.md's words: an unknown id is a 404, a duplicate one a 500.
+Ray's own client blocks, has no timeouts, and prefers the address in the environment to its argument. For an unknown
+id the API answers 404, for a duplicate one 500.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RayError(Exception):
 
 
 class Answer(NamedTuple):
-    """What Ray says of an attempt."""
+    """Answer of Ray about an attempt."""
 
     backend: Backend
     detail: str = ""
@@ -95,7 +95,7 @@ class RayJobs:
         await self._post(f"/api/jobs/{submission_id}/stop", None, TIMEOUT)
 
     async def check_protected(self) -> None:
-        """Refuse a Ray that anybody can use: it would run code for whoever reaches it.
+        """Refuse a Ray that answers without a token: it would run any user's code.
 
         Raises:
             RayError: it answers without a token, or does not take ours.
@@ -117,7 +117,7 @@ class RayJobs:
         """Raise an error unless Ray answers.
 
         Raises:
-            RayError: it does not, or is open to anybody.
+            RayError: it does not, or answers without a token.
         """
         try:
             await self.check_protected()

@@ -52,7 +52,7 @@ class Reconciler:
         self._is_woken.set()
 
     async def run(self) -> None:
-        """Step on due jobs for ever."""
+        """Step on due jobs without end."""
         while True:
             free = AT_ONCE - len(self._tasks)
             try:

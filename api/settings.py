@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     ray_token_file: Path | None = None
     """File with the token of the Ray cluster; if not given, RAY_AUTH_TOKEN or ~/.ray/auth_token."""
     allow_open_ray: bool = False
-    """Accept a Ray that answers without a token: whoever reaches its port can run code."""
+    """Accept a Ray that answers without a token: every user who reaches its port can run code."""
     driver: str = "python -m mcl_ray.job"
     """Command of a job's driver on the cluster; with a local Ray, this interpreter."""
     driver_resource: str = ""

@@ -17,14 +17,14 @@ TERMINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled")
 Backend = Literal[
     "unreachable", "absent", "foreign", "pending", "running", "succeeded", "stopped", "died", "fenced", "failed"
 ]
-"""What Ray says of an attempt.
+"""State of an attempt in Ray.
 
 `absent`: no such job. `foreign`: a record that does not carry our metadata. `died`: FAILED by a signal or without an
 exit code. `fenced`: FAILED with exit code 75, as another process owns the attempt. `failed`: FAILED with another
 positive exit code.
 """
 Outcome = Literal["none", "failed", "interrupted"]
-"""What the driver wrote about its own end, beside the manifest that stands for success."""
+"""The driver's record of its end; a success has a manifest instead."""
 
 Action = Literal["submit", "stop", "bury"]
 """`bury` takes the claim of an attempt that no driver has; the change applies only if that succeeds."""
@@ -36,14 +36,14 @@ EXIT_FENCED = 75
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is known of the current attempt, beside the row."""
+    """Facts about the current attempt, beside the row."""
 
     backend: Backend
     claimed: bool = False
     manifest: bool = False
     outcome: Outcome = "none"
     detail: str = ""
-    """Why, for a person: the driver's own reason, or Ray's answer."""
+    """Reason for a person: the driver's own, or Ray's answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Step:
     """The new state; None keeps it."""
     next_attempt: bool = False
     lost: bool = False
-    """Whether the attempt counts as lost."""
+    """True if the attempt counts as lost."""
     reason: str = ""
 
 
@@ -86,7 +86,7 @@ class Rule:
 ACTIVE: tuple[Backend, ...] = ("pending", "running")
 RULES: tuple[Rule, ...] = (
     Rule("succeed", manifest=True),
-    # Nobody owns the attempt: it has had no effect, and a driver that still comes will be fenced.
+    # No process owns the attempt: it has had no effect, and a driver that starts late will be fenced.
     Rule("watch", "stop", claimed=False, desired="cancelled", backend=ACTIVE),
     Rule("cancel", "bury", claimed=False, desired="cancelled"),
     Rule("wait", claimed=False, backend=("unreachable",)),
@@ -95,7 +95,7 @@ RULES: tuple[Rule, ...] = (
     Rule("fail", "bury", claimed=False, backend=("failed",)),
     Rule("skip", "bury", claimed=False, backend=("foreign",)),
     Rule("lose", "bury", claimed=False),
-    # A driver owns the attempt. Its own word of failure counts even if Ray has forgotten it.
+    # A driver owns the attempt. Its own record of a failure counts even if Ray has lost the job.
     Rule("cancel", claimed=True, desired="cancelled", outcome="failed"),
     Rule("fail", claimed=True, outcome="failed"),
     Rule("wait", claimed=True, backend=("unreachable",)),

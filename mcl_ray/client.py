@@ -177,7 +177,7 @@ class JobHandle:
 
     def __init__(self, client: Client, job: Job) -> None:
         self._client, self.job = client, job
-        """What the service last said of it."""
+        """The job as of the last answer of the service."""
 
     @property
     def id(self) -> str:

@@ -1,4 +1,4 @@
-"""What a job's driver does, by kind; every kind resumes what an earlier attempt or job left in its results folder."""
+"""Work of a job's driver, by kind; every kind resumes what an earlier attempt or job left in its results folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(spec: JobSpec, root: Uri | Path, callbacks: Sequence[Any]) -> Path:
 
     Raises:
         MclError: it cannot be done, or failed.
-        KeyboardInterrupt: the driver was told to stop; what was done is recorded.
+        KeyboardInterrupt: the driver received a signal; what was done is recorded.
     """
     results = results_of(root, spec.origin)
     folder = _local(results)

@@ -149,7 +149,7 @@ function certainty(best, second) {
   const gap = Math.abs(best.value - second.value);
   return gap > 2 * error
     ? `It is ahead of the second by ${gap.toFixed(2)}, more than two standard errors (${(2 * error).toFixed(2)}; ${best.n} seeds).`
-    : `It is ahead of the second by ${gap.toFixed(2)} only, within two standard errors (${(2 * error).toFixed(2)}; ${best.n} seeds): they cannot be told apart.`;
+    : `It is ahead of the second by ${gap.toFixed(2)} only, within two standard errors (${(2 * error).toFixed(2)}; ${best.n} seeds): the difference is not significant.`;
 }
 
 function showAnswer(answer, job, trials, metrics) {

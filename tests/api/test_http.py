@@ -486,3 +486,15 @@ def test_the_schema_is_the_committed_one(tmp_path):
 
     committed = json.loads((Path(__file__).parents[2] / "api" / "openapi.json").read_text())
     assert create_app(settings_for(tmp_path)).openapi() == committed
+
+
+def test_json_has_no_nan(app):
+    import pyarrow as pa
+    from starlette.requests import Request
+
+    from api.tables import table
+
+    request = Request({"type": "http", "headers": [(b"accept", b"application/json")]})
+    answer = table(request, pa.table({"a": [float("nan"), float("inf"), 1.0], "b": [[float("nan")], [2.0], []]}))
+    rows = json.loads(answer.body)["rows"]
+    assert rows == [{"a": None, "b": [None]}, {"a": None, "b": [2.0]}, {"a": 1.0, "b": []}]

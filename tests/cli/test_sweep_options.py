@@ -75,7 +75,7 @@ def test_workers_that_share_each_trial(run, tmp_path):
 
 @pytest.mark.slow
 def test_a_dashboard_and_shares_of_no_gpu(run):
-    assert "Ray dashboard: http://" in run("sweep", "digits", *TINY, "--gpus-per-worker", "0", "--download")
+    assert "Ray dashboard: http://" in run("sweep", "digits", *TINY, "--gpus-per-worker", "0")
 
 
 @pytest.mark.slow
