@@ -23,7 +23,7 @@ WORDS = (
 )
 """Figures of speech, in identifiers, comments, docstrings and messages."""
 OLD_NAMES = {
-    *("Copy", "Engine", "EpochReport", "Fed", "Feed", "Facts", "HERE", "Heartbeat", "ImagesRecord", "Launch", "Ledger"),
+    *("Copy", "EpochReport", "Fed", "Feed", "Facts", "HERE", "Heartbeat", "ImagesRecord", "Launch", "Ledger"),
     *("Listener", "Listing", "MetAlone", "Mirror", "OvertakenError", "Place", "Pushes", "Relay", "Shares", "Shelf"),
     *("SweepSession", "Told", "Turnstile", "UntilUnwritten", "at_each_step", "followers", "from_first"),
     *("group_trial", "in_step", "one_voice", "own_errors_aloud", "teaches_heads", "verdict"),
