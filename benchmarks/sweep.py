@@ -115,7 +115,7 @@ def bare(trials: int, folder: Path) -> Cost:
 def _train(config: dict[str, Any], folder: Path) -> None:
     spec = replace(recipes.digits(), {"data.validation_fraction": 0.2, "schedule.epochs": 1, "cohort.size": 1} | config)
     environment = _environment(folder)
-    writer = RunWriter.create(folder, spec, facts=machine_provenance(environment))
+    writer = RunWriter.create(folder, spec, provenance=machine_provenance(environment))
     for epoch in iter_recorded_run(spec, _dataset(spec.data, environment), environment, writer):
         tune.report({"epoch": epoch.epoch})
 

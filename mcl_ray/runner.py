@@ -164,7 +164,7 @@ def _create(spec: RunSpec, environment: Environment) -> RunWriter:
     from mcl_ray.results.store import RunWriter
     from mcl_ray.training.recorded_run import machine_provenance
 
-    return RunWriter.create(environment.results, spec, facts=machine_provenance(environment))
+    return RunWriter.create(environment.results, spec, provenance=machine_provenance(environment))
 
 
 def _resume(
@@ -178,7 +178,7 @@ def _resume(
         return folder
     from mcl_ray.training.recorded_run import machine_provenance
 
-    return RunWriter.resume(folder, facts=machine_provenance(environment))
+    return RunWriter.resume(folder, provenance=machine_provenance(environment))
 
 
 def _find_resumable(spec: RunSpec, dataset: Dataset, environment: Environment) -> Path:

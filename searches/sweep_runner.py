@@ -86,7 +86,7 @@ class SweepRunner:
                 objective=experiment.objective,
                 mode="max",
                 trials_planned=experiment.trials,
-                facts=machine_provenance(self._driver_environment),
+                provenance=machine_provenance(self._driver_environment),
             )
             self._run(experiment, dataset, writer, ray, experiment.strategy.time_limit_s)
         return [writer.folder, *self._follow(experiment, writer.folder)]

@@ -46,7 +46,7 @@ def train_run(spec: RunSpec, environment: Environment, folder: Path, callbacks: 
         root = folder.parents[1] if environment.store is None else open_replica(environment.store)
         if not is_rank_zero():
             return None
-        return RunWriter.begin(root, folder.name, spec, facts=machine_provenance(environment))
+        return RunWriter.begin(root, folder.name, spec, provenance=machine_provenance(environment))
 
     dataset = run_on_all_ranks(partial(load_dataset, spec.data, environment))
     writer = run_on_all_ranks(open_writer)

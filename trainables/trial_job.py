@@ -49,7 +49,7 @@ class TrialJob:
         results = open_replica(self.environment.store)
         return replace(self, environment=self.environment.on_this_node(), sweep=results / "sweeps" / self.sweep.name)
 
-    def begin(self, config: Mapping[str, Any], facts: Provenance | None) -> Iterator[tuple[RunSpec, RunWriter]]:
+    def begin(self, config: Mapping[str, Any], provenance: Provenance | None) -> Iterator[tuple[RunSpec, RunWriter]]:
         """Yield the runs of a trial, new or started before it was lost; the caller closes the writers.
 
         Raises:
@@ -61,7 +61,7 @@ class TrialJob:
             self.record_failure(config, broken)
             raise
         for repeat, spec in enumerate(specs):
-            yield spec, self._writer(config, spec, repeat, facts)
+            yield spec, self._writer(config, spec, repeat, provenance)
 
     def ended_by(self, config: Mapping[str, Any], error: Exception) -> dict[str, Any]:
         """Record that a trial failed, and return its last report.
@@ -135,7 +135,9 @@ class TrialJob:
         costs = {cost: fmean(writer.cost(cost) for writer in active) for cost in self.costs}
         return {EPOCH: epochs[0].epoch, SCORE: self.score.of(values)} | spread | costs
 
-    def _writer(self, config: Mapping[str, Any], spec: RunSpec, repeat: int, facts: Provenance | None) -> RunWriter:
+    def _writer(
+        self, config: Mapping[str, Any], spec: RunSpec, repeat: int, provenance: Provenance | None
+    ) -> RunWriter:
         return RunWriter.begin(
             self.sweep,
             self.folder_of(config, repeat).name,
@@ -143,7 +145,7 @@ class TrialJob:
             searched=point_of(config),
             sweep_id=self.sweep.name,
             trial_id=config[TRIAL],
-            facts=facts,
+            provenance=provenance,
         )
 
 

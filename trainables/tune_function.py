@@ -37,8 +37,8 @@ def train_trial(config: dict[str, Any], job: TrialJob) -> None:
 def _train(config: dict[str, Any], job: TrialJob) -> None:
     job = job.on_this_node()
     with ExitStack() as stack:
-        facts = machine_provenance(job.environment)
-        started = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, facts)]
+        provenance = machine_provenance(job.environment)
+        started = [(spec, stack.enter_context(writer)) for spec, writer in job.begin(config, provenance)]
         environment = job.environment
         data = {spec.data: _dataset(spec.data, environment) for spec, _ in started}
         runs = [

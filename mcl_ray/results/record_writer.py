@@ -42,7 +42,7 @@ class RecordWriter:
         self._earlier_s, self._started = self.wall_time_s, None
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Exclude the time of this context, in which the process works on another run."""
         start = time.monotonic()
         try:

@@ -46,7 +46,7 @@ class RunWriter(RecordWriter):
         searched: Mapping[str, Any] | None = None,
         sweep_id: str | None = None,
         trial_id: str | None = None,
-        facts: Provenance | None = None,
+        provenance: Provenance | None = None,
     ) -> RunWriter:
         """Create a run with the next serial of this spec in `root`/runs.
 
@@ -56,14 +56,14 @@ class RunWriter(RecordWriter):
             searched: Searched field → value, for a run of a sweep.
             sweep_id: The sweep that the run belongs to.
             trial_id: The trial that the run belongs to.
-            facts: Machine and code; those of this process if not given.
+            provenance: Machine and code; those of this process if not given.
 
         Raises:
             StoreError: the folder cannot be written.
         """
         folder = cls.claim(root, spec)
         labels = {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
-        return cls._first(folder, FolderLock(folder).acquire(), spec, labels, facts)
+        return cls._first(folder, FolderLock(folder).acquire(), spec, labels, provenance)
 
     @classmethod
     def claim(cls, root: Path, spec: RunSpec) -> Path:
@@ -85,7 +85,7 @@ class RunWriter(RecordWriter):
         searched: Mapping[str, Any] | None = None,
         sweep_id: str | None = None,
         trial_id: str | None = None,
-        facts: Provenance | None = None,
+        provenance: Provenance | None = None,
     ) -> RunWriter:
         """Start the run of this name in `root`/runs or, if it exists, its next attempt, whether finished or not.
 
@@ -100,15 +100,15 @@ class RunWriter(RecordWriter):
         pull.fetch(folder, checkpoints=True)
         lock = FolderLock(folder, wait_s=AMEND_WAIT_S).acquire()
         if reader.is_run(folder):
-            return cls._again(folder, lock, facts, may_be_finished=True)
+            return cls._again(folder, lock, provenance, may_be_finished=True)
         labels = {"searched": schema.to_json(searched or {}), "sweep_id": sweep_id, "trial_id": trial_id}
-        return cls._first(folder, lock, spec, labels, facts)
+        return cls._first(folder, lock, spec, labels, provenance)
 
     @classmethod
     def _first(
-        cls, folder: Path, lock: FolderLock, spec: RunSpec, labels: dict[str, Any], facts: Provenance | None
+        cls, folder: Path, lock: FolderLock, spec: RunSpec, labels: dict[str, Any], provenance: Provenance | None
     ) -> RunWriter:
-        writer = cls(folder, lock, _run_row(folder.name, spec, facts or Provenance()) | labels)
+        writer = cls(folder, lock, _run_row(folder.name, spec, provenance or Provenance()) | labels)
         try:
             write_atomically(folder / reader.SPEC_FILE, reader.to_yaml(spec.model_dump(mode="json")).encode())
             writer._write_row()
@@ -119,13 +119,13 @@ class RunWriter(RecordWriter):
         return writer
 
     @classmethod
-    def resume(cls, run_folder: Path, *, facts: Provenance | None = None) -> RunWriter:
+    def resume(cls, run_folder: Path, *, provenance: Provenance | None = None) -> RunWriter:
         """Start the next attempt of an unfinished run.
 
         Raises:
             StoreError: there is no run, it is finished, or another process writes it.
         """
-        return cls._again(run_folder, _lock(run_folder, 0.5, checkpoints=True), facts, may_be_finished=False)
+        return cls._again(run_folder, _lock(run_folder, 0.5, checkpoints=True), provenance, may_be_finished=False)
 
     @classmethod
     def amend(cls, run_folder: Path) -> RunWriter:
@@ -143,7 +143,13 @@ class RunWriter(RecordWriter):
 
     @classmethod
     def _again(
-        cls, folder: Path, lock: FolderLock, facts: Provenance | None, *, may_be_finished: bool, trains: bool = True
+        cls,
+        folder: Path,
+        lock: FolderLock,
+        provenance: Provenance | None,
+        *,
+        may_be_finished: bool,
+        trains: bool = True,
     ) -> RunWriter:
         try:
             row = reader.read_row(folder / reader.RUN_FILE, "runs")
@@ -152,7 +158,11 @@ class RunWriter(RecordWriter):
             remove_leftovers(folder)
             writer = cls(folder, lock, row | {"attempt": _next_attempt(folder, row["attempt"])})
             if trains:
-                writer._row |= _machine(facts or Provenance()) | {"state": "running", "error_type": None, "error": None}
+                writer._row |= _machine(provenance or Provenance()) | {
+                    "state": "running",
+                    "error_type": None,
+                    "error": None,
+                }
             else:
                 writer.stop_clock()
             writer._write_row()
@@ -183,7 +193,7 @@ class RunWriter(RecordWriter):
             return training_times(reader.read_epochs(self.folder)).get(self.run_id, 0.0)
         return float(self._row[name])
 
-    def record_images(self, images: DatasetInfo) -> None:
+    def record_dataset(self, images: DatasetInfo) -> None:
         """Record the description of the run's data set; it is uploaded with the first epoch."""
         assert self._lock.held, f"the writer of {self.folder} is closed"
         write_dataset_info(self.folder, images)
@@ -246,8 +256,8 @@ def _claim_run(root: Path, spec: RunSpec) -> Path:
         return claim_folder(root / "runs", stem, reader.highest_serial(results, stem) + 1)
 
 
-def _run_row(run_id: str, spec: RunSpec, facts: Provenance) -> dict[str, Any]:
-    return _machine(facts) | {
+def _run_row(run_id: str, spec: RunSpec, provenance: Provenance) -> dict[str, Any]:
+    return _machine(provenance) | {
         "run_id": run_id,
         "recipe": spec.recipe,
         "digest": spec.digest,
@@ -259,14 +269,14 @@ def _run_row(run_id: str, spec: RunSpec, facts: Provenance) -> dict[str, Any]:
         "epochs_planned": spec.schedule.epochs,
         "started_at": datetime.now(UTC),
         "wall_time_s": 0.0,
-        "parameters": facts.parameters,
-        "multiply_adds": facts.multiply_adds,
+        "parameters": provenance.parameters,
+        "multiply_adds": provenance.multiply_adds,
     }
 
 
-def _machine(facts: Provenance) -> dict[str, Any]:
+def _machine(provenance: Provenance) -> dict[str, Any]:
     names = ("host", "hardware", "code_version", "torch_version")
-    return {name: getattr(facts, name) for name in names}
+    return {name: getattr(provenance, name) for name in names}
 
 
 def _next_attempt(run_folder: Path, recorded: int) -> int:

@@ -51,7 +51,7 @@ class SweepWriter(RecordWriter):
         objective: str,
         mode: str,
         trials_planned: int,
-        facts: Provenance | None = None,
+        provenance: Provenance | None = None,
     ) -> SweepWriter:
         """Create a folder in `root`/sweeps, named by the sweep's name, the hash of its spec, and a serial.
 
@@ -62,13 +62,13 @@ class SweepWriter(RecordWriter):
             objective: Key of the objective, `split/metric/member`.
             mode: `max` or `min`.
             trials_planned: Trials of the whole sweep.
-            facts: Machine and code; those of this process if not given.
+            provenance: Machine and code; those of this process if not given.
 
         Raises:
             StoreError: the folder cannot be written.
         """
         ensure_writable(root)
-        content, facts = spec.model_dump(mode="json"), facts or Provenance()
+        content, provenance = spec.model_dump(mode="json"), provenance or Provenance()
         slug = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40] or "sweep"
         digest = hashlib.sha256(schema.to_json(content).encode()).hexdigest()[:10]
         pull.fetch(root / "sweeps", only=pull.is_of_sweep)
@@ -80,7 +80,7 @@ class SweepWriter(RecordWriter):
             "state": "running",
         }
         row |= {"objective": objective, "mode": mode, "trials_planned": trials_planned, "wall_time_s": 0.0}
-        machine = {"host": facts.host, "hardware": facts.hardware, "code_version": facts.code_version}
+        machine = {"host": provenance.host, "hardware": provenance.hardware, "code_version": provenance.code_version}
         lock = FolderLock(folder).acquire()
         writer = cls(folder, lock, row | machine | {"started_at": datetime.now(UTC)})
         try:

@@ -71,14 +71,14 @@ def iter_recorded_run(
         _warn_of_slow_bf16(spec, environment)
         start = _run_start(spec, dataset, writer)
         notify(recorders, "on_run_start", start)
-        with writer.resting():
+        with writer.paused():
             notify(callbacks, "on_run_start", start)
         try:
             for epoch in iter_epochs(spec, dataset, environment, writer.checkpoints, callbacks):
                 notify(recorders, "on_epoch_end", epoch)
                 if epoch.epoch == spec.schedule.epochs:
                     writer.finish("finished")
-                with writer.resting():
+                with writer.paused():
                     notify(callbacks, "on_epoch_end", epoch)
                     yield epoch
         except GeneratorExit:

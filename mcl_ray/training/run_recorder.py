@@ -22,7 +22,7 @@ class RunRecorder(RunCallback):
 
     def on_run_start(self, start: RunStart) -> None:
         """Record the images and the size of the cohort."""
-        self._writer.record_images(start.dataset)
+        self._writer.record_dataset(start.dataset)
         self._writer.describe(parameters=start.parameters, multiply_adds=start.multiply_adds)
 
     def on_epoch_end(self, epoch: EpochEnd) -> None:

@@ -16,7 +16,7 @@ from mcl_ray.errors import StoreError
 from mcl_ray.reports.comparison_table import comparison_view
 from mcl_ray.reports.terminal import describe_published
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
-from tests.support.synthetic import FACTS
+from tests.support.synthetic import PROVENANCE
 
 FIELDS = {"baseline": recipes.NO_MUTUAL_LEARNING, "x2": {}, "x4": {"cohort.size": 4}}
 FIELDS["x4_kd"] = {"cohort.size": 4, "losses.logit_distillation": "reference"}
@@ -24,7 +24,7 @@ FIELDS["x4_kd"] = {"cohort.size": 4, "losses.logit_distillation": "reference"}
 
 def write(root, spec, curve, state="finished", split="test", **fields):
     """Write a run whose best peer has the figures of `curve`; the mean of peers, which must not count, is higher."""
-    with RunWriter.create(root, replace(spec, fields), facts=FACTS) as writer:
+    with RunWriter.create(root, replace(spec, fields), provenance=PROVENANCE) as writer:
         for epoch, value in enumerate(curve, start=1):
             rows = [EpochRow("best", split, "top1", value), EpochRow("mean", split, "top1", 99.0)]
             writer.record_epoch(epoch, rows)

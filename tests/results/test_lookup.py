@@ -6,11 +6,11 @@ from mcl_ray.config import recipes
 from mcl_ray.errors import StoreError
 from mcl_ray.results.lookup import named_run
 from mcl_ray.results.store import RunWriter, SweepWriter
-from tests.support.synthetic import FACTS, SweepSpec
+from tests.support.synthetic import PROVENANCE, SweepSpec
 
 
 def finished_run(root):
-    with RunWriter.create(root, recipes.digits(), facts=FACTS) as writer:
+    with RunWriter.create(root, recipes.digits(), provenance=PROVENANCE) as writer:
         writer.finish("finished")
     return writer.folder
 
@@ -18,7 +18,13 @@ def finished_run(root):
 @pytest.fixture
 def sweep(tmp_path):
     with SweepWriter.create(
-        tmp_path, "digits", SweepSpec(), objective="validation/top1/mean", mode="max", trials_planned=2, facts=FACTS
+        tmp_path,
+        "digits",
+        SweepSpec(),
+        objective="validation/top1/mean",
+        mode="max",
+        trials_planned=2,
+        provenance=PROVENANCE,
     ) as writer:
         yield writer
 

@@ -26,7 +26,7 @@ from mcl_ray.results.store import (
     read_unreadable,
     state_of,
 )
-from tests.support.synthetic import FACTS, SweepSpec, epoch_rows, spec, write_run
+from tests.support.synthetic import PROVENANCE, SweepSpec, epoch_rows, spec, write_run
 
 WRITES_FOREVER = """
 import sys
@@ -77,7 +77,7 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path):
 
 def test_the_same_spec_again_gets_the_next_serial_from_any_number_of_writers(tmp_path):
     def claim(_) -> str:
-        with RunWriter.create(tmp_path, spec(), facts=FACTS) as writer:
+        with RunWriter.create(tmp_path, spec(), provenance=PROVENANCE) as writer:
             return writer.run_id
 
     with ThreadPoolExecutor(8) as pool:
@@ -86,7 +86,7 @@ def test_the_same_spec_again_gets_the_next_serial_from_any_number_of_writers(tmp
 
 
 def test_run_ids_are_unique_over_the_sweeps_of_a_root(tmp_path):
-    facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "facts": FACTS}
+    facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "facts": PROVENANCE}
     names = [write_run(tmp_path, spec(epochs=1))]
     for _ in range(2):
         with SweepWriter.create(tmp_path, "weights", SweepSpec(), **facts) as sweep:
@@ -127,35 +127,35 @@ def test_readers_see_whole_files_while_a_run_is_written_and_after_it_was_killed(
 
 
 def test_a_resumed_run_reads_as_one_clean_curve(tmp_path):
-    with RunWriter.create(tmp_path, spec(), facts=FACTS) as first:
+    with RunWriter.create(tmp_path, spec(), provenance=PROVENANCE) as first:
         for epoch in (1, 2, 3, 4, 5):
             first.record_epoch(epoch, value(10.0 + epoch))
     folder = first.folder
-    second = RunWriter.resume(folder, facts=FACTS)
+    second = RunWriter.resume(folder, provenance=PROVENANCE)
     assert [epoch for epoch, _, _ in curve(folder)] == [1, 2, 3, 4, 5]
     second.record_epoch(3, value(23.0))
     assert curve(folder) == [(1, 1, 11.0), (2, 1, 12.0), (3, 2, 23.0)]
     second.record_epoch(4, value(24.0))
     second.close()
-    with RunWriter.resume(folder, facts=FACTS) as third:
+    with RunWriter.resume(folder, provenance=PROVENANCE) as third:
         third.record_epoch(2, value(32.0))
         assert curve(tmp_path) == [(1, 1, 11.0), (2, 3, 32.0)]
         third.finish("finished")
 
 
 def test_the_wall_time_of_earlier_attempts_counts(tmp_path):
-    with RunWriter.create(tmp_path, spec(), facts=FACTS) as writer:
+    with RunWriter.create(tmp_path, spec(), provenance=PROVENANCE) as writer:
         time.sleep(0.05)
         writer.record_epoch(1, value(1.0))
     before = read_runs(tmp_path)["wall_time_s"][0].as_py()
-    RunWriter.resume(writer.folder, facts=FACTS).finish("finished")
+    RunWriter.resume(writer.folder, provenance=PROVENANCE).finish("finished")
     assert read_runs(tmp_path)["wall_time_s"][0].as_py() > before > 0.05
 
 
 def test_an_error_ends_a_run_as_failed_and_is_recorded(tmp_path):
-    with pytest.raises(ZeroDivisionError), RunWriter.create(tmp_path, spec(), facts=FACTS):
+    with pytest.raises(ZeroDivisionError), RunWriter.create(tmp_path, spec(), provenance=PROVENANCE):
         raise ZeroDivisionError("no")
-    with pytest.raises(KeyboardInterrupt), RunWriter.create(tmp_path, spec(), facts=FACTS):
+    with pytest.raises(KeyboardInterrupt), RunWriter.create(tmp_path, spec(), provenance=PROVENANCE):
         raise KeyboardInterrupt
     rows = read_runs(tmp_path).to_pylist()
     assert [(row["state"], row["error_type"]) for row in rows] == [
@@ -220,7 +220,7 @@ def test_a_folder_without_results_is_refused(tmp_path):
 
 
 def test_a_sweep_keeps_its_best_run_and_can_be_resumed(tmp_path):
-    facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "facts": FACTS}
+    facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "facts": PROVENANCE}
     with SweepWriter.create(tmp_path, "My <sweep>", SweepSpec(), **facts) as sweep:
         run_id = write_run(sweep.folder, spec(epochs=1), sweep_id=sweep.sweep_id)
         sweep.record_best(run_id, spec(epochs=1))

@@ -14,7 +14,7 @@ from mcl_ray.config.spec import CohortSpec, LossSpec, RunSpec, ScheduleSpec
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import EpochRow, Provenance, RunWriter, SweepWriter
 
-FACTS = Provenance(host="here", hardware="a processor, 2 cores", code_version="0.1.0", torch_version="2.11.0")
+PROVENANCE = Provenance(host="here", hardware="a processor, 2 cores", code_version="0.1.0", torch_version="2.11.0")
 TERMS = {"loss": 9.0, "cross_entropy": 6.0, "vcl": 8.0, "icl": 16.0, "soft_vcl": 0.3, "soft_icl": 0.2}
 
 
@@ -62,7 +62,7 @@ def write_run(
     splits: Sequence[str] = ("validation",),
     **where: Any,
 ) -> str:
-    with RunWriter.create(root, run_spec, facts=FACTS, **where) as writer:
+    with RunWriter.create(root, run_spec, provenance=PROVENANCE, **where) as writer:
         size = run_spec.cohort.size
         writer.describe(parameters=77_000 * size, multiply_adds=1_200_000 * size)
         for epoch in range(1, (run_spec.schedule.epochs if epochs is None else epochs) + 1):
@@ -91,7 +91,7 @@ def write_sweep(
         objective="validation/top1/mean",
         mode="max",
         trials_planned=len(trials),
-        facts=FACTS,
+        provenance=PROVENANCE,
     ) as sweep:
         for place, searched in enumerate(trials):
             weights = {

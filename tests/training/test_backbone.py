@@ -171,7 +171,7 @@ def test_in_a_sweep_the_checkpoint_is_that_of_the_run_of_the_pretraining(folder,
     fields = ("networks=resnet8", "epochs=1", "queue.keys=12", "evaluation.test=never")
     specs = [replace(recipes.moco(), parse(RunSpec, [*SMALL, *fields, f"seed={seed}"])) for seed in (0, 1, 2)]
     with SweepWriter.create(
-        tmp_path, "two", specs[0], objective="test/knn_top1/best", mode="max", trials_planned=1, facts=None
+        tmp_path, "two", specs[0], objective="test/knn_top1/best", mode="max", trials_planned=1, provenance=None
     ) as sweep:
         runs = [train(spec, folder, sweep.folder, run_id=f"r{spec.seed}") for spec in specs[:2]]
     for spec, run in zip(specs, runs, strict=False):
