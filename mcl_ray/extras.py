@@ -9,7 +9,7 @@ EXTRAS = {
     **dict.fromkeys(
         ("prometheus_client", "psycopg", "pydantic_settings", "starlette", "structlog", "uvicorn"), "service"
     ),
-    **dict.fromkeys(("IPython", "ipykernel"), "notebook"),
+    **dict.fromkeys(("IPython", "ipykernel", "tqdm"), "notebook"),
 }
 """Top-level module → the extra of this project that installs it."""
 

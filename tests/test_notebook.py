@@ -73,7 +73,9 @@ def test_every_cell_runs(executed):
 @pytest.mark.slow
 def test_it_shows_a_run_a_ranking_and_figures(executed):
     notebook, _ = executed
-    assert "<table" in "".join(outputs_of(notebook, "run = CohortTrainer")["text/html"])
+    cell = outputs_of(notebook, "run = CohortTrainer")
+    assert "<table" in "".join(cell["text/html"])
+    assert cell["application/vnd.jupyter.widget-view+json"], "a live progress bar"
     ranking = "".join(outputs_of(notebook, "sweep = CohortTuner")["text/html"])
     assert "<table" in ranking
     for searched in ("alpha", "tau"):

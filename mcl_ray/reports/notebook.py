@@ -1,47 +1,43 @@
-"""HTML for notebooks: tables, and a progress bar that is updated in place. Every text is escaped."""
+"""Notebooks: a progress bar, and tables as HTML in which every text is escaped."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 
-def notebook_display() -> Callable[..., Any] | None:
-    """Return IPython's `display` if this process is the kernel of a notebook, else None."""
+def is_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
     ipython = sys.modules.get("IPython")  # a notebook's kernel has imported it
     shell = None if ipython is None else ipython.get_ipython()
-    if shell is None or type(shell).__name__ != "ZMQInteractiveShell":
-        return None
-    from IPython.display import display  # type: ignore[import-not-found,unused-ignore]  # not a dependency
-
-    result: Callable[..., Any] = display
-    return result
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
-class HtmlProgressBar:
-    """A progress bar with a text below it."""
+class NotebookProgressBar:
+    """A progress bar of tqdm with a text before it: a widget in a notebook, a line of text elsewhere."""
 
-    def __init__(self, display: Callable[..., Any]) -> None:
-        self._display = display
-        self._handle: Any = None
-        self._done, self._text = 0.0, ""
+    def __init__(self) -> None:
+        self._bar: Any = None
 
     def update(self, done: float | None = None, text: str | None = None) -> None:
         """Show the part that is done, 0 to 1, and a text; what is None stays as it is."""
-        self._done = self._done if done is None else done
-        self._text = self._text if text is None else text
-        if self._handle is None:
-            self._handle = self._display(self, display_id=True)
-        else:
-            self._handle.update(self)
+        if self._bar is None:
+            from tqdm.auto import tqdm
 
-    def _repr_html_(self) -> str:
-        return f'<progress value="{self._done:.4f}" max="1" style="width: 60%"></progress><br>{escape(self._text)}'
+            self._bar = tqdm(desc=text, total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
+        if done is not None:
+            self._bar.n = done
+        if text is not None:
+            self._bar.set_description_str(text, refresh=False)
+        self._bar.refresh()
 
-    def __repr__(self) -> str:
-        return f"{self._done:.0%} {self._text}"
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 def html_table(headers: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

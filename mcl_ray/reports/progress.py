@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mcl_ray.analysis.ranking import summary
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunEnd, RunStart, StepEnd
-from mcl_ray.reports.notebook import HtmlProgressBar
+from mcl_ray.reports.notebook import NotebookProgressBar
 from mcl_ray.reports.terminal import summary_table
 from mcl_ray.results.remote.pull import display_path, fetch
 from mcl_ray.results.store import read_epochs, read_runs, read_unreadable
@@ -83,13 +82,12 @@ class TerminalRunCallback(RunCallback):
 class NotebookRunCallback(RunCallback):
     """Shows a run as a progress bar in the output of a notebook's cell."""
 
-    def __init__(self, display: Callable[..., Any]) -> None:
-        """Take IPython's `display`, so that this module does not depend on IPython."""
-        self._bar = HtmlProgressBar(display)
+    def __init__(self) -> None:
+        self._bar = NotebookProgressBar()
         self._run_id, self._epochs = "", 0
 
     def on_status(self, message: str) -> None:
-        """Show the message below the bar."""
+        """Show the message beside the bar."""
         self._bar.update(text=message)
 
     def on_run_start(self, start: RunStart) -> None:
@@ -107,10 +105,11 @@ class NotebookRunCallback(RunCallback):
         self._bar.update(epoch.epoch / self._epochs, f"{self._run_id}: {epoch_line(epoch, self._epochs)}")
 
     def on_run_end(self, end: RunEnd) -> None:
-        """Show how the run ended, unless it finished."""
+        """Show how the run ended, unless it finished, and close the bar."""
         if end.state != "finished":
             reason = f": {end.error}" if end.error is not None and str(end.error) else ""
             self._bar.update(text=f"{end.run_id}: {end.state}{reason}")
+        self._bar.close()
 
 
 def epoch_line(epoch: EpochEnd, epochs: int) -> str:

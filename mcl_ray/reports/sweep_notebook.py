@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from mcl_ray.callbacks import SweepCallback, SweepStart, TrialEnd, TrialInfo
-from mcl_ray.reports.notebook import HtmlProgressBar
+from mcl_ray.callbacks import SweepCallback, SweepEnd, SweepStart, TrialEnd, TrialInfo
+from mcl_ray.reports.notebook import NotebookProgressBar
 
 
 class NotebookSweepProgress(SweepCallback):
     """Updates a progress bar in place."""
 
-    def __init__(self, bar: HtmlProgressBar) -> None:
-        self._bar = bar
+    def __init__(self) -> None:
+        self._bar = NotebookProgressBar()
 
     def on_sweep_start(self, start: SweepStart) -> None:
         """Show the trials that had ended before."""
@@ -30,6 +30,10 @@ class NotebookSweepProgress(SweepCallback):
     def on_status(self, message: str) -> None:
         """Show a message until the next event."""
         self._bar.update(text=message)
+
+    def on_sweep_end(self, end: SweepEnd) -> None:
+        """Close the bar."""
+        self._bar.close()
 
     def _show(self) -> None:
         best = f", best {max(self._scores):.2f}" if self._scores else ""

@@ -164,14 +164,13 @@ def _was_started(spec: RunSpec, environment: Environment) -> bool:
 
 
 def _notebook_callbacks() -> tuple[RunCallback, ...]:
-    from mcl_ray.reports.notebook import notebook_display
+    from mcl_ray.reports.notebook import is_notebook
 
-    display = notebook_display()
-    if display is None:
+    if not is_notebook():
         return ()
     from mcl_ray.reports.progress import NotebookRunCallback
 
-    return (NotebookRunCallback(display),)
+    return (NotebookRunCallback(),)
 
 
 def _is_on_ray(execution: ExecutionOptions) -> bool:

@@ -236,11 +236,10 @@ def _space_assignments(space: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 def _notebook_callbacks() -> list[SweepCallback]:
     """Return a progress bar if this process is the kernel of a notebook."""
-    from mcl_ray.reports.notebook import HtmlProgressBar, notebook_display
+    from mcl_ray.reports.notebook import is_notebook
 
-    display = notebook_display()
-    if display is None:
+    if not is_notebook():
         return []
     from mcl_ray.reports.sweep_notebook import NotebookSweepProgress
 
-    return [NotebookSweepProgress(HtmlProgressBar(display))]
+    return [NotebookSweepProgress()]

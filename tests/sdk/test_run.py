@@ -9,7 +9,6 @@ import mcl_ray
 from mcl_ray import CohortTrainer, Run
 from mcl_ray.analysis.ranking import RunSummary
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.reports.notebook import HtmlProgressBar
 from mcl_ray.reports.progress import NotebookRunCallback
 from tests.support.once import once
 
@@ -99,22 +98,12 @@ def test_a_report_and_an_export_are_written_into_the_folder(run, tmp_path):
         run.export(peer=7)
 
 
-def test_a_notebook_shows_one_bar_that_is_updated_and_escaped(tmp_path):
-    shown = []
-
-    class Handle:
-        def update(self, bar):
-            shown.append(bar._repr_html_())
-
-    def display(bar, *, display_id):
-        assert isinstance(bar, HtmlProgressBar)
-        assert display_id
-        shown.append(bar._repr_html_())
-        return Handle()
-
-    callback = NotebookRunCallback(display)
-    callback.on_status("<b>waits</b>")
+def test_a_notebook_shows_one_bar_that_is_updated_and_closed(tmp_path, capsys):
+    callback = NotebookRunCallback()
+    callback.on_status("waiting for workers")
     run = CohortTrainer("digits", epochs=1, results=tmp_path, threads=1, callbacks=[callback]).fit()
-    assert "&lt;b&gt;waits&lt;/b&gt;" in shown[0]
-    assert 'value="1.0000"' in shown[-1]
-    assert f"{run.run_id}: epoch 1/1  loss" in shown[-1]
+    shown = capsys.readouterr().err.split("\r")
+    assert shown[1].startswith("waiting for workers:   0%|")
+    assert shown[-1].startswith(f"{run.run_id}: epoch 1/1  loss ")
+    assert ": 100%|" in shown[-1]
+    assert shown[-1].endswith("\n"), "the bar was closed"
