@@ -31,7 +31,7 @@ NOWHERE = "http://127.0.0.1:9"
 JOB = {"kind": "train", "name": "digits", "overrides": {"epochs": 1}}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres_server() -> Iterator[str]:
     with postgres() as url:
         yield url
@@ -107,7 +107,7 @@ def running(settings: Settings) -> Iterator[App]:
         database.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
     """A real Ray that asks for a token; it takes a while to start."""
     ray = LocalRay(tmp_path_factory.mktemp("ray"))
