@@ -11,13 +11,18 @@ from typing import Any
 import ray
 
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.errors import SpecError, UserError
+from mcl_ray.errors import SpecError, TrainingError, UserError
 from trainables.cluster.address import check_cluster
 from trainables.cluster.log_levels import quiet_ray_logs
 from trainables.cluster.signals import restore_signal_handlers
 from trainables.cluster.token import ensure_token
 
 OBJECT_STORE_BYTES = 200_000_000
+START_ATTEMPTS = 3
+START_TIMEOUT_SIGN = "timed out during startup"
+"""The words of Ray's error for a local Ray that does not start within its limit."""
+
+_log = logging.getLogger(__name__)
 
 
 def ignore_status(message: str) -> None:
@@ -39,6 +44,7 @@ def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = igno
     Raises:
         UserError: no Ray of this version answers at the address, or it does not accept this machine or its token; or
             this process is connected to another Ray.
+        TrainingError: a local Ray did not start in time, at several attempts.
     """
     with restore_signal_handlers():
         dashboard = _connection.acquire(execution)
@@ -96,7 +102,7 @@ def _initialise(execution: ExecutionOptions) -> str | None:
     else:
         options = {"address": check_cluster(execution.address)}
     try:
-        context = ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
+        context = _start_local(options) if execution.address is None else _init(options)
     except (RuntimeError, ConnectionError) as error:  # another Python than the cluster's, for example
         if execution.address is None:
             raise
@@ -104,6 +110,29 @@ def _initialise(execution: ExecutionOptions) -> str | None:
             f"this process must be able to join the Ray cluster at {execution.address}, but: {error}"
         ) from error
     return str(context.dashboard_url) if context.dashboard_url else None
+
+
+def _init(options: Mapping[str, Any]) -> Any:
+    return ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
+
+
+def _start_local(options: Mapping[str, Any]) -> Any:
+    """Start a local Ray, several times if it needs longer than Ray's fixed limit of 30 s, as on an overloaded machine.
+
+    Raises:
+        TrainingError: it did not start within the limit at any attempt.
+    """
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            return _init(options)
+        except Exception as error:  # Ray raises a plain Exception here
+            if START_TIMEOUT_SIGN not in str(error):
+                raise
+            ray.shutdown()
+            _log.warning(
+                "a local Ray did not start within Ray's limit of 30 s: attempt %d of %d", attempt, START_ATTEMPTS
+            )
+    raise TrainingError(f"a local Ray must start within 30 s, but did not in {START_ATTEMPTS} attempts")
 
 
 def _check_same_cluster(address: str) -> None:

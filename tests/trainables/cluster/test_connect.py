@@ -1,0 +1,56 @@
+"""A local Ray that does not start within Ray's own limit is started again, a few times."""
+
+import pytest
+import ray
+
+import trainables  # noqa: F401  # before ray
+from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.errors import TrainingError
+from trainables.cluster import connect as connecting
+from trainables.cluster.connect import START_ATTEMPTS, connect
+
+LOCAL = ExecutionOptions(no_dashboard=True)
+TIMED_OUT = "The current node timed out during startup. This could happen because the raylet failed to start."
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    """Let the first so many starts fail as Ray does; the others start nothing. Returns the calls."""
+    calls = []
+
+    def prepare(count, message=TIMED_OUT):
+        def init(**options):
+            calls.append(options["address"])
+            if len(calls) <= count:
+                raise Exception(message)
+            return type("Context", (), {"dashboard_url": ""})
+
+        monkeypatch.setattr(ray, "init", init)
+        monkeypatch.setattr(connecting, "ensure_token", lambda: None)
+        return calls
+
+    return prepare
+
+
+def test_a_start_that_times_out_is_tried_again(fails, caplog):
+    calls = fails(START_ATTEMPTS - 1)
+    with connect(LOCAL):
+        assert calls == ["local"] * START_ATTEMPTS
+    assert [record.args for record in caplog.records] == [(1, START_ATTEMPTS), (2, START_ATTEMPTS)]
+
+
+def test_starts_that_all_time_out_are_one_error(fails):
+    calls = fails(START_ATTEMPTS)
+    with (
+        pytest.raises(TrainingError, match="a local Ray must start within 30 s, but did not in 3 attempts"),
+        connect(LOCAL),
+    ):
+        pass
+    assert len(calls) == START_ATTEMPTS
+
+
+def test_any_other_error_is_raised_at_once(fails):
+    calls = fails(1, "no space left on device")
+    with pytest.raises(Exception, match="no space left"), connect(LOCAL):
+        pass
+    assert len(calls) == 1
