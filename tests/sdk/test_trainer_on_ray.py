@@ -10,6 +10,7 @@ import pytest
 from mcl_ray import Run
 from mcl_ray.results.store import read_runs
 from tests.support.commands import HANGS_AFTER_S, surroundings
+from tests.support.once import once
 
 pytestmark = pytest.mark.slow
 
@@ -78,22 +79,15 @@ print(json.dumps(answers))
 """
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def done(results):
-    """What the script printed, and nothing else was."""
-    arguments = [sys.executable, "-c", SCRIPT, str(results)]
+def run_script(results):
+    """Return what the script printed, and check that nothing else was."""
     finished = subprocess.run(
-        arguments,
+        [sys.executable, "-c", SCRIPT, str(results)],
         cwd=ROOT,
         env=surroundings(),
         capture_output=True,
         text=True,
-        timeout=4 * HANGS_AFTER_S,
+        timeout=2 * HANGS_AFTER_S,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
@@ -101,6 +95,21 @@ def done(results):
     ours = [line for line in finished.stderr.splitlines() if "mcl_ray" in line or "trainables" in line]
     assert ours == []
     return json.loads(line)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return once(tmp_path_factory, "trainer_on_ray", run_script)
+
+
+@pytest.fixture
+def results(outcome):
+    return outcome[0]
+
+
+@pytest.fixture
+def done(outcome):
+    return outcome[1]
 
 
 def test_every_event_reaches_the_driver_in_order(done):

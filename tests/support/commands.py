@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-HANGS_AFTER_S = 300
+HANGS_AFTER_S = 900
+"""Time after which a process counts as hanging; far longer than any needs on an overloaded machine."""
 SLOW_IMPORTS = {"matplotlib", "optuna", "pandas", "plotly", "pyarrow", "ray", "sklearn", "torch", "torchvision"}
 TRAINING_IMPORTS = {"optuna", "ray", "torch", "torchvision"}
 """Packages that take seconds to import, and that no error before training may import."""
