@@ -6,6 +6,7 @@ The package imports this module before any other, so that nothing below it can i
 from __future__ import annotations
 
 import os
+import sys
 
 RAY_VARIABLES = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # or a driver under `uv run` rebuilds the environment for each worker
@@ -27,5 +28,11 @@ RAY_VARIABLES = {
 }
 """Variable → value where the environment has none."""
 
+READ_ONCE = {"RAY_AUTH_MODE"}
+"""Variables that ray reads when it is imported and never again, but that the processes it starts read, too."""
+
 for _name, _value in RAY_VARIABLES.items():
-    os.environ.setdefault(_name, _value)
+    # A user may have imported ray before. If this process and the ones it starts then disagreed on authentication, no
+    # Ray would start; without the variable, Ray decides for all of them.
+    if not (_name in READ_ONCE and "ray" in sys.modules):
+        os.environ.setdefault(_name, _value)

@@ -74,3 +74,28 @@ def test_a_value_of_the_user_stays(environments):
         arguments, cwd=ROOT, env={"RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True, check=True
     )
     assert done.stdout == "disabled\n"
+
+
+def test_an_authentication_mode_that_ray_has_not_read_is_not_set():
+    program = (
+        "import ray, os, trainables; print(os.environ.get('RAY_AUTH_MODE'), os.environ['RAY_USAGE_STATS_ENABLED'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={}, capture_output=True, text=True, check=True)
+    assert done.stdout == "None 0\n"
+
+
+@pytest.mark.slow
+def test_a_user_may_import_ray_first(tmp_path):
+    """As in a notebook of a Ray user: the sweep runs, in an environment that has no variable of Ray's."""
+    program = """
+import ray
+from mcl_ray import CohortTuner
+options = {"device": "cpu", "no_dashboard": True, "space": {"cohort.size": None}}
+overrides = {"run.cohort.size": 1, "scheduler.kind": "none"}
+print(CohortTuner("digits", trials=1, epochs=1, overrides=overrides, **options).fit().state)
+"""
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "finished\n"), done.stderr
