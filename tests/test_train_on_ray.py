@@ -58,9 +58,9 @@ def in_the_middle(running, results, below, title, num_runs=1):
         pids = descendants(below, title)
         send(pids, signal.SIGSTOP)
         try:
-            running = [run for run in read_runs(results).to_pylist() if run["state"] == "running"]
-            inside = [run for run in running if 2 <= run["epochs_done"] <= run["epochs_planned"] - 3]
-            if len(running) == len(inside) == num_runs:
+            active = [run for run in read_runs(results).to_pylist() if run["state"] == "running"]
+            inside = [run for run in active if 2 <= run["epochs_done"] <= run["epochs_planned"] - 3]
+            if len(active) == len(inside) == num_runs:
                 yield pids
                 return
         finally:

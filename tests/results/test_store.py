@@ -86,7 +86,7 @@ def test_the_same_spec_again_gets_the_next_serial_from_any_number_of_writers(tmp
 
 
 def test_run_ids_are_unique_over_the_sweeps_of_a_root(tmp_path):
-    facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "facts": PROVENANCE}
+    facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "provenance": PROVENANCE}
     names = [write_run(tmp_path, spec(epochs=1))]
     for _ in range(2):
         with SweepWriter.create(tmp_path, "weights", SweepSpec(), **facts) as sweep:
@@ -220,7 +220,7 @@ def test_a_folder_without_results_is_refused(tmp_path):
 
 
 def test_a_sweep_keeps_its_best_run_and_can_be_resumed(tmp_path):
-    facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "facts": PROVENANCE}
+    facts = {"objective": "validation/top1/mean", "mode": "max", "trials_planned": 1, "provenance": PROVENANCE}
     with SweepWriter.create(tmp_path, "My <sweep>", SweepSpec(), **facts) as sweep:
         run_id = write_run(sweep.folder, spec(epochs=1), sweep_id=sweep.sweep_id)
         sweep.record_best(run_id, spec(epochs=1))
