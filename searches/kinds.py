@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,10 +36,10 @@ class Following:
     """Rows that are left out, as not all their seeds finished with a checkpoint."""
 
 
-class Behaviour:
+class Behaviour(ABC):
     """Behaviour of a kind of experiment; by default nothing is checked beforehand and nothing follows."""
 
-    def check_networks(self, experiment: Any, results: Path) -> None:
+    def check_networks(self, experiment: Any, results: Path) -> None:  # noqa: B027 -- a search freezes none
         """Check that the networks that the trials freeze are there.
 
         Raises:
@@ -49,10 +50,11 @@ class Behaviour:
         """Return the environment of the trials."""
         return environment
 
+    @abstractmethod
     def estimate(self, experiment: Any, execution: ExecutionOptions) -> Estimate:
         """Return the resources that the experiment needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def conclude(
         self, experiment: Any, ranked: SweepConclusion, dataset: Dataset, environment: Environment, writer: SweepWriter
     ) -> SweepConclusion:
@@ -61,7 +63,6 @@ class Behaviour:
         Raises:
             TrainingError: no configuration has a score.
         """
-        raise NotImplementedError
 
     def following(self, experiment: Any, folder: Path) -> Following | None:
         """Return what follows the sweep that finished in `folder`; None if nothing does."""
