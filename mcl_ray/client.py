@@ -53,8 +53,13 @@ class Client:
             server: Its address, http://host:port.
             key: An API key; MCL_API_KEY of the environment if not given.
             timeout_s: Time that one request may take, in seconds.
+
+        Raises:
+            UserError: the key has characters that no key has.
         """
         key = key or os.environ.get("MCL_API_KEY", "")
+        if not (key.isascii() and key.isprintable()):
+            raise UserError("`key` and MCL_API_KEY hold printable ASCII characters alone; this key holds others")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=server.rstrip("/") + API_PREFIX, headers=headers, timeout=timeout_s)
 

@@ -51,8 +51,11 @@ PROGRAMS = {
 CONTINUES = {"--resume", "--from", "extend", "retry"}
 """Words of a command that continues with the results of an earlier one."""
 EXAMPLES = {
-    page.name: blocks for page in PAGES if (blocks := re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    page.name: blocks
+    for page in PAGES
+    if page.name != "service.md" and (blocks := re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 }
+"""Python examples of each page; tests/api/test_service_docs.py runs those that need a server."""
 HANGS_AFTER_S = 1800
 
 

@@ -9,7 +9,7 @@ import pytest
 from mcl_ray.cli import app as cli
 from mcl_ray.cli import jobs
 from mcl_ray.client import Client, RefusedError, ServiceError
-from mcl_ray.errors import TrainingError
+from mcl_ray.errors import TrainingError, UserError
 from tests.support.synthetic import write_sweep
 
 
@@ -108,6 +108,12 @@ def test_the_commands(app, server, capsys, tmp_path):
     with pytest.raises(SystemExit) as left, cli.exit_codes():
         jobs.submit("sweep", "digits", "trials", server=server)
     assert left.value.code == 2
+
+
+def test_a_key_that_no_header_can_hold_is_refused_without_being_shown():
+    with pytest.raises(UserError, match="printable ASCII") as refused:
+        Client("http://127.0.0.1:1", key="mcl_\u2026secret")
+    assert "secret" not in str(refused.value)
 
 
 def test_a_secret_appears_nowhere(app, server, capsys):

@@ -143,9 +143,7 @@ def met(spec, root):
     local = Environment(data=root, results=root.parent / "results", readers=0)
     checkpoints = root.parent / spec.digest if is_rank_zero() else None
     try:
-        return [
-            reported.report.unreadable for reported in iter_epochs(spec, dataset_for(spec, local), local, checkpoints)
-        ]
+        return [epoch.unreadable for epoch in iter_epochs(spec, dataset_for(spec, local), local, checkpoints)]
     except UnreadableImagesError as error:
         return str(error)
 
