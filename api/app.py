@@ -15,17 +15,17 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from api import job_routes, jobs, problems, result_routes, service_routes
-from api.claims import Attempts
 from api.database import Database
 from api.dependencies import Service
 from api.events import EventFeed
 from api.middleware import Envelope
-from api.models import API_PREFIX, Problem
 from api.ray_jobs import RayJobs
 from api.reconciler import Reconciler
 from api.settings import Settings
 from api.writer import Writer
 from mcl_ray import __version__
+from mcl_ray.jobs.claims import Attempts
+from mcl_ray.jobs.messages import API_PREFIX, Problem
 
 PAGE = Path(__file__).parent / "page"
 ERRORS: dict[int | str, dict[str, Any]] = {

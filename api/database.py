@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from api.state import LIVE
+from mcl_ray.jobs.states import LIVE
 
 metadata = sa.MetaData()
 job = sa.Table(

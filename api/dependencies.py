@@ -11,16 +11,16 @@ from fastapi import Depends, HTTPException, Path, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from api import jobs, keys
-from api.claims import Attempts
 from api.database import Database
 from api.events import EventFeed
 from api.jobs import Row
 from api.keys import Principal
-from api.models import Scope
 from api.ray_jobs import RayJobs
 from api.reconciler import Reconciler
 from api.settings import Settings
 from api.writer import Writer
+from mcl_ray.jobs.claims import Attempts
+from mcl_ray.jobs.messages import Scope
 
 COOKIE = "mcl_key"
 LOCAL = Principal("local", frozenset(keys.SCOPES))

@@ -13,8 +13,8 @@ from fastapi.sse import ServerSentEvent
 
 from api import jobs
 from api.database import Database, event
-from api.models import JobEvent, Problem
-from api.state import TERMINAL
+from mcl_ray.jobs.messages import JobEvent, Problem
+from mcl_ray.jobs.states import TERMINAL
 
 LOOKS_EVERY_S = 0.3
 """Pause between two looks at the database, one for all streams of a process."""

@@ -15,11 +15,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api import jobs, specs
+from api import jobs
 from api.dependencies import ControlledJob, ReadableJob, Reader, Service, ServiceDep, Submitter, find_job, open_stream
 from api.jobs import Row
-from api.models import API_PREFIX, ExtendRequest, Job, JobPage, JobRequest, JobSpec, Kind, Label, Resolved
-from api.state import LIVE, State
+from mcl_ray.jobs import specs
+from mcl_ray.jobs.messages import API_PREFIX, ExtendRequest, Job, JobPage, JobRequest, JobSpec, Kind, Label, Resolved
+from mcl_ray.jobs.states import LIVE, State
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_EVENT_ID = 2**63 - 1

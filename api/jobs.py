@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from api.database import IS_LIVE, Database, event, job
-from api.state import LIVE, State
 from api.writer import Write
+from mcl_ray.jobs.states import LIVE, State
 
 Row = sa.Row[*tuple[Any, ...]]
 ACTIVE = job.c.state.in_(("starting", "running"))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from api.database import Database, api_key
-from api.models import Scope
+from mcl_ray.jobs.messages import Scope
 
 FORMAT = re.compile(r"mcl_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")

@@ -14,10 +14,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.models import API_PREFIX
 from api.monitoring import REQUESTS
 from api.problems import problem
 from api.settings import Settings
+from mcl_ray.jobs.messages import API_PREFIX
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

@@ -13,8 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from api.models import Problem, ProblemPart
 from mcl_ray.errors import StoreError, UserError
+from mcl_ray.jobs.messages import Problem, ProblemPart
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from api.models import JobSpec
 from api.settings import Settings
-from api.state import EXIT_FENCED, Backend
+from api.state import Backend
+from mcl_ray.jobs.messages import JobSpec
+from mcl_ray.jobs.states import EXIT_FENCED
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 SUBMIT_TIMEOUT = httpx.Timeout(30.0, connect=3.0)

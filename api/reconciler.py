@@ -15,15 +15,16 @@ import sqlalchemy as sa
 import structlog
 
 from api import jobs
-from api.claims import Attempts
 from api.database import Database
 from api.jobs import Row
-from api.models import JobSpec
 from api.monitoring import ATTEMPTS, STEPS
 from api.ray_jobs import RayError, RayJobs
 from api.settings import Settings
-from api.state import LIVE, Evidence, Step, step
+from api.state import Evidence, Step, step
 from api.writer import Write, Writer
+from mcl_ray.jobs.claims import Attempts
+from mcl_ray.jobs.messages import JobSpec
+from mcl_ray.jobs.states import LIVE
 
 AT_ONCE = 16
 """Jobs that are looked at concurrently."""

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from api.claims import MAX_LOG_BYTES, results_of
 from api.dependencies import ReadableJob, Service, ServiceDep
 from api.jobs import Row
-from api.models import Artifact, RecordId
 from api.tables import RESPONSES, table, tagged
+from mcl_ray.jobs.claims import MAX_LOG_BYTES, results_of
+from mcl_ray.jobs.messages import Artifact, RecordId
 from mcl_ray.object_store import Uri
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])

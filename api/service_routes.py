@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 
 from api.dependencies import COOKIE, Reader, ServiceDep
-from api.models import JobRequest, Named
 from api.monitoring import REGISTRY, JobCollector
 from api.problems import problem
 from mcl_ray import __version__
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.spec import RunSpec
+from mcl_ray.jobs.messages import JobRequest, Named
 
 health = APIRouter(tags=["service"])
 router = APIRouter(tags=["service"])

@@ -9,10 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-State = Literal["queued", "starting", "running", "succeeded", "failed", "cancelled"]
-Desired = Literal["run", "cancelled"]
-LIVE: tuple[State, ...] = ("queued", "starting", "running")
-TERMINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled")
+from mcl_ray.jobs.states import LIVE, Desired, State
 
 Backend = Literal[
     "unreachable", "absent", "foreign", "pending", "running", "succeeded", "stopped", "died", "fenced", "failed"
@@ -29,9 +26,6 @@ Outcome = Literal["none", "failed", "interrupted"]
 Action = Literal["submit", "stop", "bury"]
 """`bury` takes the claim of an attempt that no driver has; the change applies only if that succeeds."""
 Effect = Literal["wait", "watch", "succeed", "fail", "cancel", "lose", "resume", "skip"]
-
-EXIT_FENCED = 75
-"""Exit code of a driver that finds its attempt claimed."""
 
 
 @dataclass(frozen=True, kw_only=True)

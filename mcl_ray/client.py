@@ -21,9 +21,9 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from api.models import API_PREFIX, Artifact, Job, JobEvent, JobPage, JobRequest, Kind, Resolved
-from api.state import TERMINAL
 from mcl_ray.errors import MclError, UserError
+from mcl_ray.jobs.messages import API_PREFIX, Artifact, Job, JobEvent, JobPage, JobRequest, Kind, Resolved
+from mcl_ray.jobs.states import TERMINAL
 
 PARQUET = "application/vnd.apache.parquet"
 TRIES = 6

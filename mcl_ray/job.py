@@ -21,11 +21,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from api.claims import Attempts
-from api.models import JobSpec
-from api.state import EXIT_FENCED
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, SweepCallback, SweepStart, TrialEnd, TrialInfo
 from mcl_ray.errors import UserError
+from mcl_ray.jobs.claims import Attempts
+from mcl_ray.jobs.messages import JobSpec
+from mcl_ray.jobs.states import EXIT_FENCED
 from mcl_ray.object_store import Uri
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from api import specs
-from api.claims import results_of
-from api.models import JobSpec
 from mcl_ray.callbacks import RunCallback
 from mcl_ray.errors import StoreError
+from mcl_ray.jobs import specs
+from mcl_ray.jobs.claims import results_of
+from mcl_ray.jobs.messages import JobSpec
 from mcl_ray.object_store import Uri
 from mcl_ray.results.reader import has_ended, is_run, run_folders, state_of, sweep_folders
 

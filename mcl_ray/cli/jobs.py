@@ -144,7 +144,7 @@ def logs(job: str, /, *, server: Server = DEFAULT_SERVER, follow: bool = False) 
         job: Its id.
         follow: Continue until the job has ended.
     """
-    from api.state import TERMINAL
+    from mcl_ray.jobs.states import TERMINAL
 
     with _client(server) as client:
         handle, offset = client.job(job), 0

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from api import jobs
 from api.database import Database, event, job, metadata
-from api.state import TERMINAL
 from api.writer import Writer
+from mcl_ray.jobs.states import TERMINAL
 
 serial = itertools.count()
 

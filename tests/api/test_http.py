@@ -15,8 +15,8 @@ import pytest
 
 from api import keys
 from api.app import create_app
-from api.models import Problem
 from api.settings import Settings
+from mcl_ray.jobs.messages import Problem
 from tests.api.conftest import JOB, running, settings_for
 
 ROUTES = [
@@ -237,8 +237,8 @@ def test_a_sweep_that_is_extended_twice_has_the_sum_of_trials(app):
         answer = app.http.post(f"/api/v1/jobs/{job}/extend", json={"trials": trials}, headers=headers)
         assert answer.status_code == 202, answer.text
         job = answer.json()["id"]
-    from api.models import JobSpec
-    from api.specs import total_trials
+    from mcl_ray.jobs.messages import JobSpec
+    from mcl_ray.jobs.specs import total_trials
 
     with contextlib.closing(sqlite3.connect(app.database.url.database)) as connection:
         (spec,) = connection.execute("SELECT spec FROM job WHERE id = ?", (job,)).fetchone()
@@ -471,11 +471,12 @@ def test_the_application_needs_neither_torch_nor_ray():
 import sys
 for name in ("torch", "torchvision", "ray", "optuna"):
     sys.modules[name] = None
-import api.app, api.specs, api.result_routes, api.service_routes, mcl_ray.client, mcl_ray.cli.serve, mcl_ray.cli.jobs
-from api.models import JobRequest
-api.specs.resolve(JobRequest(kind="sweep", name="digits"))
-api.specs.resolve(JobRequest(kind="table", name="cifar"))
-api.specs.resolve(JobRequest(kind="train", name="moco+lincls"))
+import api.app, api.result_routes, api.service_routes, mcl_ray.client, mcl_ray.cli.serve, mcl_ray.cli.jobs
+from mcl_ray.jobs import specs
+from mcl_ray.jobs.messages import JobRequest
+specs.resolve(JobRequest(kind="sweep", name="digits"))
+specs.resolve(JobRequest(kind="table", name="cifar"))
+specs.resolve(JobRequest(kind="train", name="moco+lincls"))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from api.claims import Attempts, results_of
-from api.models import JobRequest, JobSpec
+from mcl_ray.jobs.claims import Attempts, results_of
+from mcl_ray.jobs.messages import JobRequest, JobSpec
 from mcl_ray.object_store import Uri
 from mcl_ray.results.store import read_runs
 from tests.support.s3 import serving

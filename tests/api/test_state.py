@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from api import state
-from api.state import LIVE, RULES, TERMINAL, Backend, Desired, Evidence, Outcome, step
+from api.state import RULES, Backend, Evidence, Outcome, step
+from mcl_ray.jobs.states import LIVE, TERMINAL, Desired
 
 MAX_LOST = 3
 ENDED = ("succeeded", "stopped", "died", "fenced", "failed")

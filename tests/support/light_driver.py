@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from api.claims import Attempts
-from api.models import JobSpec
-from api.state import EXIT_FENCED
+from mcl_ray.jobs.claims import Attempts
+from mcl_ray.jobs.messages import JobSpec
+from mcl_ray.jobs.states import EXIT_FENCED
 
 parser = argparse.ArgumentParser()
 for name in ("root", "job", "attempt"):

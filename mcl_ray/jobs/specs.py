@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 
-from api.models import JobRequest, JobSpec, Resolved
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, unknown
+from mcl_ray.jobs.messages import JobRequest, JobSpec, Resolved
 from mcl_ray.pipeline import Stage, stages
 from searches.spec.experiment import Experiment
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from api.state import Desired, State
+from mcl_ray.jobs.states import Desired, State
 
 API_PREFIX = "/api/v1"
 Kind = Literal["train", "sweep", "table", "linear", "export", "evaluate"]
