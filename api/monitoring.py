@@ -18,6 +18,7 @@ REQUESTS = Histogram(
 )
 STEPS = Counter("mcl_service_steps_total", "Steps of the reconciler, by effect.", ["effect"], registry=REGISTRY)
 ATTEMPTS = Counter("mcl_service_attempts_total", "Attempts submitted to Ray.", registry=REGISTRY)
+LOST = Counter("mcl_service_lost_attempts_total", "Attempts that a failure of a machine ended.", registry=REGISTRY)
 
 
 class JobCollector(Collector):
