@@ -17,8 +17,8 @@ from tests.support.ports import free_port
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """The URL of its database, as SQLAlchemy has it."""
+def postgres(*, fsync: str = "off") -> Iterator[str]:
+    """The URL of its database, as SQLAlchemy has it; with `fsync` on, what is committed survives a power failure."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
     if not programs[-1].name:
         pytest.skip("needs a PostgreSQL server's programs (Debian: postgresql), which are missing here")
@@ -31,7 +31,7 @@ def postgres() -> Iterator[str]:
 
     try:
         call("initdb", "-A", "trust", "-U", "mcl", "--no-sync")
-        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c fsync=off", "start")
+        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c fsync={fsync}", "start")
         try:
             yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/postgres"
         finally:
