@@ -42,7 +42,8 @@ sa.Index("job_due", job.c.due, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
 sa.Index("job_owner_live", job.c.owner, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
 sa.Index("job_owner_created", job.c.owner, job.c.created, job.c.id)
 sa.Index("job_created", job.c.created, job.c.id)
-sa.Index("job_origin", job.c.origin)
+# A folder of results has one writer.
+sa.Index("job_origin_live", job.c.origin, unique=True, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
 
 event = sa.Table(
     "event",

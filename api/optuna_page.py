@@ -10,13 +10,13 @@ import functools
 from pathlib import Path
 from typing import cast
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, HTTPException, Security
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.dependencies import ServiceDep, requires
+from api.dependencies import ServiceDep, principal_of
 
-router = APIRouter(dependencies=[Depends(requires("admin"))], include_in_schema=False)
+router = APIRouter(dependencies=[Security(principal_of, scopes=["admin"])], include_in_schema=False)
 PATHS = (
     *("/dashboard", "/dashboard/{path:path}", "/static/{path:path}"),
     *("/api/meta", "/api/studies", "/api/studies/{path:path}", "/csv/{path:path}"),

@@ -42,11 +42,9 @@ def trials(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
         scoring, runs = Scoring.parse(sweep["spec"]), read_runs(path)
         ranked = ranking(runs, read_epochs(path), sweep["objective"], sweep["mode"], scoring.score, scoring.repeats)
         for found in ranked:
-            values = {
-                name: value for name, value in dataclasses.asdict(found).items() if name not in ("searched", "costs")
-            }
             texts = {"searched": json.dumps(dict(found.searched)), "costs": json.dumps(dict(found.costs))}
-            rows.append({"sweep_id": sweep["sweep_id"], "objective": sweep["objective"]} | values | texts)
+            of_sweep = {"sweep_id": sweep["sweep_id"], "objective": sweep["objective"]}
+            rows.append(of_sweep | dataclasses.asdict(found) | texts)
     return table(request, pa.Table.from_pylist(rows))
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 
+from api import monitoring
 from api.dependencies import COOKIE, Reader, ServiceDep
-from api.monitoring import REGISTRY, JobCollector
 from api.problems import problem
 from mcl_ray import __version__
 from mcl_ray.config.recipes import RECIPES
@@ -56,10 +55,7 @@ async def version() -> dict[str, str]:
 @health.get("/metrics", response_class=Response)
 def metrics(service: ServiceDep, _: Reader) -> Response:
     """Answer the metrics for Prometheus."""
-    queue = CollectorRegistry()
-    queue.register(JobCollector(service.database))
-    content = generate_latest(REGISTRY) + generate_latest(queue)
-    return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(monitoring.exposition(service.database), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.post("/session", status_code=204, response_class=Response)

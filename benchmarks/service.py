@@ -28,13 +28,13 @@ import sqlalchemy as sa
 
 from api import keys
 from api.database import IS_LIVE, Database, event, job
-from api.local_ray import DRIVER_RESOURCE, LocalRay
 from benchmarks.http_load import Connection, Load, Request, measure
 from benchmarks.record import print_line, ratios
 from benchmarks.server_process import ServerProcess
 from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import JobRequest, JobSpec
 from tests.support.postgres import postgres
+from trainables.cluster.local_ray import DRIVER_RESOURCE, LocalRay
 
 CORES = 2
 CONNECTIONS = 16

@@ -20,9 +20,9 @@ import uvicorn
 from api import keys
 from api.app import create_app
 from api.database import Database
-from api.local_ray import LocalRay
 from api.settings import Settings
 from tests.support.postgres import postgres
+from trainables.cluster.local_ray import LocalRay
 
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 

@@ -163,7 +163,7 @@ def test_a_request_that_breaks_a_rule_is_told_which(shared, body, pointer, words
         ("/api/v1/jobs/../../etc/passwd", 404),
         ("/api/v1/jobs?page_size=0", 422),
         ("/api/v1/jobs?page_token=xx", 422),
-        ("/api/v1/jobs?page_token=WzEsMl0=", 422),
+        ("/api/v1/jobs?page_token=" + "0" * 32, 422),
         ("/api/v1/jobs?state=bogus", 422),
         ("/api/v1/jobs/{job}/logs?offset=-1", 422),
         ("/api/v1/jobs/{job}/report", 404),

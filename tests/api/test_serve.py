@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.local_ray import LocalRay
+from trainables.cluster.local_ray import LocalRay
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 from api import jobs, keys
 from api.database import Database
-from api.local_ray import LocalRay
 from tests.support.ports import free_port
+from trainables.cluster.local_ray import LocalRay
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIGHT_DRIVER = f"{sys.executable} {CHECKOUT / 'tests/support/light_driver.py'}"
