@@ -53,6 +53,7 @@ class RayJobs:
     def __init__(self, settings: Settings, root: str) -> None:
         self._settings, self._root = settings, root
         self.url = settings.address
+        self._anonymous = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT)
         self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, headers=_credentials(settings))
         self._is_checked = settings.allow_open_ray
 
@@ -103,8 +104,7 @@ class RayJobs:
         """
         if self._is_checked:
             return
-        async with httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT) as anonymous:
-            refused = (await anonymous.get("/api/jobs/")).status_code
+        refused = (await self._anonymous.get("/api/jobs/")).status_code
         if refused not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise RayError(
                 f"a Ray cluster must refuse requests without a token (RAY_AUTH_MODE=token), but {self.url} answered "
@@ -128,6 +128,7 @@ class RayJobs:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._anonymous.aclose()
         await self._http.aclose()
 
     def _resources(self, spec: JobSpec) -> dict[str, Any]:
