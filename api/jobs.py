@@ -161,8 +161,9 @@ def _insertion(columns: tuple[str, ...], *, is_sqlite: bool) -> ReturningInsert[
     count = sa.select(sa.func.count()).select_from(live.subquery()).scalar_subquery()
     values = [sa.bindparam(name, type_=job.c[name].type) for name in columns]
     chosen = sa.select(*values).where(count < sa.bindparam("most", type_=sa.Integer))
-    statement = dialect.insert(job).from_select(columns, chosen).on_conflict_do_nothing()
-    return statement.returning(job)
+    statement: ReturningInsert[Any]
+    statement = dialect.insert(job).from_select(columns, chosen).on_conflict_do_nothing().returning(job)
+    return statement
 
 
 def _owned_by(owner: str | None) -> sa.ColumnElement[bool]:
