@@ -51,7 +51,7 @@ class LocalRay:
         self._state, self._file = state.absolute(), state.absolute() / "ray.json"
         self._marker = f"{MARKER}={self._state}".encode()
         name = hashlib.sha256(self._marker).hexdigest()[:8]
-        self._folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # the names of sockets must be short
+        self.folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # the names of sockets must be short
         self._is_stopping = threading.Event()
         self._ports, self._head = self._read() or (_free_ports(), 0)
         self._thread = threading.Thread(target=self._watch, name="ray", daemon=True)
@@ -61,6 +61,11 @@ class LocalRay:
     def url(self) -> str:
         """The address of the dashboard."""
         return f"http://127.0.0.1:{self._ports['dashboard-port']}"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Option of `ray start` → port."""
+        return self._ports
 
     @property
     def head(self) -> int:
@@ -82,7 +87,7 @@ class LocalRay:
         self._interrupt_drivers()
         self._end()
         self._file.unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def processes(self) -> set[int]:
         """Return the processes of this Ray that run."""
@@ -112,7 +117,7 @@ class LocalRay:
             "max-worker-port": 0,
             "object-store-memory": OBJECT_STORE_BYTES,
             "resources": json.dumps({DRIVER_RESOURCE: 1000}),
-            "temp-dir": self._folder,
+            "temp-dir": self.folder,
         }
         words = [f"--{option}={value}" for option, value in options.items()]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *words]
