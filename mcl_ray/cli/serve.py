@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import getpass
 import logging
+import multiprocessing
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -35,6 +36,7 @@ def serve(*, settings: Options = None) -> None:
     signal.signal(signal.SIGTERM, _stop)  # uvicorn sends itself the signal again once it has shut down
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
+        _migrate_apart(settings)
         if not settings.address:
             settings = stack.enter_context(_local_ray(settings))
         _print_address(settings, listener.getsockname()[1])
@@ -120,6 +122,23 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def _migrate_apart(settings: Settings) -> None:
+    """Migrate the tables in a process of its own: Alembic takes 10 MB of memory that this one would keep.
+
+    An error is left to the first use of the database, which finds it again.
+    """
+
+    def migrate() -> None:
+        with suppress(Exception):
+            Database(settings.url_of_database).migrate()
+
+    from api.database import Database
+
+    process = multiprocessing.get_context("fork").Process(target=migrate)  # no thread has been started yet
+    process.start()
+    process.join()
+
+
 @contextmanager
 def _local_ray(settings: Settings) -> Iterator[Settings]:
     """Run a Ray of the service's own, and yield the settings with it; at the end, nothing of it runs."""
@@ -177,7 +196,7 @@ def _configure_logs() -> None:
     )
     formatter = structlog.stdlib.ProcessorFormatter
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter([formatter.remove_processors_meta, *rendered], foreign_pre_chain=added))
+    handler.setFormatter(formatter(processors=[formatter.remove_processors_meta, *rendered], foreign_pre_chain=added))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for library in ("httpx", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)

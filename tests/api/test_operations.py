@@ -17,12 +17,23 @@ from alembic.migration import MigrationContext
 
 from api import jobs
 from api.database import Database, event, metadata
+from mcl_ray.errors import StoreError
 from tests.support.postgres import programs
 from tests.support.service import ServiceProcess
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "service"
 """Databases as version 4351c71 of this program left them, with the tables' revision 0001."""
 PAGE = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+
+
+def test_tables_of_a_later_version_are_left_alone(database_url):
+    database = Database(database_url)
+    database.migrate()
+    with database.write_engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="must be of revision 0002 or before, but are of 9999"):
+        database.migrate()
+    database.close()
 
 
 @pytest.fixture
