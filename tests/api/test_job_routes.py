@@ -91,6 +91,15 @@ def test_states_forbid_what_makes_no_sense(app):
     assert is_problem(app.http.post(f"/api/v1/jobs/{child.json()['id']}/cancel", headers=headers), 409)
 
 
+def test_of_retries_at_the_same_moment_one_is_taken(app):
+    headers = app.headers()
+    job = app.submit(headers).json()["id"]
+    end(app, job, "failed")
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: app.http.post(f"/api/v1/jobs/{job}/retry", headers=headers), range(32)))
+    assert sorted(answer.status_code for answer in answers) == [202] + 31 * [409]
+
+
 def test_a_sweep_that_is_extended_twice_has_the_sum_of_trials(app):
     headers = app.headers()
     body = {"kind": "sweep", "name": "digits", "overrides": {"trials": 3}}

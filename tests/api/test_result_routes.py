@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,7 +76,7 @@ def test_artifacts_are_what_the_manifest_lists(shared):
     headers = shared.headers()
     job = shared.submit(headers).json()["id"]
     folder = shared.settings.results_root / "jobs" / job
-    (folder / "results" / "runs").mkdir(parents=True)
+    (folder / "results").mkdir(parents=True)  # no runs: an export has none
     (folder / "results" / "a.txt").write_text("hello")
     (folder / "secret").write_text("secret")
     files = {name: {"bytes": 5, "sha256": "0"} for name in ("a.txt", "../secret")}
@@ -85,6 +86,20 @@ def test_artifacts_are_what_the_manifest_lists(shared):
     assert shared.http.get(f"{path}/a.txt", headers=headers).text == "hello"
     for name in ("..%2fsecret", "%2e%2e/secret", "b.txt", "../secret", "/etc/passwd"):
         assert shared.http.get(f"{path}/{name}", headers=headers).status_code in (404, 307), name
+
+
+def test_the_newest_report_is_sent(app, swept):
+    headers, path = swept
+    assert app.http.get(f"{path}/report", headers=headers).status_code == 404
+    folder = app.settings.results_root / "jobs" / path.rpartition("/")[2] / "results"
+    for number, sweep in enumerate(("a", "b")):
+        page = folder / "sweeps" / sweep / "report" / "report.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(f"report {sweep}")
+        os.utime(page, (number, number))
+    answer = app.http.get(f"{path}/report", headers=headers)
+    assert answer.text == "report b"
+    assert "sandbox" in answer.headers["content-security-policy"]
 
 
 def test_json_has_no_nan(app):

@@ -112,7 +112,7 @@ def test_the_life_of_a_service_with_a_ray_of_its_own(tmp_path, local_ray):
         assert "shown once" not in shown
         with Client(url, key=key) as client:
             handle = client.job(handle.id)
-            wait_for(lambda: re.search(r"attempt 2\n.*epoch \d+:", handle.logs(0)[0]), 400)
+            wait_for(lambda: re.search(r"attempt 2\n.*epoch \d+:", handle.logs(0)[0], re.DOTALL), 400)
             assert (handle.refresh().attempt, handle.job.lost) == (2, 0)
             handle.cancel()
             assert handle.wait(120).job.state == "cancelled"
