@@ -30,6 +30,8 @@ from mcl_ray.object_store import Uri
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 CHUNK_BYTES = 1 << 20
+CACHE = "cache"
+"""Folder beside the results whose files are made again where they are missing, and which no store has."""
 REASON_CHARS = 2000
 
 
@@ -139,11 +141,12 @@ def _write_outcome(attempts: Attempts, job: str, number: int, outcome: str, reas
 
 
 def _manifest(job: str, number: int, folder: Path) -> dict[str, Any]:
-    """Return what a job wrote: every file of its results folder that is not a temporary one, with its checksum."""
+    """Return what a job wrote: every file of its results folder but temporary ones and caches, with its checksum."""
     files = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+        is_result = relative.parts[0] != CACHE and not any(part.startswith(".") for part in relative.parts)
+        if is_result and path.is_file():
             files[str(relative)] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
     return {"job": job, "attempt": number, "files": files, "at": time.time()}
 
