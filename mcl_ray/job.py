@@ -33,6 +33,8 @@ CHUNK_BYTES = 1 << 20
 CACHE = "cache"
 """Folder beside the results whose files are made again where they are missing, and which no store has."""
 REASON_CHARS = 2000
+UPLOAD_EVERY_S, UPLOAD_BYTES_PER_S = 5.0, 1 << 20
+"""Pause between two uploads of a log to a store; a large one is sent less often."""
 
 
 class StopSignals(SweepCallback):
@@ -169,13 +171,36 @@ def _log_to(attempts: Attempts, job: str, number: int) -> Iterator[None]:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    with contextlib.nullcontext() if path else _uploaded(local, attempts, job, number):
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _uploaded(local: Path, attempts: Attempts, job: str, number: int) -> Iterator[None]:
+    """Send a log to the store again and again while it grows, and once more when it is complete."""
+    is_complete = threading.Event()
+
+    def upload() -> None:
+        attempts.write_log(job, number, local.read_bytes())
+
+    def upload_while_it_grows() -> None:
+        while not is_complete.wait(max(UPLOAD_EVERY_S, local.stat().st_size / UPLOAD_BYTES_PER_S)):
+            with contextlib.suppress(Exception):  # the next one has it
+                upload()
+
+    thread = threading.Thread(target=upload_while_it_grows, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if path is None:
-            attempts.write_log(job, number, local.read_bytes())
+        is_complete.set()
+        thread.join()
+        upload()
+        local.unlink()
 
 
 if __name__ == "__main__":

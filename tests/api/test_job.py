@@ -24,11 +24,11 @@ def spec_of(job=FIRST, source_origin=None, **request):
     return JobSpec(request=JobRequest.model_validate(given), origin=job, source_origin=source_origin)
 
 
-def begin(root, spec, job=FIRST, attempt=1):
+def begin(root, spec, job=FIRST, attempt=1, **variables):
     """Start a driver."""
     Attempts(root).write(job, attempt, "spec", spec.model_dump(mode="json"))
     command = [sys.executable, "-m", "mcl_ray.job", "--root", str(root), "--job", job, "--attempt", str(attempt)]
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"} | variables)
 
 
 @pytest.mark.slow
@@ -83,6 +83,26 @@ def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, numbe
     short.wait()
     (row,) = read_runs(results_of(tmp_path, FIRST)).to_pylist()
     assert (row["attempt"], row["epochs_done"] >= 2) == (2, True)
+
+
+@pytest.mark.slow
+def test_an_attempt_on_another_node_resumes_what_is_in_the_store(tmp_path):
+    """The nodes share nothing but the store; the log is in it while the driver runs."""
+    with serving() as store:
+        root, spec = Uri(store.uri("service")), spec_of(overrides={"epochs": 200})
+        attempts = Attempts(root)
+        driver = begin(root, spec, XDG_CACHE_HOME=str(tmp_path / "one"))
+        _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(120) == -signal.SIGINT
+        other = begin(root, spec, attempt=2, XDG_CACHE_HOME=str(tmp_path / "two"))
+        _wait_for(lambda: "epoch " in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
+        other.kill()
+        other.wait()
+        (run,) = {name.split("/")[3] for name in store.objects("service/jobs") if "/results/runs/" in name}
+        log = attempts.read_log(FIRST, 2, 0, 99999)[0].decode()
+        assert f"run {run}, attempt 2" in log
+        assert "epoch 1:" not in log
 
 
 def test_claims_in_a_store_that_speaks_s3():
