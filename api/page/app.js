@@ -43,6 +43,7 @@ const guarded = (action) => async (event) => {
 
 function showSignIn() {
   stop();
+  document.getElementById("dashboards").replaceChildren();
   const key = make("input", { type: "password", autocomplete: "current-password", required: "", name: "key" });
   main.replaceChildren(
     make("h1", {}, "Sign in"),
@@ -244,6 +245,12 @@ async function showSubmit() {
   await fill();
 }
 
+async function showDashboards() {
+  const links = Object.entries((await read("/session")).dashboards).flatMap(([name, address]) => [
+    make("a", { href: address, target: "_blank", rel: "noreferrer" }, { optuna: "Optuna", ray: "Ray" }[name]), " "]);
+  document.getElementById("dashboards").replaceChildren(...links);
+}
+
 const route = guarded(async () => {
   stop();
   stop = () => {};
@@ -251,6 +258,7 @@ const route = guarded(async () => {
   if (page === "jobs" && /^[0-9a-f]{32}$/.test(id || "")) await showJob(id);
   else if (page === "submit") await showSubmit();
   else await showJobs();
+  await showDashboards();
 });
 
 document.getElementById("sign-out").addEventListener("click", guarded(async () => {
