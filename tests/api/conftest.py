@@ -23,6 +23,7 @@ from api.database import Database
 from api.local_ray import LocalRay
 from api.settings import Settings
 from tests.support.postgres import postgres
+from tests.support.service import ServiceProcess, wait_until_ready
 
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
@@ -116,3 +117,17 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
         yield ray
     finally:
         ray.stop()
+
+
+@pytest.fixture(scope="package")
+def ray(local_ray):
+    """The Ray, once it can start jobs."""
+    wait_until_ready(local_ray)
+    return local_ray
+
+
+@pytest.fixture
+def service(tmp_path, database_url, ray):
+    with ServiceProcess(tmp_path, database_url, ray) as made:
+        made.start()
+        yield made

@@ -83,6 +83,19 @@ def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, numbe
     assert (row["attempt"], row["epochs_done"] >= 2) == (2, True)
 
 
+def test_a_driver_that_was_given_up_ends_for_its_successor(tmp_path):
+    """Two attempts never write into one folder, and the later one does not fail because the earlier one still runs."""
+    spec, attempts = spec_of(overrides={"epochs": 40}), Attempts(tmp_path)
+    orphan = begin(tmp_path, spec)
+    _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+    successor = begin(tmp_path, spec, attempt=2)
+    assert orphan.wait(120) == -signal.SIGINT
+    _wait_for(lambda: "attempt 2" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
+    assert successor.poll() is None
+    successor.kill()
+    successor.wait()
+
+
 def test_claims_in_a_store_that_speaks_s3():
     with serving() as store:
         attempts = Attempts(Uri(store.uri("service")))

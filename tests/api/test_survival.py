@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 
-import httpx
 import pytest
 
 from api.database import Database
@@ -17,32 +16,6 @@ from api.ray_jobs import RayError, RayJobs
 from api.settings import Settings
 from tests.support.postgres import postgres
 from tests.support.service import KilledPostgres, ServiceProcess
-
-READY_WITHIN_S = 240
-
-
-@pytest.fixture(scope="module")
-def ray(local_ray):
-    """The Ray, once it can start jobs."""
-    token = local_ray.token_file.read_text()
-    ends = time.monotonic() + READY_WITHIN_S
-    while True:
-        try:
-            headers = {"Authorization": f"Bearer {token}"}
-            body = {"entrypoint": "true", "submission_id": f"warm-{time.monotonic_ns()}"}
-            if httpx.post(f"{local_ray.url}/api/jobs/", json=body, headers=headers, timeout=60).is_success:
-                return local_ray
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < ends, "Ray does not start"
-        time.sleep(1)
-
-
-@pytest.fixture
-def service(tmp_path, database_url, ray):
-    with ServiceProcess(tmp_path, database_url, ray) as made:
-        made.start()
-        yield made
 
 
 def test_the_api_is_killed_at_random_moments(service):
