@@ -29,8 +29,8 @@ from benchmarks.campaign.verdict import Verdict
 from tests.support.postgres import postgres
 from tests.support.service import ServiceProcess, wait_until_ready
 
-SHARES = {"driver": 0.1, "worker": 0.05, "node": 0.006, "head": 0.006}
-"""Part of the kills; the rest are of API processes. A new head takes 10 to 20 s."""
+SHARES = {"driver": 0.1, "worker": 0.05, "agent": 0.005, "node": 0.005, "head": 0.005}
+"""Part of the kills; the rest are of API processes. The last three end the node, and a new one takes 10 to 20 s."""
 PROCESSES = {"sqlite": 1, "postgresql": 3}
 MEAN_PAUSE_S = {"sqlite": 0.9, "postgresql": 0.4}
 ENDS_WITHIN_S = 240.0
@@ -135,6 +135,8 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
         deadline = time.monotonic() + ENDS_WITHIN_S
         while load.num_live and time.monotonic() < deadline:
             time.sleep(0.5)
+    if load.failures:
+        raise load.failures[0]
     evidence = service_judge.collect(folder / "told.jsonl", folder / "results", database_url)
     verdict = service_judge.judge(evidence)
     if load.num_errors:
@@ -178,7 +180,11 @@ def _kill(
 
 
 def _processes(ray: LocalRay, kind: str) -> Iterator[int]:
-    """Yield the processes of a kind: drivers, Ray's workers (a job's supervisor is one), the raylet, or the GCS."""
+    """Yield the processes of a kind.
+
+    `driver`: of a job. `worker`: of Ray, as a job's supervisor. `agent`: the node's agents. `node`: the raylet. `head`:
+    the GCS, with the job table.
+    """
     for process in ray.processes():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
@@ -186,7 +192,8 @@ def _processes(ray: LocalRay, kind: str) -> Iterator[int]:
             is_driver = name.startswith("python") and any(word.endswith(b"light_driver.py") for word in words[1:2])
             is_kind = {
                 "driver": is_driver,
-                "worker": words[0].startswith(b"ray::"),
+                "worker": words[0].startswith(b"ray::") and b"Agent" not in words[0],
+                "agent": words[0].startswith(b"ray::") and b"Agent" in words[0],
                 "node": name == "raylet",
                 "head": name == "gcs_server",
             }

@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ class Load:
     """Two threads: one submits, repeats and cancels, the other looks."""
 
     def __init__(self, urls: Sequence[str], api_key: str, log: Path, seed: int) -> None:
-        self._urls, self._seed = urls, seed
+        self._urls, self._seed = [url.rstrip("/") for url in urls], seed
         self._descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o640)
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._stopped, self._ended = threading.Event(), threading.Event()
         self._live: dict[str, tuple[str, int]] = {}
         self.num_accepted = self.num_answers = self.num_errors = 0
-        self._threads = [threading.Thread(target=work) for work in (self._submit, self._watch)]
+        self.failures: list[Exception] = []
+        self._threads = [threading.Thread(target=self._work, args=(work,)) for work in (self._submit, self._watch)]
         for thread in self._threads:
             thread.start()
 
@@ -53,6 +54,12 @@ class Load:
         for thread in self._threads:
             thread.join()
         os.close(self._descriptor)
+
+    def _work(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # the campaign raises it
+            self.failures.append(error)
 
     def _log(self, what: str, **facts: object) -> None:
         os.write(self._descriptor, f"{json.dumps({'what': what, 'at': time.time()} | facts)}\n".encode())

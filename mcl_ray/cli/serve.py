@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import io
 import logging
+import os
 import signal
 import socket
 import sys
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 Options = Annotated[Settings | None, Parameter(name="*")]
 DAY_S = 86400.0
+STDERR = 2
 
 
 def serve(*, settings: Options = None) -> None:
@@ -157,6 +161,16 @@ def _stop(*_: object) -> None:
     raise SystemExit(0)
 
 
+class _Stderr(io.StringIO):
+    """Standard error for the log; a line that cannot be written, as on a full disk, is dropped and fails nothing."""
+
+    def write(self, text: str) -> int:
+        """Write a line."""
+        with contextlib.suppress(OSError):
+            return os.write(STDERR, text.encode())
+        return 0
+
+
 def _configure_logs() -> None:
     """Write one JSON object a line to stderr."""
     import structlog
@@ -169,7 +183,7 @@ def _configure_logs() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_Stderr()),
         cache_logger_on_first_use=True,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
