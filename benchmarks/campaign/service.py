@@ -29,10 +29,12 @@ from benchmarks.campaign.verdict import Verdict
 from tests.support.postgres import postgres
 from tests.support.service import ServiceProcess, wait_until_ready
 
-SHARES = {"driver": 0.1, "worker": 0.05, "agent": 0.005, "node": 0.005, "head": 0.005}
+SHARES = {"driver": 0.1, "worker": 0.05, "agent": 0.004, "node": 0.004, "head": 0.004}
 """Part of the kills; the rest are of API processes. The last three end the node, and a new one takes 10 to 20 s."""
 PROCESSES = {"sqlite": 1, "postgresql": 3}
 MEAN_PAUSE_S = {"sqlite": 0.9, "postgresql": 0.4}
+VICTIM_WITHIN_S = 10.0
+"""Time for which a kill waits for a process of its kind, as a driver that starts; meanwhile nothing else is killed."""
 ENDS_WITHIN_S = 240.0
 """Time after the last kill in which every job has to end."""
 OPTIONS = ["--max-lost=1000"]
@@ -158,7 +160,7 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
 def _kill(
     services: list[ForkedService], ray: LocalRay, kinds: list[str], mean_s: float, moments: random.Random
 ) -> collections.Counter[str]:
-    """Kill one process after the other; a kind of which none runs at the moment comes later."""
+    """Kill one process after the other; a kind of which none starts in time comes later."""
     killed: collections.Counter[str] = collections.Counter()
     while kinds:
         time.sleep(pause_s(mean_s, moments))
@@ -167,16 +169,25 @@ def _kill(
             service = moments.choice(services)
             service.kill()
             service.start()
-        elif found := sorted(_processes(ray, kind)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(moments.choice(found), signal.SIGKILL)
-        else:
+        elif not _kill_one_of(ray, kind, moments):
             kinds.insert(0, kind)
             continue
         killed[kind] += 1
         if killed.total() % 50 == 0:
             _print(f"{killed.total()} kills: {dict(killed)}")
     return killed
+
+
+def _kill_one_of(ray: LocalRay, kind: str, moments: random.Random) -> bool:
+    """Kill a process of Ray, at a random moment of its life; return whether there was one."""
+    deadline = time.monotonic() + VICTIM_WITHIN_S
+    while time.monotonic() < deadline:
+        if found := sorted(_processes(ray, kind)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(moments.choice(found), signal.SIGKILL)
+                return True
+        time.sleep(moments.uniform(0, 0.3))
+    return False
 
 
 def _processes(ray: LocalRay, kind: str) -> Iterator[int]:
