@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import io
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -22,6 +24,7 @@ from mcl_ray.errors import SpecError, StoreError
 
 Options = Annotated[Settings | None, Parameter(name="*")]
 DAY_S = 86400.0
+STDERR = 2
 
 
 def serve(*, settings: Options = None) -> None:
@@ -179,6 +182,16 @@ def _stop(*_: object) -> None:
     raise SystemExit(0)
 
 
+class _Stderr(io.StringIO):
+    """Standard error for the log; a line that cannot be written, as on a full disk, is dropped and fails nothing."""
+
+    def write(self, text: str) -> int:
+        """Write a line."""
+        with suppress(OSError):
+            return os.write(STDERR, text.encode())
+        return 0
+
+
 def _configure_logs() -> None:
     """Write one JSON object a line to stderr, also for what libraries log."""
     import structlog
@@ -188,14 +201,15 @@ def _configure_logs() -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    errors = _Stderr()
     rendered = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*added, *rendered],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=errors),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(errors)
     handler.setFormatter(formatter(processors=[formatter.remove_processors_meta, *rendered], foreign_pre_chain=added))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for library in ("httpx", "alembic"):
