@@ -17,7 +17,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api import jobs
 from api.dependencies import ControlledJob, ReadableJob, Reader, Service, ServiceDep, Submitter, find_job, open_stream
 from api.jobs import Row
-from mcl_ray.jobs import specs
 from mcl_ray.jobs.messages import (
     API_PREFIX,
     ExtendRequest,
@@ -107,6 +106,8 @@ async def submit(
     validate_only: Annotated[bool, Query(description="Answer what would run, and run nothing.")] = False,
 ) -> Job | Resolved:
     """Submit a job. A 202 means that it is durable."""
+    from mcl_ray.jobs import specs  # 5 MB of memory, at the first submission
+
     resolved = await asyncio.to_thread(specs.resolve, request)
     if validate_only:
         response.status_code = 200

@@ -15,8 +15,6 @@ from api import monitoring
 from api.dependencies import COOKIE, Reader, ServiceDep
 from api.problems import problem
 from mcl_ray import __version__
-from mcl_ray.config.recipes import RECIPES
-from mcl_ray.config.spec import RunSpec
 from mcl_ray.jobs.messages import JobRequest, Named, Session
 
 health = APIRouter(tags=["service"])
@@ -85,6 +83,8 @@ def sign_out() -> Response:
 @router.get("/recipes")
 def recipes(_: Reader) -> list[Named]:
     """List the recipes: runs known by name."""
+    from mcl_ray.config.recipes import RECIPES
+
     return _named(RECIPES)
 
 
@@ -107,6 +107,7 @@ def suites(_: Reader) -> list[Named]:
 @router.get("/schema")
 def schema(_: Reader) -> dict[str, Any]:
     """Return the JSON schemas of a job, a run, a search and a suite."""
+    from mcl_ray.config.spec import RunSpec
     from searches.spec.suite import SuiteSpec
     from searches.spec.sweep import SweepSpec
 

@@ -22,7 +22,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from mcl_ray.jobs.messages import JobRequest
 
-
 router = APIRouter()
 
 

@@ -1,8 +1,9 @@
 """The driver of a job, which Ray starts on the cluster: `python -m mcl_ray.job --root ROOT --job ID --attempt N`.
 
 It claims its attempt, runs the job's spec by the Python API, and writes how it ended: a manifest for success, an
-outcome for the rest. Exit codes: 0 done, 1 failed, 2 bad input, 75 another process has the attempt; an interrupted
-driver ends by a signal.
+outcome for the rest. A driver that was given up but still runs, as when only its supervisor or the head died, ends once
+the next attempt has been claimed; that one waits until then. Exit codes: 0 done, 1 failed, 2 bad input, 75 another
+process has the attempt; an interrupted driver ends by a signal.
 """
 
 from __future__ import annotations
@@ -27,10 +28,17 @@ from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import JobSpec
 from mcl_ray.jobs.states import EXIT_FENCED
 from mcl_ray.object_store import Uri
+from mcl_ray.results.atomic_io import FolderLock
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 CHUNK_BYTES = 1 << 20
+CACHE = "cache"
+"""Folder beside the results whose files are made again where they are missing, and which no store has."""
+PREDECESSOR_ENDS_WITHIN_S = 600.0
+SUCCESSOR_POLL_S = 1.0
 REASON_CHARS = 2000
+UPLOAD_EVERY_S, UPLOAD_BYTES_PER_S = 5.0, 1 << 20
+"""Pause between two uploads of a log to a store; a large one is sent less often."""
 
 
 class StopSignals(SweepCallback):
@@ -108,6 +116,7 @@ def main() -> NoReturn:
     if not attempts.take(given.job, given.attempt, f"driver {os.uname().nodename} {os.getpid()}"):
         sys.exit(EXIT_FENCED)
     stop_signals = StopSignals()
+    threading.Thread(target=_end_for_successor, args=(attempts, given.job, given.attempt), daemon=True).start()
     with _log_to(attempts, given.job, given.attempt):
         code = _attempt(attempts, given.job, given.attempt, [stop_signals, JobLog()])
     if code is None:
@@ -122,7 +131,8 @@ def _attempt(attempts: Attempts, job: str, number: int, callbacks: Sequence[Any]
 
     try:
         spec = JobSpec.model_validate(attempts.read(job, number, "spec"))
-        folder = run(spec, attempts.root, callbacks)
+        with _only_writer(attempts.root, spec.origin):
+            folder = run(spec, attempts.root, callbacks)
         attempts.write(job, number, "manifest", _manifest(job, number, folder))
     except KeyboardInterrupt:
         _write_outcome(attempts, job, number, "interrupted", "the driver was stopped")
@@ -134,16 +144,34 @@ def _attempt(attempts: Attempts, job: str, number: int, callbacks: Sequence[Any]
     return 0
 
 
+def _only_writer(root: Uri | Path, origin: str) -> contextlib.AbstractContextManager[object]:
+    """Return the lock on a job's results, which waits for a driver that was given up but still runs."""
+    if isinstance(root, Uri):
+        return contextlib.nullcontext()  # each driver has a replica of its own, and `Uploader` refuses the older one
+    return FolderLock(root / "jobs" / origin, name=".driver.lock", wait_s=PREDECESSOR_ENDS_WITHIN_S)
+
+
+def _end_for_successor(attempts: Attempts, job: str, number: int) -> None:
+    """Interrupt this process once the next attempt of its job has a driver."""
+    while True:
+        with contextlib.suppress(Exception):  # a store that does not answer is asked again
+            if attempts.is_claimed(job, number + 1):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+        time.sleep(SUCCESSOR_POLL_S)
+
+
 def _write_outcome(attempts: Attempts, job: str, number: int, outcome: str, reason: str) -> None:
     attempts.write(job, number, "outcome", {"outcome": outcome, "reason": reason[:REASON_CHARS], "at": time.time()})
 
 
 def _manifest(job: str, number: int, folder: Path) -> dict[str, Any]:
-    """Return what a job wrote: every file of its results folder that is not a temporary one, with its checksum."""
+    """Return what a job wrote: every file of its results folder but temporary ones and caches, with its checksum."""
     files = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+        is_result = relative.parts[0] != CACHE and not any(part.startswith(".") for part in relative.parts)
+        if is_result and path.is_file():
             files[str(relative)] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
     return {"job": job, "attempt": number, "files": files, "at": time.time()}
 
@@ -166,13 +194,36 @@ def _log_to(attempts: Attempts, job: str, number: int) -> Iterator[None]:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    with contextlib.nullcontext() if path else _uploaded(local, attempts, job, number):
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _uploaded(local: Path, attempts: Attempts, job: str, number: int) -> Iterator[None]:
+    """Send a log to the store again and again while it grows, and once more when it is complete."""
+    is_complete = threading.Event()
+
+    def upload() -> None:
+        attempts.write_log(job, number, local.read_bytes())
+
+    def upload_while_it_grows() -> None:
+        while not is_complete.wait(max(UPLOAD_EVERY_S, local.stat().st_size / UPLOAD_BYTES_PER_S)):
+            with contextlib.suppress(Exception):  # the next one has it
+                upload()
+
+    thread = threading.Thread(target=upload_while_it_grows, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if path is None:
-            attempts.write_log(job, number, local.read_bytes())
+        is_complete.set()
+        thread.join()
+        upload()
+        local.unlink()
 
 
 if __name__ == "__main__":

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import io
 import logging
+import multiprocessing
+import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -21,6 +24,7 @@ from mcl_ray.errors import SpecError, StoreError
 
 Options = Annotated[Settings | None, Parameter(name="*")]
 DAY_S = 86400.0
+STDERR = 2
 
 
 def serve(*, settings: Options = None) -> None:
@@ -35,6 +39,7 @@ def serve(*, settings: Options = None) -> None:
     signal.signal(signal.SIGTERM, _stop)  # uvicorn sends itself the signal again once it has shut down
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
+        _migrate_apart(settings)
         if not settings.address:
             settings = stack.enter_context(_local_ray(settings))
         _print_address(settings, listener.getsockname()[1])
@@ -121,6 +126,23 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def _migrate_apart(settings: Settings) -> None:
+    """Migrate the tables in a process of its own: Alembic takes 10 MB of memory that this one would keep.
+
+    An error is left to the first use of the database, which finds it again.
+    """
+
+    def migrate() -> None:
+        with suppress(Exception):
+            Database(settings.url_of_database).migrate()
+
+    from api.database import Database
+
+    process = multiprocessing.get_context("fork").Process(target=migrate)  # no thread has been started yet
+    process.start()
+    process.join()
+
+
 @contextmanager
 def _local_ray(settings: Settings) -> Iterator[Settings]:
     """Run a Ray of the service's own, and yield the settings with it; at the end, nothing of it runs."""
@@ -161,6 +183,16 @@ def _stop(*_: object) -> None:
     raise SystemExit(0)
 
 
+class _Stderr(io.StringIO):
+    """Standard error for the log; a line that cannot be written, as on a full disk, is dropped and fails nothing."""
+
+    def write(self, text: str) -> int:
+        """Write a line."""
+        with suppress(OSError):
+            return os.write(STDERR, text.encode())
+        return 0
+
+
 def _configure_logs() -> None:
     """Write one JSON object a line to stderr, also for what libraries log."""
     import structlog
@@ -170,15 +202,16 @@ def _configure_logs() -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    errors = _Stderr()
     rendered = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*added, *rendered],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=errors),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter([formatter.remove_processors_meta, *rendered], foreign_pre_chain=added))
+    handler = logging.StreamHandler(errors)
+    handler.setFormatter(formatter(processors=[formatter.remove_processors_meta, *rendered], foreign_pre_chain=added))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for library in ("httpx", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)

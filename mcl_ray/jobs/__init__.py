@@ -1,1 +1,1 @@
-"""What the service, its clients and the driver of a job share: messages, states, the files of an attempt, and specs."""
+"""Modules that the service, its clients and a job's driver share: messages, states, the files of an attempt, specs."""

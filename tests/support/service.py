@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 import sqlalchemy as sa
@@ -17,11 +19,36 @@ import sqlalchemy as sa
 from api import jobs, keys
 from api.database import Database
 from tests.support.ports import free_port
-from trainables.cluster.local_ray import LocalRay
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIGHT_DRIVER = f"{sys.executable} {CHECKOUT / 'tests/support/light_driver.py'}"
 TERMINAL = ("succeeded", "failed", "cancelled")
+READY_WITHIN_S = 240
+
+
+def wait_until_ready(ray: RayAddress) -> None:
+    """Return once a Ray has accepted a job."""
+    headers = {"Authorization": f"Bearer {ray.token_file.read_text()}"}
+    ends = time.monotonic() + READY_WITHIN_S
+    while True:
+        try:
+            body = {"entrypoint": "true", "submission_id": f"warm-{time.monotonic_ns()}"}
+            if httpx.post(f"{ray.url}/api/jobs/", json=body, headers=headers, timeout=60).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < ends, "Ray does not start"
+        time.sleep(1)
+
+
+class RayAddress(Protocol):
+    """A Ray cluster, as a service joins it."""
+
+    @property
+    def url(self) -> str:
+        """The address of the dashboard."""
+
+    token_file: Path
 
 
 @dataclass
@@ -30,10 +57,13 @@ class ServiceProcess:
 
     folder: Path
     database_url: str
-    ray: LocalRay
+    ray: RayAddress
     options: list[str] = field(default_factory=list)
     driver: str = LIGHT_DRIVER
+    driver_resource: str = "mcl_driver"
     port: int = field(default_factory=free_port)
+    results: str = ""
+    """Store of the results; a folder if empty."""
 
     def __post_init__(self) -> None:
         database = Database(self.database_url)
@@ -53,29 +83,43 @@ class ServiceProcess:
         if self.process is not None and self.process.poll() is None:
             self.stop(signal.SIGKILL)
 
-    def start(self) -> None:
-        words = [
+    @property
+    def words(self) -> list[str]:
+        """The options of `serve`."""
+        return [
             f"--port={self.port}",
             f"--state={self.folder / 'state'}",
             f"--database-url={self.database_url}",
-            f"--results={self.root}",
+            f"--results={self.results or self.root}",
             f"--address={self.ray.url}",
             f"--ray-token-file={self.ray.token_file}",
             f"--driver={self.driver}",
-            "--driver-resource=mcl_driver",
+            f"--driver-resource={self.driver_resource}",
             "--lease-s=3",
             "--poll-s=0.3",
             "--max-running=3",
             *self.options,
         ]
+
+    def start(self, *program: str) -> None:
+        """Start the process; `program` is another script that takes the same options."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MCL_"))}
         with (self.folder / "service.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mcl_ray.serve", *words],
+                [sys.executable, *(program or ("-m", "mcl_ray.serve")), *self.words],
                 stdout=log,
                 stderr=log,
-                env=environment | {"PYTHONPATH": str(CHECKOUT)},
+                env=environment | {"PYTHONPATH": str(CHECKOUT), "XDG_CACHE_HOME": str(self.folder / "cache")},
             )
+
+    def wait_until_ready(self, deadline_s: float = 300) -> None:
+        ends = time.monotonic() + deadline_s
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if self.http.get(self.http.base_url.join("/readyz")).is_success:
+                    return
+            assert time.monotonic() < ends, "the service does not become ready"
+            time.sleep(0.3)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None

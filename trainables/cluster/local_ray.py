@@ -40,6 +40,8 @@ PORTS = (
 """Options of `ray start`; with the defaults, the agent of a second Ray fails in silence."""
 OBJECT_STORE_BYTES = 200_000_000
 ENDS_WITHIN_S = 15.0
+RAYLET_STARTS_WITHIN_S = 120.0
+RAYLET_IS_AWAY_FOR_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class LocalRay:
         self._state, self._file = state.absolute(), state.absolute() / "ray.json"
         self._marker = f"{MARKER}={self._state}".encode()
         name = hashlib.sha256(self._marker).hexdigest()[:8]
-        self._folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # the names of sockets must be short
+        self.folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # the names of sockets must be short
         self._is_stopping = threading.Event()
         self._ports, self._head = self._read() or (_free_ports(), 0)
         self._thread = threading.Thread(target=self._watch, name="ray", daemon=True)
@@ -61,6 +63,11 @@ class LocalRay:
     def url(self) -> str:
         """The address of the dashboard."""
         return f"http://127.0.0.1:{self._ports['dashboard-port']}"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Option of `ray start` → port."""
+        return self._ports
 
     @property
     def head(self) -> int:
@@ -82,7 +89,7 @@ class LocalRay:
         self._interrupt_drivers()
         self._end()
         self._file.unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def processes(self) -> set[int]:
         """Return the processes of this Ray that run."""
@@ -94,10 +101,16 @@ class LocalRay:
         return found
 
     def _watch(self) -> None:
+        raylet_by = time.monotonic() + RAYLET_STARTS_WITHIN_S
         while True:
-            if self._head not in self.processes():
+            processes = self.processes()
+            if any(_name(process) == "raylet" for process in processes):
+                raylet_by = time.monotonic() + RAYLET_IS_AWAY_FOR_S
+            # `ray start --block` goes on without its raylet, which ends with its agent: then jobs would run for ever.
+            if self._head not in processes or time.monotonic() > raylet_by:
                 self._end()
                 self._spawn()
+                raylet_by = time.monotonic() + RAYLET_STARTS_WITHIN_S
             if self._is_stopping.wait(1.0):
                 return
 
@@ -112,7 +125,7 @@ class LocalRay:
             "max-worker-port": 0,
             "object-store-memory": OBJECT_STORE_BYTES,
             "resources": json.dumps({DRIVER_RESOURCE: 1000}),
-            "temp-dir": self._folder,
+            "temp-dir": self.folder,
         }
         words = [f"--{option}={value}" for option, value in options.items()]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *words]
@@ -178,6 +191,12 @@ class LocalRay:
             if set(facts["ports"]) == set(PORTS):
                 return facts["ports"], int(facts["head"])
         return None
+
+
+def _name(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    return ""
 
 
 def _free_ports() -> dict[str, int]:
