@@ -39,7 +39,7 @@ job = sa.Table(
     sa.UniqueConstraint("owner", "key"),
 )
 IS_LIVE = job.c.state.in_([sa.literal_column(f"'{state}'") for state in LIVE])
-sa.Index("job_due", job.c.due, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
+sa.Index("job_state_due", job.c.state, job.c.desired, job.c.due, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
 sa.Index("job_owner_live", job.c.owner, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
 sa.Index("job_owner_created", job.c.owner, job.c.created, job.c.id)
 sa.Index("job_created", job.c.created, job.c.id)

@@ -17,6 +17,7 @@ from mcl_ray.jobs.states import LIVE, State
 
 Row = sa.Row[*tuple[Any, ...]]
 ACTIVE = job.c.state.in_(("starting", "running"))
+CANCELLED = (job.c.state == "queued") & (job.c.desired == "cancelled")
 WANTED = (job.c.state == "queued") & (job.c.desired == "run")
 _JOB = sa.select(job).where(job.c.id == sa.bindparam("job_id"))
 _EVENT = sa.insert(event)
@@ -63,8 +64,7 @@ def claim_due(database: Database, *, count: int, lease_s: float, max_running: in
             return list(connection.scalars(query.with_for_update(skip_locked=True)))
 
         active = connection.scalar(sa.select(sa.func.count()).where(ACTIVE)) or 0
-        ids = pick(ACTIVE | ((job.c.state == "queued") & (job.c.desired == "cancelled")), count)
-        ids += pick(WANTED, min(count, max_running - active))
+        ids = [*pick(ACTIVE, count), *pick(CANCELLED, count), *pick(WANTED, min(count, max_running - active))]
         if not ids:
             return []
         started = sa.case((WANTED, "starting"), else_=job.c.state)

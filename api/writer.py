@@ -10,7 +10,6 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -19,6 +18,7 @@ from api.database import Database
 
 T = TypeVar("T")
 Write = Callable[[sa.Connection], T]
+Asked = tuple[Write[Any], "asyncio.Future[Any]"]
 MAX_GROUP = 200
 """Writes that go into one commit at most."""
 
@@ -28,7 +28,7 @@ class Writer:
 
     def __init__(self, database: Database, timeout_s: float) -> None:
         self._database, self._timeout_s = database, timeout_s
-        self._inbox: queue.SimpleQueue[tuple[Write[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -39,9 +39,10 @@ class Writer:
             TimeoutError: the database did not commit in time; the write may still happen.
             sqlalchemy.exc.OperationalError: the database cannot be reached.
         """
-        future: Future[T] = Future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._inbox.put((write, future))
-        return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
+        async with asyncio.timeout(self._timeout_s):
+            return await future
 
     def close(self) -> None:
         """Finish the writes that were asked for, and stop."""
@@ -55,20 +56,33 @@ class Writer:
             while len(asked) < MAX_GROUP and not self._inbox.empty():  # only this thread takes from it
                 asked.append(self._inbox.get())
             is_last = None in asked
-            self._commit([one for one in asked if one is not None and one[1].set_running_or_notify_cancel()])
+            self._commit([one for one in asked if one is not None and not one[1].cancelled()])
 
-    def _commit(self, group: list[tuple[Write[Any], Future[Any]]]) -> None:
+    def _commit(self, group: list[Asked]) -> None:
         """Commit a group; one that fails is done again write by write, so that only the culprit fails."""
+        if not group:
+            return
+        results: list[Any] = []
+        failed: Exception | None = None
         try:
             with self._database.write_engine.begin() as connection:
-                results = [write(connection) for write, _ in group]
+                results += [write(connection) for write, _ in group]
         except Exception as error:
             if len(group) > 1 and not isinstance(error, sa.exc.OperationalError):
                 for one in group:
                     self._commit([one])
-            else:
-                for _, future in group:
-                    future.set_exception(error)
+                return
+            failed = error
+        futures = [future for _, future in group]
+        futures[0].get_loop().call_soon_threadsafe(_settle, futures, results, failed)
+
+
+def _settle(futures: list[asyncio.Future[Any]], results: list[Any], error: Exception | None) -> None:
+    """Give every future its result, in the thread of the loop, which is woken once for the group."""
+    for number, future in enumerate(futures):
+        if future.done():  # its request gave up
+            continue
+        if error is None:
+            future.set_result(results[number])
         else:
-            for (_, future), result in zip(group, results, strict=True):
-                future.set_result(result)
+            future.set_exception(error)
