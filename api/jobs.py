@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.dml import ReturningInsert
 
 from api.database import IS_LIVE, Database, event, job
 from api.writer import Write
@@ -40,8 +39,9 @@ def insert(database: Database, values: dict[str, Any], most: int) -> Write[Submi
         row = connection.execute(
             _insertion(tuple(values), is_sqlite=database.is_sqlite), values | {"most": most}
         ).one_or_none()
-        if row is not None:
+        if row is not None and database.is_sqlite:
             _add_event(connection, row.id, "queued", 1, "")
+        if row is not None:
             return Submitted(row, True)
         same = (job.c.owner == values["owner"]) & (job.c.key == values["key"])
         return Submitted(connection.execute(sa.select(job).where(same)).one_or_none(), False)
@@ -154,16 +154,22 @@ def overdue(database: Database) -> float:
 
 
 @functools.cache
-def _insertion(columns: tuple[str, ...], *, is_sqlite: bool) -> ReturningInsert[Any]:
-    """Return the statement that adds a job while its owner has room; to build it takes longer than to run it."""
+def _insertion(columns: tuple[str, ...], *, is_sqlite: bool) -> sa.Executable:
+    """Return the statement that adds a job while its owner has room; to build it takes longer than to run it.
+
+    With PostgreSQL it adds the event as well, since each statement is a round trip.
+    """
     dialect = sqlite if is_sqlite else postgresql
     live = sa.select(job.c.id).where(job.c.owner == sa.bindparam("owner"), IS_LIVE).limit(sa.bindparam("most"))
     count = sa.select(sa.func.count()).select_from(live.subquery()).scalar_subquery()
     values = [sa.bindparam(name, type_=job.c[name].type) for name in columns]
     chosen = sa.select(*values).where(count < sa.bindparam("most", type_=sa.Integer))
-    statement: ReturningInsert[Any]
-    statement = dialect.insert(job).from_select(columns, chosen).on_conflict_do_nothing().returning(job)
-    return statement
+    added = dialect.insert(job).from_select(columns, chosen).on_conflict_do_nothing().returning(job)
+    if is_sqlite:
+        return cast("sa.Executable", added)
+    new = added.cte("new")
+    first = sa.select(new.c.id, new.c.state, new.c.attempt, new.c.created)
+    return sa.select(new).add_cte(_EVENT.from_select(["job", "state", "attempt", "at"], first).cte("first_event"))
 
 
 def _owned_by(owner: str | None) -> sa.ColumnElement[bool]:

@@ -91,8 +91,9 @@ class Connection:
         self.writer.close()
 
 
-async def measure(connections: Sequence[Connection], next_request: Callable[[], Request], seconds: float) -> Load:
-    """Send requests over all connections for a while, and return the times of those after the warm-up."""
+async def measure(port: int, next_request: Callable[[], Request], *, connections: int, seconds: float) -> Load:
+    """Send requests over new connections for a while, and return the times of those after the warm-up."""
+    opened = [await Connection(port).open() for _ in range(connections)]
     begins = time.perf_counter() + WARM_UP_S
     ends, times = begins + seconds, list[float]()
 
@@ -101,6 +102,7 @@ async def measure(connections: Sequence[Connection], next_request: Callable[[], 
             await connection.call(next_request())
             if sent >= begins:
                 times.append(time.perf_counter() - sent)
+        connection.close()
 
-    await asyncio.gather(*map(follow, connections))
+    await asyncio.gather(*map(follow, opened))
     return Load(times, seconds)

@@ -66,8 +66,6 @@ def rates(setting: Setting) -> dict[str, object]:
 
 
 async def _rates(setting: Setting, port: int, bare_port: int) -> dict[str, object]:
-    ours = [await Connection(port).open() for _ in range(CONNECTIONS)]
-    theirs = [await Connection(bare_port).open() for _ in range(CONNECTIONS)]
     seeds = itertools.count()
 
     def submission(path: str) -> Request:
@@ -75,26 +73,24 @@ async def _rates(setting: Setting, port: int, bare_port: int) -> dict[str, objec
         body = {"kind": "train", "name": "digits", "overrides": {"seed": seed}}
         return Request("POST", path, setting.keys[seed % OWNERS], json.dumps(body).encode(), 202)
 
-    async def reading(connection: Connection, path: str) -> Callable[[], Request]:
+    async def reading(port: int, path: str) -> Callable[[], Request]:
+        connection = await Connection(port).open()
         sent = [submission(path) for _ in range(OWNERS)]
         ids = [json.loads(await connection.call(one))["id"] for one in sent]
+        connection.close()
         requests = [Request("GET", f"{path}/{found}", one.key) for found, one in zip(ids, sent, strict=True)]
         return itertools.cycle(requests).__next__
 
-    submits = await _in_turns(setting, (ours, lambda: submission(JOBS)), (theirs, lambda: submission("/jobs")))
-    reads = await _in_turns(setting, (ours, await reading(ours[0], JOBS)), (theirs, await reading(theirs[0], "/jobs")))
-    for connection in (*ours, *theirs):
-        connection.close()
+    submits = await _in_turns(setting, (port, lambda: submission(JOBS)), (bare_port, lambda: submission("/jobs")))
+    reads = await _in_turns(setting, (port, await reading(port, JOBS)), (bare_port, await reading(bare_port, "/jobs")))
     return {"connections": CONNECTIONS, "submit": _compared(*submits), "get": _compared(*reads)}
 
 
-async def _in_turns(
-    setting: Setting, *sides: tuple[Sequence[Connection], Callable[[], Request]]
-) -> tuple[list[Load], ...]:
+async def _in_turns(setting: Setting, *sides: tuple[int, Callable[[], Request]]) -> tuple[list[Load], ...]:
     loads: tuple[list[Load], ...] = tuple([] for _ in sides)
     for _ in range(setting.repeats):
-        for (connections, next_request), found in zip(sides, loads, strict=True):
-            found.append(await measure(connections, next_request, setting.seconds))
+        for (port, next_request), found in zip(sides, loads, strict=True):
+            found.append(await measure(port, next_request, connections=CONNECTIONS, seconds=setting.seconds))
     return loads
 
 
