@@ -6,7 +6,6 @@ import socket
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -24,7 +23,8 @@ VALUES = {
         SELECT printf('%032x', i * 7919 % {MANY}), 'ada', i, '', 'train', '{{}}', i, 'succeeded', 0, i / 7 FROM n""",
     "postgresql": f"""
         INSERT INTO job ({COLUMNS})
-        SELECT lpad(to_hex(i::bigint * 7919 % {MANY}), 32, '0'), 'ada', i, '', 'train', '{{}}', i, 'succeeded', 0, i / 7
+        SELECT lpad(to_hex(i::bigint * 7919 % {MANY}), 32, '0'), 'ada', i::text, '', 'train', '{{}}', i::text,
+            'succeeded', 0, i / 7
         FROM generate_series(0, {MANY - 1}) AS i""",
 }
 """Statements that add jobs in no order of their ids, seven of each time."""
@@ -67,7 +67,7 @@ def test_a_page_is_read_from_an_index(many):
     )
     for owner in ("ada", None):
         first = jobs.page(database, owner, {}, 10, None)
-        jobs.page(database, owner, {}, 10, (first[-1].created, first[-1].id))
+        jobs.page(database, owner, {}, 10, first[-1].id)
     assert len(statements) >= 4
     with database.read_engine.connect() as connection:
         for statement, parameters in statements.copy():
@@ -86,14 +86,15 @@ def test_reading_a_log_of_a_gigabyte_takes_little_memory(shared):
         log.truncate(2**30 - 4)
         log.seek(0, 2)
         log.write(b"end\n")
-    url = f"/api/v1/jobs/{job}/logs?count={MIB}"
-    shared.http.get(url, headers=headers)
+    url = f"/api/v1/jobs/{job}/logs?count={MIB // 4}"
+    for _ in range(16):  # each thread keeps some memory from its first request on
+        shared.http.get(url, headers=headers)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # begins the measurement of the peak anew
     assert shared.http.get(url, headers=headers).content.endswith(b"\0end\n")
     for offset in range(0, 2**30, 16 * MIB):
         part = shared.http.get(f"{url}&offset={offset}", headers=headers)
-        assert part.headers["x-next-offset"] == str(offset + MIB)
+        assert part.headers["x-next-offset"] == str(offset + MIB // 4)
     assert memory("VmHWM") - before <= 16 * MIB
 
 
@@ -101,33 +102,28 @@ def memory(name):
     return 1024 * int(re.search(rf"{name}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
-def test_readers_that_stall_delay_nobody(app):
-    """Their own connections fill up; others get every event, and once they are gone their places are free."""
-    key = app.key("ada")
-    job = app.submit({"Authorization": f"Bearer {key}"}).json()["id"]
-    quota = app.settings.max_streams_per_owner
-    stalled = [follow_without_reading(app, job, key) for _ in range(50)]
-    try:
-        values = [{"job": job, "state": "running", "attempt": n, "reason": "x" * 500, "at": 0.0} for n in range(2000)]
+def test_readers_that_stall_delay_nobody(tmp_path):
+    """Their own connections fill up; another one gets every event, and once they are gone their places are free."""
+    for app in running(settings_for(tmp_path, no_reconciler=True, max_streams_per_owner=51)):
+        key = app.key("ada")
+        job = app.submit({"Authorization": f"Bearer {key}"}).json()["id"]
+        stalled = [follow_without_reading(app, job, key) for _ in range(50)]
+        values = [{"job": job, "state": "running", "attempt": n, "reason": "x" * 500, "at": 0.0} for n in range(300)]
         with app.database.write_engine.begin() as connection:
             connection.execute(sa.insert(event), [*values, values[0] | {"state": "failed"}])
-        with httpx.Client(base_url=app.http.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as http:
-            text = http.get(f"/api/v1/jobs/{job}/events").text
-            states = [json.loads(line)["state"] for line in re.findall(r"^data: (.*)$", text, re.MULTILINE)]
-            assert states == ["queued", *["running"] * 2000, "failed"]
-            assert http.get(f"/api/v1/jobs/{job}").status_code == 200
-            more = [follow_without_reading(app, job, key) for _ in range(quota - 50)]
-            stalled += more
-            assert http.get(f"/api/v1/jobs/{job}/events").status_code == 429
-            for connection in stalled:
-                connection.close()
-            ends = time.monotonic() + 60
-            while http.get(f"/api/v1/jobs/{job}/events?", headers={"Last-Event-ID": "2000"}).status_code == 429:
-                assert time.monotonic() < ends
-                time.sleep(0.1)
-    finally:
+        path, headers = f"/api/v1/jobs/{job}", {"Authorization": f"Bearer {key}"}
+        text = app.http.get(f"{path}/events", headers=headers).text
+        states = [json.loads(line)["state"] for line in re.findall(r"^data: (.*)$", text, re.MULTILINE)]
+        assert states == ["queued", *["running"] * 300, "failed"]
+        assert app.http.get(path, headers=headers).status_code == 200
+        stalled.append(follow_without_reading(app, job, key))
+        assert app.http.get(f"{path}/events", headers=headers).status_code == 429
         for connection in stalled:
             connection.close()
+        ends = time.monotonic() + 60
+        while app.http.get(f"{path}/events", headers=headers | {"Last-Event-ID": "300"}).status_code == 429:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
 
 
 def follow_without_reading(app, job, key):
