@@ -196,13 +196,16 @@ def _configure_logs() -> None:
     """Write one JSON object a line to stderr, also for what libraries log."""
     import structlog
 
-    added = [
+    added: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     errors = _Stderr()
-    rendered = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    rendered: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
         processors=[*added, *rendered],
         logger_factory=structlog.WriteLoggerFactory(file=errors),
