@@ -1,1 +1,1 @@
-"""What the service, its clients and the driver of a job share: messages, states, the files of an attempt, and specs."""
+"""Messages, states, specs and attempts of jobs, which the service, its clients and the driver share."""
