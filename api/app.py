@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import structlog
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -29,22 +29,9 @@ from mcl_ray.jobs.messages import API_PREFIX, Problem
 
 PAGE = Path(__file__).parent / "page"
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text}
-    for status, text in {
-        400: "The Host header names another service.",
-        401: "No valid API key.",
-        403: "The key lacks the scope.",
-        404: "There is none, or it is another owner's.",
-        406: "None of the formats is accepted.",
-        408: "The body did not arrive in time.",
-        409: "The job's state forbids it.",
-        413: "The body is too large.",
-        422: "The request breaks a rule.",
-        429: "Too many jobs or streams; see Retry-After.",
-        503: "The database does not answer, or the service is not ready; see Retry-After.",
-    }.items()
+    status: {"model": Problem, "description": HTTPStatus(status).phrase}
+    for status in (400, 401, 403, 404, 406, 408, 409, 413, 422, 429, 503)
 }
-log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -63,8 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{API_PREFIX}/openapi.json",
+        exception_handlers=dict.fromkeys(problems.HANDLED, problems.answer),
     )
-    problems.install(app)
     for router in (job_routes.router, result_routes.router, service_routes.router):
         app.include_router(router, prefix=API_PREFIX, responses=ERRORS)
     app.include_router(service_routes.health, responses=ERRORS)

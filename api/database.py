@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mcl_ray.errors import StoreError
 from mcl_ray.jobs.states import LIVE
 
 metadata = sa.MetaData()
@@ -42,7 +43,8 @@ sa.Index("job_due", job.c.due, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
 sa.Index("job_owner_live", job.c.owner, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
 sa.Index("job_owner_created", job.c.owner, job.c.created, job.c.id)
 sa.Index("job_created", job.c.created, job.c.id)
-sa.Index("job_origin", job.c.origin)
+# A folder of results has one writer.
+sa.Index("job_origin_live", job.c.origin, unique=True, sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
 
 event = sa.Table(
     "event",
@@ -67,6 +69,9 @@ api_key = sa.Table(
     sa.Column("revoked", sa.Float),
 )
 
+MIGRATIONS = Path(__file__).parent / "migrations"
+REVISION = max(file.name[:4] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+"""Revision of these tables, which the name of a migration begins with."""
 SQLITE_PRAGMAS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL")
 
 
@@ -84,18 +89,21 @@ class Database:
             )
 
     def migrate(self) -> None:
-        """Bring the tables to the version of this program."""
-        from alembic import command
-        from alembic.config import Config
+        """Bring the tables to the revision of this program.
 
+        Raises:
+            StoreError: they are of a later one.
+        """
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         with self.write_engine.begin() as connection:
             self.lock(connection, "migrate")
-            config = Config()
-            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            has_tables = sa.inspect(connection).has_table("alembic_version")
+            found = connection.scalar(sa.text("SELECT version_num FROM alembic_version")) if has_tables else ""
+            if found > REVISION:
+                raise StoreError(f"the tables must be of revision {REVISION} or before, but are of {found}")
+            if found < REVISION:
+                _upgrade(connection)
 
     def lock(self, connection: sa.Connection, name: str) -> None:
         """Exclude other processes until the transaction ends; a transaction of SQLite that writes always does."""
@@ -112,6 +120,16 @@ class Database:
         """Close every connection."""
         self.write_engine.dispose()
         self.read_engine.dispose()
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command  # 10 MB of memory, which a service whose tables are of this revision need not have
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _engine(url: sa.URL, **options: Any) -> sa.Engine:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Path, Request, Security
-from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from api import jobs, keys
 from api.database import Database
@@ -20,7 +20,6 @@ from api.reconciler import Reconciler
 from api.settings import Settings
 from api.writer import Writer
 from mcl_ray.jobs.claims import Attempts
-from mcl_ray.jobs.messages import Scope
 
 COOKIE = "mcl_key"
 LOCAL = Principal("local", frozenset(keys.SCOPES))
@@ -55,37 +54,27 @@ ServiceDep = Annotated[Service, Depends(service_of)]
 
 def principal_of(
     service: ServiceDep,
+    required: SecurityScopes,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     cookie: Annotated[str | None, Security(_cookie)],
 ) -> Principal:
     """Return who sends the request.
 
     Raises:
-        HTTPException: 401 without a valid key.
+        HTTPException: 401 without a valid key, 403 if the key lacks the scope that the endpoint requires.
     """
     if service.settings.insecure_local:
         return LOCAL
     found = keys.verify(service.database, bearer.credentials if bearer else cookie or "")
     if found is None:
         raise HTTPException(401, "an API key is required: Authorization: Bearer mcl_…", {"WWW-Authenticate": "Bearer"})
+    if missing := [scope for scope in required.scopes if not found.may(scope)]:
+        raise HTTPException(403, f"the key must have the scope {missing[0]}, but has {', '.join(sorted(found.scopes))}")
     return found
 
 
-def requires(scope: Scope) -> Callable[[Principal], Principal]:
-    """Return the dependency that lets in those who have a scope."""
-
-    def principal(principal: Annotated[Principal, Depends(principal_of)]) -> Principal:
-        if not principal.may(scope):
-            raise HTTPException(
-                403, f"the key must have the scope {scope}, but has {', '.join(sorted(principal.scopes))}"
-            )
-        return principal
-
-    return principal
-
-
-Reader = Annotated[Principal, Depends(requires("read"))]
-Submitter = Annotated[Principal, Depends(requires("submit"))]
+Reader = Annotated[Principal, Security(principal_of, scopes=["read"])]
+Submitter = Annotated[Principal, Security(principal_of, scopes=["submit"])]
 JobIdPath = Annotated[str, Path(max_length=64)]
 
 

@@ -51,25 +51,20 @@ class EventFeed:
 
         A failure becomes an `error` event: a stream that merely ends would look complete.
         """
+        state = ""
         try:
-            async for item in self._follow(job_id, after):
-                yield item
+            while state not in TERMINAL:
+                rows: list[Any] = await asyncio.to_thread(jobs.events, self._database, job_id, after)
+                for row in rows:
+                    after, state = row.id, row.state
+                    found = JobEvent.model_validate(row, from_attributes=True)
+                    yield ServerSentEvent(id=str(row.id), event="state", data=found.model_dump())
+                if not rows:
+                    await self._wait()
         except Exception as error:
             log.warning("stream_failed", job=job_id, error=f"{type(error).__name__}: {error}"[:300])
             body = Problem(title="Service Unavailable", status=503, detail="the stream failed; open it again")
             yield ServerSentEvent(event="error", data=body.model_dump())
-
-    async def _follow(self, job_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
-        while True:
-            rows: list[Any] = await asyncio.to_thread(jobs.events, self._database, job_id, after)
-            for row in rows:
-                after = row.id
-                found = JobEvent.model_validate(dict(row._mapping))
-                yield ServerSentEvent(id=str(row.id), event="state", data=found.model_dump())
-                if row.state in TERMINAL:
-                    return
-            if not rows:
-                await self._wait()
 
     async def _wait(self) -> None:
         self._waiting += 1

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from api.database import IS_LIVE, Database, event, job
 from api.writer import Write
+from mcl_ray.errors import SpecError
 from mcl_ray.jobs.states import LIVE, State
 
 Row = sa.Row[*tuple[Any, ...]]
@@ -18,24 +19,29 @@ WANTED = (job.c.state == "queued") & (job.c.desired == "run")
 
 
 class Submitted(NamedTuple):
-    """The job of a submission, new or not."""
+    """The job of a submission, new or not; none if it was refused."""
 
-    row: Row
+    row: Row | None
     is_new: bool
 
 
-def insert(database: Database, values: dict[str, Any]) -> Write[Submitted]:
-    """Return the write that adds a job, unless its owner has one of the same key; then that one is returned."""
+def insert(database: Database, values: dict[str, Any], most: int) -> Write[Submitted]:
+    """Return the write that adds a job, unless its owner has one of the same key; then that one is returned.
+
+    It is refused above the owner's quota of `most` live jobs, and while another job writes into the same folder.
+    """
     dialect = sqlite if database.is_sqlite else postgresql
-    statement = dialect.insert(job).values(values).on_conflict_do_nothing(index_elements=["owner", "key"])
+    literals = [sa.literal(value, job.c[name].type) for name, value in values.items()]
+    chosen = sa.select(*literals).where(_count_live(values["owner"]).scalar_subquery() < most)
+    statement = dialect.insert(job).from_select(list(values), chosen).on_conflict_do_nothing().returning(job)
 
     def write(connection: sa.Connection) -> Submitted:
-        row = connection.execute(statement.returning(job)).one_or_none()
+        row = connection.execute(statement).one_or_none()
         if row is not None:
             _add_event(connection, row.id, "queued", 1, "")
             return Submitted(row, True)
         same = (job.c.owner == values["owner"]) & (job.c.key == values["key"])
-        return Submitted(connection.execute(sa.select(job).where(same)).one(), False)
+        return Submitted(connection.execute(sa.select(job).where(same)).one_or_none(), False)
 
     return write
 
@@ -102,32 +108,26 @@ def get(database: Database, job_id: str, owner: str | None) -> Row | None:
     return found[0] if found else None
 
 
-def count_live(database: Database, owner: str) -> int:
-    """Return how many jobs of an owner have not ended."""
-    query = sa.select(sa.func.count()).select_from(job).where(job.c.owner == owner, IS_LIVE)
-    return int(database.read(query)[0][0])
-
-
-def has_key(database: Database, owner: str, key: str) -> bool:
-    """Return whether an owner has used an idempotency key."""
-    return bool(database.read(sa.select(job.c.id).where(job.c.owner == owner, job.c.key == key)))
-
-
 def live_of_origin(database: Database, origin: str) -> str | None:
     """Return the live job that writes into the folder of `origin`, if there is one."""
     found = database.read(sa.select(job.c.id).where(job.c.origin == origin, IS_LIVE).limit(1))
     return str(found[0].id) if found else None
 
 
-def page(
-    database: Database, owner: str | None, filters: dict[str, str], size: int, after: tuple[float, str] | None
-) -> list[Row]:
-    """Return jobs, the newest first, from the one after `after` on."""
+def page(database: Database, owner: str | None, filters: dict[str, str], size: int, after: str | None) -> list[Row]:
+    """Return jobs, the newest first, from the one after the job `after` on.
+
+    Raises:
+        SpecError: there is no job `after`.
+    """
     query = sa.select(job).where(_owned_by(owner)).order_by(job.c.created.desc(), job.c.id.desc()).limit(size)
     for column, value in filters.items():
         query = query.where(job.c[column] == value)
     if after is not None:
-        query = query.where(sa.tuple_(job.c.created, job.c.id) < after)
+        found = database.read(sa.select(job.c.created, job.c.id).where(job.c.id == after))
+        if not found:
+            raise SpecError(f"a page begins after a job, but there is no job {after}")
+        query = query.where(sa.tuple_(job.c.created, job.c.id) < tuple(found[0]))
     return database.read(query)
 
 
@@ -149,6 +149,10 @@ def overdue(database: Database) -> float:
     """Return by how much the job that waits longest for the reconciler is late, in seconds."""
     earliest = database.read(sa.select(sa.func.min(job.c.due)).where(ACTIVE, job.c.due > 0))[0][0]
     return 0.0 if earliest is None else max(0.0, time.time() - earliest)
+
+
+def _count_live(owner: str) -> sa.Select[tuple[int]]:
+    return sa.select(sa.func.count()).select_from(job).where(job.c.owner == owner, IS_LIVE)
 
 
 def _owned_by(owner: str | None) -> sa.ColumnElement[bool]:

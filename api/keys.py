@@ -30,7 +30,7 @@ class Principal(NamedTuple):
         """Owner whose jobs it sees; None for those of all."""
         return None if "admin" in self.scopes else self.owner
 
-    def may(self, scope: Scope) -> bool:
+    def may(self, scope: str) -> bool:
         """Return whether a scope is granted; admin includes the others."""
         return bool({scope, "admin"} & self.scopes)
 
@@ -60,12 +60,9 @@ def any_exist(database: Database) -> bool:
 def verify(database: Database, key: str) -> Principal | None:
     """Return whose key it is; None if it is unknown, wrong, expired or revoked."""
     match = FORMAT.fullmatch(key)
-    rows = database.read(sa.select(api_key).where(api_key.c.prefix == match[1])) if match else []
-    expected = rows[0].sha256 if rows else "0" * 64
-    is_same = hmac.compare_digest(_hash(key), expected)
-    if not rows or not is_same or rows[0].revoked is not None:
-        return None
-    if rows[0].expires is not None and rows[0].expires <= time.time():
+    is_valid = api_key.c.revoked.is_(None) & (api_key.c.expires.is_(None) | (api_key.c.expires > time.time()))
+    rows = database.read(sa.select(api_key).where(api_key.c.prefix == match[1], is_valid)) if match else []
+    if not rows or not hmac.compare_digest(_hash(key), rows[0].sha256):
         return None
     granted = set(rows[0].scopes.split())
     return Principal(rows[0].owner, frozenset(scope for scope in SCOPES if scope in granted))

@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.monitoring import REQUESTS
@@ -53,28 +52,27 @@ class Envelope:
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request=request_id)
-        body = _Body(receive, self._settings.max_body_bytes, self._settings.body_timeout_s)
-        answer, refusal = _Answer(send, request_id), self._refusal(scope)
-        started = time.perf_counter()
+        status, started = 0, time.perf_counter()
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status, headers = message["status"], MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers["X-Request-Id"] = request_id
+            await send(message)
+
         try:
-            if refusal is not None:
-                await refusal(scope, receive, answer)
+            # DNS rebinding: the name of another site may resolve to this address.
+            host = re.sub(r":\d+$", "", Headers(scope=scope).get("host", "")).strip("[]").lower()
+            if host not in self._hosts:
+                await problem(400, "a request must name this service as `hosts` does")(scope, receive, answer)
             else:
+                body = _Body(receive, self._settings.max_body_bytes, self._settings.body_timeout_s)
                 await self._app(scope, body, answer)
         finally:
-            _record(scope, answer.status, time.perf_counter() - started)
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        """Return the answer to a request that goes no further."""
-        host = Headers(scope=scope).get("host", "")
-        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-        if (
-            name.strip("[]").lower() not in self._hosts
-        ):  # DNS rebinding: another site's name may resolve to this address
-            return problem(400, "a request must name this service as `hosts` does")
-        if _declared_length(scope) > self._settings.max_body_bytes:
-            return problem(413, f"a body must have {self._settings.max_body_bytes} bytes or fewer")
-        return None
+            _record(scope, status, time.perf_counter() - started)
 
 
 class _Body:
@@ -96,28 +94,6 @@ class _Body:
         if self._count > self._most:
             raise HTTPException(413, f"a body must have {self._most} bytes or fewer")
         return message
-
-
-class _Answer:
-    """Adds headers to an answer, and remembers its status."""
-
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self._request_id = send, request_id
-        self.status = 0
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            headers["X-Request-Id"] = self._request_id
-        await self._send(message)
-
-
-def _declared_length(scope: Scope) -> int:
-    text = Headers(scope=scope).get("content-length", "0")
-    return int(text) if text.isdecimal() and len(text) < 20 else 0
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -19,6 +18,9 @@ from mcl_ray.jobs.messages import Problem, ProblemPart
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"
 UNAVAILABLE = "the database does not answer; send the request again, with the same Idempotency-Key"
+UNREACHABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, TimeoutError)
+HANDLED = (HTTPException, RequestValidationError, UserError, StoreError, *UNREACHABLE, Exception)
+"""Errors that `answer` handles."""
 
 log = structlog.get_logger()
 
@@ -35,37 +37,23 @@ def problem(
     return Response(body.model_dump_json(), status, waits | (headers or {}), MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Have `app` answer every error as a problem."""
-
-    async def http(_: Request, error: Any) -> Response:
-        return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
-
-    async def invalid(_: Request, error: Any) -> Response:
-        parts = [ProblemPart(pointer=_pointer(part["loc"]), detail=str(part["msg"])) for part in error.errors()]
-        return problem(422, "the request breaks a rule", parts)
-
-    async def rule(_: Request, error: Any) -> Response:
-        return problem(422, str(error))
-
-    async def not_stored(_: Request, error: Any) -> Response:
-        return problem(404, str(error))
-
-    async def unavailable(_: Request, error: Any) -> Response:
-        log.warning("database_unavailable", error=f"{type(error).__name__}: {error}"[:300])
-        return problem(503, UNAVAILABLE)
-
-    async def unexpected(_: Request, error: Any) -> Response:
-        log.error("unexpected_error", exc_info=error)
-        return problem(500, "an unexpected error; the service's log has it under this request_id")
-
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(UserError, rule)
-    app.add_exception_handler(StoreError, not_stored)
-    for kind in (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, TimeoutError):
-        app.add_exception_handler(kind, unavailable)
-    app.add_exception_handler(Exception, unexpected)
+async def answer(_: Request, error: Exception) -> Response:
+    """Return the answer to a request that raised an error."""
+    match error:
+        case HTTPException():
+            return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+        case RequestValidationError():
+            parts = [ProblemPart(pointer=_pointer(part["loc"]), detail=str(part["msg"])) for part in error.errors()]
+            return problem(422, "the request breaks a rule", parts)
+        case StoreError():
+            return problem(404, str(error))
+        case UserError():
+            return problem(422, str(error))
+        case _ if isinstance(error, UNREACHABLE):
+            log.warning("database_unavailable", error=f"{type(error).__name__}: {error}"[:300])
+            return problem(503, UNAVAILABLE)
+    log.error("unexpected_error", exc_info=error)
+    return problem(500, "an unexpected error; the service's log has it under this request_id")
 
 
 def _pointer(loc: Sequence[int | str]) -> str:

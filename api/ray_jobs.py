@@ -53,7 +53,7 @@ class RayJobs:
     def __init__(self, settings: Settings, root: str) -> None:
         self._settings, self._root = settings, root
         self.url = settings.address
-        self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, headers=_credentials(settings))
+        self._http = self._client(_credentials(settings))
         self._is_checked = settings.allow_open_ray
 
     async def look(self, submission_id: str, job: str) -> Answer:
@@ -103,7 +103,7 @@ class RayJobs:
         """
         if self._is_checked:
             return
-        async with httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT) as anonymous:
+        async with self._client({}) as anonymous:
             refused = (await anonymous.get("/api/jobs/")).status_code
         if refused not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise RayError(
@@ -129,6 +129,12 @@ class RayJobs:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    def _client(self, headers: dict[str, str]) -> httpx.AsyncClient:
+        is_encrypted = self.url.startswith(
+            "https:"
+        )  # else no certificates need to be loaded, which take 3 MB of memory
+        return httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, headers=headers, verify=is_encrypted)
 
     def _resources(self, spec: JobSpec) -> dict[str, Any]:
         """Return what the driver asks for: its computation, or as much as keeps it off the head."""

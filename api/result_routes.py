@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from api.dependencies import ReadableJob, Service, ServiceDep
 from api.jobs import Row
@@ -42,11 +42,9 @@ def trials(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
         scoring, runs = Scoring.parse(sweep["spec"]), read_runs(path)
         ranked = ranking(runs, read_epochs(path), sweep["objective"], sweep["mode"], scoring.score, scoring.repeats)
         for found in ranked:
-            values = {
-                name: value for name, value in dataclasses.asdict(found).items() if name not in ("searched", "costs")
-            }
             texts = {"searched": json.dumps(dict(found.searched)), "costs": json.dumps(dict(found.costs))}
-            rows.append({"sweep_id": sweep["sweep_id"], "objective": sweep["objective"]} | values | texts)
+            of_sweep = {"sweep_id": sweep["sweep_id"], "objective": sweep["objective"]}
+            rows.append(of_sweep | dataclasses.asdict(found) | texts)
     return table(request, pa.Table.from_pylist(rows))
 
 
@@ -83,12 +81,10 @@ def metrics(
 @router.get("/report", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 def report(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
     """Return the report of a job as one page."""
-    folder = _folder(service, row)
-    pages = [*folder.glob("sweeps/*/report/report.html"), *folder.glob("runs/*/report/report.html")]
-    if not pages:
+    content = service.attempts.newest_result(row.origin, "report/report.html")
+    if content is None:
         raise HTTPException(404, f"job {row.id} has no report yet")
-    newest = max(pages, key=lambda page: page.stat().st_mtime)
-    return tagged(request, newest.read_bytes(), "text/html", {"Content-Security-Policy": REPORT_POLICY})
+    return tagged(request, content, "text/html", {"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/artifacts")
@@ -102,15 +98,16 @@ def artifacts(row: ReadableJob, service: ServiceDep) -> list[Artifact]:
 def artifact(path: str, row: ReadableJob, service: ServiceDep) -> Response:
     """Return a file of a job that has succeeded; only what its manifest lists can be had."""
     manifest = service.attempts.read(row.id, row.attempt, "manifest") or {}
-    if path not in manifest.get("files", {}):
+    file = service.attempts.open_result(row.origin, path) if path in manifest.get("files", {}) else None
+    if file is None:
         raise HTTPException(404, f"job {row.id} has no file of this name")
-    folder = _folder(service, row)
-    file = (folder / path).resolve()
-    if not file.is_relative_to(folder.resolve()) or not file.is_file():
-        raise HTTPException(404, f"job {row.id} has no file of this name")
+    headers = {
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Disposition": "attachment",
+        "Content-Length": str(file.meta["size"]),
+    }
     media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    sandbox = {"Content-Security-Policy": "sandbox; default-src 'none'", "Content-Disposition": "attachment"}
-    return FileResponse(file, media_type=media_type, headers=sandbox)
+    return StreamingResponse((bytes(part) for part in file), media_type=media_type, headers=headers)
 
 
 @router.get("/logs", response_class=PlainTextResponse)

@@ -9,15 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 
+from api import monitoring
 from api.dependencies import COOKIE, Reader, ServiceDep
-from api.monitoring import REGISTRY, JobCollector
 from api.problems import problem
 from mcl_ray import __version__
-from mcl_ray.config.recipes import RECIPES
-from mcl_ray.config.spec import RunSpec
 from mcl_ray.jobs.messages import JobRequest, Named
 
 health = APIRouter(tags=["service"])
@@ -56,10 +53,7 @@ async def version() -> dict[str, str]:
 @health.get("/metrics", response_class=Response)
 def metrics(service: ServiceDep, _: Reader) -> Response:
     """Answer the metrics for Prometheus."""
-    queue = CollectorRegistry()
-    queue.register(JobCollector(service.database))
-    content = generate_latest(REGISTRY) + generate_latest(queue)
-    return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(monitoring.exposition(service.database), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.post("/session", status_code=204, response_class=Response)
@@ -82,6 +76,8 @@ def sign_out() -> Response:
 @router.get("/recipes")
 def recipes(_: Reader) -> list[Named]:
     """List the recipes: runs known by name."""
+    from mcl_ray.config.recipes import RECIPES
+
     return _named(RECIPES)
 
 
@@ -104,6 +100,7 @@ def suites(_: Reader) -> list[Named]:
 @router.get("/schema")
 def schema(_: Reader) -> dict[str, Any]:
     """Return the JSON schemas of a job, a run, a search and a suite."""
+    from mcl_ray.config.spec import RunSpec
     from searches.spec.suite import SuiteSpec
     from searches.spec.sweep import SweepSpec
 

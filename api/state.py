@@ -7,6 +7,7 @@ same step again. The rules are a table, read from the top: the first one that ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 from mcl_ray.jobs.states import LIVE, Desired, State
@@ -114,32 +115,22 @@ def step(state: State, desired: Desired, lost: int, evidence: Evidence, *, max_l
     """
     assert state in LIVE, f"a terminal state never changes, but got {state}"
     rule = next(rule for rule in RULES if rule.matches(desired, evidence))
-    return _apply(rule, lost, evidence, max_lost)
-
-
-def _apply(rule: Rule, lost: int, evidence: Evidence, max_lost: int) -> Step:
-    def result(
-        state: State | None = None, *, next_attempt: bool = False, is_lost: bool = False, reason: str = ""
-    ) -> Step:
-        return Step(
-            effect=rule.effect, action=rule.action, state=state, next_attempt=next_attempt, lost=is_lost, reason=reason
-        )
-
+    decided = partial(Step, effect=rule.effect, action=rule.action)
     why = evidence.detail or evidence.backend
     match rule.effect:
         case "wait":
-            return result(reason=f"the backend is unreachable: {why}")
+            return decided(reason=f"the backend is unreachable: {why}")
         case "watch":
-            return result("running" if evidence.backend == "running" else "starting")
+            return decided(state="running" if evidence.backend == "running" else "starting")
         case "succeed":
-            return result("succeeded")
+            return decided(state="succeeded")
         case "cancel":
-            return result("cancelled")
+            return decided(state="cancelled")
         case "fail":
-            return result("failed", reason=why)
+            return decided(state="failed", reason=why)
         case "lose" if lost + 1 >= max_lost:
-            return result("failed", is_lost=True, reason=f"{lost + 1} attempts were lost, the last one: {why}")
+            return decided(state="failed", lost=True, reason=f"{lost + 1} attempts were lost, the last one: {why}")
         case "lose":
-            return result("queued", next_attempt=True, is_lost=True, reason=f"the attempt was lost: {why}")
+            return decided(state="queued", next_attempt=True, lost=True, reason=f"the attempt was lost: {why}")
         case "resume" | "skip":
-            return result("queued", next_attempt=True, reason=why)
+            return decided(state="queued", next_attempt=True, reason=why)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
+import pydantic_core
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
@@ -31,7 +31,8 @@ def table(request: Request, content: pa.Table) -> Response:
     for media_type in accepted:
         match media_type:
             case "*/*" | "application/*" | "application/json":
-                return tagged(request, _json(content), JSON)
+                rows = pydantic_core.to_json({"rows": content.to_pylist()}, inf_nan_mode="null")  # JSON has no NaN
+                return tagged(request, rows, JSON)
             case "text/csv" | "text/*":
                 import pyarrow.csv
 
@@ -54,19 +55,6 @@ def tagged(request: Request, content: bytes, media_type: str, headers: dict[str,
     if etag in (part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")):
         return Response(status_code=304, headers=sent)
     return Response(content, headers=sent, media_type=media_type)
-
-
-def _json(content: pa.Table) -> bytes:
-    return json.dumps({"rows": [_finite(row) for row in content.to_pylist()]}, default=str, allow_nan=False).encode()
-
-
-def _finite(value: Any) -> Any:
-    """Return a value without NaN and infinity, which JSON does not have: they become null."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flat(content: pa.Table) -> pa.Table:

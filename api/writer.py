@@ -7,7 +7,6 @@ not, and no two threads of a process wait for each other's lock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -50,32 +49,26 @@ class Writer:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while (first := self._inbox.get()) is not None:
-            group, is_last = [first], False
-            with contextlib.suppress(queue.Empty):
-                while len(group) < MAX_GROUP and not is_last:
-                    found = self._inbox.get_nowait()
-                    is_last = found is None
-                    group += [] if found is None else [found]
-            self._commit([(write, future) for write, future in group if future.set_running_or_notify_cancel()])
-            if is_last:
-                return
+        is_last = False
+        while not is_last:
+            asked = [self._inbox.get()]
+            while len(asked) < MAX_GROUP and not self._inbox.empty():  # only this thread takes from it
+                asked.append(self._inbox.get())
+            is_last = None in asked
+            self._commit([one for one in asked if one is not None and one[1].set_running_or_notify_cancel()])
 
     def _commit(self, group: list[tuple[Write[Any], Future[Any]]]) -> None:
         """Commit a group; one that fails is done again write by write, so that only the culprit fails."""
         try:
             with self._database.write_engine.begin() as connection:
                 results = [write(connection) for write, _ in group]
-        except sa.exc.OperationalError as error:
-            for _, future in group:
-                future.set_exception(error)
         except Exception as error:
-            if len(group) > 1:
+            if len(group) > 1 and not isinstance(error, sa.exc.OperationalError):
                 for one in group:
                     self._commit([one])
-                return
-            for _, future in group:
-                future.set_exception(error)
+            else:
+                for _, future in group:
+                    future.set_exception(error)
         else:
             for (_, future), result in zip(group, results, strict=True):
                 future.set_result(result)

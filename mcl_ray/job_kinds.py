@@ -13,7 +13,7 @@ from mcl_ray.jobs import specs
 from mcl_ray.jobs.claims import results_of
 from mcl_ray.jobs.messages import JobSpec
 from mcl_ray.object_store import Uri
-from mcl_ray.results.reader import has_ended, is_run, run_folders, state_of, sweep_folders
+from mcl_ray.results.reader import has_ended, is_run, read_sweeps, run_folders, state_of, sweep_folders
 
 if TYPE_CHECKING:
     from mcl_ray.sdk.run import Run
@@ -67,9 +67,8 @@ def _sweep(spec: JobSpec, results: Uri | Path, folder: Path, callbacks: Sequence
     from mcl_ray.sdk.tuner import CohortTuner
 
     request, options = spec.request, _execution(spec, results, is_on_ray=True) | {"callbacks": callbacks}
-    sweeps = sweep_folders(folder) if (folder / "sweeps").is_dir() else []
-    if sweeps:
-        first = min(sweeps, key=lambda sweep: sweep.stat().st_ctime)
+    if (folder / "sweeps").is_dir() and (sweeps := read_sweeps(folder).to_pylist()):
+        first = folder / "sweeps" / sweeps[0]["sweep_id"]  # the job's own; others follow from it
         failed = any(is_run(path) and state_of(path) == "failed" for path in run_folders(first))
         overrides = {"trials": specs.total_trials(spec)} if request.kind == "sweep" else {}
         CohortTuner.restore(
@@ -92,6 +91,7 @@ def _evaluate(spec: JobSpec, root: Uri | Path, folder: Path) -> None:
     from mcl_ray.config.environment import Environment
     from mcl_ray.data.source import dataset_for
     from mcl_ray.results.atomic_io import ensure_writable, write_atomically
+    from mcl_ray.results.remote.pull import push
     from mcl_ray.training.recorded_run import score_test_split
 
     run, execution = _source(spec, root), spec.request.execution
@@ -103,6 +103,7 @@ def _evaluate(spec: JobSpec, root: Uri | Path, folder: Path) -> None:
     content = {"run_id": run.run_id, "epoch": epoch, "scores": [score._asdict() for score in scores]}
     ensure_writable(folder)
     write_atomically(folder / "evaluation.json", json.dumps(content, indent=1).encode())
+    push([folder / "evaluation.json"])
 
 
 def _source(spec: JobSpec, root: Uri | Path) -> Run:
@@ -147,9 +148,14 @@ def _execution(spec: JobSpec, results: Uri | Path, *, is_on_ray: bool) -> dict[s
 
 
 def _local(results: Uri | Path) -> Path:
-    from mcl_ray.results.remote.pull import open_replica
+    """Return the results folder on this node; of a store, a replica with what earlier attempts and jobs recorded."""
+    from mcl_ray.results.remote import pull
 
-    return open_replica(results) if isinstance(results, Uri) else results
+    if not isinstance(results, Uri):
+        return results
+    folder = pull.open_replica(results)
+    pull.fetch(folder)
+    return folder
 
 
 def _location(text: str) -> Uri | Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import getpass
 import logging
+import multiprocessing
 import signal
 import socket
 import sys
 import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from pydantic import ValidationError
@@ -17,9 +19,6 @@ from pydantic import ValidationError
 from api.settings import Settings
 from mcl_ray.cli import app
 from mcl_ray.errors import SpecError, StoreError
-
-if TYPE_CHECKING:
-    from api.local_ray import LocalRay
 
 Options = Annotated[Settings | None, Parameter(name="*")]
 DAY_S = 86400.0
@@ -32,19 +31,14 @@ def serve(*, settings: Options = None) -> None:
     """
     import uvicorn
 
-    from mcl_ray.results.atomic_io import FolderLock
-
     settings = settings or _from_environment()
     _configure_logs()
     signal.signal(signal.SIGTERM, _stop)  # uvicorn sends itself the signal again once it has shut down
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
+        _migrate_apart(settings)
         if not settings.address:
-            settings.state.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FolderLock(settings.state, name=".serve.lock"))
-            local = _local_ray(settings)
-            stack.callback(local.stop)
-            settings = local.settings(settings)
+            settings = stack.enter_context(_local_ray(settings))
         _print_address(settings, listener.getsockname()[1])
         from api.app import create_app
 
@@ -128,12 +122,40 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _local_ray(settings: Settings) -> LocalRay:
-    from api.local_ray import LocalRay
+def _migrate_apart(settings: Settings) -> None:
+    """Migrate the tables in a process of its own: Alembic takes 10 MB of memory that this one would keep.
 
-    local = LocalRay(settings.state)
-    local.start()
-    return local
+    An error is left to the first use of the database, which finds it again.
+    """
+
+    def migrate() -> None:
+        with suppress(Exception):
+            Database(settings.url_of_database).migrate()
+
+    from api.database import Database
+
+    process = multiprocessing.get_context("fork").Process(target=migrate)  # no thread has been started yet
+    process.start()
+    process.join()
+
+
+@contextmanager
+def _local_ray(settings: Settings) -> Iterator[Settings]:
+    """Run a Ray of the service's own, and yield the settings with it; at the end, nothing of it runs."""
+    from mcl_ray.results.atomic_io import FolderLock
+    from trainables.cluster.local_ray import DRIVER_RESOURCE, LocalRay
+
+    settings.state.mkdir(parents=True, exist_ok=True)
+    with FolderLock(settings.state, name=".serve.lock"):
+        local = LocalRay(settings.state)
+        try:
+            local.start()
+            ray = {"address": local.url, "ray_token_file": local.token_file, "driver_resource": DRIVER_RESOURCE}
+            yield settings.model_copy(update=ray | {"driver": f"{sys.executable} -m mcl_ray.job"})
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # another one would leave processes behind; this end is bounded
+            local.stop()
 
 
 def _print_address(settings: Settings, port: int) -> None:
@@ -158,19 +180,23 @@ def _stop(*_: object) -> None:
 
 
 def _configure_logs() -> None:
-    """Write one JSON object a line to stderr."""
+    """Write one JSON object a line to stderr, also for what libraries log."""
     import structlog
 
+    added = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendered = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*added, *rendered],
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    formatter = structlog.stdlib.ProcessorFormatter
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(processors=[formatter.remove_processors_meta, *rendered], foreign_pre_chain=added))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for library in ("httpx", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)

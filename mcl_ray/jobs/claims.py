@@ -7,6 +7,7 @@ exclusive: a hard link on a disk, a conditional put in a store (`obstore`'s crea
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -83,6 +84,27 @@ class Attempts:
         content = bytes(obstore.get_range(self._store, name, start=start, length=length)) if length else b""
         return content, start, size
 
+    def open_result(self, origin: str, path: str) -> obstore.GetResult | None:
+        """Return a file of a job's results, to be read in parts; None if there is none, or if it leads elsewhere.
+
+        Args:
+            origin: First ancestor of the job.
+            path: The file, relative to the results folder.
+        """
+        folder = results_of(self.root, origin)
+        if isinstance(folder, Path) and not (folder / path).resolve().is_relative_to(folder.resolve()):
+            return None
+        try:
+            return obstore.get(self._store, f"jobs/{origin}/results/{path}")
+        except (FileNotFoundError, ValueError):  # a path with `..` in it is a ValueError
+            return None
+
+    def newest_result(self, origin: str, name: str) -> bytes | None:
+        """Return the newest file of a name in a job's results; None if there is none."""
+        listed = (file for part in obstore.list(self._store, f"jobs/{origin}/results") for file in part)
+        found = max((file for file in listed if file["path"].endswith(f"/{name}")), key=_age, default=None)
+        return None if found is None else bytes(obstore.get(self._store, found["path"]).bytes())
+
     def check(self) -> None:
         """Raise an error unless the root can be written."""
         obstore.put(self._store, "jobs/.probe", b"x")
@@ -92,6 +114,10 @@ class Attempts:
             return int(obstore.head(self._store, name)["size"])
         except FileNotFoundError:
             return None
+
+
+def _age(file: obstore.ObjectMeta) -> datetime:
+    return file["last_modified"]
 
 
 def results_of(root: Uri | Path, origin: str) -> Uri | Path:

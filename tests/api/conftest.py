@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -20,9 +22,11 @@ import uvicorn
 from api import keys
 from api.app import create_app
 from api.database import Database
-from api.local_ray import LocalRay
 from api.settings import Settings
+from mcl_ray.jobs.messages import Problem
 from tests.support.postgres import postgres
+from tests.support.s3 import CREDENTIALS
+from trainables.cluster.local_ray import LocalRay
 
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
@@ -87,6 +91,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     yield from running(settings_for(tmp_path_factory.mktemp("service"), no_reconciler=True))
 
 
+def is_problem(answer: httpx.Response, status: int) -> bool:
+    """Check that an answer is an error as RFC 9457 has it."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = Problem.model_validate_json(answer.content)
+    assert (found.status, found.request_id) == (status, answer.headers["x-request-id"])
+    return True
+
+
+def end(app: App, job: str, state: str) -> None:
+    """End a job, as a reconciler does."""
+    with contextlib.closing(sqlite3.connect(app.database.url.database)) as connection, connection:
+        connection.execute("UPDATE job SET state = ?, reason = 'because' WHERE id = ?", (state, job))
+        connection.execute("INSERT INTO event (job, state, attempt, at) VALUES (?, ?, 1, 0)", (job, state))
+
+
 def running(settings: Settings) -> Iterator[App]:
     database = Database(settings.url_of_database)
     config = uvicorn.Config(create_app(settings), log_config=None, timeout_graceful_shutdown=1)
@@ -109,10 +129,21 @@ def running(settings: Settings) -> Iterator[App]:
 
 @pytest.fixture(scope="package")
 def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
-    """A real Ray that asks for a token; it takes a while to start."""
-    ray = LocalRay(tmp_path_factory.mktemp("ray"))
-    ray.start()
-    try:
-        yield ray
-    finally:
-        ray.stop()
+    """A real Ray that asks for a token, one for all tests; its drivers may use `tests.support.s3`."""
+    with pytest.MonkeyPatch.context() as variables:
+        for name, value in CREDENTIALS.items():
+            variables.setenv(name, value)
+        ray = LocalRay(tmp_path_factory.mktemp("ray"))
+        ray.start()
+        try:
+            yield ray
+        finally:
+            ray.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process of pytest-xdist run all tests that need that Ray; they are slow."""
+    for item in items:
+        if "local_ray" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("the service's Ray"))
+            item.add_marker(pytest.mark.slow)

@@ -1,7 +1,5 @@
 """The client and the commands, against a real application; the results are those of a real sweep's records."""
 
-import contextlib
-import sqlite3
 import threading
 
 import pytest
@@ -10,6 +8,7 @@ from mcl_ray.cli import app as cli
 from mcl_ray.cli import jobs
 from mcl_ray.client import Client, RefusedError, ServiceError
 from mcl_ray.errors import TrainingError, UserError
+from tests.api.conftest import end
 from tests.support.synthetic import write_sweep
 
 
@@ -18,12 +17,6 @@ def server(app, monkeypatch):
     key = app.key()
     monkeypatch.setenv("MCL_API_KEY", key)
     return str(app.http.base_url)
-
-
-def end(app, job, state):
-    with contextlib.closing(sqlite3.connect(app.database.url.database)) as connection, connection:
-        connection.execute("UPDATE job SET state = ?, reason = 'because' WHERE id = ?", (state, job))
-        connection.execute("INSERT INTO event (job, state, attempt, at) VALUES (?, ?, 1, 0)", (job, state))
 
 
 def test_the_life_of_a_job(app, server):

@@ -1,6 +1,11 @@
-"""A sweep by the client, with a real server, a real Ray, the real driver and Ray Tune; killed once, then extended."""
+"""Jobs by the client, with a real server, a real Ray, the real driver and Ray Tune.
+
+A sweep is killed once, then extended; jobs of every kind have their results in a store.
+"""
 
 import contextlib
+import hashlib
+import json
 import os
 import signal
 import sys
@@ -10,7 +15,11 @@ from pathlib import Path
 import pytest
 
 from mcl_ray.client import Client
+from tests.support.pictures import write_folder
+from tests.support.s3 import serving
 from tests.support.service import ServiceProcess
+
+DRIVER = f"{sys.executable} -m mcl_ray.job"
 
 TINY = {"epochs": 2, "scheduler.kind": "none", "cohort.size": 2, "space.cohort.size": None}
 
@@ -25,14 +34,10 @@ def driver_of(job):
     return None
 
 
-@pytest.mark.slow
 def test_a_sweep_survives_its_driver_and_is_extended(local_ray, tmp_path):
-    service = ServiceProcess(
-        tmp_path, f"sqlite:///{tmp_path / 'jobs.db'}", local_ray, driver=f"{sys.executable} -m mcl_ray.job"
-    )
+    service = ServiceProcess(tmp_path, f"sqlite:///{tmp_path / 'jobs.db'}", local_ray, driver=DRIVER)
     with service, Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
         service.start()
-        time.sleep(5)
         handle = client.submit("digits", overrides=TINY, trials=3)
         ends = time.monotonic() + 400
         while "trial 0000: finished" not in handle.logs(0)[0]:
@@ -49,3 +54,63 @@ def test_a_sweep_survives_its_driver_and_is_extended(local_ray, tmp_path):
         assert more.job.state == "succeeded", (more.job.reason, more.logs(0)[0])
         assert len(more.ranking()) == 4
         assert b"<html" in more.report()
+
+
+PICTURES = {"networks": "resnet8", "image_size": 16, "batch.size": 6, "schedule.kind": "cosine", "milestones": []}
+SMALL = {"epochs": 1, "scheduler.kind": "none", "cohort.size": 2, "space.cohort.size": None}
+
+
+def test_jobs_of_every_kind_have_their_results_in_a_store(local_ray, tmp_path):
+    """The service has a cache of its own, as on a machine without the drivers' disk: it reads the store alone."""
+    pictures = write_folder(tmp_path / "pictures")
+    with serving() as store:
+        service = ServiceProcess(
+            tmp_path,
+            f"sqlite:///{tmp_path / 'jobs.db'}",
+            local_ray,
+            options=[f"--data={pictures}"],
+            driver=DRIVER,
+            results=store.uri("service"),
+        )
+        with service, Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
+            service.start()
+            train = client.submit("moco", kind="train", overrides=PICTURES | {"epochs": 1, "queue.keys": 12})
+            sweep = client.submit("digits", overrides=SMALL, trials=1)
+            table = client.submit("digits", kind="table", overrides={"rows": ["resnet8_baseline"]}, epochs=1, repeats=1)
+            assert succeeded(train)
+            classes = PICTURES | {"epochs": 2, "lr": 0.5}
+            del classes["networks"]
+            linear = client.submit("lincls", kind="linear", source=train.id, overrides=classes)
+            export = client.submit(kind="export", source=train.id, peer="0")
+            assert succeeded(linear)
+            evaluate = client.submit(kind="evaluate", source=linear.id)
+            for handle in (sweep, table, export, evaluate):
+                assert succeeded(handle)
+
+            assert train.runs()["recipe"].to_pylist() == ["moco"]
+            assert linear.runs()["recipe"].to_pylist() == ["lincls"]
+            assert json.loads(linear.runs()["spec"][0].as_py())["pretraining"]["recipe"] == "moco"
+            (ranked,) = sweep.ranking()
+            assert ranked["score"] is not None
+            (row,) = table.runs().to_pylist()
+            assert (row["state"], row["epochs_done"]) == ("finished", 1)
+            for handle in (train, linear, sweep, table):
+                assert b"<html" in handle.report()
+            assert {"export/model.safetensors", "export/README.md"} <= {file.path for file in export.artifacts()}
+            scores = json.loads(evaluate.download("evaluation.json"))["scores"]
+            top1 = {row["member"]: row["value"] for row in scores if row["metric"] == "top1"}
+            trained = linear.metrics(split="test", metric="top1").to_pylist()
+            assert top1 == pytest.approx({row["member"]: row["value"] for row in trained if row["epoch"] == 2})
+            for handle in (train, linear, sweep, table, export, evaluate):
+                for file in handle.artifacts():
+                    content = handle.download(file.path)
+                    assert hashlib.sha256(content).hexdigest() == file.sha256, (handle.job.kind, file.path)
+            objects = store.objects("service/jobs")
+            assert {objects[f"{handle.id}/a1.claim"].split()[0] for handle in (train, sweep, evaluate)} == {b"driver"}
+            assert not service.root.exists()
+
+
+def succeeded(handle):
+    done = handle.wait(timeout_s=600)
+    assert done.job.state == "succeeded", (done.job.kind, done.job.reason, handle.logs(0)[0][-3000:])
+    return True

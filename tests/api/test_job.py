@@ -31,6 +31,7 @@ def begin(root, spec, job=FIRST, attempt=1):
     return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 def test_a_run_and_those_that_use_it(tmp_path):
     attempts = Attempts(tmp_path)
     assert begin(tmp_path, spec_of()).wait() == 0
@@ -65,6 +66,7 @@ def test_a_driver_that_cannot_run_says_why(tmp_path):
     assert Attempts(tmp_path).read(FIRST, 1, "manifest") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, number):
     spec, attempts = spec_of(overrides={"epochs": 30}), Attempts(tmp_path)

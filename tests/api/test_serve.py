@@ -4,20 +4,27 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import httpx
-import pytest
 
-from api.local_ray import LocalRay
+from mcl_ray.client import Client
+from tests.support.service import CHECKOUT, ServiceProcess
+from trainables.cluster.local_ray import LocalRay
+
+IDLE_MIB = 100
+"""The most memory of a process that waits for requests."""
 
 
 @contextlib.contextmanager
 def started(folder):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MCL_"))}
+    """A service with an environment that has nothing but a path, and a secret that must not get any further."""
+    environment = {"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": str(CHECKOUT)}
     out, err = folder / "out", folder / "err"
     with out.open("wb") as stdout, err.open("ab") as stderr:
         process = subprocess.Popen(
@@ -39,40 +46,94 @@ def started(folder):
 def wait_for(condition, deadline_s):
     ends = time.monotonic() + deadline_s
     while True:
-        try:
+        with contextlib.suppress(httpx.HTTPError):
             if found := condition():
                 return found
-        except httpx.HTTPError:
-            pass
         assert time.monotonic() < ends
         time.sleep(0.2)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_life_of_a_service_with_a_ray_of_its_own(tmp_path, number):
+def is_ready(url):
+    return httpx.get(f"{url}/readyz", timeout=60).is_success
+
+
+def end(process, number):
+    """Signal a service, and return its exit code."""
+    process.send_signal(number)
+    return process.wait(120)
+
+
+def descendants(process):
+    """The processes below one."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    found, new = set(), {process.pid}
+    while new := {child for child, parent in parents.items() if parent in new}:
+        found |= new
+    return found
+
+
+def nothing_is_left(ray, ports, below):
+    assert ray.processes() == set()
+    assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
+    assert not ray.folder.exists()
+    for port in ports:
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0, port
+    return True
+
+
+def test_the_life_of_a_service_with_a_ray_of_its_own(tmp_path, local_ray):
+    """Beside another Ray: it is stopped in order with a live job and an open stream, killed, and stopped by Ctrl-C."""
     with started(tmp_path) as (process, url, shown):
         key = re.search(r"shown once: (mcl_\S+)", shown)[1]
         wait_for(lambda: httpx.get(f"{url}/healthz").is_success, 60)
-        wait_for(lambda: httpx.get(f"{url}/readyz", timeout=60).is_success, 400)
-        ray = LocalRay(tmp_path / "state")
-        for name in ("out", "err", "state/ray.log"):
-            assert "canary" not in (tmp_path / name).read_text()
-        for running in ray.processes():
-            with contextlib.suppress(OSError):
-                assert b"canary" not in Path(f"/proc/{running}/environ").read_bytes()
-        process.kill()
-        process.wait()
-        before = ray.processes()
-        assert LocalRay(tmp_path / "state").head in before
+        with Client(url, key=key) as client:
+            handle = client.submit("digits", kind="train", epochs=500)
+            wait_for(lambda: is_ready(url), 400)
+            wait_for(lambda: "epoch 1:" in handle.logs(0)[0], 200)
+            ray = LocalRay(tmp_path / "state")
+            for name in ("out", "err", "state/ray.log"):
+                assert "canary" not in (tmp_path / name).read_text()
+            for running in ray.processes():
+                with contextlib.suppress(OSError):
+                    assert b"canary" not in Path(f"/proc/{running}/environ").read_bytes()
+            follower = threading.Thread(target=lambda: list(handle.events()), daemon=True)
+            follower.start()
+            below, ports = descendants(process), [*ray.ports.values(), httpx.URL(url).port]
+            assert below
+            assert end(process, signal.SIGTERM) == 0
+            assert nothing_is_left(ray, ports, below)
+            assert (tmp_path / "state/results/jobs" / handle.id / "a1.outcome").exists()
 
     with started(tmp_path) as (process, url, shown):
         assert "shown once" not in shown
-        wait_for(lambda: httpx.get(f"{url}/readyz", timeout=60).is_success, 60)
+        with Client(url, key=key) as client:
+            handle = client.job(handle.id)
+            wait_for(lambda: re.search(r"attempt 2\n.*epoch \d+:", handle.logs(0)[0], re.DOTALL), 400)
+            assert (handle.refresh().attempt, handle.job.lost) == (2, 0)
+            handle.cancel()
+            assert handle.wait(120).job.state == "cancelled"
+        ray = LocalRay(tmp_path / "state")
+        process.kill()
+        process.wait()
+        assert ray.head in ray.processes()
+
+    with started(tmp_path) as (process, url, _):
+        wait_for(lambda: is_ready(url), 60)
         assert LocalRay(tmp_path / "state").head == ray.head
-        headers = {"Authorization": f"Bearer {key}"}
-        assert httpx.get(f"{url}/api/v1/jobs", headers=headers).json()["jobs"] == []
-        process.send_signal(number)
-        assert process.wait(120) == {signal.SIGTERM: 0, signal.SIGINT: 130}[number]
-        assert ray.processes() == set()
+        assert end(process, signal.SIGINT) == 130
+        assert nothing_is_left(ray, ray.ports.values(), ())
         assert not (tmp_path / "state" / "ray.json").exists()
+    assert local_ray.head in local_ray.processes()
+
+
+def test_a_process_that_waits_is_small(tmp_path, local_ray, database_url):
+    with ServiceProcess(tmp_path, database_url, local_ray) as service:
+        service.start()
+        service.wait_until_ready()
+        assert service.http.get("/jobs").json()["jobs"] == []
+        status = Path(f"/proc/{service.process.pid}/status").read_text()
+        assert int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024 <= IDLE_MIB

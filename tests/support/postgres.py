@@ -16,17 +16,22 @@ import pytest
 from tests.support.ports import free_port
 
 
+def programs() -> Path:
+    """The folder of PostgreSQL's programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
+    if not found[-1].name:
+        pytest.skip("needs a PostgreSQL server's programs (Debian: postgresql), which are missing here")
+    return found[-1].parent
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """The URL of its database, as SQLAlchemy has it."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
-    if not programs[-1].name:
-        pytest.skip("needs a PostgreSQL server's programs (Debian: postgresql), which are missing here")
     folder, port = Path(tempfile.mkdtemp(prefix="mcl-postgres-")), free_port()
     user = _whoever_may(folder)
 
     def call(name: str, *arguments: str) -> None:
-        program = [str(programs[-1].with_name(name)), "-D", str(folder / "data"), *arguments]
+        program = [str(programs() / name), "-D", str(folder / "data"), *arguments]
         subprocess.run(program, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
     try:

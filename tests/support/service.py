@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,8 +17,8 @@ import sqlalchemy as sa
 
 from api import jobs, keys
 from api.database import Database
-from api.local_ray import LocalRay
 from tests.support.ports import free_port
+from trainables.cluster.local_ray import LocalRay
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIGHT_DRIVER = f"{sys.executable} {CHECKOUT / 'tests/support/light_driver.py'}"
@@ -34,6 +35,8 @@ class ServiceProcess:
     options: list[str] = field(default_factory=list)
     driver: str = LIGHT_DRIVER
     port: int = field(default_factory=free_port)
+    results: str = ""
+    """Store of the results; a folder if empty."""
 
     def __post_init__(self) -> None:
         database = Database(self.database_url)
@@ -58,7 +61,7 @@ class ServiceProcess:
             f"--port={self.port}",
             f"--state={self.folder / 'state'}",
             f"--database-url={self.database_url}",
-            f"--results={self.root}",
+            f"--results={self.results or self.root}",
             f"--address={self.ray.url}",
             f"--ray-token-file={self.ray.token_file}",
             f"--driver={self.driver}",
@@ -74,8 +77,17 @@ class ServiceProcess:
                 [sys.executable, "-m", "mcl_ray.serve", *words],
                 stdout=log,
                 stderr=log,
-                env=environment | {"PYTHONPATH": str(CHECKOUT)},
+                env=environment | {"PYTHONPATH": str(CHECKOUT), "XDG_CACHE_HOME": str(self.folder / "cache")},
             )
+
+    def wait_until_ready(self, deadline_s: float = 300) -> None:
+        ends = time.monotonic() + deadline_s
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if self.http.get(self.http.base_url.join("/readyz")).is_success:
+                    return
+            assert time.monotonic() < ends, "the service does not become ready"
+            time.sleep(0.3)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -21,12 +22,10 @@ import threading
 import time
 from pathlib import Path
 
-import structlog
-
-from api.settings import Settings
-
 MARKER = "MCL_SERVICE_RAY"
 DRIVER_RESOURCE = "mcl_driver"
+DRIVER = b"mcl_ray.job"
+"""Argument by which the driver of a job is found."""
 PORTS = (
     "port",
     "dashboard-port",
@@ -42,7 +41,7 @@ PORTS = (
 OBJECT_STORE_BYTES = 200_000_000
 ENDS_WITHIN_S = 15.0
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 
 class LocalRay:
@@ -52,27 +51,21 @@ class LocalRay:
         self._state, self._file = state.absolute(), state.absolute() / "ray.json"
         self._marker = f"{MARKER}={self._state}".encode()
         name = hashlib.sha256(self._marker).hexdigest()[:8]
-        self._folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # the names of sockets must be short
+        self.folder = Path(tempfile.gettempdir()) / f"mcl-ray-{name}"  # the names of sockets must be short
         self._is_stopping = threading.Event()
         self._ports, self._head = self._read() or (_free_ports(), 0)
         self._thread = threading.Thread(target=self._watch, name="ray", daemon=True)
         self.token_file = self._state / "ray_token"
 
-    def settings(self, settings: Settings) -> Settings:
-        """Return the settings with this Ray in them."""
-        return settings.model_copy(
-            update={
-                "address": self.url,
-                "ray_token_file": self.token_file,
-                "driver": f"{sys.executable} -m mcl_ray.job",
-                "driver_resource": DRIVER_RESOURCE,
-            }
-        )
-
     @property
     def url(self) -> str:
         """The address of the dashboard."""
         return f"http://127.0.0.1:{self._ports['dashboard-port']}"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Option of `ray start` → port."""
+        return self._ports
 
     @property
     def head(self) -> int:
@@ -87,13 +80,14 @@ class LocalRay:
         self._thread.start()
 
     def stop(self) -> None:
-        """End every process of this Ray, drivers included."""
+        """End every process of this Ray; drivers of jobs first, which record that they were interrupted."""
         self._is_stopping.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._interrupt_drivers()
         self._end()
         self._file.unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def processes(self) -> set[int]:
         """Return the processes of this Ray that run."""
@@ -113,7 +107,7 @@ class LocalRay:
                 return
 
     def _spawn(self) -> None:
-        log.info("ray_starts", dashboard_port=self._ports["dashboard-port"])
+        log.info("Ray starts, its dashboard on port %d", self._ports["dashboard-port"])
         options = {
             **self._ports,
             "node-ip-address": "127.0.0.1",
@@ -123,7 +117,7 @@ class LocalRay:
             "max-worker-port": 0,
             "object-store-memory": OBJECT_STORE_BYTES,
             "resources": json.dumps({DRIVER_RESOURCE: 1000}),
-            "temp-dir": self._folder,
+            "temp-dir": self.folder,
         }
         words = [f"--{option}={value}" for option, value in options.items()]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *words]
@@ -151,6 +145,23 @@ class LocalRay:
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         }
+
+    def _drivers(self) -> set[int]:
+        found = set()
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                if DRIVER in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0"):
+                    found.add(process)
+        return found
+
+    def _interrupt_drivers(self) -> None:
+        """Have the drivers of jobs end in order, so that the next service resumes them without counting a loss."""
+        for process in self._drivers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGINT)
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while self._drivers() and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def _end(self) -> None:
         """End what runs: the head in order, as it then ends its children, and the rest at once."""
