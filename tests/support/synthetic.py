@@ -26,6 +26,7 @@ class SweepSpec(BaseModel):
     score: dict[str, Any] = {}
     repeats: int = 1
     costs: tuple[str, ...] = ()
+    run: dict[str, Any] = {}
 
 
 def epoch_rows(epoch: int, num_peers: int, level: float, splits: Sequence[str] = ("validation",)) -> list[EpochRow]:
