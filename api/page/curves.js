@@ -27,7 +27,8 @@ export function runCurves() {
     const sorted = [...rows].sort((a, b) => a.epoch - b.epoch);
     for (const split of SPLITS) {
       const found = sorted.filter((row) => row.split === split && row.metric.endsWith("top1") && row.member !== "best");
-      accuracy[split].update(linesOf(found, (row) => row.member));
+      const isOneOfTwo = split === "test" && sorted.some((row) => row.split === SPLITS[0]) && new Set(found.map((row) => row.epoch)).size < 2;
+      accuracy[split].update(isOneOfTwo ? [] : linesOf(found, (row) => row.member));  // a single point is no curve
     }
     losses.update(Object.entries(LOSSES).map(([metric, name], at) => ({ name, mark: metric === "loss" ? "ensemble" : `peer c${at - 1}`,
       points: pointsOf(sorted, (row) => row.split === "train" && row.member === "cohort" && row.metric === metric) })));

@@ -10,7 +10,7 @@ const KINDS = {
   linear: "linear: classify frozen features", export: "export: networks of a job's run", evaluate: "evaluate: a job's run on the test images",
 };
 const FROM_SOURCE = ["linear", "export", "evaluate"];
-const OPEN = ["", "space", "losses", "cohort", "schedule"];
+const OPEN = ["", "space", "losses", "cohort", "schedule", "run"];
 const SECTIONS = { "": "Search", space: "Search space" };
 const CHECK_AFTER_MS = 400;
 
@@ -110,8 +110,8 @@ class Form {
     }
     const groups = new Map();
     for (const field of fieldsOf(this.schema[model], own)) {
-      const section = field.path.replace(/^run\./, "").split(".").slice(0, -1)[0] ?? "";
-      const name = field.path.startsWith("space.") ? "space" : section;
+      const [first, ...rest] = field.path.replace(/^run\./, "").split(".");
+      const name = rest.length ? first : field.path.startsWith("run.") ? "run" : "";
       if (!groups.has(name)) groups.set(name, []);
       groups.get(name).push(this.control(field));
       this.controls.get(field.path).isSpec = true;

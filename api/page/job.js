@@ -59,7 +59,8 @@ class JobView {
     this.choice = make("select", { name: "run", onchange: guarded(() => { this.run = this.choice.value; return this.update(); }) });
     this.log = jobLog(id);
     this.changes = make("ol", { class: "changes" });
-    this.curvesPart = section("Learning curves", make("label", { class: "field" }, make("span", {}, "Run"), this.choice), this.curves.element);
+    this.choiceField = make("label", { class: "field" }, make("span", {}, "Run"), this.choice);
+    this.curvesPart = section("Learning curves", this.choiceField, this.curves.element);
     this.allPart = section("Progress of the search", this.all.element);
     this.element = make("div", {}, this.head.element, this.answer.element, this.curvesPart, this.allPart, this.ranking.element,
       this.importances.element, this.fronts.element, this.coordinates.element, section("Log", this.log.element),
@@ -75,14 +76,20 @@ class JobView {
       const change = JSON.parse(event.data);
       this.changes.append(make("li", {}, make("time", {}, when(change.at)), " ", stateOf(change.state), ` attempt ${change.attempt}`, change.reason && `: ${change.reason}`));
       if (ENDED.includes(change.state)) this.source.close();
-      if (change.state !== this.job.state) await this.update();
+      if (!ENDED.includes(this.job.state) && change.state !== this.job.state) this.lookSoon();
     }));
     this.follow();
+  }
+
+  /** Look once after several events, which come together when the stream opens. */
+  lookSoon() {
+    this.soon ??= setTimeout(this.guarded(() => { this.soon = null; return this.update(); }), 100);
   }
 
   stop() {
     this.isOpen = false;
     this.source?.close();
+    clearTimeout(this.soon);
     clearTimeout(this.timer);
   }
 
@@ -193,7 +200,7 @@ class JobView {
     this.answer.show([rows.length, this.shown, run?.state], () => [
       !isEnded && run && meter(run.epochs_done, run.epochs_planned, `epoch ${run.epochs_done} of ${run.epochs_planned}`),
       runAnswer(rows, run?.epochs_planned),
-      run?.error && make("p", { class: "notice" }, `${run.error_type}: ${run.error}`),
+      run?.error && !job.reason.includes(run.error) && make("p", { class: "notice" }, `${run.error_type}: ${run.error}`),
     ]);
   }
 
@@ -204,6 +211,7 @@ class JobView {
     const options = runs.map((run) => [run.id, run.text].join());
     if (options.join("\n") !== this.options) {
       this.options = options.join("\n");
+      this.choiceField.hidden = runs.length < 2;
       replace(this.choice, runs.map((run) => make("option", { value: run.id }, run.text)));
     }
     if (!this.shown) return [];

@@ -21,7 +21,7 @@ export function ranking({ configurations, parameters, sweep }, isWhole, onWhole)
     `${row.n}${row.n === row.num_planned ? "" : ` of ${row.num_planned}`}`,
     row.value === null ? NONE : drawn(row, x, unit),
     String(row.epochs_done),
-    make("span", { class: `state ${row.state}`, title: row.reason }, row.state, row.is_own_point && make("small", {}, " recipe's own"),
+    make("span", { class: `state ${row.state}`, title: row.reason }, row.state, row.is_own_point && make("small", {}, " the recipe's own values"),
       row.reason && make("small", { class: "reason" }, row.reason)),
   ]);
   const last = parameters.length;

@@ -1,6 +1,6 @@
 // Fields of a JSON schema as a flat list: what a control needs to know of each.
 
-const HIDDEN = ["version", "recipe", "pretraining", "study", "warm_start", "built_on", "kind", "overrides"];
+const HIDDEN = ["version", "recipe", "name", "pretraining", "study", "warm_start", "built_on", "kind", "overrides"];
 
 /** Return the fields of a model: path, label, help, type, options, bounds, and the value that `own` has. */
 export function fieldsOf(schema, own = {}) {

@@ -19,7 +19,7 @@ export function showSignIn(main, onSignedIn) {
       key.select();
     }
   };
-  replace(main, make("div", { class: "narrow" }, make("h1", {}, "Sign in"),
+  replace(main, make("div", { class: "sign-in" }, make("h1", {}, "Sign in"),
     soft("With an API key of this service. It is kept in a cookie until you sign out, for 12 hours at most."),
     make("form", { class: "card", onsubmit: submit }, make("label", { class: "field" }, make("span", {}, "API key"), key), error,
       make("div", { class: "actions" }, make("button", { class: "primary" }, "Sign in")))));

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from mcl_ray.analysis.certainty import Interval, interval, paired_difference
-from mcl_ray.analysis.published_setting import flat
+from mcl_ray.analysis.published_setting import MUTUAL_WEIGHTS, flat
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.config.scoring import COSTS
@@ -124,7 +124,9 @@ def _answer(ranked: SweepRanking, values: Values, own: Mapping[str, Any]) -> dic
     return {
         "best": _configuration(best, values, own),
         "runner_up": None if second is None else _compared(best, second, ranked, values, own),
-        "own_point": None if start is None else _compared(best, start, ranked, values, own),
+        "own_point": None
+        if start is None
+        else _compared(best, start, ranked, values, own) | {"is_published": _has_published_weights(own)},
         "test": _test_scores(ranked, best),
     }
 
@@ -166,6 +168,11 @@ def _own_values(ranked: SweepRanking) -> dict[str, Any]:
 
 def _is_own_point(row: Ranked, own: Mapping[str, Any]) -> bool:
     return bool(row.searched) and all(name in own and own[name] == value for name, value in row.searched.items())
+
+
+def _has_published_weights(own: Mapping[str, Any]) -> bool:
+    """Return whether the run's weights of the loss are those of the published supervised runs."""
+    return all(own.get(f"losses.{name}") == value for name, value in MUTUAL_WEIGHTS.items())
 
 
 def _costs(ranked: SweepRanking) -> list[str]:

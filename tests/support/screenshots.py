@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import tempfile
 from pathlib import Path
 
+import structlog
 from playwright.sync_api import Page
 
 from tests.api.conftest import App, running, settings_for
@@ -19,8 +21,12 @@ SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 def main(folder: Path) -> None:
     """Fill a service with jobs, and write a picture of each view, size and colour scheme."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as state, contextlib.closing(running(settings_for(Path(state)))) as services:
+    with (
+        tempfile.TemporaryDirectory() as state,
+        contextlib.closing(running(settings_for(Path(state), no_reconciler=True))) as services,
+    ):
         app = next(services)
         key = app.key("ada", "read", "submit")
         views = _views(app, {"Authorization": f"Bearer {key}"})

@@ -76,7 +76,7 @@ def finished_sweep(
 ) -> str:
     """Submit a sweep that has succeeded, with its ranking, its report and its manifest."""
     job_id = submit(app, headers, "succeeded", kind="sweep", name="digits", overrides={}, label=label)
-    own = {"losses": {"alpha": 0.1, "beta": 0.1}, "cohort": {"size": 2}}
+    own = {"losses": {"alpha": 0.1, "beta": 0.1, "gamma": 1.0, "lam": 1.0}, "cohort": {"size": 2}}
     folder = write_sweep(results(app, job_id), trials(number), name="digits", seeds=seeds, epochs=12, run=own)
     write_report(folder, SHARES)
     files = {f"sweeps/{folder.name}/report/report.html": {"bytes": 1, "sha256": "0" * 64}}
