@@ -62,7 +62,8 @@ def results(tmp_path) -> Path:
 
 
 def figures(path: Path, *, metrics: tuple[str, ...] | None = None) -> Figures:
-    """Every figure below `path` that old code recorded too, but those of the wall clock; of an epoch trained twice, the later attempt's."""
+    """Every figure below `path` that old code recorded too, but those of the wall clock; of an epoch trained twice, the
+    later attempt's."""
     rows = sorted(read_epochs(path).to_pylist(), key=lambda row: row["attempt"])
     names = ("run_id", "epoch", "member", "split", "metric")
     return {tuple(row[name] for name in names): row["value"] for row in rows if row["metric"] not in NOT_COMPARED}
