@@ -35,14 +35,19 @@ async function show() {
   const address = new URLSearchParams(query);
   stop();
   stop = () => {};
-  links.jobs.toggleAttribute("aria-current", page !== "submit");
-  links.submit.toggleAttribute("aria-current", page === "submit");
+  const current = page === "submit" ? links.submit : links.jobs;
+  for (const link of Object.values(links)) link.removeAttribute("aria-current");
+  current.setAttribute("aria-current", "page");
   let stopThis;
   if (page === "jobs" && /^[0-9a-f]{32}$/.test(id ?? "")) stopThis = await showJob(main, id, guarded);
   else if (page === "submit") stopThis = await showForm(main, address, guarded);
   else stopThis = await showJobs(main, address, guarded);
-  if (own === route) stop = stopThis;
-  else stopThis();
+  if (own !== route) {
+    stopThis();
+    return;
+  }
+  stop = stopThis;
+  document.title = `${main.querySelector("h1")?.firstChild.textContent.trim() ?? ""} – mcl-ray`;
 }
 
 const start = guarded(show);

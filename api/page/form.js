@@ -181,13 +181,14 @@ class Form {
     }
     for (const { error } of this.sections.values()) error.textContent = "";
     const rest = [];
-    const sentences = !problem ? [] : problem.parts.length ? problem.parts.map((part) => `${part.pointer.slice(1).replaceAll("/", ".")}: ${part.detail}`) : problem.message.split("; ");
-    let count = 0;
-    for (const sentence of sentences) {
-      const [, path, text] = /^([\w.]+):? (.*)$/s.exec(sentence) ?? [null, "", sentence];
-      const place = this.placeOf(path);
+    let count = 0, place = null;
+    for (const sentence of problem ? sentencesOf(problem) : []) {
+      const [, path, rule] = /^([\w.]+):? (.*)$/s.exec(sentence) ?? [null, "", sentence];
+      const named = this.placeOf(path);
+      const text = named ? rule : sentence;  // a sentence that names no field goes on with the one before
+      if (named && named !== place) count += 1;
+      place = named ?? place;
       if (!place) { rest.push(sentence); continue; }
-      count += 1;
       place.error.textContent = [place.error.textContent, text].filter(Boolean).join("; ");
       place.input?.setAttribute("aria-invalid", "true");
       const details = place.details ?? place.element.closest("details");
@@ -199,7 +200,7 @@ class Form {
 
   /** Return the control, or the section, that an error names: `losses.alpha`, `space.losses.alpha.float`, `batch`. */
   placeOf(path) {
-    const names = [...this.controls.keys()].filter((name) => path === name || path.startsWith(`${name}.`));
+    const names = [...this.controls.keys()].filter((name) => [path, `run.${path}`].some((one) => one === name || one.startsWith(`${name}.`)));
     const longest = names.sort((a, b) => b.length - a.length)[0];
     const control = this.controls.get(longest);
     if (control && !control.element.closest("[hidden]:not(.field)")) return control;
@@ -217,6 +218,12 @@ class Form {
     const job = await post("/jobs", body, this.key);
     location.hash = `#/jobs/${job.id}`;
   }
+}
+
+/** Return the sentences of a refusal, each of which begins with the field that it is about, if it is about one. */
+function sentencesOf({ parts, message }) {
+  if (!parts.length) return message.split("; ");
+  return parts.map(({ pointer, detail }) => [pointer.slice(1).replaceAll("/", "."), detail.replace("Value error, ", "")].filter(Boolean).join(": "));
 }
 
 const order = (name) => (OPEN.includes(name) ? OPEN.indexOf(name) : OPEN.length);

@@ -38,11 +38,15 @@ class Part {
     const key = JSON.stringify(content);
     if (key === this.seen) return;
     this.seen = key;
+    const focused = this.body.contains(document.activeElement) ? nameOf(document.activeElement) : null;
     const drawn = children();
     this.element.hidden = drawn === null;
     replace(this.body, drawn ?? []);
+    if (focused) [...this.body.querySelectorAll("a, button, select, [tabindex]")].find((one) => nameOf(one) === focused)?.focus();
   }
 }
+
+const nameOf = (element) => `${element.tagName} ${element.getAttribute("aria-label") ?? element.textContent}`;
 
 class JobView {
   constructor(id, guarded) {
@@ -112,7 +116,7 @@ class JobView {
     const isEnded = ENDED.includes(job.state);
     if (!this.isOpen) return;
     this.job = job;
-    this.head.show(job, () => this.drawHead(job));
+    this.head.show({ ...job, rev: null }, () => this.drawHead(job));
     const work = [this.log.update(job.attempt), SEARCHING.includes(job.kind) ? this.updateSweep(job, isEnded) : this.updateRuns(job, isEnded)];
     if (job.state === "succeeded") work.push(this.updateFiles());
     await Promise.all(work);

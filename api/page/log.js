@@ -12,7 +12,7 @@ export function jobLog(id) {
   const follow = make("input", { type: "checkbox", checked: "" });
   const attempt = make("select", { "aria-label": "Attempt" });
   const note = soft();
-  let offset = null, shown = 0;
+  let offset = null, shown = 0, decoder = null, busy = Promise.resolve();
   const element = make("div", {}, make("div", { class: "actions" },
     make("label", { class: "inline" }, follow, "Follow"), make("label", { class: "inline" }, "Attempt", attempt)), note, text);
   text.addEventListener("scroll", () => {
@@ -20,13 +20,17 @@ export function jobLog(id) {
   });
   attempt.addEventListener("change", () => { shown = 0; fetchMore().catch(() => {}); });
   follow.addEventListener("change", () => { if (follow.checked) text.scrollTop = text.scrollHeight; });
-  async function fetchMore() {
+  const fetchMore = () => {
+    busy = busy.catch(() => {}).then(fetchParts);  // one at a time: two would add the same part twice
+    return busy;
+  };
+  async function fetchParts() {
     const wanted = Number(attempt.value);
-    if (wanted !== shown) [offset, shown, text.textContent] = [null, wanted, ""];
+    if (wanted !== shown) [offset, shown, decoder, text.textContent] = [null, wanted, new TextDecoder(), ""];
     for (let parts = 0; parts < 16; parts += 1) {
       const query = new URLSearchParams({ attempt: wanted, count: PART_BYTES, ...(offset !== null && { offset }) });
       const answer = await send(`/jobs/${id}/logs?${query}`);
-      const part = await answer.text();
+      const part = decoder.decode(await answer.arrayBuffer(), { stream: true });
       if (Number(attempt.value) !== wanted) return;
       const size = Number(answer.headers.get("X-Log-Size"));
       const isFirst = offset === null;

@@ -248,7 +248,7 @@ def test_markup_is_shown_as_text(app, headers, signed_in):
     for place in (page.locator(".notice"), page.get_by_label("Log"), page.locator(".legend").first):
         expect(place.first).to_contain_text(service_jobs.MARKUP)
     assert page.locator("img, main b").count() == 0
-    assert page.title() == "mcl-ray"
+    assert page.title() == "train digits – mcl-ray"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
