@@ -17,6 +17,7 @@ ROUTES = [
     ("POST", "/api/v1/jobs/{job}/extend", "submit"),
     ("GET", "/api/v1/jobs/{job}/events", "read"),
     ("GET", "/api/v1/jobs/{job}/trials", "read"),
+    ("GET", "/api/v1/jobs/{job}/summary", "read"),
     ("GET", "/api/v1/jobs/{job}/runs", "read"),
     ("GET", "/api/v1/jobs/{job}/metrics", "read"),
     ("GET", "/api/v1/jobs/{job}/report", "read"),
