@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from api import job_routes, jobs, problems, result_routes, service_routes
+from api import job_routes, jobs, optuna_page, problems, result_routes, service_routes
 from api.database import Database
 from api.dependencies import Service
 from api.events import EventFeed
@@ -55,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (job_routes.router, result_routes.router, service_routes.router):
         app.include_router(router, prefix=API_PREFIX, responses=ERRORS)
     app.include_router(service_routes.health, responses=ERRORS)
+    app.include_router(optuna_page.router)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_route("/", lambda _: FileResponse(PAGE / "index.html"), include_in_schema=False)
     app.add_middleware(Envelope, settings=settings)

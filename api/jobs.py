@@ -151,7 +151,7 @@ def overdue(database: Database) -> float:
     return 0.0 if earliest is None else max(0.0, time.time() - earliest)
 
 
-def _count_live(owner: str) -> sa.Select[tuple[int]]:
+def _count_live(owner: str) -> sa.Select[int]:
     return sa.select(sa.func.count()).select_from(job).where(job.c.owner == owner, IS_LIVE)
 
 

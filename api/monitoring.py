@@ -13,6 +13,7 @@ REQUESTS = Histogram(
 )
 STEPS = Counter("mcl_service_steps_total", "Steps of the reconciler, by effect.", ["effect"], registry=REGISTRY)
 ATTEMPTS = Counter("mcl_service_attempts_total", "Attempts submitted to Ray.", registry=REGISTRY)
+LOST = Counter("mcl_service_lost_attempts_total", "Attempts that a failure of a machine ended.", registry=REGISTRY)
 JOBS = Gauge("mcl_service_jobs", "Jobs that have not ended, by state.", ["state"], registry=REGISTRY)
 AGES = Gauge(
     "mcl_service_oldest_job_seconds", "Age of the oldest job, by state; 0 without one.", ["state"], registry=REGISTRY

@@ -17,7 +17,7 @@ import structlog
 from api import jobs
 from api.database import Database
 from api.jobs import Row
-from api.monitoring import ATTEMPTS, STEPS
+from api.monitoring import ATTEMPTS, LOST, STEPS
 from api.ray_jobs import RayError, RayJobs
 from api.settings import Settings
 from api.state import Evidence, Step, step
@@ -102,6 +102,7 @@ class Reconciler:
         if decision.next_attempt:
             values |= {"attempt": row.attempt + 1, "due": time.time() + (poll if decision.lost else 0)}
         if decision.lost:
+            LOST.inc()
             values["lost"] = row.lost + 1
         return values
 

@@ -15,7 +15,7 @@ from api import monitoring
 from api.dependencies import COOKIE, Reader, ServiceDep
 from api.problems import problem
 from mcl_ray import __version__
-from mcl_ray.jobs.messages import JobRequest, Named
+from mcl_ray.jobs.messages import JobRequest, Named, Session
 
 health = APIRouter(tags=["service"])
 router = APIRouter(tags=["service"])
@@ -63,6 +63,13 @@ def sign_in(request: Request, _: Reader) -> Response:
     is_secure = request.url.scheme == "https"
     answer.set_cookie(COOKIE, key, max_age=COOKIE_S, httponly=True, samesite="strict", secure=is_secure)
     return answer
+
+
+@router.get("/session")
+async def session(service: ServiceDep, principal: Reader) -> Session:
+    """Return who sends the request, and the dashboards that are open to it."""
+    dashboards = {"optuna": "/dashboard", "ray": service.settings.address} if principal.may("admin") else {}
+    return Session(owner=principal.owner, scopes=sorted(principal.scopes), dashboards=dashboards)
 
 
 @router.delete("/session", status_code=204, response_class=Response)

@@ -4,10 +4,11 @@ import { replace } from "./elements.js";
 import { showForm } from "./form.js";
 import { showJob } from "./job.js";
 import { showJobs } from "./jobs.js";
-import { endSession, showSignIn } from "./session.js";
+import { endSession, showDashboards, showSignIn } from "./session.js";
 
 const main = document.getElementById("main");
 const notice = document.getElementById("notice");
+const dashboards = document.getElementById("dashboards");
 const links = { jobs: document.getElementById("to-jobs"), submit: document.getElementById("to-submit") };
 let stop = () => {};
 let route = 0;
@@ -47,6 +48,7 @@ async function show() {
     return;
   }
   stop = stopThis;
+  if (!dashboards.hasChildNodes()) await showDashboards(dashboards);
   document.title = `${main.querySelector("h1")?.firstChild.textContent.trim() ?? ""} – mcl-ray`;
 }
 
@@ -55,6 +57,7 @@ addEventListener("signed-out", () => {
   route += 1;
   stop();
   stop = () => {};
+  replace(dashboards);
   showSignIn(main, start);
 });
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
@@ -62,6 +65,7 @@ document.getElementById("sign-out").addEventListener("click", guarded(async () =
   route += 1;
   stop();
   stop = () => {};
+  replace(dashboards);
   await endSession(main, start);
 }));
 addEventListener("hashchange", async () => {

@@ -1,7 +1,7 @@
-// Signing in by an API key, which becomes a cookie that scripts cannot read, and signing out.
+// Signing in by an API key, which becomes a cookie that scripts cannot read, signing out, and what a key opens.
 
 import { make, replace, soft } from "./elements.js";
-import { signIn, signOut } from "./service.js";
+import { read, signIn, signOut } from "./service.js";
 
 export function showSignIn(main, onSignedIn) {
   const key = make("input", { type: "password", autocomplete: "current-password", required: "", name: "key",
@@ -29,4 +29,13 @@ export function showSignIn(main, onSignedIn) {
 export async function endSession(main, onSignedIn) {
   await signOut();
   showSignIn(main, onSignedIn);
+}
+
+const DASHBOARDS = { optuna: "Optuna", ray: "Ray" };
+
+/** Show links to the dashboards that are open to the key: an admin's, and nobody else's. */
+export async function showDashboards(place) {
+  const { dashboards } = await read("/session");
+  replace(place, ...Object.entries(dashboards).flatMap(([name, address]) => [
+    make("a", { href: address, target: "_blank", rel: "noreferrer" }, DASHBOARDS[name]), " "]));
 }

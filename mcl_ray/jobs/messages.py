@@ -151,6 +151,15 @@ class JobEvent(Model):
     at: float
 
 
+class Session(Model):
+    """Sender of a request."""
+
+    owner: str
+    scopes: list[Scope]
+    dashboards: dict[str, str]
+    """Name → address of the dashboards that it may open: those of Optuna and Ray, for admins."""
+
+
 class Named(Model):
     """Something known by name."""
 

@@ -25,8 +25,8 @@ def programs() -> Path:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """The URL of its database, as SQLAlchemy has it."""
+def postgres(*, fsync: str = "off") -> Iterator[str]:
+    """The URL of its database, as SQLAlchemy has it; with `fsync` on, what is committed survives a power failure."""
     folder, port = Path(tempfile.mkdtemp(prefix="mcl-postgres-")), free_port()
     user = _whoever_may(folder)
 
@@ -36,7 +36,7 @@ def postgres() -> Iterator[str]:
 
     try:
         call("initdb", "-A", "trust", "-U", "mcl", "--no-sync")
-        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c fsync=off", "start")
+        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c fsync={fsync}", "start")
         try:
             yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/postgres"
         finally:

@@ -1,0 +1,141 @@
+"""Much of everything: 100,000 jobs in pages, a log of 1 GB, and readers of streams that never read."""
+
+import json
+import re
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from api import jobs
+from api.database import Database, event
+from tests.api.conftest import running, settings_for
+
+MIB = 2**20
+MANY = 100_000
+COLUMNS = "id, owner, key, body_hash, kind, spec, origin, state, due, created"
+VALUES = {
+    "sqlite": f"""
+        WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY - 1})
+        INSERT INTO job ({COLUMNS})
+        SELECT printf('%032x', i * 7919 % {MANY}), 'ada', i, '', 'train', '{{}}', i, 'succeeded', 0, i / 7 FROM n""",
+    "postgresql": f"""
+        INSERT INTO job ({COLUMNS})
+        SELECT lpad(to_hex(i::bigint * 7919 % {MANY}), 32, '0'), 'ada', i, '', 'train', '{{}}', i, 'succeeded', 0, i / 7
+        FROM generate_series(0, {MANY - 1}) AS i""",
+}
+"""Statements that add jobs in no order of their ids, seven of each time."""
+
+
+@pytest.fixture
+def many(tmp_path, database_url):
+    """An application with many jobs of one owner."""
+    for app in running(settings_for(tmp_path, no_reconciler=True, database_url=database_url)):
+        database = Database(database_url)
+        with database.write_engine.begin() as connection:
+            connection.exec_driver_sql(VALUES[database.url.get_backend_name()])
+            connection.exec_driver_sql("ANALYZE")
+        yield app, database
+        database.close()
+
+
+@pytest.mark.slow
+def test_many_jobs_are_listed_once_each(many):
+    app, _ = many
+    headers, found, token = app.headers("ada"), list[dict](), None
+    while token is not None or not found:
+        after = {"page_token": token} if token else {}
+        page = app.http.get("/api/v1/jobs", params={"page_size": 100, **after}, headers=headers).json()
+        found += page["jobs"]
+        token = page["next_page_token"]
+    assert len(found) == len({job["id"] for job in found}) == MANY
+    order = [(job["created"], job["id"]) for job in found]
+    assert order == sorted(order, reverse=True)
+
+
+def test_a_page_is_read_from_an_index(many):
+    """At any depth, of one owner or of all; a sort or a scan of the table would take longer the more jobs there are."""
+    _, database = many
+    statements = list[tuple[str, object]]()
+    sa.event.listen(
+        database.read_engine,
+        "before_cursor_execute",
+        lambda _c, _k, statement, parameters, *_: statements.append((statement, parameters)),
+    )
+    for owner in ("ada", None):
+        first = jobs.page(database, owner, {}, 10, None)
+        jobs.page(database, owner, {}, 10, (first[-1].created, first[-1].id))
+    assert len(statements) >= 4
+    with database.read_engine.connect() as connection:
+        for statement, parameters in statements.copy():
+            explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+            plan = "\n".join(map(str, connection.exec_driver_sql(f"{explain} {statement}", parameters)))
+            assert re.search(r"USING INDEX|Index Scan", plan), plan
+            assert not re.search(r"SCAN job\b(?! USING)|Seq Scan|TEMP B-TREE|Sort", plan), plan
+
+
+def test_reading_a_log_of_a_gigabyte_takes_little_memory(shared):
+    headers = shared.headers()
+    job = shared.submit(headers).json()["id"]
+    file = shared.settings.results_root / "jobs" / job / "a1.log"
+    file.parent.mkdir(parents=True)
+    with file.open("wb") as log:
+        log.truncate(2**30 - 4)
+        log.seek(0, 2)
+        log.write(b"end\n")
+    url = f"/api/v1/jobs/{job}/logs?count={MIB}"
+    shared.http.get(url, headers=headers)
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # begins the measurement of the peak anew
+    assert shared.http.get(url, headers=headers).content.endswith(b"\0end\n")
+    for offset in range(0, 2**30, 16 * MIB):
+        part = shared.http.get(f"{url}&offset={offset}", headers=headers)
+        assert part.headers["x-next-offset"] == str(offset + MIB)
+    assert memory("VmHWM") - before <= 16 * MIB
+
+
+def memory(name):
+    return 1024 * int(re.search(rf"{name}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+
+def test_readers_that_stall_delay_nobody(app):
+    """Their own connections fill up; others get every event, and once they are gone their places are free."""
+    key = app.key("ada")
+    job = app.submit({"Authorization": f"Bearer {key}"}).json()["id"]
+    quota = app.settings.max_streams_per_owner
+    stalled = [follow_without_reading(app, job, key) for _ in range(50)]
+    try:
+        values = [{"job": job, "state": "running", "attempt": n, "reason": "x" * 500, "at": 0.0} for n in range(2000)]
+        with app.database.write_engine.begin() as connection:
+            connection.execute(sa.insert(event), [*values, values[0] | {"state": "failed"}])
+        with httpx.Client(base_url=app.http.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as http:
+            text = http.get(f"/api/v1/jobs/{job}/events").text
+            states = [json.loads(line)["state"] for line in re.findall(r"^data: (.*)$", text, re.MULTILINE)]
+            assert states == ["queued", *["running"] * 2000, "failed"]
+            assert http.get(f"/api/v1/jobs/{job}").status_code == 200
+            more = [follow_without_reading(app, job, key) for _ in range(quota - 50)]
+            stalled += more
+            assert http.get(f"/api/v1/jobs/{job}/events").status_code == 429
+            for connection in stalled:
+                connection.close()
+            ends = time.monotonic() + 60
+            while http.get(f"/api/v1/jobs/{job}/events?", headers={"Last-Event-ID": "2000"}).status_code == 429:
+                assert time.monotonic() < ends
+                time.sleep(0.1)
+    finally:
+        for connection in stalled:
+            connection.close()
+
+
+def follow_without_reading(app, job, key):
+    """A connection whose answer has begun and is not read any further."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((app.http.base_url.host, app.http.base_url.port))
+    head = f"GET /api/v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
+    connection.sendall(head.encode())
+    assert connection.recv(12) == b"HTTP/1.1 200"
+    return connection
