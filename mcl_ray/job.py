@@ -1,8 +1,9 @@
 """The driver of a job, which Ray starts on the cluster: `python -m mcl_ray.job --root ROOT --job ID --attempt N`.
 
 It claims its attempt, runs the job's spec by the Python API, and writes how it ended: a manifest for success, an
-outcome for the rest. Exit codes: 0 done, 1 failed, 2 bad input, 75 another process has the attempt; an interrupted
-driver ends by a signal.
+outcome for the rest. A driver that was given up but still runs, as when only its supervisor or the head died, ends once
+the next attempt has been claimed; that one waits until then. Exit codes: 0 done, 1 failed, 2 bad input, 75 another
+process has the attempt; an interrupted driver ends by a signal.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import JobSpec
 from mcl_ray.jobs.states import EXIT_FENCED
 from mcl_ray.object_store import Uri
+from mcl_ray.results.atomic_io import FolderLock
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 CHUNK_BYTES = 1 << 20
+PREDECESSOR_ENDS_WITHIN_S = 600.0
+SUCCESSOR_POLL_S = 1.0
 REASON_CHARS = 2000
 
 
@@ -108,6 +112,7 @@ def main() -> NoReturn:
     if not attempts.take(given.job, given.attempt, f"driver {os.uname().nodename} {os.getpid()}"):
         sys.exit(EXIT_FENCED)
     stop_signals = StopSignals()
+    threading.Thread(target=_end_for_successor, args=(attempts, given.job, given.attempt), daemon=True).start()
     with _log_to(attempts, given.job, given.attempt):
         code = _attempt(attempts, given.job, given.attempt, [stop_signals, JobLog()])
     if code is None:
@@ -122,7 +127,8 @@ def _attempt(attempts: Attempts, job: str, number: int, callbacks: Sequence[Any]
 
     try:
         spec = JobSpec.model_validate(attempts.read(job, number, "spec"))
-        folder = run(spec, attempts.root, callbacks)
+        with _only_writer(attempts.root, spec.origin):
+            folder = run(spec, attempts.root, callbacks)
         attempts.write(job, number, "manifest", _manifest(job, number, folder))
     except KeyboardInterrupt:
         _write_outcome(attempts, job, number, "interrupted", "the driver was stopped")
@@ -132,6 +138,23 @@ def _attempt(attempts: Attempts, job: str, number: int, callbacks: Sequence[Any]
         _write_outcome(attempts, job, number, "failed", f"{type(error).__name__}: {error}")
         return EXIT_BAD_INPUT if isinstance(error, UserError) else EXIT_FAILED
     return 0
+
+
+def _only_writer(root: Uri | Path, origin: str) -> contextlib.AbstractContextManager[object]:
+    """Return the lock on a job's results, which waits for a driver that was given up but still runs."""
+    if isinstance(root, Uri):
+        return contextlib.nullcontext()  # each driver has a replica of its own, and `Uploader` refuses the older one
+    return FolderLock(root / "jobs" / origin, name=".driver.lock", wait_s=PREDECESSOR_ENDS_WITHIN_S)
+
+
+def _end_for_successor(attempts: Attempts, job: str, number: int) -> None:
+    """Interrupt this process once the next attempt of its job has a driver."""
+    while True:
+        with contextlib.suppress(Exception):  # a store that does not answer is asked again
+            if attempts.is_claimed(job, number + 1):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+        time.sleep(SUCCESSOR_POLL_S)
 
 
 def _write_outcome(attempts: Attempts, job: str, number: int, outcome: str, reason: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import io
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 Options = Annotated[Settings | None, Parameter(name="*")]
 DAY_S = 86400.0
+STDERR = 2
 
 
 def serve(*, settings: Options = None) -> None:
@@ -182,6 +186,16 @@ def _stop(*_: object) -> None:
     raise SystemExit(0)
 
 
+class _Stderr(io.StringIO):
+    """Standard error for the log; a line that cannot be written, as on a full disk, is dropped and fails nothing."""
+
+    def write(self, text: str) -> int:
+        """Write a line."""
+        with contextlib.suppress(OSError):
+            return os.write(STDERR, text.encode())
+        return 0
+
+
 def _configure_logs() -> None:
     """Write one JSON object a line to stderr, also for what libraries log."""
     import structlog
@@ -194,11 +208,11 @@ def _configure_logs() -> None:
     rendered: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*added, *rendered],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_Stderr()),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_Stderr())
     handler.setFormatter(formatter(processors=[formatter.remove_processors_meta, *rendered], foreign_pre_chain=added))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for library in ("httpx", "alembic"):

@@ -6,6 +6,7 @@ exclusive: a hard link on a disk, a conditional put in a store (`obstore`'s crea
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, S3Store
 
+from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri
 
 MAX_LOG_BYTES = 1024 * 1024
@@ -49,15 +51,17 @@ class Attempts:
         """Return one of an attempt's JSON files; None where there is none.
 
         Raises:
-            ValueError: the file is damaged.
+            StoreError: the file is damaged.
         """
         try:
             content = bytes(obstore.get(self._store, _name(job, attempt, suffix)).bytes())
         except FileNotFoundError:
             return None
-        found = json.loads(content)
+        found = None
+        with contextlib.suppress(ValueError):
+            found = json.loads(content)
         if not isinstance(found, dict):
-            raise ValueError(f"{_name(job, attempt, suffix)} must hold a JSON object, but holds {type(found).__name__}")
+            raise StoreError(f"{_name(job, attempt, suffix)} must hold a JSON object, but is damaged")
         return found
 
     def log_path(self, job: str, attempt: int) -> Path | None:

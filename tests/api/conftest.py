@@ -26,6 +26,7 @@ from api.settings import Settings
 from mcl_ray.jobs.messages import Problem
 from tests.support.postgres import postgres
 from tests.support.s3 import CREDENTIALS
+from tests.support.service import ServiceProcess, wait_until_ready
 from trainables.cluster.local_ray import LocalRay
 
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
@@ -147,3 +148,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "local_ray" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("the service's Ray"))
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="package")
+def ray(local_ray):
+    """The Ray, once it can start jobs."""
+    wait_until_ready(local_ray)
+    return local_ray
+
+
+@pytest.fixture
+def service(tmp_path, database_url, ray):
+    with ServiceProcess(tmp_path, database_url, ray) as made:
+        made.start()
+        yield made

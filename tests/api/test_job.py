@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,11 +25,13 @@ def spec_of(job=FIRST, source_origin=None, **request):
     return JobSpec(request=JobRequest.model_validate(given), origin=job, source_origin=source_origin)
 
 
-def begin(root, spec, job=FIRST, attempt=1):
-    """Start a driver."""
+def begin(root, spec, job=FIRST, attempt=1, largest_file=resource.RLIM_INFINITY):
+    """Start a driver; `largest_file` is how many bytes it can write into a file, as if its disk was full."""
     Attempts(root).write(job, attempt, "spec", spec.model_dump(mode="json"))
     command = [sys.executable, "-m", "mcl_ray.job", "--root", str(root), "--job", job, "--attempt", str(attempt)]
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    driver = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    return driver
 
 
 @pytest.mark.slow
@@ -83,6 +86,51 @@ def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, numbe
     short.wait()
     (row,) = read_runs(results_of(tmp_path, FIRST)).to_pylist()
     assert (row["attempt"], row["epochs_done"] >= 2) == (2, True)
+
+
+@pytest.mark.parametrize("largest_file", [6_000, 60_000], ids=["at a table", "at a checkpoint"])
+def test_a_driver_whose_disk_is_full_says_so_and_a_retry_goes_on(tmp_path, largest_file):
+    attempts = Attempts(tmp_path)
+    assert begin(tmp_path, spec_of(), largest_file=largest_file).wait() in (1, 2)
+    outcome = attempts.read(FIRST, 1, "outcome")
+    assert outcome["outcome"] == "failed"
+    assert "File too large" in outcome["reason"]
+    assert attempts.read(FIRST, 1, "manifest") is None
+    retry = spec_of().model_copy(update={"continues": "retry"})
+    assert begin(tmp_path, retry, SECOND).wait() == 0
+    assert attempts.read(SECOND, 1, "manifest")
+
+
+def test_a_damaged_checkpoint_and_a_truncated_table(tmp_path):
+    """The next attempt falls back to the checkpoint before; a table that cannot be read is named, not replaced."""
+    spec, attempts = spec_of(overrides={"epochs": 4}), Attempts(tmp_path)
+    driver = begin(tmp_path, spec)
+    _wait_for(lambda: "epoch 3:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+    driver.kill()
+    driver.wait()
+    (run,) = (results_of(tmp_path, FIRST) / "runs").iterdir()
+    newest = max((run / "checkpoints").glob("epoch-*"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert begin(tmp_path, spec, attempt=2).wait() == 0
+    assert f"{newest.name} is damaged" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode()
+
+    table = run / "run.parquet"
+    table.write_bytes(table.read_bytes()[:-100])
+    assert begin(tmp_path, spec, attempt=3).wait() != 0
+    assert "run.parquet is damaged" in attempts.read(FIRST, 3, "outcome")["reason"]
+
+
+def test_a_driver_that_was_given_up_ends_for_its_successor(tmp_path):
+    """Two attempts never write into one folder, and the later one does not fail because the earlier one still runs."""
+    spec, attempts = spec_of(overrides={"epochs": 40}), Attempts(tmp_path)
+    orphan = begin(tmp_path, spec)
+    _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+    successor = begin(tmp_path, spec, attempt=2)
+    assert orphan.wait(120) == -signal.SIGINT
+    _wait_for(lambda: "attempt 2" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
+    assert successor.poll() is None
+    successor.kill()
+    successor.wait()
 
 
 def test_claims_in_a_store_that_speaks_s3():

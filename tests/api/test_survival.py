@@ -8,8 +8,8 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
-import httpx
 import pytest
 
 from api.database import Database
@@ -17,32 +17,6 @@ from api.ray_jobs import RayError, RayJobs
 from api.settings import Settings
 from tests.support.postgres import postgres
 from tests.support.service import KilledPostgres, ServiceProcess
-
-READY_WITHIN_S = 240
-
-
-@pytest.fixture(scope="module")
-def ray(local_ray):
-    """The Ray, once it can start jobs."""
-    token = local_ray.token_file.read_text()
-    ends = time.monotonic() + READY_WITHIN_S
-    while True:
-        try:
-            headers = {"Authorization": f"Bearer {token}"}
-            body = {"entrypoint": "true", "submission_id": f"warm-{time.monotonic_ns()}"}
-            if httpx.post(f"{local_ray.url}/api/jobs/", json=body, headers=headers, timeout=60).is_success:
-                return local_ray
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < ends, "Ray does not start"
-        time.sleep(1)
-
-
-@pytest.fixture
-def service(tmp_path, database_url, ray):
-    with ServiceProcess(tmp_path, database_url, ray) as made:
-        made.start()
-        yield made
 
 
 def test_the_api_is_killed_at_random_moments(service):
@@ -192,6 +166,17 @@ def test_the_head_is_killed_with_its_job_table(tmp_path, ray, service):
         except ProcessLookupError:
             continue
     service.check(acknowledged)
+
+
+def test_the_agent_of_the_node_is_killed(ray, service):
+    """The raylet ends with it in good order, and `ray start --block` goes on: the service starts the node again."""
+    job = service.submit("sleep 30", "k")
+    service.wait(job, "running")
+    agents = [pid for pid in ray.processes() if b"ray::DashboardAgent" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(*agents, signal.SIGKILL)
+    after = service.submit("", "after")
+    service.check({job: "succeeded", after: "succeeded"})
+    assert service.job(job)["attempt"] == 2
 
 
 def test_a_row_that_makes_no_sense_is_quarantined(service):

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, Self
 
 import httpx
 import sqlalchemy as sa
@@ -18,11 +19,36 @@ import sqlalchemy as sa
 from api import jobs, keys
 from api.database import Database
 from tests.support.ports import free_port
-from trainables.cluster.local_ray import LocalRay
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIGHT_DRIVER = f"{sys.executable} {CHECKOUT / 'tests/support/light_driver.py'}"
 TERMINAL = ("succeeded", "failed", "cancelled")
+READY_WITHIN_S = 240
+
+
+def wait_until_ready(ray: RayAddress) -> None:
+    """Return once a Ray has accepted a job."""
+    headers = {"Authorization": f"Bearer {ray.token_file.read_text()}"}
+    ends = time.monotonic() + READY_WITHIN_S
+    while True:
+        try:
+            body = {"entrypoint": "true", "submission_id": f"warm-{time.monotonic_ns()}"}
+            if httpx.post(f"{ray.url}/api/jobs/", json=body, headers=headers, timeout=60).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < ends, "Ray does not start"
+        time.sleep(1)
+
+
+class RayAddress(Protocol):
+    """A Ray cluster, as a service joins it."""
+
+    @property
+    def url(self) -> str:
+        """The address of the dashboard."""
+
+    token_file: Path
 
 
 @dataclass
@@ -31,9 +57,10 @@ class ServiceProcess:
 
     folder: Path
     database_url: str
-    ray: LocalRay
+    ray: RayAddress
     options: list[str] = field(default_factory=list)
     driver: str = LIGHT_DRIVER
+    driver_resource: str = "mcl_driver"
     port: int = field(default_factory=free_port)
     results: str = ""
     """Store of the results; a folder if empty."""
@@ -48,7 +75,7 @@ class ServiceProcess:
         headers = {"Authorization": f"Bearer {self.key}"}
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api/v1", headers=headers, timeout=60)
 
-    def __enter__(self) -> ServiceProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,8 +83,10 @@ class ServiceProcess:
         if self.process is not None and self.process.poll() is None:
             self.stop(signal.SIGKILL)
 
-    def start(self) -> None:
-        words = [
+    @property
+    def words(self) -> list[str]:
+        """The options of `serve`."""
+        return [
             f"--port={self.port}",
             f"--state={self.folder / 'state'}",
             f"--database-url={self.database_url}",
@@ -65,16 +94,19 @@ class ServiceProcess:
             f"--address={self.ray.url}",
             f"--ray-token-file={self.ray.token_file}",
             f"--driver={self.driver}",
-            "--driver-resource=mcl_driver",
+            f"--driver-resource={self.driver_resource}",
             "--lease-s=3",
             "--poll-s=0.3",
             "--max-running=3",
             *self.options,
         ]
+
+    def start(self, *program: str) -> None:
+        """Start the process; `program` is another script that takes the same options."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MCL_"))}
         with (self.folder / "service.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mcl_ray.serve", *words],
+                [sys.executable, *(program or ("-m", "mcl_ray.serve")), *self.words],
                 stdout=log,
                 stderr=log,
                 env=environment | {"PYTHONPATH": str(CHECKOUT), "XDG_CACHE_HOME": str(self.folder / "cache")},

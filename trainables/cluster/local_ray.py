@@ -40,6 +40,8 @@ PORTS = (
 """Options of `ray start`; with the defaults, the agent of a second Ray fails in silence."""
 OBJECT_STORE_BYTES = 200_000_000
 ENDS_WITHIN_S = 15.0
+RAYLET_STARTS_WITHIN_S = 120.0
+RAYLET_IS_AWAY_FOR_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +101,16 @@ class LocalRay:
         return found
 
     def _watch(self) -> None:
+        raylet_by = time.monotonic() + RAYLET_STARTS_WITHIN_S
         while True:
-            if self._head not in self.processes():
+            processes = self.processes()
+            if any(_name(process) == "raylet" for process in processes):
+                raylet_by = time.monotonic() + RAYLET_IS_AWAY_FOR_S
+            # `ray start --block` goes on without its raylet, which ends with its agent: then jobs would run for ever.
+            if self._head not in processes or time.monotonic() > raylet_by:
                 self._end()
                 self._spawn()
+                raylet_by = time.monotonic() + RAYLET_STARTS_WITHIN_S
             if self._is_stopping.wait(1.0):
                 return
 
@@ -183,6 +191,12 @@ class LocalRay:
             if set(facts["ports"]) == set(PORTS):
                 return facts["ports"], int(facts["head"])
         return None
+
+
+def _name(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    return ""
 
 
 def _free_ports() -> dict[str, int]:

@@ -1,0 +1,6 @@
+"""Campaigns: processes are killed at random moments while a judge keeps a log of its own.
+
+    python -m benchmarks.campaign service [--kills 1000] [--seed S] [--database sqlite]
+
+One module for each subject; `verdict` and `plan` are what subjects share.
+"""
