@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -31,6 +32,36 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _is_other_than_its_number(annotation: Any, value: object) -> bool:
+    """Return whether a value is a truth value or text where a field's type has only numbers, at any depth."""
+    if isinstance(value, list | tuple):
+        return any(_is_other_than_its_number(annotation, item) for item in value)
+    if not isinstance(value, bool | str):
+        return False
+    kinds = set(_leaves(annotation))
+    return bool(kinds & {int, float}) and type(value) not in kinds and value not in kinds
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the types and literals of which a type is made."""
+    if get_origin(annotation) is Annotated:
+        yield from _leaves(get_args(annotation)[0])
+    elif arguments := get_args(annotation):
+        for argument in arguments:
+            yield from _leaves(argument)
+    else:
+        yield annotation
+
+
+def _without_minus_zero(value: Any) -> Any:
+    """Return plain data in which 0.0 replaces −0.0, so that equal values are written alike."""
+    if isinstance(value, dict):
+        return {key: _without_minus_zero(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_without_minus_zero(item) for item in value)
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
 class Part(BaseModel):
     """Base of every part of a spec: frozen, no unknown fields, validated at construction."""
 
@@ -38,13 +69,15 @@ class Part(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _reject_bool_as_number(cls, values: Any) -> Any:
-        """Reject `alpha=true`, which Python would accept as 1."""
-        for name, value in values.items() if isinstance(values, dict) else ():
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        """Reject `alpha=true` and `lr=1_0`, which would be taken as 1 and 10, and replace −0.0 by the equal 0.0."""
+        if not isinstance(values, dict):
+            return values
+        for name, value in values.items():
             field = cls.model_fields.get(name)
-            if isinstance(value, bool) and field is not None and field.annotation in (int, float):
-                raise ValueError(f"{name} must be a number, but got {str(value).lower()}")
-        return values
+            if field is not None and _is_other_than_its_number(field.annotation, value):
+                raise ValueError(f"{name} must be a number, but got {json.dumps(value)}")
+        return {name: _without_minus_zero(value) for name, value in values.items()}
 
 
 class DataSpec(Part):
