@@ -89,7 +89,8 @@ class DataSpec(Part):
     checksum: Annotated[str, Field(pattern=r"^(official|off|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")] = "official"
     """Expected checksum of a `cifar` archive: `official` (CIFAR-100 as published), `md5:…`, `sha256:…`, or `off`."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Fraction of each class's training images held out for validation (0: none, train on all)."""
+    """Fraction of each class's training images held out for validation (0: none, train on all). A source with three
+    splits has its own validation split, and holds out none."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     """Height and width, in pixels, of the crops of images from `folder` and `parquet`."""
     normalisation: Literal["measured", "imagenet"] = "measured"
@@ -98,6 +99,9 @@ class DataSpec(Part):
     unreadable: Annotated[int, Field(ge=0)] = 10
     """Maximum number of images from `folder` or `parquet` that fail to decode; with more, the run ends. Each one is
     named in a warning."""
+    orientation: Annotated[Literal["exif", "stored"], Field(exclude_if=lambda value: value == "exif")] = "exif"
+    """Orientation of images from `folder` and `parquet`: turned upright by their EXIF metadata (`exif`), or as their
+    pixels are stored (`stored`)."""
     untested_classes: Annotated[int, Field(ge=0)] = 0
     """Maximum number of classes of `folder` or `parquet` without a test image."""
     image_column: str = "image"

@@ -39,7 +39,7 @@ USES = (
         "data.source=parquet",
     ),
     Use(
-        ("data.image_size", "data.unreadable", "data.untested_classes", *_DECODED_AUGMENTATION),
+        ("data.image_size", "data.orientation", "data.unreadable", "data.untested_classes", *_DECODED_AUGMENTATION),
         lambda run: run.data.is_encoded,
         "data.source=folder or parquet",
     ),

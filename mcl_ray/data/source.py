@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -84,10 +85,7 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
             raise DataError("data.source=digits ships with scikit-learn, so that --download has nothing to fetch")
         dataset = load_digits()
     elif spec.is_encoded:
-        if isinstance(data_dir, Uri) or environment.download:
-            given = "--download" if environment.download else str(data_dir)
-            raise DataError(f"data.source={spec.source} requires images on this machine, but got {given}")
-        dataset = load_encoded(spec, data_dir, environment.cache, check)
+        dataset = load_encoded(spec, _local(spec, environment), environment.cache, check)
     else:
         if isinstance(data_dir, Uri):
             if environment.download:
@@ -103,5 +101,15 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
                 f"data.source={spec.source} have {dataset.image_shape[0]}"
             )
         dataset = replace(dataset, mean=IMAGENET[0], std=IMAGENET[1])
+    if dataset.validation is not None:  # the source's own
+        return dataset
     train, validation = hold_out(dataset.train, spec.validation_fraction, SPLIT_SEED)
     return replace(dataset, train=train, validation=validation)
+
+
+def _local(spec: DataSpec, environment: Environment) -> Path:
+    """Return the path of images that are neither downloaded nor in a store."""
+    if isinstance(environment.data, Uri) or environment.download:
+        given = "--download" if environment.download else str(environment.data)
+        raise DataError(f"data.source={spec.source} requires images on this machine, but got {given}")
+    return environment.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,8 @@ class Images(NamedTuple):
     """[C], number of training images of each class."""
     shape: tuple[int, int, int]
     """Channels, height and width in pixels."""
+    left_out: Mapping[str, int] = {}
+    """What the source has and is not used, in words → its number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class RunEstimate:
 
     data: str
     """Data source and the origin of its numbers, in words."""
+    left_out: Mapping[str, int]
+    """What the source has and is not used, in words → its number."""
     train_images: int
     """Number of training images."""
     classes: int
@@ -75,7 +80,7 @@ def estimate_run(
         DataError: the data set is damaged, or its checksum differs from the spec's.
         CheckpointError: the checkpoint of a frozen backbone cannot be read, or differs from the spec.
     """
-    source, counts, shape = images or images_of(spec.data, environment)
+    source, counts, shape, left_out = images or images_of(spec.data, environment)
     check_counts(counts, spec, workers[1])
     num_images, classes = int(counts.sum()), len(counts)
     steps = num_images // spec.batch.size
@@ -91,6 +96,7 @@ def estimate_run(
     method_state = costs.method_state_bytes(spec, cost.parameters, num_images)
     return RunEstimate(
         data=f"{spec.data.source} ({source})",
+        left_out=left_out,
         train_images=num_images,
         classes=classes,
         steps_per_epoch=steps,
@@ -116,8 +122,9 @@ def images_of(data: DataSpec, environment: Environment) -> Images:
         return Images("counted on this machine", counts, dataset.image_shape)
     shape = (3, data.image_size, data.image_size) if data.is_encoded else entry.image_shape
     if data.is_encoded and not isinstance(location, Uri) and location != Environment.data and location.exists():
-        counts = list_images(data, location).train_counts(data.validation_fraction)
-        return Images("counted on this machine", counts, shape)
+        index = list_images(data, location)
+        counts = index.train_counts(data.validation_fraction)
+        return Images("counted on this machine", counts, shape, index.left_out)
     absent = "not downloaded from" if isinstance(location, Uri) else "not at"
     num_images = round(entry.num_train * (1 - data.validation_fraction))
     counts = np.full(entry.num_classes, num_images // entry.num_classes)
