@@ -24,6 +24,11 @@ def cifar() -> RunSpec:
     return replace(RunSpec(recipe="cifar"), {"batch.sampler": "reference"})
 
 
+def cifar10() -> RunSpec:
+    """Two resnet32 on CIFAR-10, in the setting of CIFAR-100."""
+    return replace(cifar(), {"recipe": "cifar10", "data.source": "cifar10"})
+
+
 def cifar_x4() -> RunSpec:
     """Four resnet32 that share their stem, as published."""
     return replace(cifar(), {"recipe": "cifar_x4", "cohort.size": 4})
@@ -149,6 +154,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
         cifar,
+        cifar10,
         cifar_x4,
         cifar_x4_kd,
         cifar_baseline,

@@ -83,11 +83,15 @@ class Part(BaseModel):
 class DataSpec(Part):
     """The data set and its splits."""
 
-    source: Literal["cifar", "digits", "folder", "parquet"] = "cifar"
-    """Data set: `cifar` is any data set in the python layout of CIFAR-100, `digits` is scikit-learn's, `folder` has
-    images as train/<class>/* and val/<class>/* (the layout of ImageNet), `parquet` has encoded images with labels."""
+    source: Literal[
+        "cifar", "cifar10", "digits", "folder", "parquet", "npz",
+        "MNIST", "FashionMNIST", "KMNIST", "USPS", "SVHN", "STL10",
+    ] = "cifar"  # fmt: skip
+    """Data set: `cifar` and `cifar10` are any data set in the python layout of CIFAR-100 and CIFAR-10, `digits` is
+    scikit-learn's, `folder` has images as train/<class>/… and val/<class>/… (the layout of ImageNet), `parquet` has
+    encoded images with labels, `npz` has arrays as MedMNIST; the others are those of `torchvision.datasets`."""
     checksum: Annotated[str, Field(pattern=r"^(official|off|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")] = "official"
-    """Expected checksum of a `cifar` archive: `official` (CIFAR-100 as published), `md5:…`, `sha256:…`, or `off`."""
+    """Expected checksum of a `cifar` or `cifar10` archive: `official` (as published), `md5:…`, `sha256:…`, or `off`."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Fraction of each class's training images held out for validation (0: none, train on all). A source with three
     splits has its own validation split, and holds out none."""

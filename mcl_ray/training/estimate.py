@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from mcl_ray.data import cifar
 from mcl_ray.data.images import list_images
 from mcl_ray.data.sampling import Ints
 from mcl_ray.data.source import check_counts, load_dataset
+from mcl_ray.data.torchvision_datasets import TORCHVISION, is_downloaded
 from mcl_ray.object_store import Uri
 
 BYTES_PER_PARAMETER = 8
@@ -115,11 +116,12 @@ def images_of(data: DataSpec, environment: Environment) -> Images:
     Raises:
         DataError: the data set is damaged, or its checksum differs from the spec's.
     """
-    entry, location = DATASETS[data.source], environment.data
-    if data.source == "digits" or (data.source == "cifar" and _holds_cifar(location)):
-        dataset = load_dataset(data, environment)
+    location = environment.data
+    if _is_in_memory_here(data, location):
+        dataset = load_dataset(data, replace(environment, download=False))
         counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
         return Images("counted on this machine", counts, dataset.image_shape)
+    entry = DATASETS[data.source]
     shape = (3, data.image_size, data.image_size) if data.is_encoded else entry.image_shape
     if data.is_encoded and not isinstance(location, Uri) and location != Environment.data and location.exists():
         index = list_images(data, location)
@@ -132,6 +134,10 @@ def images_of(data: DataSpec, environment: Environment) -> Images:
     return Images(f"{absent} {location}: counts as published", counts, shape)
 
 
-def _holds_cifar(data: Path | Uri) -> bool:
-    """Return whether a local folder has CIFAR-100; a dry run downloads nothing from a store."""
-    return not isinstance(data, Uri) and cifar.is_present(data)
+def _is_in_memory_here(data: DataSpec, location: Path | Uri) -> bool:
+    """Return whether a data set that fits into memory is on this machine; a dry run downloads nothing from a store."""
+    if data.source in cifar.LAYOUTS:
+        return not isinstance(location, Uri) and cifar.is_present(location, cifar.LAYOUTS[data.source])
+    if data.source in TORCHVISION:
+        return not isinstance(location, Uri) and is_downloaded(data.source, location)
+    return data.source in ("digits", "npz")
