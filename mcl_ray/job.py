@@ -32,9 +32,13 @@ from mcl_ray.results.atomic_io import FolderLock
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 CHUNK_BYTES = 1 << 20
+CACHE = "cache"
+"""Folder beside the results whose files are made again where they are missing, and which no store has."""
 PREDECESSOR_ENDS_WITHIN_S = 600.0
 SUCCESSOR_POLL_S = 1.0
 REASON_CHARS = 2000
+UPLOAD_EVERY_S, UPLOAD_BYTES_PER_S = 5.0, 1 << 20
+"""Pause between two uploads of a log to a store; a large one is sent less often."""
 
 
 class StopSignals(SweepCallback):
@@ -162,11 +166,12 @@ def _write_outcome(attempts: Attempts, job: str, number: int, outcome: str, reas
 
 
 def _manifest(job: str, number: int, folder: Path) -> dict[str, Any]:
-    """Return what a job wrote: every file of its results folder that is not a temporary one, with its checksum."""
+    """Return what a job wrote: every file of its results folder but temporary ones and caches, with its checksum."""
     files = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+        is_result = relative.parts[0] != CACHE and not any(part.startswith(".") for part in relative.parts)
+        if is_result and path.is_file():
             files[str(relative)] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
     return {"job": job, "attempt": number, "files": files, "at": time.time()}
 
@@ -189,13 +194,36 @@ def _log_to(attempts: Attempts, job: str, number: int) -> Iterator[None]:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    with contextlib.nullcontext() if path else _uploaded(local, attempts, job, number):
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _uploaded(local: Path, attempts: Attempts, job: str, number: int) -> Iterator[None]:
+    """Send a log to the store again and again while it grows, and once more when it is complete."""
+    is_complete = threading.Event()
+
+    def upload() -> None:
+        attempts.write_log(job, number, local.read_bytes())
+
+    def upload_while_it_grows() -> None:
+        while not is_complete.wait(max(UPLOAD_EVERY_S, local.stat().st_size / UPLOAD_BYTES_PER_S)):
+            with contextlib.suppress(Exception):  # the next one has it
+                upload()
+
+    thread = threading.Thread(target=upload_while_it_grows, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if path is None:
-            attempts.write_log(job, number, local.read_bytes())
+        is_complete.set()
+        thread.join()
+        upload()
+        local.unlink()
 
 
 if __name__ == "__main__":

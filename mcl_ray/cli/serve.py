@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import io
 import logging
@@ -191,7 +190,7 @@ class _Stderr(io.StringIO):
 
     def write(self, text: str) -> int:
         """Write a line."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             return os.write(STDERR, text.encode())
         return 0
 
@@ -205,14 +204,15 @@ def _configure_logs() -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    errors = _Stderr()
     rendered: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*added, *rendered],
-        logger_factory=structlog.WriteLoggerFactory(file=_Stderr()),
+        logger_factory=structlog.WriteLoggerFactory(file=errors),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter
-    handler = logging.StreamHandler(_Stderr())
+    handler = logging.StreamHandler(errors)
     handler.setFormatter(formatter(processors=[formatter.remove_processors_meta, *rendered], foreign_pre_chain=added))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for library in ("httpx", "alembic"):

@@ -1,1 +1,1 @@
-"""Messages, states, specs and attempts of jobs, which the service, its clients and the driver share."""
+"""Modules that the service, its clients and a job's driver share: messages, states, the files of an attempt, specs."""

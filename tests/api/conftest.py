@@ -142,14 +142,6 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
             ray.stop()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process of pytest-xdist run all tests that need that Ray; they are slow."""
-    for item in items:
-        if "local_ray" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("the service's Ray"))
-            item.add_marker(pytest.mark.slow)
-
-
 @pytest.fixture(scope="package")
 def ray(local_ray):
     """The Ray, once it can start jobs."""
@@ -162,3 +154,11 @@ def service(tmp_path, database_url, ray):
     with ServiceProcess(tmp_path, database_url, ray) as made:
         made.start()
         yield made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process of pytest-xdist run all tests that need that Ray; they are slow."""
+    for item in items:
+        if "local_ray" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("the service's Ray"))
+            item.add_marker(pytest.mark.slow)

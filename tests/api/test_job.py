@@ -25,11 +25,11 @@ def spec_of(job=FIRST, source_origin=None, **request):
     return JobSpec(request=JobRequest.model_validate(given), origin=job, source_origin=source_origin)
 
 
-def begin(root, spec, job=FIRST, attempt=1, largest_file=resource.RLIM_INFINITY):
+def begin(root, spec, job=FIRST, attempt=1, largest_file=resource.RLIM_INFINITY, **variables):
     """Start a driver; `largest_file` is how many bytes it can write into a file, as if its disk was full."""
     Attempts(root).write(job, attempt, "spec", spec.model_dump(mode="json"))
     command = [sys.executable, "-m", "mcl_ray.job", "--root", str(root), "--job", job, "--attempt", str(attempt)]
-    driver = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    driver = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"} | variables)
     resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     return driver
 
@@ -88,6 +88,27 @@ def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, numbe
     assert (row["attempt"], row["epochs_done"] >= 2) == (2, True)
 
 
+@pytest.mark.slow
+def test_an_attempt_on_another_node_resumes_what_is_in_the_store(tmp_path):
+    """The nodes share nothing but the store; the log is in it while the driver runs."""
+    with serving() as store:
+        root, spec = Uri(store.uri("service")), spec_of(overrides={"epochs": 200})
+        attempts = Attempts(root)
+        driver = begin(root, spec, XDG_CACHE_HOME=str(tmp_path / "one"))
+        _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(120) == -signal.SIGINT
+        other = begin(root, spec, attempt=2, XDG_CACHE_HOME=str(tmp_path / "two"))
+        _wait_for(lambda: "epoch " in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
+        other.kill()
+        other.wait()
+        (run,) = {name.split("/")[3] for name in store.objects("service/jobs") if "/results/runs/" in name}
+        log = attempts.read_log(FIRST, 2, 0, 99999)[0].decode()
+        assert f"run {run}, attempt 2" in log
+        assert "epoch 1:" not in log
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("largest_file", [6_000, 60_000], ids=["at a table", "at a checkpoint"])
 def test_a_driver_whose_disk_is_full_says_so_and_a_retry_goes_on(tmp_path, largest_file):
     attempts = Attempts(tmp_path)
@@ -101,6 +122,7 @@ def test_a_driver_whose_disk_is_full_says_so_and_a_retry_goes_on(tmp_path, large
     assert attempts.read(SECOND, 1, "manifest")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_and_a_truncated_table(tmp_path):
     """The next attempt falls back to the checkpoint before; a table that cannot be read is named, not replaced."""
     spec, attempts = spec_of(overrides={"epochs": 4}), Attempts(tmp_path)
@@ -120,6 +142,7 @@ def test_a_damaged_checkpoint_and_a_truncated_table(tmp_path):
     assert "run.parquet is damaged" in attempts.read(FIRST, 3, "outcome")["reason"]
 
 
+@pytest.mark.slow
 def test_a_driver_that_was_given_up_ends_for_its_successor(tmp_path):
     """Two attempts never write into one folder, and the later one does not fail because the earlier one still runs."""
     spec, attempts = spec_of(overrides={"epochs": 40}), Attempts(tmp_path)

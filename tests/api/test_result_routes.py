@@ -88,6 +88,21 @@ def test_artifacts_are_what_the_manifest_lists(shared):
         assert shared.http.get(f"{path}/{name}", headers=headers).status_code in (404, 307), name
 
 
+def test_damaged_results_are_named(app, swept):
+    """A truncated table, or a manifest that is no JSON, is no error of the service."""
+    headers, path = swept
+    folder = app.settings.results_root / "jobs" / path.rpartition("/")[2]
+    manifest = folder / "a1.manifest"
+    table = next((folder / "results").rglob("epochs-*.parquet"))
+    manifest.write_text('{"files": {')
+    table.write_bytes(table.read_bytes()[:-10])
+    for name, file in (("metrics", table), ("artifacts", manifest)):
+        answer = app.http.get(f"{path}/{name}", headers=headers)
+        assert is_problem(answer, 404)
+        assert f"{file.name} " in answer.json()["detail"]
+        assert "is damaged" in answer.json()["detail"]
+
+
 def test_the_newest_report_is_sent(app, swept):
     headers, path = swept
     assert app.http.get(f"{path}/report", headers=headers).status_code == 404
