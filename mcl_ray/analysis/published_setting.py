@@ -155,7 +155,10 @@ def _losses(spec: RunSpec, tau: float) -> LossSpec:
     weights = MUTUAL_WEIGHTS if is_mutual(spec) else dict.fromkeys(WEIGHTS, 0.0)
     distilled = spec.losses.logit_distillation != "off"
     return LossSpec(
-        **weights,
+        alpha=weights["alpha"],
+        beta=weights["beta"],
+        gamma=weights["gamma"],
+        lam=weights["lam"],
         tau=tau,
         temperature=3.0,
         logit_distillation="reference" if distilled else "off",
