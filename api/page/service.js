@@ -15,7 +15,7 @@ export async function send(path, options = {}) {
   const answer = await fetch(`${API}${path}`, { credentials: "same-origin", ...options });
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({ title: answer.statusText }));
-  if (answer.status === 401) dispatchEvent(new Event("signed-out"));
+  if (answer.status === 401 && !options.headers?.Authorization) dispatchEvent(new Event("signed-out"));
   throw new Refused(answer.status, problem);
 }
 

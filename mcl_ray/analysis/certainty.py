@@ -1,4 +1,4 @@
-"""How sure a difference between configurations is: intervals of means over seeds, from Student's t distribution."""
+"""Intervals of means over seeds, and of differences between configurations, from Student's t distribution."""
 
 from __future__ import annotations
 

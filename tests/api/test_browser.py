@@ -171,7 +171,7 @@ def test_curves_grow_while_a_sweep_runs(app, headers, signed_in):
             assert set(lengths) == {epoch}
             assert len(lengths) == 5  # three peers, their mean, their ensemble
         service_jobs.write_log(app, live.job_id, "the newest line\n")
-        expect(page.get_by_label("Log")).to_contain_text("the newest line")
+        expect(page.get_by_label("Log", exact=True)).to_contain_text("the newest line")
         expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "1")
     finally:
         live.close()
@@ -245,7 +245,7 @@ def test_markup_is_shown_as_text(app, headers, signed_in):
     job_id = service_jobs.failed_run(app, headers)
     found = signed_in(f"#/jobs/{job_id}")
     page = found.page
-    for place in (page.locator(".notice"), page.get_by_label("Log"), page.locator(".legend").first):
+    for place in (page.locator(".notice"), page.get_by_label("Log", exact=True), page.locator(".legend").first):
         expect(place.first).to_contain_text(service_jobs.MARKUP)
     assert page.locator("img, main b").count() == 0
     assert page.title() == "train digits – mcl-ray"
