@@ -43,6 +43,7 @@ class RayStandIn:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer in one packet: two of them wait for each other
 
             def do_GET(self) -> None:
                 self._answer(stand_in.get)
