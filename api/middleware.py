@@ -86,7 +86,8 @@ class _Body:
         if self._is_whole:
             return await self._receive()  # waits for the client to go away
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.01, self._ends - time.monotonic()))
+            async with asyncio.timeout(max(0.01, self._ends - time.monotonic())):
+                message = await self._receive()
         except TimeoutError:
             raise HTTPException(408, "the body of a request must arrive in time") from None
         self._count += len(message.get("body", b""))
