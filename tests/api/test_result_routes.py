@@ -123,18 +123,3 @@ def test_json_has_no_nan(app):
     answer = table(request, pa.table({"a": [float("nan"), float("inf"), 1.0], "b": [[float("nan")], [2.0], []]}))
     rows = json.loads(answer.body)["rows"]
     assert rows == [{"a": None, "b": [None]}, {"a": None, "b": [2.0]}, {"a": 1.0, "b": []}]
-
-
-def test_damaged_results_are_named(app, swept):
-    """A truncated table, or a manifest that is no JSON, is no error of the service."""
-    headers, path = swept
-    folder = app.settings.results_root / "jobs" / path.rpartition("/")[2]
-    manifest = folder / "a1.manifest"
-    table = next((folder / "results").rglob("epochs-*.parquet"))
-    manifest.write_text('{"files": {')
-    table.write_bytes(table.read_bytes()[:-10])
-    for name, file in (("metrics", table), ("artifacts", manifest)):
-        answer = app.http.get(f"{path}/{name}", headers=headers)
-        assert is_problem(answer, 404)
-        assert f"{file.name} " in answer.json()["detail"]
-        assert "is damaged" in answer.json()["detail"]
