@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 import threading
+import time
 
 import pytest
 
