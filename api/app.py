@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from api import job_routes, jobs, optuna_page, problems, result_routes, service_
 from api.database import Database
 from api.dependencies import Service
 from api.events import EventFeed
+from api.keys import KeyVerifier
 from api.middleware import Envelope
 from api.ray_jobs import RayJobs
 from api.reconciler import Reconciler
@@ -27,6 +29,8 @@ from mcl_ray import __version__
 from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import API_PREFIX, Problem
 
+SWITCH_S = 0.0005
+"""Time after which a thread that computes gives way: Python's 5 ms delay every answer that waits for one."""
 PAGE = Path(__file__).parent / "page"
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": HTTPStatus(status).phrase}
@@ -77,6 +81,7 @@ def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, 
 @contextlib.asynccontextmanager
 async def _running(settings: Settings) -> AsyncIterator[Service]:
     """Build the parts of the service, and run its loops until the context ends."""
+    sys.setswitchinterval(SWITCH_S)
     database = Database(settings.url_of_database)
     await asyncio.to_thread(database.migrate)
     root = settings.results_root
@@ -90,7 +95,7 @@ async def _running(settings: Settings) -> AsyncIterator[Service]:
     loops = [feed.run()] + ([] if settings.no_reconciler else [reconciler.run()])
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
-        yield Service(settings, database, writer, ray, attempts, reconciler, feed)
+        yield Service(settings, database, KeyVerifier(database), writer, ray, attempts, reconciler, feed)
     finally:
         for task in tasks:
             task.cancel()

@@ -111,10 +111,12 @@ class Database:
             number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})
 
-    def read(self, query: sa.Select[*tuple[Any, ...]]) -> list[sa.Row[*tuple[Any, ...]]]:
+    def read(
+        self, query: sa.Select[*tuple[Any, ...]], parameters: dict[str, Any] | None = None
+    ) -> list[sa.Row[*tuple[Any, ...]]]:
         """Return all rows of a query."""
         with self.read_engine.connect() as connection:
-            return list(connection.execute(query).all())
+            return list(connection.execute(query, parameters).all())
 
     def close(self) -> None:
         """Close every connection."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from api import jobs, keys
 from api.database import Database
 from api.events import EventFeed
 from api.jobs import Row
-from api.keys import Principal
+from api.keys import KeyVerifier, Principal
 from api.ray_jobs import RayJobs
 from api.reconciler import Reconciler
 from api.settings import Settings
@@ -34,6 +35,7 @@ class Service:
 
     settings: Settings
     database: Database
+    keys: KeyVerifier
     writer: Writer
     ray: RayJobs
     attempts: Attempts
@@ -43,7 +45,7 @@ class Service:
     """Owner → event streams that are open."""
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """Return the parts of the service."""
     service: Service = request.app.state.service
     return service
@@ -52,7 +54,7 @@ def service_of(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(service_of)]
 
 
-def principal_of(
+async def principal_of(
     service: ServiceDep,
     required: SecurityScopes,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
@@ -65,7 +67,7 @@ def principal_of(
     """
     if service.settings.insecure_local:
         return LOCAL
-    found = keys.verify(service.database, bearer.credentials if bearer else cookie or "")
+    found = await service.keys.verify(bearer.credentials if bearer else cookie or "")
     if found is None:
         raise HTTPException(401, "an API key is required: Authorization: Bearer mcl_…", {"WWW-Authenticate": "Bearer"})
     if missing := [scope for scope in required.scopes if not found.may(scope)]:
@@ -78,33 +80,33 @@ Submitter = Annotated[Principal, Security(principal_of, scopes=["submit"])]
 JobIdPath = Annotated[str, Path(max_length=64)]
 
 
-def find_job(service: Service, principal: Principal, job_id: str) -> Row:
+async def find_job(service: Service, principal: Principal, job_id: str) -> Row:
     """Return the job of this id.
 
     Raises:
         HTTPException: 404 if there is none, or if it is another owner's.
     """
-    row = jobs.get(service.database, job_id, principal.sees)
+    row = await asyncio.to_thread(jobs.get, service.database, job_id, principal.sees)
     if row is None:
         raise HTTPException(404, f"there is no job {job_id}")
     return row
 
 
-def readable_job(job_id: JobIdPath, service: ServiceDep, principal: Reader) -> Row:
+async def readable_job(job_id: JobIdPath, service: ServiceDep, principal: Reader) -> Row:
     """Return the job that the path names, for those who may read it."""
-    return find_job(service, principal, job_id)
+    return await find_job(service, principal, job_id)
 
 
-def controlled_job(job_id: JobIdPath, service: ServiceDep, principal: Submitter) -> Row:
+async def controlled_job(job_id: JobIdPath, service: ServiceDep, principal: Submitter) -> Row:
     """Return the job that the path names, for those who may change it."""
-    return find_job(service, principal, job_id)
+    return await find_job(service, principal, job_id)
 
 
 ReadableJob = Annotated[Row, Depends(readable_job)]
 ControlledJob = Annotated[Row, Depends(controlled_job)]
 
 
-def open_stream(service: ServiceDep, principal: Reader) -> Iterator[None]:
+async def open_stream(service: ServiceDep, principal: Reader) -> AsyncIterator[None]:
     """Count an event stream while it is open.
 
     Raises:

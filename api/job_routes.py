@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import secrets
@@ -11,11 +12,10 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import jobs
-from api.dependencies import ControlledJob, ReadableJob, Reader, ServiceDep, Submitter, find_job, open_stream
+from api.dependencies import ControlledJob, ReadableJob, Reader, Service, ServiceDep, Submitter, find_job, open_stream
 from api.jobs import Row
 from mcl_ray.jobs.messages import (
     API_PREFIX,
@@ -38,18 +38,10 @@ log = structlog.get_logger()
 
 
 class Submission:
-    """Adds jobs: a dependency of the endpoints that submit one."""
+    """Adds jobs, for one request."""
 
-    def __init__(
-        self,
-        service: ServiceDep,
-        response: Response,
-        idempotency_key: Annotated[
-            str | None,
-            Header(pattern=r"^[\x21-\x7e]{1,128}$", description="One key gives one job, however often it is sent."),
-        ] = None,
-    ) -> None:
-        self._service, self._response, self._key = service, response, idempotency_key
+    def __init__(self, service: Service, response: Response, key: str | None) -> None:
+        self._service, self._response, self._key = service, response, key
 
     async def add(self, owner: str, spec: JobSpec, body: str, parent: str | None = None) -> Job:
         """Make a job durable, and return it; or return the one that the same key made before.
@@ -76,7 +68,7 @@ class Submission:
         most = service.settings.max_jobs_per_owner
         row, is_new = await service.writer.write(jobs.insert(service.database, values, most))
         if row is None:
-            other = await run_in_threadpool(jobs.live_of_origin, service.database, spec.origin)
+            other = await asyncio.to_thread(jobs.live_of_origin, service.database, spec.origin)
             if other is not None:
                 raise HTTPException(409, f"results have one writer, but job {other} continues them and has not ended")
             raise HTTPException(429, f"an owner may have {most} jobs that have not ended")
@@ -89,7 +81,19 @@ class Submission:
         return view(row)
 
 
-SubmissionDep = Annotated[Submission, Depends()]
+async def submission_of(
+    service: ServiceDep,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(pattern=r"^[\x21-\x7e]{1,128}$", description="One key gives one job, however often it is sent."),
+    ] = None,
+) -> Submission:
+    """Return what adds the jobs of a request."""
+    return Submission(service, response, idempotency_key)
+
+
+SubmissionDep = Annotated[Submission, Depends(submission_of)]
 
 
 @router.post("", status_code=202, responses={200: {"model": Resolved, "description": "With `validate_only`."}})
@@ -104,11 +108,11 @@ async def submit(
     """Submit a job. A 202 means that it is durable."""
     from mcl_ray.jobs import specs  # 5 MB of memory, at the first submission
 
-    resolved = await run_in_threadpool(specs.resolve, request)
+    resolved = await asyncio.to_thread(specs.resolve, request)
     if validate_only:
         response.status_code = 200
         return resolved
-    source = request.source and (await run_in_threadpool(find_job, service, principal, request.source)).origin
+    source = request.source and (await find_job(service, principal, request.source)).origin
     origin, data = secrets.token_hex(16), service.settings.data_root
     spec = JobSpec(request=request, origin=origin, source_origin=source, data=data)
     return await submission.add(principal.owner, spec, request.model_dump_json())
@@ -134,7 +138,7 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
-def get_job(row: ReadableJob) -> Job:
+async def get_job(row: ReadableJob) -> Job:
     """Return a job."""
     return view(row)
 
@@ -145,7 +149,7 @@ async def cancel(row: ControlledJob, service: ServiceDep, principal: Submitter) 
     if not await service.writer.write(jobs.cancel(row.id)) and row.desired != "cancelled":
         raise HTTPException(409, f"only a job that has not ended can be cancelled, but {row.id} has ended")
     service.reconciler.wake()
-    return view(await run_in_threadpool(find_job, service, principal, row.id))
+    return view(await find_job(service, principal, row.id))
 
 
 @router.post("/{job_id}/retry", status_code=202)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from api.database import IS_LIVE, Database, event, job
 from api.writer import Write
@@ -16,6 +18,8 @@ from mcl_ray.jobs.states import LIVE, State
 Row = sa.Row[*tuple[Any, ...]]
 ACTIVE = job.c.state.in_(("starting", "running"))
 WANTED = (job.c.state == "queued") & (job.c.desired == "run")
+_JOB = sa.select(job).where(job.c.id == sa.bindparam("job_id"))
+_EVENT = sa.insert(event)
 
 
 class Submitted(NamedTuple):
@@ -30,13 +34,11 @@ def insert(database: Database, values: dict[str, Any], most: int) -> Write[Submi
 
     It is refused above the owner's quota of `most` live jobs, and while another job writes into the same folder.
     """
-    dialect = sqlite if database.is_sqlite else postgresql
-    literals = [sa.literal(value, job.c[name].type) for name, value in values.items()]
-    chosen = sa.select(*literals).where(_count_live(values["owner"]).scalar_subquery() < most)
-    statement = dialect.insert(job).from_select(list(values), chosen).on_conflict_do_nothing().returning(job)
 
     def write(connection: sa.Connection) -> Submitted:
-        row = connection.execute(statement).one_or_none()
+        row = connection.execute(
+            _insertion(tuple(values), is_sqlite=database.is_sqlite), values | {"most": most}
+        ).one_or_none()
         if row is not None:
             _add_event(connection, row.id, "queued", 1, "")
             return Submitted(row, True)
@@ -104,8 +106,8 @@ def wake_all(connection: sa.Connection) -> int:
 
 def get(database: Database, job_id: str, owner: str | None) -> Row | None:
     """Return a job; None if there is none, or if it belongs to another owner than `owner`, who is None for all."""
-    found = database.read(sa.select(job).where(job.c.id == job_id, _owned_by(owner)))
-    return found[0] if found else None
+    found = database.read(_JOB, {"job_id": job_id})
+    return found[0] if found and owner in (None, found[0].owner) else None
 
 
 def live_of_origin(database: Database, origin: str) -> str | None:
@@ -151,8 +153,17 @@ def overdue(database: Database) -> float:
     return 0.0 if earliest is None else max(0.0, time.time() - earliest)
 
 
-def _count_live(owner: str) -> sa.Select[int]:
-    return sa.select(sa.func.count()).select_from(job).where(job.c.owner == owner, IS_LIVE)
+@functools.cache
+def _insertion(columns: tuple[str, ...], *, is_sqlite: bool) -> ReturningInsert[Any]:
+    """Return the statement that adds a job while its owner has room; to build it takes longer than to run it."""
+    dialect = sqlite if is_sqlite else postgresql
+    live = sa.select(job.c.id).where(job.c.owner == sa.bindparam("owner"), IS_LIVE).limit(sa.bindparam("most"))
+    count = sa.select(sa.func.count()).select_from(live.subquery()).scalar_subquery()
+    values = [sa.bindparam(name, type_=job.c[name].type) for name in columns]
+    chosen = sa.select(*values).where(count < sa.bindparam("most", type_=sa.Integer))
+    statement: ReturningInsert[Any]
+    statement = dialect.insert(job).from_select(columns, chosen).on_conflict_do_nothing().returning(job)
+    return statement
 
 
 def _owned_by(owner: str | None) -> sa.ColumnElement[bool]:
@@ -161,4 +172,4 @@ def _owned_by(owner: str | None) -> sa.ColumnElement[bool]:
 
 def _add_event(connection: sa.Connection, job_id: str, state: str, attempt: int, reason: str) -> None:
     values = {"job": job_id, "state": state, "attempt": attempt, "reason": reason[:500], "at": time.time()}
-    connection.execute(sa.insert(event).values(values))
+    connection.execute(_EVENT, values)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import time
@@ -17,6 +19,11 @@ from mcl_ray.jobs.messages import Scope
 
 FORMAT = re.compile(r"mcl_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")
+TRUSTED_S = 1.0
+"""Time for which a valid key is not looked up again, in seconds."""
+MOST_KNOWN = 1024
+"""Valid keys that a process remembers."""
+_VALID_KEY = sa.select(api_key).where(api_key.c.prefix == sa.bindparam("prefix"), api_key.c.revoked.is_(None))
 
 
 class Principal(NamedTuple):
@@ -57,15 +64,36 @@ def any_exist(database: Database) -> bool:
     return bool(database.read(sa.select(api_key.c.prefix).limit(1)))
 
 
-def verify(database: Database, key: str) -> Principal | None:
-    """Return whose key it is; None if it is unknown, wrong, expired or revoked."""
-    match = FORMAT.fullmatch(key)
-    is_valid = api_key.c.revoked.is_(None) & (api_key.c.expires.is_(None) | (api_key.c.expires > time.time()))
-    rows = database.read(sa.select(api_key).where(api_key.c.prefix == match[1], is_valid)) if match else []
-    if not rows or not hmac.compare_digest(_hash(key), rows[0].sha256):
-        return None
-    granted = set(rows[0].scopes.split())
-    return Principal(rows[0].owner, frozenset(scope for scope in SCOPES if scope in granted))
+class KeyVerifier:
+    """Verifies keys, and looks one that is in use up again after `TRUSTED_S`, so that a revocation takes effect then.
+
+    Only valid keys are remembered, by their hash: wrong ones neither fill the memory nor are trusted.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[str, tuple[Principal, float]] = {}
+
+    async def verify(self, key: str) -> Principal | None:
+        """Return whose key it is; None if it is unknown, wrong, expired or revoked."""
+        name, now = _hash(key), time.time()
+        principal, until = self._known.get(name, (None, 0.0))
+        if now < until <= now + TRUSTED_S:  # a clock that is set back ends it, too
+            return principal
+        self._known.pop(name, None)
+        match = FORMAT.fullmatch(key)
+        rows = await asyncio.to_thread(self._database.read, _VALID_KEY, {"prefix": match[1]}) if match else []
+        if not rows or not hmac.compare_digest(name, rows[0].sha256):
+            return None
+        until = min(now + TRUSTED_S, rows[0].expires or math.inf)
+        if until <= now:
+            return None
+        granted = set(rows[0].scopes.split())
+        principal = Principal(rows[0].owner, frozenset(scope for scope in SCOPES if scope in granted))
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[name] = principal, until
+        return principal
 
 
 def _hash(key: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
-import uuid
 from typing import Any
 
 import structlog
 from fastapi import HTTPException
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.monitoring import REQUESTS
@@ -22,15 +22,16 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; frame-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": PAGE_POLICY,
-}
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", PAGE_POLICY.encode()),
+)
+"""Headers of every answer that does not have them already."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 log = structlog.get_logger()
@@ -49,7 +50,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # not secret
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request=request_id)
         status, started = 0, time.perf_counter()
@@ -57,10 +58,10 @@ class Envelope:
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status, headers = message["status"], MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers["X-Request-Id"] = request_id
+                status, headers = message["status"], message["headers"]
+                present = {name for name, _ in headers}
+                headers += [header for header in HEADERS if header[0] not in present]
+                headers.append((b"x-request-id", request_id.encode()))
             await send(message)
 
         try:
@@ -79,14 +80,15 @@ class _Body:
     """Counts a body as it arrives: a declared length is only a claim."""
 
     def __init__(self, receive: Receive, most: int, timeout_s: float) -> None:
-        self._receive, self._most, self._ends = receive, most, time.monotonic() + timeout_s
+        self._receive, self._most, self._ends = receive, most, asyncio.get_running_loop().time() + timeout_s
         self._count, self._is_whole = 0, False
 
     async def __call__(self) -> Message:
         if self._is_whole:
             return await self._receive()  # waits for the client to go away
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.01, self._ends - time.monotonic()))
+            async with asyncio.timeout_at(self._ends):
+                message = await self._receive()
         except TimeoutError:
             raise HTTPException(408, "the body of a request must arrive in time") from None
         self._count += len(message.get("body", b""))

@@ -53,7 +53,7 @@ class RayJobs:
     def __init__(self, settings: Settings, root: str) -> None:
         self._settings, self._root = settings, root
         self.url = settings.address
-        self._http = self._client(_credentials(settings))
+        self._anonymous, self._http = self._client({}), self._client(_credentials(settings))
         self._is_checked = settings.allow_open_ray
 
     async def look(self, submission_id: str, job: str) -> Answer:
@@ -103,8 +103,7 @@ class RayJobs:
         """
         if self._is_checked:
             return
-        async with self._client({}) as anonymous:
-            refused = (await anonymous.get("/api/jobs/")).status_code
+        refused = (await self._anonymous.get("/api/jobs/")).status_code
         if refused not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise RayError(
                 f"a Ray cluster must refuse requests without a token (RAY_AUTH_MODE=token), but {self.url} answered "
@@ -128,6 +127,7 @@ class RayJobs:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._anonymous.aclose()
         await self._http.aclose()
 
     def _client(self, headers: dict[str, str]) -> httpx.AsyncClient:

@@ -30,6 +30,8 @@ AT_ONCE = 16
 """Jobs that are looked at concurrently."""
 IDLE_S = 0.25
 """Pause between two looks at the database."""
+SHORTEST_S = 0.1
+"""Pause after it was woken, so that many submissions do not mean as many looks."""
 QUARANTINE_S = 3600.0
 """Time until a row that cannot be understood is looked at again."""
 TRANSIENT = (RayError, OSError, TimeoutError, sa.exc.OperationalError)
@@ -65,8 +67,10 @@ class Reconciler:
                 task = asyncio.create_task(self._step(row))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_woken.wait(), IDLE_S)
+            with contextlib.suppress(TimeoutError):  # `wait_for` of Python 3.11 may swallow a cancellation
+                async with asyncio.timeout(IDLE_S):
+                    await self._is_woken.wait()
+                await asyncio.sleep(SHORTEST_S)
             self._is_woken.clear()
 
     def _claim(self, count: int) -> Write[list[Row]]:

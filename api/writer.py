@@ -41,7 +41,8 @@ class Writer:
         """
         future: Future[T] = Future()
         self._inbox.put((write, future))
-        return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
+        async with asyncio.timeout(self._timeout_s):  # `wait_for` of Python 3.11 may swallow a cancellation
+            return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Finish the writes that were asked for, and stop."""

@@ -16,11 +16,13 @@ from typing import Annotated
 
 import sqlalchemy as sa
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from mcl_ray.jobs.messages import JobRequest
+
+router = APIRouter()
 
 
 class Base(DeclarativeBase):
@@ -56,26 +58,36 @@ def create_app(url: str) -> FastAPI:
         sa.event.listen(engine, "connect", _prepare_sqlite)
     Base.metadata.create_all(engine)
     app = FastAPI()
-
-    def session_of() -> Iterator[Session]:
-        with Session(engine) as session:
-            yield session
-
-    @app.post("/jobs", status_code=202)
-    def submit(request: JobRequest, session: Annotated[Session, Depends(session_of)]) -> BareJob:
-        row = JobRow(id=uuid.uuid4().hex, kind=request.kind, spec=request.model_dump_json(), created=time.time())
-        session.add(row)
-        session.commit()
-        return BareJob.model_validate(row)
-
-    @app.get("/jobs/{job_id}")
-    def get_job(job_id: str, session: Annotated[Session, Depends(session_of)]) -> BareJob:
-        row = session.get(JobRow, job_id)
-        if row is None:
-            raise HTTPException(404)
-        return BareJob.model_validate(row)
-
+    app.state.engine = engine
+    app.include_router(router)
     return app
+
+
+def session_of(request: Request) -> Iterator[Session]:
+    """Provide the session of a request."""
+    with Session(request.app.state.engine) as session:
+        yield session
+
+
+SessionDep = Annotated[Session, Depends(session_of)]
+
+
+@router.post("/jobs", status_code=202)
+def submit(request: JobRequest, session: SessionDep) -> BareJob:
+    """Store a job."""
+    row = JobRow(id=uuid.uuid4().hex, kind=request.kind, spec=request.model_dump_json(), created=time.time())
+    session.add(row)
+    session.commit()
+    return BareJob.model_validate(row)
+
+
+@router.get("/jobs/{job_id}")
+def get_job(job_id: str, session: SessionDep) -> BareJob:
+    """Return a job."""
+    row = session.get(JobRow, job_id)
+    if row is None:
+        raise HTTPException(404)
+    return BareJob.model_validate(row)
 
 
 def _prepare_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:

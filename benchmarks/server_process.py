@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 from benchmarks.commits import CHECKOUT
@@ -68,8 +69,12 @@ class ServerProcess:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60):
                     return
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
             except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.02)
+                pass  # it does not listen yet
+            time.sleep(0.02)
 
     def kill(self) -> None:
         """End it at once, as `kill -9` does."""

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 from pydantic import ValidationError
@@ -21,6 +21,9 @@ from pydantic import ValidationError
 from api.settings import Settings
 from mcl_ray.cli import app
 from mcl_ray.errors import SpecError, StoreError
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
 
 Options = Annotated[Settings | None, Parameter(name="*")]
 DAY_S = 86400.0
@@ -115,7 +118,8 @@ def _from_environment() -> Settings:
 def _listen(settings: Settings) -> socket.socket:
     """Return the socket of the service; requests wait in it until the application has started."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio sets TCP_NODELAY if the protocol is given; without it, answers wait 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
@@ -196,16 +200,13 @@ def _configure_logs() -> None:
     """Write one JSON object a line to stderr, also for what libraries log."""
     import structlog
 
-    added: list[structlog.typing.Processor] = [
+    added: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     errors = _Stderr()
-    rendered: list[structlog.typing.Processor] = [
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(),
-    ]
+    rendered: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*added, *rendered],
         logger_factory=structlog.WriteLoggerFactory(file=errors),

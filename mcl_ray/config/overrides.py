@@ -6,6 +6,7 @@ errors.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_origin
 
@@ -34,7 +35,7 @@ def resolve(model: type[BaseModel], name: str) -> str:
     Raises:
         SpecError: no field has this name (the message names the nearest), or several have (the message names them).
     """
-    fields = dict(field_paths(model))
+    fields = _fields(model)
     paths = list(fields)
     matches = [path for path in paths if path == name] or [path for path in paths if path.endswith("." + name)]
     if not matches:
@@ -80,7 +81,7 @@ def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
         SpecError: the new values break a rule.
     """
     tree = spec.model_dump()
-    mappings = [path for path, field in field_paths(type(spec)) if get_origin(field.annotation) is dict]
+    mappings = [path for path, field in _fields(type(spec)).items() if get_origin(field.annotation) is dict]
     for path, value in values.items():
         mapping = next((m for m in mappings if path.startswith(m + ".")), None)
         *parents, leaf = (mapping or path).split(".")
@@ -113,10 +114,11 @@ def flat(spec: BaseModel) -> dict[str, Any]:
     """Return the value of every leaf field of a spec, by its full path."""
     tree = spec.model_dump(mode="json")
     leaves: dict[str, Any] = {}
-    for path, _ in field_paths(type(spec)):
-        node: Any = tree
-        for part in path.split("."):
-            node = node[part]
+    for path in _fields(type(spec)):
+        node, value = tree, spec
+        for part in path.split("."):  # a default that was added later is no part of the tree
+            value = getattr(value, part)
+            node = node.get(part, value)
         leaves[path] = node
     return leaves
 
@@ -137,6 +139,11 @@ def _sentence(model: type[BaseModel], part: Any) -> str:
         return f"{path}: {message}" if path else message
     rule = message[0].lower() + message[1:]
     return f"{path} {rule.replace('input should', 'must')}, but got {part['input']!r}"
+
+
+@functools.cache
+def _fields(model: type[BaseModel]) -> Mapping[str, Any]:
+    return dict(field_paths(model))
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
