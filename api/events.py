@@ -71,6 +71,7 @@ class EventFeed:
         try:
             async with self._changed:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), RECHECK_S)
+                    async with asyncio.timeout(RECHECK_S):
+                        await self._changed.wait()
         finally:
             self._waiting -= 1

@@ -53,8 +53,7 @@ class RayJobs:
     def __init__(self, settings: Settings, root: str) -> None:
         self._settings, self._root = settings, root
         self.url = settings.address
-        self._anonymous = self._client({})
-        self._http = self._client(_credentials(settings))
+        self._anonymous, self._http = self._client({}), self._client(_credentials(settings))
         self._is_checked = settings.allow_open_ray
 
     async def look(self, submission_id: str, job: str) -> Answer:

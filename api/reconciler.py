@@ -67,8 +67,9 @@ class Reconciler:
                 task = asyncio.create_task(self._step(row))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_woken.wait(), IDLE_S)
+            with contextlib.suppress(TimeoutError):  # `wait_for` of Python 3.11 may swallow a cancellation
+                async with asyncio.timeout(IDLE_S):
+                    await self._is_woken.wait()
                 await asyncio.sleep(SHORTEST_S)
             self._is_woken.clear()
 

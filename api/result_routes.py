@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from api.dependencies import ReadableJob, Service, ServiceDep
 from api.jobs import Row
-from api.tables import RESPONSES, table, tagged
+from api.tables import JSON, RESPONSES, table, tagged
 from mcl_ray.jobs.claims import MAX_LOG_BYTES, results_of
 from mcl_ray.jobs.messages import Artifact, RecordId
 from mcl_ray.object_store import Uri
@@ -46,6 +46,18 @@ def trials(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
             of_sweep = {"sweep_id": sweep["sweep_id"], "objective": sweep["objective"]}
             rows.append(of_sweep | dataclasses.asdict(found) | texts)
     return table(request, pa.Table.from_pylist(rows))
+
+
+@router.get("/summary", response_class=JSONResponse, responses={304: RESPONSES[304]})
+def summary(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
+    """Return the summary of a sweep: the best configuration beside others, the ranking, and what figures show."""
+    from mcl_ray.reports.sweep_summary import sweep_summary
+    from mcl_ray.results.reader import sweep_folders
+
+    folders = sweep_folders(_folder(service, row))
+    if not folders:
+        raise HTTPException(404, f"job {row.id} has no sweep")
+    return tagged(request, json.dumps(sweep_summary(folders[0]), allow_nan=False).encode(), JSON)
 
 
 @router.get("/runs", responses=RESPONSES)

@@ -41,7 +41,7 @@ class Writer:
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._inbox.put((write, future))
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout(self._timeout_s):  # `wait_for` of Python 3.11 may swallow a cancellation
             return await future
 
     def close(self) -> None:

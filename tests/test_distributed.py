@@ -332,7 +332,7 @@ def test_the_scores_on_record_are_those_of_the_checkpoint(pair, tmp_path):
     (folder,) = (tmp_path / "runs").iterdir()
     spec = digits(*local)
     _, rows = score_test_split(spec, dataset_for(spec, ANYWHERE), ANYWHERE, folder / "checkpoints")
-    assert len(rows) == 10
+    assert len(rows) == 11
     assert figures(rows).items() <= first[-1][1].items()
 
 

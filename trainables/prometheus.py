@@ -61,7 +61,7 @@ class PrometheusCallback(RunCallback):
         """Set progress, speed and accuracies; the losses stay those of the epoch's last step."""
         self._known["mcl_epoch", ()] = epoch.epoch
         for row in epoch.rows:
-            if row.split != "train":
+            if row.split != "train" and not row.metric.endswith("agreement"):
                 self._known["mcl_accuracy", (row.split, row.metric, row.member)] = row.value
             elif row.metric == "images_per_s":
                 self._known["mcl_images_per_s", ()] = row.value

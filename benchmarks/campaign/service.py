@@ -54,8 +54,9 @@ class ForkedService(ServiceProcess):
 
     forked: ForkServerProcess | None = None
 
-    def start(self) -> None:
-        """Start the process."""
+    def start(self, *program: str) -> None:
+        """Fork the process, which runs the service and no other script."""
+        assert not program, f"a forked process runs the service, not {program}"
         context: ForkServerContext = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self.forked = context.Process(target=_serve, args=(self.words, self.folder / "service.log"), daemon=True)

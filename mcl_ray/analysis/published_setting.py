@@ -22,7 +22,9 @@ from mcl_ray.config.spec import (
     ScheduleSpec,
 )
 
-WEIGHTS = ("alpha", "beta", "gamma", "lam")
+MUTUAL_WEIGHTS = {"alpha": 0.1, "beta": 0.1, "gamma": 1.0, "lam": 1.0}
+"""Weights of the terms in the published supervised runs; those of a baseline are zero."""
+WEIGHTS = tuple(MUTUAL_WEIGHTS)
 NOT_COMPARED = {
     "cohort.size",
     "cohort.sharing",
@@ -150,13 +152,13 @@ def _cohort(spec: RunSpec) -> CohortSpec:
 
 
 def _losses(spec: RunSpec, tau: float) -> LossSpec:
-    hard, soft = (0.1, 1.0) if is_mutual(spec) else (0.0, 0.0)
+    weights = MUTUAL_WEIGHTS if is_mutual(spec) else dict.fromkeys(WEIGHTS, 0.0)
     distilled = spec.losses.logit_distillation != "off"
     return LossSpec(
-        alpha=hard,
-        beta=hard,
-        gamma=soft,
-        lam=soft,
+        alpha=weights["alpha"],
+        beta=weights["beta"],
+        gamma=weights["gamma"],
+        lam=weights["lam"],
         tau=tau,
         temperature=3.0,
         logit_distillation="reference" if distilled else "off",

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 from pydantic import ValidationError
@@ -21,6 +21,9 @@ from pydantic import ValidationError
 from api.settings import Settings
 from mcl_ray.cli import app
 from mcl_ray.errors import SpecError, StoreError
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
 
 Options = Annotated[Settings | None, Parameter(name="*")]
 DAY_S = 86400.0
@@ -197,13 +200,13 @@ def _configure_logs() -> None:
     """Write one JSON object a line to stderr, also for what libraries log."""
     import structlog
 
-    added = [
+    added: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     errors = _Stderr()
-    rendered = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    rendered: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*added, *rendered],
         logger_factory=structlog.WriteLoggerFactory(file=errors),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from mcl_ray.config import yaml12
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.reports.dry_run import comment_lines, describe_estimate, describe_workers, disk_text, memory_text
 from searches.spec.experiment import Experiment, Kind
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def print_estimate(estimate: SweepEstimate | SuiteEstimate, execution: ExecutionOptions, console: Console) -> None:
     """Print the experiment as the file that `mcl_ray.sweep` reads, and its estimate."""
     experiment: Experiment = estimate.experiment
-    console.print(yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False), end="", soft_wrap=True)
+    console.print(yaml12.dump(experiment.model_dump(mode="json")), end="", soft_wrap=True)
     _PRINTERS[experiment.kind](estimate, execution, console)
 
 

@@ -115,9 +115,10 @@ def flat(spec: BaseModel) -> dict[str, Any]:
     tree = spec.model_dump(mode="json")
     leaves: dict[str, Any] = {}
     for path in _fields(type(spec)):
-        node: Any = tree
-        for part in path.split("."):
-            node = node[part]
+        node, value = tree, spec
+        for part in path.split("."):  # a default that was added later is no part of the tree
+            value = getattr(value, part)
+            node = node.get(part, value)
         leaves[path] = node
     return leaves
 

@@ -24,6 +24,11 @@ def cifar() -> RunSpec:
     return replace(RunSpec(recipe="cifar"), {"batch.sampler": "reference"})
 
 
+def cifar10() -> RunSpec:
+    """Two resnet32 on CIFAR-10, in the setting of CIFAR-100."""
+    return replace(cifar(), {"recipe": "cifar10", "data.source": "cifar10"})
+
+
 def cifar_x4() -> RunSpec:
     """Four resnet32 that share their stem, as published."""
     return replace(cifar(), {"recipe": "cifar_x4", "cohort.size": 4})
@@ -149,6 +154,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
         cifar,
+        cifar10,
         cifar_x4,
         cifar_x4_kd,
         cifar_baseline,
@@ -176,7 +182,12 @@ def load(name_or_file: str) -> RunSpec:
 
 
 def load_named(
-    kind: str, known: Mapping[str, Callable[[], Spec]], model: type[Spec], newest_version: int, name_or_file: str
+    kind: str,
+    known: Mapping[str, Callable[[], Spec]],
+    model: type[Spec],
+    newest_version: int,
+    name_or_file: str,
+    held_out: float = 0.0,
 ) -> Spec:
     """Return the spec known by this name, or the one in the file at this path.
 
@@ -185,7 +196,9 @@ def load_named(
         known: name → function that builds the spec.
         model: the class of the spec.
         newest_version: the newest version of spec files that this program reads.
-        name_or_file: a name in `known`, or the path of a .yaml or .yml file.
+        name_or_file: a name in `known`, or the path of a .yaml or .yml file. A run in it that names a recipe has the
+            recipe's values for the fields that the file leaves out.
+        held_out: fraction of the training images that a run on a recipe holds out, unless the file has another one.
 
     Raises:
         SpecError: neither exists, or the file breaks a rule.
@@ -193,8 +206,45 @@ def load_named(
     if name_or_file in known:
         return known[name_or_file]()
     if Path(name_or_file).suffix in (".yaml", ".yml"):
-        return validate(model, read_yaml(Path(name_or_file), newest_version))
+        tree = read_yaml(Path(name_or_file), newest_version)
+        if model is RunSpec:
+            return validate(model, _on_recipe(tree, held_out))
+        return validate(model, tree | {"run": _on_recipe(tree["run"], held_out)} if "run" in tree else tree)
     raise SpecError(f"{unknown(kind, name_or_file, known)} (a spec file's name ends in .yaml)")
+
+
+def _on_recipe(given: object, held_out: float) -> object:
+    """Return the fields of a run on top of those of the recipe that they name; `digits` is `{recipe: digits}`.
+
+    Args:
+        given: the content of a file where it has a run.
+        held_out: the recipe's fraction of training images that are held out, instead of its own.
+
+    Raises:
+        SpecError: there is no such recipe, and fields are missing that it would have.
+    """
+    fields = {"recipe": given} if isinstance(given, str) else given
+    name = fields.get("recipe", "custom") if isinstance(fields, dict) else None
+    if isinstance(name, str) and name in RECIPES:
+        recipe = RECIPES[name]()
+        fraction = held_out or recipe.data.validation_fraction
+        return _merged(replace(recipe, {"data.validation_fraction": fraction}).model_dump(), fields)
+    if isinstance(name, str) and name != "custom" and not fields.keys() >= _PARTS:
+        raise SpecError(f"{unknown('recipe', name, RECIPES)}; a spec without a recipe's fields has recipe: custom")
+    return fields
+
+
+_PARTS = frozenset({"method", "data", "batch", "cohort", "losses", "optimizer", "schedule"})
+"""Fields that tell a complete spec, which may be labelled with any name."""
+
+
+def _merged(base: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    """Return the mapping `base` with the entries of `given`, which replace those of `base` one by one at any depth."""
+    merged = dict(base)
+    for name, value in given.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def read_yaml(path: Path, newest_version: int) -> dict[str, object]:
@@ -222,4 +272,4 @@ def read_yaml(path: Path, newest_version: int) -> dict[str, object]:
 
 def to_yaml(spec: RunSpec) -> str:
     """Return a spec as YAML, the content of a file that `load` reads back."""
-    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
+    return yaml12.dump(spec.model_dump(mode="json"))

@@ -69,6 +69,13 @@ NETWORKS: dict[str, NetworkEntry] = {
 
 DATASETS: dict[str, DatasetEntry] = {
     "cifar": DatasetEntry(num_classes=100, image_shape=(3, 32, 32), num_train=50_000, num_test=10_000),
+    "cifar10": DatasetEntry(num_classes=10, image_shape=(3, 32, 32), num_train=50_000, num_test=10_000),
+    "MNIST": DatasetEntry(num_classes=10, image_shape=(1, 28, 28), num_train=60_000, num_test=10_000),
+    "FashionMNIST": DatasetEntry(num_classes=10, image_shape=(1, 28, 28), num_train=60_000, num_test=10_000),
+    "KMNIST": DatasetEntry(num_classes=10, image_shape=(1, 28, 28), num_train=60_000, num_test=10_000),
+    "USPS": DatasetEntry(num_classes=10, image_shape=(1, 16, 16), num_train=7_291, num_test=2_007),
+    "SVHN": DatasetEntry(num_classes=10, image_shape=(3, 32, 32), num_train=73_257, num_test=26_032),
+    "STL10": DatasetEntry(num_classes=10, image_shape=(3, 96, 96), num_train=5_000, num_test=8_000),
     "digits": DatasetEntry(num_classes=10, image_shape=(1, 8, 8), num_train=1_437, num_test=360),
     "folder": DatasetEntry(num_classes=1000, image_shape=(3, 224, 224), num_train=1_281_167, num_test=50_000),
     "parquet": DatasetEntry(num_classes=1000, image_shape=(3, 224, 224), num_train=1_281_167, num_test=50_000),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -31,6 +32,36 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _is_other_than_its_number(annotation: Any, value: object) -> bool:
+    """Return whether a value is a truth value or text where a field's type has only numbers, at any depth."""
+    if isinstance(value, list | tuple):
+        return any(_is_other_than_its_number(annotation, item) for item in value)
+    if not isinstance(value, bool | str):
+        return False
+    kinds = set(_leaves(annotation))
+    return bool(kinds & {int, float}) and type(value) not in kinds and value not in kinds
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the types and literals of which a type is made."""
+    if get_origin(annotation) is Annotated:
+        yield from _leaves(get_args(annotation)[0])
+    elif arguments := get_args(annotation):
+        for argument in arguments:
+            yield from _leaves(argument)
+    else:
+        yield annotation
+
+
+def _without_minus_zero(value: Any) -> Any:
+    """Return plain data in which 0.0 replaces −0.0, so that equal values are written alike."""
+    if isinstance(value, dict):
+        return {key: _without_minus_zero(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_without_minus_zero(item) for item in value)
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
 class Part(BaseModel):
     """Base of every part of a spec: frozen, no unknown fields, validated at construction."""
 
@@ -38,25 +69,32 @@ class Part(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _reject_bool_as_number(cls, values: Any) -> Any:
-        """Reject `alpha=true`, which Python would accept as 1."""
-        for name, value in values.items() if isinstance(values, dict) else ():
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        """Reject `alpha=true` and `lr=1_0`, which would be taken as 1 and 10, and replace −0.0 by the equal 0.0."""
+        if not isinstance(values, dict):
+            return values
+        for name, value in values.items():
             field = cls.model_fields.get(name)
-            if isinstance(value, bool) and field is not None and field.annotation in (int, float):
-                raise ValueError(f"{name} must be a number, but got {str(value).lower()}")
-        return values
+            if field is not None and _is_other_than_its_number(field.annotation, value):
+                raise ValueError(f"{name} must be a number, but got {json.dumps(value)}")
+        return {name: _without_minus_zero(value) for name, value in values.items()}
 
 
 class DataSpec(Part):
     """The data set and its splits."""
 
-    source: Literal["cifar", "digits", "folder", "parquet"] = "cifar"
-    """Data set: `cifar` is any data set in the python layout of CIFAR-100, `digits` is scikit-learn's, `folder` has
-    images as train/<class>/* and val/<class>/* (the layout of ImageNet), `parquet` has encoded images with labels."""
+    source: Literal[
+        "cifar", "cifar10", "digits", "folder", "parquet", "npz",
+        "MNIST", "FashionMNIST", "KMNIST", "USPS", "SVHN", "STL10",
+    ] = "cifar"  # fmt: skip
+    """Data set: `cifar` and `cifar10` are any data set in the python layout of CIFAR-100 and CIFAR-10, `digits` is
+    scikit-learn's, `folder` has images as train/<class>/… and val/<class>/… (the layout of ImageNet), `parquet` has
+    encoded images with labels, `npz` has arrays as MedMNIST; the others are those of `torchvision.datasets`."""
     checksum: Annotated[str, Field(pattern=r"^(official|off|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")] = "official"
-    """Expected checksum of a `cifar` archive: `official` (CIFAR-100 as published), `md5:…`, `sha256:…`, or `off`."""
+    """Expected checksum of a `cifar` or `cifar10` archive: `official` (as published), `md5:…`, `sha256:…`, or `off`."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Fraction of each class's training images held out for validation (0: none, train on all)."""
+    """Fraction of each class's training images held out for validation (0: none, train on all). A source with three
+    splits has its own validation split, and holds out none."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     """Height and width, in pixels, of the crops of images from `folder` and `parquet`."""
     normalisation: Literal["measured", "imagenet"] = "measured"
@@ -65,6 +103,9 @@ class DataSpec(Part):
     unreadable: Annotated[int, Field(ge=0)] = 10
     """Maximum number of images from `folder` or `parquet` that fail to decode; with more, the run ends. Each one is
     named in a warning."""
+    orientation: Annotated[Literal["exif", "stored"], Field(exclude_if=lambda value: value == "exif")] = "exif"
+    """Orientation of images from `folder` and `parquet`: turned upright by their EXIF metadata (`exif`), or as their
+    pixels are stored (`stored`)."""
     untested_classes: Annotated[int, Field(ge=0)] = 0
     """Maximum number of classes of `folder` or `parquet` without a test image."""
     image_column: str = "image"

@@ -32,18 +32,22 @@ USES = (
         "method=supervised, supervised_bank or moco",
     ),
     Use(("losses.contrast",), lambda run: run.method == "supervised", "method=supervised"),
-    Use(("data.checksum",), lambda run: run.data.source == "cifar", "data.source=cifar"),
+    Use(("data.checksum",), lambda run: run.data.source.startswith("cifar"), "data.source=cifar or cifar10"),
     Use(
         ("data.image_column", "data.label_column", "data.split_column"),
         lambda run: run.data.source == "parquet",
         "data.source=parquet",
     ),
     Use(
-        ("data.image_size", "data.unreadable", "data.untested_classes", *_DECODED_AUGMENTATION),
+        ("data.image_size", "data.orientation", "data.unreadable", "data.untested_classes", *_DECODED_AUGMENTATION),
         lambda run: run.data.is_encoded,
         "data.source=folder or parquet",
     ),
-    Use(("augmentation.crop_padding",), lambda run: not run.data.is_encoded, "data.source=cifar or digits"),
+    Use(
+        ("augmentation.crop_padding",),
+        lambda run: not run.data.is_encoded,
+        "another data.source than folder and parquet",
+    ),
     Use(("batch.per_class",), lambda run: run.batch.sampler != "shuffled", "batch.sampler=balanced or reference"),
     Use(("schedule.factor",), lambda run: run.schedule.kind == "multistep", "schedule.kind=multistep"),
 )

@@ -1,52 +1,112 @@
-"""YAML 1.2 booleans and floats on PyYAML, which follows YAML 1.1.
+"""YAML 1.2 on PyYAML, which follows YAML 1.1: the one reader and writer of the project's YAML.
 
-Only true and false are booleans, so that `off` is a string, and 1e-3 is a number. Only plain data can be constructed.
+Plain scalars have the types of YAML 1.2's core schema: only true and false are booleans, 010 is ten, 1:30 and 1_0 are
+text, 1e-3 is a number. A key that is given twice is an error. Only plain data can be constructed.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
+from yaml.nodes import MappingNode, ScalarNode
+
+_MERGE = "tag:yaml.org,2002:merge"
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+_RESOLVERS = (  # in YAML 1.2's order: 12 is an int, although it also matches the pattern of floats
+    ("null", re.compile(r"~|null|Null|NULL|"), ("~", "n", "N", "")),
+    ("bool", re.compile(r"true|True|TRUE|false|False|FALSE"), tuple("tTfF")),
+    ("int", _INT, tuple("-+0123456789")),
+    ("float", _FLOAT, tuple("-+0123456789.")),
+    ("merge", re.compile(r"<<"), ("<",)),  # of YAML 1.1, kept because files use it
+)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2's booleans and floats."""
+    """PyYAML's safe loader with YAML 1.2's core schema, which rejects a key that is given twice."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 -- as the base class has it
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Construct a mapping; an own key replaces a merged one, but no key is given twice."""
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = _MERGE if key_node.tag == _MERGE else self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: ScalarNode, pattern: re.Pattern[str], convert: Callable[[str], Any]) -> Any:
+        """Construct a number that matches YAML 1.2's pattern, also where a tag says that it is one."""
+        text = self.construct_scalar(node)
+        if not pattern.fullmatch(text):
+            raise ConstructorError(None, None, f"{text!r} is no number", node.start_mark)
+        return convert(text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes text that readers of YAML 1.1 or 1.2 would take for something else."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 -- as the base class has it
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: list(resolvers) for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
     }
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
+def _to_int(text: str) -> int:
+    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+def _to_float(text: str) -> float:
+    return float(re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", text.lower()))
+
+
+for _kind, _pattern, _first in _RESOLVERS:
+    _whole = re.compile(f"^(?:{_pattern.pattern})$")
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _whole, list(_first))
+    if _kind in ("int", "float"):
+        _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _whole, list(_first))
+_Loader.add_constructor(_MERGE, _Loader.construct_yaml_str)  # where it is no key
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: loader.construct_number(node, _INT, _to_int))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float", lambda loader, node: loader.construct_number(node, _FLOAT, _to_float)
 )
 
 
 def inline(value: object) -> str:
     """Return a value as YAML on one line, as a user would write it after `field=`."""
     plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+
+
+def dump(value: object, **layout: Any) -> str:
+    """Return plain data as YAML that `load` reads back; mappings keep their order.
+
+    Args:
+        value: the data.
+        layout: further arguments of PyYAML's `dump`.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, **{"sort_keys": False, "allow_unicode": True} | layout)
+    return text
 
 
 def load(text: str) -> object:
     """Return the plain data in a YAML text.
 
     Raises:
-        yaml.YAMLError: the text is not YAML, or constructs more than plain data.
+        yaml.YAMLError: the text is not YAML, gives a key twice, or constructs more than plain data.
     """
     loader = _Loader(text)
     try:
         return loader.get_single_data()
-    except (ValueError, RecursionError) as error:  # an invalid date or number, or nesting that is too deep
+    except (ValueError, RecursionError) as error:  # an invalid number, or nesting that is too deep
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()

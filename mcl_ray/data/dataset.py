@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,8 @@ class Dataset:
     """Validation images; None without a validation split."""
     test: Split
     """Test images."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """What the source has and is not used, in words → its number."""
 
     @property
     def num_classes(self) -> int:

@@ -1,11 +1,15 @@
-"""Images that are decoded on demand: the files of a folder, or a column of an Arrow file.
+"""Images that are decoded on demand: the files of a folder, or the rows of Parquet files, copied into one file.
 
 `folder` and `parquet` find them; `views` decodes them, with torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import mmap
+import os
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,41 +42,63 @@ class ImageFiles:
     root: Path
     """The folder."""
     paths: pa.Array
-    """Paths relative to the folder, strings."""
+    """Paths relative to the folder, as the bytes that the file system has."""
 
     def read(self, index: int) -> bytes:
         """Read the content of one file."""
-        return Path(self.name(index)).read_bytes()
+        return (self.root / os.fsdecode(self.paths[index].as_py())).read_bytes()
 
     def name(self, index: int) -> str:
-        """Return the path of one file."""
-        return str(self.root / self.paths[index].as_py())
+        """Return the path of one file, `printable`."""
+        return printable(self.root / os.fsdecode(self.paths[index].as_py()))
+
+
+def printable(path: str | Path) -> str:
+    r"""Return a path as text that can be printed and stored; bytes that are not UTF-8 are written as \xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @dataclass
-class ArrowImages:
-    """Images in the rows of an Arrow file, which each process maps into memory when it first reads."""
+class PackedImages:
+    """Encoded images one after another in one file, which each process maps into memory when it first reads."""
 
     file: Path
-    """The Arrow file."""
+    """The file."""
+    offsets: NDArray[np.int64]
+    """[n + 1], where each image begins, and where the last one ends."""
+    checksums: NDArray[np.uint32]
+    """[n], CRC-32 of each image."""
     source: str
-    """Name of the source of the rows, for messages."""
-    _column: Any = field(default=None, repr=False)
+    """Name of the source of the images, for messages."""
+    _mapped: Any = field(default=None, repr=False)
 
     def read(self, index: int) -> bytes:
-        """Read the image of one row."""
-        if self._column is None:
-            table = pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
-            self._column = table.column("image")
-        image: bytes | None = self._column[index].as_py()
-        return image or b""
+        """Read one image, and compare its checksum."""
+        if self._mapped is None:
+            with self.file.open("rb") as file:
+                self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.offsets[-1] else b""
+        content: bytes = self._mapped[self.offsets[index] : self.offsets[index + 1]]
+        if zlib.crc32(content) != self.checksums[index]:
+            raise OSError(f"its copy in {self.file} is damaged; delete that file")
+        return content
 
     def name(self, index: int) -> str:
         """Return the row's number and source."""
         return f"row {index} of {self.source}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self.file, "source": self.source, "_column": None}
+        return self.__dict__ | {"_mapped": None}
+
+
+def pack(images: Iterable[bytes], file: Path) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Write images one after another; return the offsets and checksums of `PackedImages`."""
+    sizes, checksums = [0], list[int]()
+    with file.open("wb") as opened:
+        for image in images:
+            opened.write(image)
+            sizes.append(len(image))
+            checksums.append(zlib.crc32(image))
+    return np.cumsum(sizes, dtype=np.int64), np.array(checksums, np.uint32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,6 +113,8 @@ class EncodedSet:
     """[n], indices into `Dataset.class_names`."""
     side: int
     """Height and width of the square crops, in pixels."""
+    upright: bool = True
+    """Whether images are turned by their EXIF orientation."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,7 +126,7 @@ class EncodedSet:
 
     def subset(self, indices: NDArray[np.int64]) -> EncodedSet:
         """Return the images at `indices`, in this order; nothing is read or copied."""
-        return EncodedSet(encoded=self.encoded, rows=self.rows[indices], labels=self.labels[indices], side=self.side)
+        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
     def read(self, index: int) -> bytes:
         """Read one encoded image.

@@ -1,21 +1,33 @@
-"""Images in folders in the layout of ImageNet: train/<class>/* and val/<class>/*."""
+"""Images in folders in the layout of ImageNet: train/<class>/… and val/<class>/…, images at any depth below a class.
+
+The layout of Tiny-ImageNet is one of these, except for its val: one folder, and a table of file names and classes.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from mcl_ray.data.dataset_index import Check, DatasetIndex
-from mcl_ray.data.encoded import ImageFiles
+from mcl_ray.data.dataset_index import SPLIT_NAMES, VALIDATION, Check, DatasetIndex, with_test_split
+from mcl_ray.data.decoding import suffixes
+from mcl_ray.data.encoded import ImageFiles, printable
 from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
-SPLITS = ("train", "val")
-INDEX = "index.arrow"
+INDEX = "index-2"
+HIDDEN = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"})
+"""Names of entries that systems leave in folders, in lower case, besides those that begin with a dot."""
+TABLES = (".txt", ".csv", ".tsv")
+MAX_KINDS = 8
+"""Maximum number of kinds of files that are left out and named."""
 
 
 def list_folder(root: Path, untested_classes: int) -> DatasetIndex:
@@ -26,10 +38,9 @@ def list_folder(root: Path, untested_classes: int) -> DatasetIndex:
         untested_classes: maximum number of classes without test images.
 
     Raises:
-        DataError: `train` or `val` is missing, or a class lacks images.
+        DataError: `train` or `val` is missing, a class lacks images, or a folder cannot be read.
     """
-    classes = _classes(root)
-    return _index(root, classes, _table(root, classes), untested_classes)
+    return _checked(root, _scan(root), untested_classes)
 
 
 def open_folder(
@@ -49,70 +60,228 @@ def open_folder(
     Raises:
         DataError: as `list_folder`, or the cache cannot be written.
     """
-    classes = _classes(root)
-    index_cache = IndexCache(cache, root, reading="folder", signature=_signature(root, classes))
-    cached = _cached(index_cache.path(INDEX))
-    table = _table(root, classes) if cached is None else cached
-    index = _index(root, classes, table, untested_classes)
+    index_cache = IndexCache(cache, root, reading="folder", signature=_signature(root))
+    cached = index_cache.find(INDEX, lambda content: _current(root, content))
+    table = _scan(root) if cached is None else cached
+    index = _checked(root, table, untested_classes)
     check(index)
-    index_cache.file(INDEX, lambda file: _write(file, table))
+    index_cache.read(INDEX, lambda content: _current(root, content), lambda: _to_bytes(table))
     return index, ImageFiles(root, table.column("path").combine_chunks()), index_cache
 
 
-def _index(root: Path, classes: list[str], table: pa.Table, untested_classes: int) -> DatasetIndex:
+def is_hidden(name: str) -> bool:
+    """Return whether an entry of a folder is passed over: ._x of AppleDouble, .DS_Store, Thumbs.db and others."""
+    return name.startswith(".") or name.lower() in HIDDEN
+
+
+def _checked(root: Path, table: pa.Table, untested_classes: int) -> DatasetIndex:
+    facts = json.loads(table.schema.metadata[b"facts"])
     index = DatasetIndex(
-        class_names=tuple(classes),
+        class_names=tuple(facts["classes"]),
         labels=table.column("label").to_numpy(),
-        is_train=table.column("is_train").to_numpy(),
+        splits=table.column("split").to_numpy(),
+        left_out=facts["left_out"],
     )
-    index.check(str(root), untested_classes)
+    index.check(printable(root), untested_classes)
     return index
 
 
-def _classes(root: Path) -> list[str]:
-    for split in SPLITS:
-        if not (root / split).is_dir():
-            found = f"has no {split}/" if root.is_dir() else "is a file; for a Parquet file, set data.source=parquet"
-            raise DataError(f"a folder of images must have train/<class>/* and val/<class>/*, but {root} {found}")
-    train, val = ({entry.name for entry in os.scandir(root / split) if entry.is_dir()} for split in SPLITS)
-    return sorted(train | val)
+def _split_folders(root: Path) -> dict[str, int]:
+    """Return name → split of the folders that hold images: train, and val, test or both.
+
+    Raises:
+        DataError: one of them is missing.
+    """
+    entries = _entries(root) if root.is_dir() else []
+    names = {entry.name: SPLIT_NAMES[entry.name] for entry in entries if entry.name in SPLIT_NAMES and entry.is_dir()}
+    validation = [name for name, split in names.items() if split == VALIDATION]
+    if len(validation) > 1:
+        raise DataError(f"a folder of images must have one validation split, but {root} has {', '.join(validation)}")
+    if validation and "test" in names and not _has_class_folders(root / "test"):
+        del names["test"]  # as of ImageNet, whose test images have no labels
+    for missing in ["train"] * ("train" not in names) + ["val"] * (len(names) == ("train" in names)):
+        found = f"has no {missing}/" if root.is_dir() else "is a file; for a Parquet file, set data.source=parquet"
+        raise DataError(
+            f"a folder of images must have train/<class>/* and val/<class>/*, but {printable(root)} {found}"
+        )
+    return names
 
 
-def _signature(root: Path, classes: list[str]) -> str:
-    """Return the modification times of all folders, which change when a file is added or removed."""
-    folders = [root / split / name for split in SPLITS for name in ("", *classes)]
-    return "\n".join(f"{folder} {folder.stat().st_mtime_ns}" for folder in folders if folder.is_dir())
+def _has_class_folders(folder: Path) -> bool:
+    classes = {entry.name for entry in _entries(folder.parent / "train") if entry.is_dir()}
+    return any(entry.is_dir() and entry.name in classes for entry in _entries(folder))
 
 
-def _table(root: Path, classes: list[str]) -> pa.Table:
-    paths: list[str] = []
-    labels: list[int] = []
-    trains: list[bool] = []
-    for split in SPLITS:
-        for label, name in enumerate(classes):
-            folder = root / split / name
-            files = sorted(entry.name for entry in os.scandir(folder) if _is_image(entry)) if folder.is_dir() else []
-            paths += [f"{split}/{name}/{file}" for file in files]
-            labels += [label] * len(files)
-            trains += [split == "train"] * len(files)
-    return pa.table({"path": paths, "label": np.array(labels, np.int64), "is_train": np.array(trains, np.bool_)})
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(SUFFIXES) and entry.is_file()
-
-
-def _write(file: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _cached(file: Path) -> pa.Table | None:
-    """Read the cached index; None if it does not exist or is damaged. A damaged file is deleted."""
-    if not file.exists():
-        return None
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder, sorted by name, without hidden ones."""
     try:
-        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    except (pa.ArrowInvalid, OSError):
-        file.unlink(missing_ok=True)
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{printable(folder)} cannot be read: {error.strerror}") from error
+
+
+def _signature(root: Path) -> str:
+    """Return the modification times of the folders of splits and classes, which change with the files in them."""
+    lines = []
+    for name in _split_folders(root):
+        inside = [entry for entry in _entries(root / name) if entry.is_dir() or entry.name.lower().endswith(TABLES)]
+        paths = [root / name, *(Path(entry.path) for entry in inside)]
+        lines += [f"{path} {path.stat().st_mtime_ns}" for path in paths]
+    return "\n".join(lines)
+
+
+class _Scan:
+    """The images that a scan of the folders has found so far."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self.paths: list[bytes] = []
+        self.labels: list[int] = []
+        self.splits: list[int] = []
+        self.folders: dict[str, int] = {}
+        """Folders below those of the classes → when they were modified."""
+        self._others: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, path: str, label: int, split: int) -> None:
+        self.paths.append(os.fsencode(os.path.relpath(path, self.root)))
+        self.labels.append(label)
+        self.splits.append(split)
+
+    def leave_out(self, path: str, words: str) -> None:
+        self._others[words] += 1
+        self._examples.setdefault(words, printable(os.path.relpath(path, self.root)))
+
+    def left_out(self) -> dict[str, int]:
+        named = self._others.most_common(MAX_KINDS)
+        rest = self._others.total() - sum(count for _, count in named)
+        return {f"{words}, as {self._examples[words]}": count for words, count in named} | (
+            {"files of other kinds": rest} if rest else {}
+        )
+
+    def files(self, folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[os.DirEntry[str]]:
+        """Yield the files at any depth below a folder; a link to a folder above it is not followed."""
+        status = Path(folder).stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
+        if above:
+            self.folders[os.path.relpath(folder, self.root)] = status.st_mtime_ns
+        for entry in _entries(folder):
+            if entry.is_dir():
+                yield from self.files(entry.path, (*above, identity))
+            else:
+                yield entry
+
+    def images(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        """Yield the images at any depth below a folder, and count the other files."""
+        for entry in self.files(folder):
+            suffix = Path(entry.name).suffix.lower()
+            if not entry.is_file():
+                self.leave_out(entry.path, "links to nothing, or special files")
+            elif suffix in suffixes():
+                yield entry
+            else:
+                kind = f"files that end in {printable(suffix)}" if suffix else "files without a suffix"
+                self.leave_out(entry.path, kind)
+
+
+def _scan(root: Path) -> pa.Table:
+    """Return path, label and split of every image, with the other facts of the index in the schema's metadata."""
+    scan, split_folders = _Scan(root), _split_folders(root)
+    tables = {name: table for name in split_folders if (table := _table_of_classes(root / name))}
+    names = {
+        entry.name
+        for split in split_folders.keys() - tables.keys()
+        for entry in _entries(root / split)
+        if entry.is_dir()
+    } | {name for table in tables.values() for name in table.values()}
+    classes = {name: label for label, name in enumerate(sorted(names))}
+    for split, code in split_folders.items():
+        if split in tables:
+            _add_listed(scan, root / split, code, tables[split], classes)
+        else:
+            _add_folders(scan, root / split, code, classes)
+    for entry in _entries(root):
+        if entry.is_dir() and entry.name not in split_folders:
+            for file in scan.files(entry.path):
+                scan.leave_out(file.path, f"files in {printable(entry.name)}/, which is no split with classes")
+    facts = {
+        "classes": [printable(name) for name in classes],
+        "left_out": scan.left_out(),
+        "folders": [[os.fsencode(folder).hex(), modified] for folder, modified in scan.folders.items()],
+    }
+    table = pa.table(
+        {
+            "path": pa.array(scan.paths, pa.large_binary()),
+            "label": np.array(scan.labels, np.int64),
+            "split": with_test_split(np.array(scan.splits, np.int8)),
+        }
+    )
+    return table.replace_schema_metadata({"facts": json.dumps(facts)})
+
+
+def _add_folders(scan: _Scan, folder: Path, split: int, classes: dict[str, int]) -> None:
+    """Add the images of a split that has a folder for each class."""
+    for entry in _entries(folder):
+        if entry.is_dir():
+            for image in scan.images(entry.path):
+                scan.add(image.path, classes[entry.name], split)
+        else:
+            scan.leave_out(entry.path, f"files of no class in {printable(folder.name)}/")
+
+
+def _add_listed(scan: _Scan, folder: Path, split: int, listed: dict[str, str], classes: dict[str, int]) -> None:
+    """Add the images of a split whose classes a table has."""
+    found = set()
+    for image in scan.images(str(folder)):
+        if image.name in listed:
+            found.add(image.name)
+            scan.add(image.path, classes[listed[image.name]], split)
+        else:
+            scan.leave_out(image.path, f"images without a row in the table of {printable(folder.name)}/")
+    for name in sorted(listed.keys() - found):
+        scan.leave_out(str(folder / name), f"rows of the table of {printable(folder.name)}/ without an image")
+
+
+def _table_of_classes(folder: Path) -> dict[str, str] | None:
+    """Return file name → class of a split's table, as Tiny-ImageNet's val_annotations.txt; None if it has none.
+
+    A table is a text file beside the images, whose rows begin with the name of an image and a class of train/.
+    """
+    tables = [entry for entry in _entries(folder) if entry.is_file() and entry.name.lower().endswith(TABLES)]
+    if not tables or folder.name == "train":
         return None
+    classes = {entry.name for entry in _entries(folder.parent / "train") if entry.is_dir()}
+    if any(entry.is_dir() and entry.name in classes for entry in _entries(folder)):
+        return None
+    for table in tables:
+        text = Path(table.path).read_text(encoding="utf-8", errors="surrogateescape")
+        delimiter = "\t" if "\t" in text else ","
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if len(row) > 1]
+        named = {row[0].strip(): row[1].strip() for row in rows if row[1].strip() in classes}
+        if named:
+            return named
+    return None
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _current(root: Path, content: bytes) -> pa.Table:
+    """Read a cached index.
+
+    Raises:
+        ValueError: a folder below those of the classes has changed since.
+    """
+    table = pa.ipc.open_stream(content).read_all()
+    for folder, modified in json.loads(table.schema.metadata[b"facts"])["folders"]:
+        path = root / os.fsdecode(bytes.fromhex(folder))
+        if not path.is_dir() or path.stat().st_mtime_ns != modified:
+            raise ValueError(f"{folder} has changed")
+    return table

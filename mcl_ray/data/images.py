@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.data.dataset_index import Check, DatasetIndex
-from mcl_ray.data.encoded import Encoded, EncodedSet
+from mcl_ray.data.dataset_index import TEST, TRAIN, VALIDATION, Check, DatasetIndex
+from mcl_ray.data.encoded import Encoded, EncodedSet, printable
 from mcl_ray.data.folder import list_folder, open_folder
 from mcl_ray.data.normalisation import IMAGENET, measured
 from mcl_ray.data.parquet import list_parquet, open_parquet
@@ -15,7 +15,7 @@ from mcl_ray.errors import DataError
 
 
 def load_encoded(spec: DataSpec, path: Path, cache: Path, check: Check) -> Dataset:
-    """Load the data set at `path`; its test split is the source's val, validation or test split.
+    """Load the data set at `path`; of two splits the second is its test split, of three validation is validation.
 
     Args:
         spec: the data set.
@@ -34,12 +34,22 @@ def load_encoded(spec: DataSpec, path: Path, cache: Path, check: Check) -> Datas
         index = list_parquet(path, spec)
         check(index)
         encoded, index_cache = open_parquet(path, spec, cache)
-    train, test = (
-        EncodedSet(encoded=encoded, rows=rows, labels=index.labels[rows], side=spec.image_size)
-        for rows in (index.rows(train=True), index.rows(train=False))
+    upright = spec.orientation == "exif"
+    train, validation, test = (
+        EncodedSet(encoded=encoded, rows=rows, labels=index.labels[rows], side=spec.image_size, upright=upright)
+        for rows in map(index.rows, (TRAIN, VALIDATION, TEST))
     )
     mean, std = IMAGENET if spec.normalisation == "imagenet" else measured(train, index_cache)
-    return Dataset(name=spec.source, class_names=index.class_names, mean=mean, std=std, train=train, test=test)
+    return Dataset(
+        name=spec.source,
+        class_names=index.class_names,
+        mean=mean,
+        std=std,
+        train=train,
+        validation=validation if index.has_validation else None,
+        test=test,
+        left_out=dict(index.left_out),
+    )
 
 
 def list_images(spec: DataSpec, path: Path) -> DatasetIndex:
@@ -59,4 +69,6 @@ def check_exists(spec: DataSpec, path: Path) -> None:
         DataError: it does not.
     """
     if not path.exists():
-        raise DataError(f"--data must name the images of data.source={spec.source}, but there is nothing at {path}")
+        raise DataError(
+            f"--data must name the images of data.source={spec.source}, but there is nothing at {printable(path)}"
+        )

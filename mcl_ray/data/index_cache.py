@@ -1,7 +1,8 @@
 """Cache of a source of encoded images: its index and channel statistics, in the cache folder next to the results.
 
 The folder of a source is named by the source's location and by a signature of its content, so that a changed source
-has a new folder. A folder can be deleted at any time.
+has a new folder. Every file begins with its checksum, and is made again if it is damaged. A folder can be deleted at
+any time.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import pyarrow as pa
-
 from mcl_ray.errors import DataError
 
 T = TypeVar("T")
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class IndexCache:
@@ -42,32 +42,40 @@ class IndexCache:
         """Return the path of the file `name`, which may not exist."""
         return self.folder / name
 
-    def read(self, name: str, read: Callable[[Path], T], make: Callable[[Path], None]) -> T:
-        """Return the content of the file `name`, which is created if it does not exist or is damaged.
+    def read(self, name: str, parse: Callable[[bytes], T], make: Callable[[], bytes]) -> T:
+        """Return the content of the file `name`, which is made if it does not exist, is damaged, or is out of date.
 
         Args:
             name: name of the file.
-            read: reads the file; ArrowInvalid and ValueError mean that it is damaged.
-            make: writes the file at a given path.
+            parse: reads its content; ValueError means that it has to be made again.
+            make: returns its content.
 
         Raises:
             DataError: the file cannot be written.
         """
-        try:
-            return read(self.file(name, make))
-        except (pa.ArrowInvalid, ValueError):
-            self.path(name).unlink(missing_ok=True)
-            return read(self.file(name, make))
+        found = self.find(name, parse)
+        if found is not None:
+            return found
+        content = make()
+        self.write(name, lambda file: file.write_bytes(hashlib.sha256(content).digest() + content))
+        return parse(content)
 
-    def file(self, name: str, make: Callable[[Path], None]) -> Path:
-        """Return the path of the file `name`; `make` writes it if it does not exist, and a rename makes it visible.
+    def find(self, name: str, parse: Callable[[bytes], T]) -> T | None:
+        """Return the content of the file `name`; None if there is none, or it is damaged or out of date."""
+        try:
+            stored = self.path(name).read_bytes()
+            digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+            return parse(content) if hashlib.sha256(content).digest() == digest else None
+        except (OSError, ValueError):
+            return None
+
+    def write(self, name: str, make: Callable[[Path], object]) -> Path:
+        """Write the file `name` with `make`, which is given a path; a rename makes it visible.
 
         Raises:
             DataError: the file cannot be written.
         """
         file = self.path(name)
-        if file.exists():
-            return file
         temporary = self.folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,4 +98,4 @@ class IndexCache:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:10]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mcl_ray.data.dataset import ChannelStatistics, Statistics
+from mcl_ray.data.decoding import DecodingError, decode_rgb
 from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
@@ -25,25 +23,21 @@ def measured(train: EncodedSet, index_cache: IndexCache) -> Statistics:
     Raises:
         DataError: none of the images decodes, a channel is constant, or the cache cannot be written.
     """
-    return index_cache.read(f"statistics-{len(train)}.json", _read, lambda file: _write(file, _measure(train)))
+    name = f"statistics-{len(train)}-{'exif' if train.upright else 'stored'}"
+    return index_cache.read(name, _parse, lambda: json.dumps(_measure(train)).encode())
 
 
-def _read(file: Path) -> Statistics:
-    mean, std = json.loads(file.read_text())
+def _parse(content: bytes) -> Statistics:
+    mean, std = json.loads(content)
     return tuple(mean), tuple(std)
-
-
-def _write(file: Path, statistics: Statistics) -> None:
-    file.write_text(json.dumps(statistics))
 
 
 def _measure(train: EncodedSet) -> Statistics:
     sums = ChannelStatistics(3)
     for index in np.unique(np.linspace(0, len(train) - 1, MEASURED_IMAGES).astype(int)):
         try:
-            with Image.open(io.BytesIO(train.read(index))) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            pixels = np.asarray(decode_rgb(train.read(index), upright=train.upright))
+        except (OSError, DecodingError):
             continue  # training reports images that fail to decode
         sums.add(pixels.transpose(2, 0, 1)[None])
     if not sums.count:

@@ -1,9 +1,16 @@
-"""Encoded images in Parquet: one file, or a folder of files, with an image column and a label column."""
+"""Encoded images in Parquet: one file, or a folder of files, with an image column and a label column.
+
+Folders may be nested, with `column=value` in their names (Hive) or the split as their name (the Hugging Face hub).
+"""
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -12,137 +19,310 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mcl_ray.config.spec import DataSpec
-from mcl_ray.data.dataset_index import DatasetIndex
-from mcl_ray.data.encoded import ArrowImages
+from mcl_ray.data.dataset_index import LEFT_OUT, SPLIT_NAMES, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
+from mcl_ray.data.encoded import PackedImages, pack, printable
+from mcl_ray.data.folder import is_hidden
 from mcl_ray.data.index_cache import IndexCache
+from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_labels
 from mcl_ray.errors import DataError
 
-TRAIN, TEST = ("train",), ("val", "valid", "validation", "test")
 ROWS_AT_ONCE = 1024
+IMAGES, POSITIONS = "images.bin", "positions"
+VERIFIED_BYTES = 2**30
+"""Size up to which the checksums of all copied images are compared at the start; of more, each as it is read."""
+_CODES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
+_HEADER = np.dtype([("offsets", "<i8"), ("checksums", "<u4")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """One of the Parquet files of a source."""
+
+    path: Path
+    name: str
+    """Path below the source, for people."""
+    constants: dict[str, str]
+    """Column → value of all rows, from the names of the folders."""
+    parquet: pq.ParquetFile
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.parquet.schema_arrow.names)
+
+    def has(self, column: str) -> bool:
+        return column in self.columns or column in self.constants
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Read a column.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        if name not in self.columns:
+            return pa.chunked_array([pa.repeat(self.constants[name], self.parquet.metadata.num_rows)])
+        try:
+            return self.parquet.read(columns=[name], use_threads=False).column(name)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.path} must be a Parquet file, but got: {error}") from error
 
 
 def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
     """Return the index of all rows, in the order of the files' names.
 
     Raises:
-        DataError: there is no Parquet file, a column is missing, or a label or a split is invalid.
+        DataError: there is no Parquet file, a column is missing, holds no images, or a label or a split is invalid.
     """
-    splits, labels = [], []
-    for file in _files(path):
-        columns = [spec.label_column] + ([spec.split_column] if _has(file, spec.split_column) else [])
-        table = _opened(file, spec).read(columns=columns, use_threads=False)
-        labels.append(_plain(table.column(spec.label_column), f"{spec.label_column} of {file}"))
-        splits.append(_is_train(file, table, spec))
-    classes, positions = np.unique(np.concatenate(labels), return_inverse=True)
-    index = DatasetIndex(
-        class_names=tuple(str(name) for name in classes),
-        labels=positions.astype(np.int64),
-        is_train=np.concatenate(splits),
-    )
-    index.check(str(path), spec.untested_classes)
+    files, left_out = _files(path, spec)
+    splits = np.concatenate([_splits(file, spec) for file in files])
+    constants = [file.constants[spec.label_column] for file in files if spec.label_column in file.constants]
+    numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in constants)
+    labels = join_labels([_labels(file, spec, numbers=numbers) for file in files])
+    codes = labels.codes.copy()
+    missing = codes == LEFT_OUT
+    if not (missing & (splits == TRAIN)).any():
+        _leave_out_unlabelled(labels, codes, splits, left_out)
+        missing = (codes == LEFT_OUT) & (splits != LEFT_OUT)
+    if missing.any():
+        raise DataError(
+            f"every image must have a label, but {int(missing.sum())} rows of {spec.label_column} of "
+            f"{printable(path)} have none"
+        )
+    _leave_out_rows_without_images(path, files, spec, splits, left_out)
+    names, codes = _that_occur(labels.class_names, codes, splits)
+    index = DatasetIndex(class_names=names, labels=codes, splits=with_test_split(splits), left_out=left_out)
+    index.check(printable(path), spec.untested_classes)
     return index
 
 
-def open_parquet(path: Path, spec: DataSpec, cache: Path) -> tuple[ArrowImages, IndexCache]:
+def open_parquet(path: Path, spec: DataSpec, cache: Path) -> tuple[PackedImages, IndexCache]:
     """Return the images of all rows, and the cache of this source.
 
-    The images are copied once to an uncompressed Arrow file, which processes can map into memory: Parquet cannot read a
-    single row.
+    The images are copied once to a file that processes can map into memory: Parquet cannot read a single row.
 
     Raises:
         DataError: a file is not Parquet, a column is missing or holds no images, or the cache cannot be written.
     """
-    files = _files(path)
-    signature = "\n".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+    files, _ = _files(path, spec)
+    stats = [(file, file.path.stat()) for file in files]
+    signature = "\n".join(f"{file.name} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)
     reading = f"parquet {spec.image_column} {spec.split_column}"
     index_cache = IndexCache(cache, path, reading=reading, signature=signature)
-    file = index_cache.read("images.arrow", _verify, lambda file: _copy(files, spec, file))
-    return ArrowImages(file, str(path)), index_cache
+
+    def copy() -> bytes:
+        positions: list[tuple[NDArray[np.int64], NDArray[np.uint32]]] = []
+        index_cache.write(IMAGES, lambda file: positions.append(pack(_images(files, spec), file)))
+        (offsets, checksums) = positions[0]
+        content = np.zeros(len(offsets), _HEADER)
+        content["offsets"], content["checksums"][:-1] = offsets, checksums
+        return content.tobytes()
+
+    def opened(content: bytes) -> PackedImages:
+        positions = np.frombuffer(content, _HEADER)
+        images = PackedImages(
+            index_cache.path(IMAGES),
+            positions["offsets"].astype(np.int64),
+            positions["checksums"][:-1].astype(np.uint32),
+            printable(path),
+        )
+        _verify(images)
+        return images
+
+    return index_cache.read(POSITIONS, opened, copy), index_cache
 
 
-def _verify(file: Path) -> Path:
-    """Return the path of an Arrow file that can be opened."""
-    with pa.memory_map(str(file)) as mapped:
-        pa.ipc.open_file(mapped)
-    return file
+def _verify(images: PackedImages) -> None:
+    """Compare the copy of the images with its checksums.
+
+    Raises:
+        ValueError: the copy is missing, or damaged.
+    """
+    size = images.file.stat().st_size if images.file.exists() else -1
+    if size != images.offsets[-1]:
+        raise ValueError(f"{images.file} has {size} bytes")
+    if size > VERIFIED_BYTES:
+        return
+    content = memoryview(images.file.read_bytes())
+    for start, end, checksum in zip(images.offsets[:-1], images.offsets[1:], images.checksums, strict=True):
+        if zlib.crc32(content[start:end]) != checksum:
+            raise ValueError(f"{images.file} is damaged")
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, spec: DataSpec) -> tuple[list[_File], dict[str, int]]:
+    """Return the Parquet files of a source in the order of their names, and what else there is."""
     if path.is_file():
-        return [path]
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else []
-    if not files:
-        raise DataError(f"data.source=parquet requires a file, or a folder of *.parquet, but {path} is neither")
-    return files
+        return [_opened(path, path.parent, spec)], {}
+    below = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else []
+    below = [file for file in below if not any(map(_is_passed_over, file.relative_to(path).parts))]
+    found = [file for file in below if file.suffix.lower() in (".parquet", ".pq")]
+    if not found:
+        raise DataError(
+            f"data.source=parquet requires a file, or a folder of *.parquet, but {printable(path)} is neither"
+        )
+    others = len(below) - len(found)
+    example = next((file for file in below if file not in found), path)
+    words = f"files that are not *.parquet, as {printable(example.relative_to(path))}"
+    return [_opened(file, path, spec) for file in found], ({words: others} if others else {})
 
 
-def _opened(file: Path, spec: DataSpec) -> pq.ParquetFile:
+def _is_passed_over(name: str) -> bool:
+    """Return whether an entry is hidden, or of the program that wrote the files, as _SUCCESS and _temporary."""
+    return is_hidden(name) or name.startswith("_")
+
+
+def _opened(file: Path, root: Path, spec: DataSpec) -> _File:
+    relative = file.relative_to(root)
     try:
         parquet = pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file} must be a Parquet file, but got: {error}") from error
-    columns = parquet.schema_arrow.names
-    for column in (spec.image_column, spec.label_column):
-        if column not in columns:
+        columns = parquet.schema_arrow.names
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{printable(file)} must be a Parquet file, but got: {error}") from error
+    pairs = [part.partition("=") for part in relative.parts[:-1] if "=" in part]
+    constants = {unquote(column): unquote(value) for column, _, value in pairs}
+    opened = _File(path=file, name=printable(relative), constants=constants, parquet=parquet)
+    twice = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
+    if twice:
+        raise DataError(f"{printable(file)} must have each column once, but has {', '.join(twice)} twice")
+    unlabelled = not opened.has(spec.label_column) and not _may_lack_labels(opened, spec)
+    if spec.image_column not in columns or unlabelled:
+        raise DataError(
+            f"{printable(file)} must have the columns {spec.image_column} and {spec.label_column} (data.image_column, "
+            f"data.label_column), but has {', '.join(columns)}"
+        )
+    _image_type(opened, spec)
+    return opened
+
+
+def _may_lack_labels(file: _File, spec: DataSpec) -> bool:
+    """Return whether all rows of a file are outside training: a hidden test split has no labels."""
+    return bool((_splits(file, spec) != TRAIN).all())
+
+
+def _image_type(file: _File, spec: DataSpec) -> tuple[pa.DataType, bool]:
+    """Return the type of the encoded images, and whether they are the field `bytes` of a struct, as of Hugging Face.
+
+    Raises:
+        DataError: the column holds no encoded images.
+    """
+    kind = file.parquet.schema_arrow.field(spec.image_column).type
+    in_struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    inner = kind.field("bytes").type if in_struct else kind
+    plain = inner.value_type if pa.types.is_dictionary(inner) else inner
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    if not any(is_kind(plain) for is_kind in kinds) and not (in_struct and pa.types.is_null(plain)):
+        raise DataError(f"{spec.image_column} of {printable(file.path)} must hold encoded images, but holds {kind}")
+    return plain, in_struct
+
+
+def _labels(file: _File, spec: DataSpec, *, numbers: bool) -> FileLabels:
+    """Return the labels of a file's rows; those in the names of folders are `numbers`, or names."""
+    rows = file.parquet.metadata.num_rows
+    if not file.has(spec.label_column):
+        return FileLabels(keys=[], codes=np.full(rows, LEFT_OUT), names=None)
+    column = file.column(spec.label_column)
+    if spec.label_column not in file.columns and numbers:
+        column = column.cast(pa.int64())
+    metadata = file.parquet.schema_arrow.metadata or {}
+    return read_labels(column, spec.label_column, f"{spec.label_column} of {printable(file.path)}", metadata)
+
+
+def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
+    """Return the split of each row: of a column, of the file's name, or of the name of a folder that it is in."""
+    rows = file.parquet.metadata.num_rows
+    if file.has(spec.split_column):
+        encoded = file.column(spec.split_column).cast(pa.large_string()).combine_chunks().dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        others = [name for name in names if name not in SPLIT_NAMES] + [None] * bool(encoded.null_count)
+        if others:
             raise DataError(
-                f"{file} must have the columns {spec.image_column} and {spec.label_column} (data.image_column, "
-                f"data.label_column), but has {', '.join(columns)}"
+                f"a split must be train, val, validation or test, but {printable(file.path)} has "
+                f"{', '.join(map(str, others))}"
             )
-    return parquet
+        codes = np.array([SPLIT_NAMES[name] for name in names], np.int8)
+        return np.asarray(codes[encoded.indices.to_numpy()], np.int8)
+    for part in reversed(Path(file.name).parts):
+        for name in sorted(SPLIT_NAMES, key=len, reverse=True):
+            if part.lower().startswith(name):
+                return np.full(rows, SPLIT_NAMES[name], np.int8)
+    raise DataError(
+        f"a Parquet file must have a column {spec.split_column!r} (data.split_column), or a name that begins "
+        f"with train or val, but {printable(file.path)} has neither"
+    )
 
 
-def _has(file: Path, column: str) -> bool:
-    try:
-        return column in pq.ParquetFile(file).schema_arrow.names
-    except (pa.ArrowInvalid, OSError):
-        return False  # `_opened` raises the error
+def _leave_out_unlabelled(
+    labels: Labels, codes: NDArray[np.int64], splits: NDArray[np.int8], left_out: dict[str, int]
+) -> None:
+    """Leave out splits besides train without any label: none is given, or each is −1, which train does not have."""
+    minus_one = labels.class_names.index("-1") if "-1" in labels.class_names else None
+    if minus_one is not None and not (codes[splits == TRAIN] == minus_one).any():
+        for split in (VALIDATION, TEST):
+            if (codes[splits == split] == minus_one).all():
+                codes[splits == split] = LEFT_OUT
+    for split in (VALIDATION, TEST):
+        of_split = splits == split
+        if of_split.any() and (codes[of_split] == LEFT_OUT).all():
+            left_out[f"rows of the {_CODES[split]} split, which has no labels"] = int(of_split.sum())
+            splits[of_split] = LEFT_OUT
 
 
-def _plain(column: pa.ChunkedArray, name: str) -> NDArray[np.generic]:
-    """Return a column of numbers or names as an array, without dictionary encoding."""
-    if column.null_count:
-        raise DataError(f"every image must have a label, but {column.null_count} rows of {name} have none")
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
-    if not any(is_kind(column.type) for is_kind in kinds):
-        raise DataError(f"labels must be integers or names, but {name} has {column.type}")
-    plain: NDArray[np.generic] = np.asarray(column.to_numpy())
-    return plain if plain.dtype != object else plain.astype(str)
+def _leave_out_rows_without_images(
+    path: Path, files: list[_File], spec: DataSpec, splits: NDArray[np.int8], left_out: dict[str, int]
+) -> None:
+    """Leave out rows that hold no image.
+
+    Raises:
+        DataError: none of the rows holds one: they have paths, as files that were not embedded.
+    """
+    lacking = np.concatenate([_lacks_image(file, spec) for file in files])
+    if len(lacking) and lacking.all():
+        _, in_struct = _image_type(files[0], spec)
+        held = "paths, and no images" if in_struct else "no images"
+        raise DataError(
+            f"{spec.image_column} must hold encoded images, but the rows of {printable(path)} hold {held}; write the "
+            "files with their images embedded, or use data.source=folder with the folder of the images"
+        )
+    count = int((lacking & (splits != LEFT_OUT)).sum())
+    if count:
+        first = int(np.flatnonzero(lacking & (splits != LEFT_OUT))[0])
+        left_out[f"rows without an image, as row {first}"] = count
+        splits[lacking] = LEFT_OUT
 
 
-def _is_train(file: Path, table: pa.Table, spec: DataSpec) -> NDArray[np.bool_]:
-    if spec.split_column not in table.column_names:
-        name = file.name.lower()
-        if not name.startswith(TRAIN + TEST):
-            raise DataError(
-                f"a Parquet file must have a column {spec.split_column!r} (data.split_column), or a name that begins "
-                f"with train or val, but {file} has neither"
-            )
-        return np.full(table.num_rows, name.startswith(TRAIN))
-    splits = table.column(spec.split_column).cast(pa.string())
-    others = set(pc.unique(splits).to_pylist()) - set(TRAIN + TEST)
-    if others:
-        raise DataError(f"a split must be train, val, validation or test, but {file} has {', '.join(map(str, others))}")
-    is_train: NDArray[np.bool_] = pc.is_in(splits, pa.array(TRAIN)).to_numpy()
-    return is_train
+def _lacks_image(file: _File, spec: DataSpec) -> NDArray[np.bool_]:
+    """Return which rows have no image; the images are read only if the file's statistics do not exclude it."""
+    metadata, (_, in_struct) = file.parquet.metadata, _image_type(file, spec)
+    leaf = f"{spec.image_column}.bytes" if in_struct else spec.image_column
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    statistics = [column.statistics for column in columns if column.path_in_schema == leaf]
+    if all(known is not None and known.has_null_count and not known.null_count for known in statistics):
+        return np.zeros(metadata.num_rows, np.bool_)
+    return np.concatenate([np.asarray(pc.is_null(batch)) for batch in _batches(file, spec)] or [np.zeros(0, np.bool_)])
 
 
-def _copy(files: list[Path], spec: DataSpec, target: Path) -> None:
-    schema = pa.schema({"image": pa.large_binary()})
-    with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for images in _images(files, spec):
-            writer.write_batch(pa.record_batch([images.cast(pa.large_binary())], schema=schema))
+def _that_occur(
+    names: tuple[str, ...], codes: NDArray[np.int64], splits: NDArray[np.int8]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the classes of which there is an image, in their order, and the labels among them."""
+    used = np.unique(codes[splits != LEFT_OUT])
+    positions = np.zeros(len(names) + 1, np.int64)
+    positions[used] = np.arange(len(used))
+    return tuple(names[code] for code in used), positions[codes]
 
 
-def _images(files: list[Path], spec: DataSpec) -> Iterator[pa.Array]:
-    """Yield the encoded images in batches; for a struct column, the Hugging Face layout, its field `bytes`."""
+def _images(files: list[_File], spec: DataSpec) -> Iterator[bytes]:
+    """Yield the encoded image of each row; empty where there is none."""
     for file in files:
-        parquet = _opened(file, spec)
-        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[spec.image_column], use_threads=False):
+        for batch in _batches(file, spec):
+            yield from (image or b"" for image in batch.to_pylist())
+
+
+def _batches(file: _File, spec: DataSpec) -> Iterator[pa.Array]:
+    """Yield the encoded images in batches; for a struct column, the Hugging Face layout, its field `bytes`."""
+    _, in_struct = _image_type(file, spec)
+    try:
+        for batch in file.parquet.iter_batches(ROWS_AT_ONCE, columns=[spec.image_column], use_threads=False):
             images = batch.column(0)
-            if pa.types.is_struct(images.type) and images.type.get_field_index("bytes") >= 0:
-                images = pc.struct_field(images, "bytes")
-            if not (pa.types.is_binary(images.type) or pa.types.is_large_binary(images.type)):
-                raise DataError(f"{spec.image_column} of {file} must hold encoded images, but holds {images.type}")
-            yield images
+            yield (pc.struct_field(images, "bytes") if in_struct else images).cast(pa.large_binary())
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{printable(file.path)} must be a Parquet file, but got: {error}") from error

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import DataSpec, RunSpec
-from mcl_ray.data.cifar import download_cifar, is_present, load_cifar
+from mcl_ray.data.cifar import LAYOUTS, Layout, download_cifar, is_present, load_cifar
 from mcl_ray.data.dataset import Dataset, held_out_of, hold_out
 from mcl_ray.data.dataset_index import Check, DatasetIndex
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
 from mcl_ray.data.download import download
 from mcl_ray.data.images import load_encoded
 from mcl_ray.data.normalisation import IMAGENET
+from mcl_ray.data.npz import load_npz
 from mcl_ray.data.sampling import Ints, check_batches
+from mcl_ray.data.torchvision_datasets import load_torchvision
 from mcl_ray.errors import DataError, SpecError
 from mcl_ray.object_store import Uri
 
@@ -68,34 +71,17 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
 
     Args:
         spec: the data set and its splits.
-        environment: location of the data set. For `cifar`, this is the archive, its unpacked folder, or a folder that
-            holds either; or the URI of the archive in a remote store, or of a prefix above it. With `download`,
-            CIFAR-100 is downloaded into the folder if it is not there yet. The index and statistics of a `folder` or
-            `parquet` source are cached.
+        environment: location of the data set. For `cifar` and `cifar10`, this is the archive, its unpacked folder, or a
+            folder that holds either; or the URI of the archive in a remote store, or of a prefix above it. With
+            `download`, a published data set is downloaded into the folder if it is not there yet. The index and
+            statistics of a `folder` or `parquet` source are cached.
         check: called with the index of a `folder` or `parquet` source before anything is cached.
 
     Raises:
         DataError: the data set is missing or damaged, or its checksum differs from `spec.checksum`.
         SpecError: the normalisation does not fit the images.
     """
-    data_dir = environment.data
-    if spec.source == "digits":
-        if environment.download:
-            raise DataError("data.source=digits ships with scikit-learn, so that --download has nothing to fetch")
-        dataset = load_digits()
-    elif spec.is_encoded:
-        if isinstance(data_dir, Uri) or environment.download:
-            given = "--download" if environment.download else str(data_dir)
-            raise DataError(f"data.source={spec.source} requires images on this machine, but got {given}")
-        dataset = load_encoded(spec, data_dir, environment.cache, check)
-    else:
-        if isinstance(data_dir, Uri):
-            if environment.download:
-                raise DataError(f"--download requires --data with a folder, but got the store {data_dir}")
-            data_dir = download(data_dir)
-        if environment.download and not is_present(data_dir):
-            download_cifar(data_dir)
-        dataset = load_cifar(data_dir, spec.checksum)
+    dataset = _load(spec, environment, check)
     if spec.normalisation == "imagenet":
         if dataset.image_shape[0] != len(IMAGENET[0]):
             raise SpecError(
@@ -103,5 +89,43 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
                 f"data.source={spec.source} have {dataset.image_shape[0]}"
             )
         dataset = replace(dataset, mean=IMAGENET[0], std=IMAGENET[1])
+    if dataset.validation is not None:  # the source's own
+        return dataset
     train, validation = hold_out(dataset.train, spec.validation_fraction, SPLIT_SEED)
     return replace(dataset, train=train, validation=validation)
+
+
+def _load(spec: DataSpec, environment: Environment, check: Check) -> Dataset:
+    """Load the data set of a spec with the splits and the normalisation of its source."""
+    if spec.source == "digits":
+        if environment.download:
+            raise DataError("data.source=digits ships with scikit-learn, so that --download has nothing to fetch")
+        return load_digits()
+    if spec.is_encoded:
+        return load_encoded(spec, _local(spec, environment), environment.cache, check)
+    if spec.source == "npz":
+        return load_npz(_local(spec, environment))
+    if spec.source in LAYOUTS:
+        return _load_cifar(spec, environment, LAYOUTS[spec.source])
+    if isinstance(environment.data, Uri):
+        raise DataError(f"data.source={spec.source} requires images on this machine, but got {environment.data}")
+    return load_torchvision(spec.source, environment.data, download=environment.download)
+
+
+def _load_cifar(spec: DataSpec, environment: Environment, layout: Layout) -> Dataset:
+    data = environment.data
+    if isinstance(data, Uri):
+        if environment.download:
+            raise DataError(f"--download requires --data with a folder, but got the store {data}")
+        data = download(data, layout)
+    if environment.download and not is_present(data, layout):
+        download_cifar(data, layout)
+    return load_cifar(data, spec.checksum, layout)
+
+
+def _local(spec: DataSpec, environment: Environment) -> Path:
+    """Return the path of images that are neither downloaded nor in a store."""
+    if isinstance(environment.data, Uri) or environment.download:
+        given = "--download" if environment.download else str(environment.data)
+        raise DataError(f"data.source={spec.source} requires images on this machine, but got {given}")
+    return environment.data

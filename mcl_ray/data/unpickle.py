@@ -27,6 +27,8 @@ MAX_DEPTH = 4
 """Maximum nesting of containers; CIFAR-100 has a dict of lists."""
 MAX_DIMENSIONS = 8
 NUMERIC = re.compile(r"(b1|[iu][1248]|f[248])")
+TEXT = re.compile(r"[SU][1-9][0-9]{0,3}")
+"""Codes of the dtypes of numpy's scalars that are text."""
 _OPCODES = """
     PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT
     BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE
@@ -95,19 +97,24 @@ class _Builder(_Frozen):
 
 
 class _Dtype(_Frozen):
-    """A numeric dtype under construction."""
+    """A dtype under construction: numeric, or, of scalars only, text."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, code: object, *_: object) -> None:
         text = _text(code)
-        if not NUMERIC.fullmatch(text):
+        if not NUMERIC.fullmatch(text) and not TEXT.fullmatch(text):
             raise DataError(f"arrays must be numeric, but got dtype {text!r}")
         self.dtype: np.dtype[Any] = np.dtype(text)
 
     def __setstate__(self, state: object) -> None:  # type: ignore[override]
         match state:
-            case (3, byte_order, None, None, None, -1, -1, 0) if (order := _text(byte_order)) in ("<", ">", "|", "="):
+            case (3, byte_order, None, None, None, int(), int(), int()) if (order := _text(byte_order)) in (
+                "<",
+                ">",
+                "|",
+                "=",
+            ):
                 self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
             case _:
                 raise DataError(f"numeric dtypes have no fields, but got the state {reprlib.repr(state)}")
@@ -140,12 +147,22 @@ def _text(value: object) -> str:
 
 def _from_bytes(data: bytes | bytearray, dtype: _Dtype, shape: tuple[object, ...], order: str) -> NDArray[Any]:
     """View `data` as an array; its size is always that of the bytes, never that of a shape which does not match."""
+    if dtype.dtype.kind in "SU":
+        raise DataError(f"arrays must be numeric, but got dtype {dtype.dtype}")
     sizes = [size for size in shape[:MAX_DIMENSIONS] if type(size) is int and 0 <= size < 2**63]
     if len(sizes) != len(shape) or math.prod(sizes) * dtype.dtype.itemsize != len(data):
         raise DataError(f"{len(data)} bytes are no array of shape {reprlib.repr(shape)} and dtype {dtype.dtype}")
     array = np.frombuffer(data, dtype=dtype.dtype).reshape(sizes, order="F" if order == "F" else "C")
     array.flags.writeable = False
     return array
+
+
+def _scalar(dtype: object, data: object) -> int | float | bool | str | bytes:
+    """Return one of numpy's scalars as the number or text that Python has for it."""
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes) or len(data) != dtype.dtype.itemsize:
+        raise DataError("a scalar must be built from (dtype, bytes)")
+    value: int | float | bool | str | bytes = np.frombuffer(data, dtype.dtype)[0].item()
+    return value
 
 
 def _reconstruct(kind: object, shape: object, _code: object) -> _Array:
@@ -198,6 +215,8 @@ BUILDERS = {
     ("numpy._core.multiarray", "_reconstruct"): _Builder(_reconstruct),
     ("numpy.core.numeric", "_frombuffer"): _Builder(_from_buffer),
     ("numpy._core.numeric", "_frombuffer"): _Builder(_from_buffer),
+    ("numpy.core.multiarray", "scalar"): _Builder(_scalar),
+    ("numpy._core.multiarray", "scalar"): _Builder(_scalar),
     ("__builtin__", "bytes"): BYTES,
     ("builtins", "bytes"): BYTES,
 }

@@ -6,24 +6,21 @@ epoch), so that the result is independent of the numbers of readers and workers.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from mcl_ray.config.spec import AugmentationSpec
 from mcl_ray.data.augment import STREAM
+from mcl_ray.data.decoding import DecodingError, decode_rgb
 from mcl_ray.data.encoded import EncodedSet
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""Errors of Pillow for files that are of no known format, truncated, or malicious."""
 EVALUATION_RESIZE = 256 / 224
 """Shorter side after resizing, relative to the side of the centre crop in evaluation."""
 
@@ -48,8 +45,8 @@ class Views(NamedTuple):
     """[B, C, S, S] uint8; with several training views of each image, all first views, then all second views."""
     indices: Tensor
     """[B] int64, indices of the images in the split; images that failed to decode are replaced or left out."""
-    unreadable: list[str]
-    """Names of images that failed to decode."""
+    unreadable: dict[str, str]
+    """Names of images that failed to decode → reason."""
 
 
 class Reader(torch.utils.data.Dataset[Views]):
@@ -75,7 +72,7 @@ class Reader(torch.utils.data.Dataset[Views]):
         """
         is_training = request.random_state is not None
         views: list[list[Tensor]] = [[] for _ in range(self._num_views if is_training else 1)]
-        indices, unreadable = list[int](), dict[str, None]()
+        indices, unreadable = list[int](), dict[str, str]()
         with torch.random.fork_rng(devices=[]):
             for position, index in enumerate(request.indices):
                 decoded = self._decoded(request, index, unreadable)
@@ -89,16 +86,16 @@ class Reader(torch.utils.data.Dataset[Views]):
                 indices.append(found)
         shape = self._splits[request.split].image_shape
         stacked = torch.stack([image for images in views for image in images]) if indices else _no_images(shape)
-        return Views(stacked, torch.tensor(indices, dtype=torch.int64), list(unreadable))
+        return Views(stacked, torch.tensor(indices, dtype=torch.int64), unreadable)
 
-    def _decoded(self, request: Request, index: int, unreadable: dict[str, None]) -> tuple[Tensor, int] | None:
+    def _decoded(self, request: Request, index: int, unreadable: dict[str, str]) -> tuple[Tensor, int] | None:
         """Decode an image or its replacement and return it with its index; None if there is none."""
         split = self._splits[request.split]
         for candidate in [index] if request.random_state is None else _candidates(split.labels, index):
             try:
-                return decode(split.read(candidate)), candidate
-            except UNREADABLE:
-                unreadable[split.name(candidate)] = None
+                return decode(split.read(candidate), upright=split.upright), candidate
+            except (OSError, DecodingError) as error:
+                unreadable[split.name(candidate)] = str(error)
         return None
 
 
@@ -128,16 +125,13 @@ def _no_images(shape: tuple[int, int, int]) -> Tensor:
     return torch.empty(0, *shape, dtype=torch.uint8)
 
 
-def decode(content: bytes) -> Tensor:
-    """Decode an image that Pillow can read into red, green and blue, uint8 [3, H, W].
-
-    Pillow, since torchvision's own decoders are deprecated.
+def decode(content: bytes, *, upright: bool = True) -> Tensor:
+    """Decode an image into red, green and blue, uint8 [3, H, W], by the rules of `decoding`.
 
     Raises:
-        UNREADABLE: Pillow cannot read it.
+        DecodingError: it does not decode.
     """
-    with Image.open(io.BytesIO(content)) as image:
-        return cast("Tensor", functional.pil_to_tensor(image.convert("RGB")))
+    return cast("Tensor", functional.pil_to_tensor(decode_rgb(content, upright=upright)))
 
 
 def _candidates(labels: NDArray[np.int64], index: int) -> Iterator[int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mcl_ray.config.recipes import to_yaml
 from mcl_ray.config.spec import RunSpec
+from mcl_ray.data.dataset_index import left_out_text
 from mcl_ray.training.estimate import RunEstimate
 
 
@@ -27,9 +28,11 @@ def run_dry_run(spec: RunSpec, estimate: RunEstimate, workers: tuple[int, int] |
 
 def describe_estimate(estimate: RunEstimate) -> dict[str, str]:
     """Return name → text of the estimates of one run."""
+    left_out = {"left out": left_out_text(estimate.left_out)} if estimate.left_out else {}
     return {
         "data": estimate.data,
         "training images": f"{estimate.train_images:,} in {estimate.classes} classes",
+        **left_out,
         "steps": f"{estimate.steps:,} ({estimate.steps_per_epoch:,} an epoch)",
         "parameters": f"{estimate.parameters:,}",
         "multiply-adds": f"{estimate.multiply_adds:,} per image, forward",

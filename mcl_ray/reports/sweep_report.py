@@ -45,15 +45,17 @@ def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
     """
     ranked = rank_sweep(folder)
     parts, facts = [_ranking(ranked)], _facts(ranked)
+    computed: Importances | None = None
     if ranked.best is not None:
         if ranked.scoring.costs and priced(ranked.rows, ranked.scoring.costs):
             parts.append(_front(ranked))
         parts.append(_curves(ranked, ranked.best))
         if parameters_of(ranked.rows):
-            parts += [_parallel_coordinates(ranked), _accuracy_by_parameter(ranked), _importances(ranked, importances)]
+            computed = _computed(importances, ranked.rows)
+            parts += [_parallel_coordinates(ranked), _accuracy_by_parameter(ranked), _importances(ranked, computed)]
         parts.append(_best_spec(ranked, ranked.best))
         facts |= _published_facts(ranked, ranked.best)
-    return Report(title=f"Sweep {ranked.sweep['name']}", facts=facts, parts=parts)
+    return Report(title=f"Sweep {ranked.sweep['name']}", facts=facts, parts=parts, importances=computed)
 
 
 def _facts(ranked: SweepRanking) -> dict[str, str]:
@@ -140,8 +142,7 @@ def _accuracy_by_parameter(ranked: SweepRanking) -> Part:
     return Part(section=section, figures={"accuracy_by_parameter": plots.accuracy_by_parameter(*drawn)})
 
 
-def _importances(ranked: SweepRanking, source: ImportanceSource) -> Part:
-    found = _computed(source, ranked.rows)
+def _importances(ranked: SweepRanking, found: Importances) -> Part:
     bars = interactive.importance_bars(found.values, ranked.objective) if found.values else None
     figures: dict[str, Figure] = {}
     if found.values:

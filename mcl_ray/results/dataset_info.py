@@ -6,7 +6,7 @@ It has what is needed to use the trained networks without the data. The images t
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mcl_ray.errors import StoreError
@@ -31,6 +31,8 @@ class DatasetInfo:
     """Channels, height and width of a network's input."""
     counts: dict[str, int]
     """Split → number of its images."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """What the source has and was not used, in words → its number."""
 
     @property
     def num_classes(self) -> int:

@@ -19,8 +19,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
+from mcl_ray.config import yaml12
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.results import schema
@@ -255,4 +255,4 @@ def read_spec(run_folder: Path) -> RunSpec:
 
 def to_yaml(content: dict[str, Any]) -> str:
     """Return YAML with the fields in their own order."""
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return yaml12.dump(content)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mcl_ray.cohort import Cohort
 from mcl_ray.config import recipes
-from mcl_ray.config.spec import RunSpec
+from mcl_ray.config.overrides import validate
+from mcl_ray.config.spec import SPEC_VERSION, RunSpec
 from mcl_ray.errors import CheckpointError
 from mcl_ray.interop import load_published
 from mcl_ray.results.reader import SPEC_FILE, is_sweep, read_runs
@@ -147,7 +148,7 @@ def _checksum(file: Path) -> str:
 def _spec_of_run(checkpoint: Path) -> RunSpec | None:
     """Read the spec of the run whose folder has this checkpoint; None if it is not in a run's folder."""
     file = checkpoint.absolute().parents[1] / SPEC_FILE
-    return recipes.load(str(file)) if file.exists() else None
+    return validate(RunSpec, recipes.read_yaml(file, SPEC_VERSION)) if file.exists() else None
 
 
 def _query_encoders(file: Path) -> dict[int, dict[str, Tensor]]:

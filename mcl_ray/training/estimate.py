@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from mcl_ray.data import cifar
 from mcl_ray.data.images import list_images
 from mcl_ray.data.sampling import Ints
 from mcl_ray.data.source import check_counts, load_dataset
+from mcl_ray.data.torchvision_datasets import TORCHVISION, is_downloaded
 from mcl_ray.object_store import Uri
 
 BYTES_PER_PARAMETER = 8
@@ -30,6 +32,8 @@ class Images(NamedTuple):
     """[C], number of training images of each class."""
     shape: tuple[int, int, int]
     """Channels, height and width in pixels."""
+    left_out: Mapping[str, int] = {}
+    """What the source has and is not used, in words → its number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,8 @@ class RunEstimate:
 
     data: str
     """Data source and the origin of its numbers, in words."""
+    left_out: Mapping[str, int]
+    """What the source has and is not used, in words → its number."""
     train_images: int
     """Number of training images."""
     classes: int
@@ -75,7 +81,7 @@ def estimate_run(
         DataError: the data set is damaged, or its checksum differs from the spec's.
         CheckpointError: the checkpoint of a frozen backbone cannot be read, or differs from the spec.
     """
-    source, counts, shape = images or images_of(spec.data, environment)
+    source, counts, shape, left_out = images or images_of(spec.data, environment)
     check_counts(counts, spec, workers[1])
     num_images, classes = int(counts.sum()), len(counts)
     steps = num_images // spec.batch.size
@@ -91,6 +97,7 @@ def estimate_run(
     method_state = costs.method_state_bytes(spec, cost.parameters, num_images)
     return RunEstimate(
         data=f"{spec.data.source} ({source})",
+        left_out=left_out,
         train_images=num_images,
         classes=classes,
         steps_per_epoch=steps,
@@ -109,15 +116,17 @@ def images_of(data: DataSpec, environment: Environment) -> Images:
     Raises:
         DataError: the data set is damaged, or its checksum differs from the spec's.
     """
-    entry, location = DATASETS[data.source], environment.data
-    if data.source == "digits" or (data.source == "cifar" and _holds_cifar(location)):
-        dataset = load_dataset(data, environment)
+    location = environment.data
+    if _is_in_memory_here(data, location):
+        dataset = load_dataset(data, replace(environment, download=False))
         counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
         return Images("counted on this machine", counts, dataset.image_shape)
+    entry = DATASETS[data.source]
     shape = (3, data.image_size, data.image_size) if data.is_encoded else entry.image_shape
     if data.is_encoded and not isinstance(location, Uri) and location != Environment.data and location.exists():
-        counts = list_images(data, location).train_counts(data.validation_fraction)
-        return Images("counted on this machine", counts, shape)
+        index = list_images(data, location)
+        counts = index.train_counts(data.validation_fraction)
+        return Images("counted on this machine", counts, shape, index.left_out)
     absent = "not downloaded from" if isinstance(location, Uri) else "not at"
     num_images = round(entry.num_train * (1 - data.validation_fraction))
     counts = np.full(entry.num_classes, num_images // entry.num_classes)
@@ -125,6 +134,10 @@ def images_of(data: DataSpec, environment: Environment) -> Images:
     return Images(f"{absent} {location}: counts as published", counts, shape)
 
 
-def _holds_cifar(data: Path | Uri) -> bool:
-    """Return whether a local folder has CIFAR-100; a dry run downloads nothing from a store."""
-    return not isinstance(data, Uri) and cifar.is_present(data)
+def _is_in_memory_here(data: DataSpec, location: Path | Uri) -> bool:
+    """Return whether a data set that fits into memory is on this machine; a dry run downloads nothing from a store."""
+    if data.source in cifar.LAYOUTS:
+        return not isinstance(location, Uri) and cifar.is_present(location, cifar.LAYOUTS[data.source])
+    if data.source in TORCHVISION:
+        return not isinstance(location, Uri) and is_downloaded(data.source, location)
+    return data.source in ("digits", "npz")

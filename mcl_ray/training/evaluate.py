@@ -1,4 +1,4 @@
-"""Evaluation of a cohort: each peer, their mean, the best peer, and their ensemble.
+"""Evaluation of a cohort: each peer, their mean, the best peer, their ensemble, and how far peers agree.
 
 N peers, B images of a batch, K voters, C classes.
 """
@@ -78,9 +78,10 @@ def _by_classifiers(cohort: Cohort, *, bf16: bool) -> Vote:
 def evaluate(vote: Vote, images: ImageLoader, batch_size: int, num_peers: int) -> Scores:
     """Compute top-1 and top-5 in percent of `peer0`, …, `mean`, `best` (the highest top-1) and `ensemble`.
 
-    The ensemble is the mean of the peers' votes. With fewer than five classes, top-5 includes all of them. Several
-    workers take turns at the batches of a single worker, so that the results are the same to the bit; every worker must
-    call this function, and receives all results.
+    The ensemble is the mean of the peers' votes. `agreement` of the `cohort` is the percentage of images to which two
+    peers give the same class, as the mean over all pairs of peers; a single peer has none. With fewer than five
+    classes, top-5 includes all of them. Several workers take turns at the batches of a single worker, so that the
+    results are the same to the bit; every worker must call this function, and receives all results.
 
     Args:
         vote: the peers' scores of the classes.
@@ -89,16 +90,21 @@ def evaluate(vote: Vote, images: ImageLoader, batch_size: int, num_peers: int) -
         num_peers: N.
     """
     device, count = images.labels.device, 0
-    correct = torch.zeros(num_peers + 1, 2, device=device)
+    correct, agreeing = torch.zeros(num_peers + 1, 2, device=device), torch.zeros((), device=device)
     starts = range(distributed.rank() * batch_size, len(images), distributed.world_size() * batch_size)
     for batch in images.scoring([slice(start, start + batch_size) for start in starts]):
         votes_NBC = vote(batch.images).float()
         voters = torch.cat([votes_NBC, votes_NBC.mean(0, keepdim=True)])
         correct += count_correct(voters, images.labels[batch.indices])
+        agreeing += count_agreeing(votes_NBC)
         count += len(batch.indices)
     whole = distributed.all_reduce_sum(torch.tensor(count, dtype=torch.float64, device=device))
     percent = (100 * distributed.all_reduce_sum(correct) / whole.clamp(min=1).float()).tolist()
-    return _by_member(percent)
+    if num_peers == 1:
+        return _by_member(percent)
+    num_pairs = num_peers * (num_peers - 1) / 2
+    agreement = 100 * distributed.all_reduce_sum(agreeing) / (whole.clamp(min=1).float() * num_pairs)
+    return _by_member(percent) | {("agreement", "cohort"): agreement.item()}
 
 
 def count_correct(logits_KBC: Tensor, labels_B: Tensor) -> Tensor:
@@ -110,6 +116,17 @@ def count_correct(logits_KBC: Tensor, labels_B: Tensor) -> Tensor:
     top = logits_KBC.topk(min(5, logits_KBC.shape[-1]), dim=-1).indices
     hits = top == labels_B[None, :, None]
     return torch.stack([hits[..., 0].sum(-1), hits.any(-1).sum(-1)], dim=-1).float()
+
+
+def count_agreeing(logits_NBC: Tensor) -> Tensor:
+    """Count over all pairs of N peers the images to which both give the same top-1 class.
+
+    Shape:
+        logits_NBC: [N, B, C]; returns a float32 scalar.
+    """
+    classes_NB = logits_NBC.argmax(-1)
+    same = (classes_NB[:, None] == classes_NB[None]).sum().float()  # each pair twice, and each peer with itself
+    return (same - classes_NB.numel()) / 2
 
 
 def _by_member(percent: list[list[float]]) -> Scores:

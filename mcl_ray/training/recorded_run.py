@@ -166,6 +166,7 @@ def dataset_info(dataset: Dataset) -> DatasetInfo:
         std=dataset.std,
         image_shape=dataset.image_shape,
         counts={name: len(split) for name, split in dataset.splits.items()},
+        left_out=dataset.left_out,
     )
 
 

@@ -83,11 +83,11 @@ class ReaderWorkers:
             self._record_unreadable(views.unreadable)
             yield views
 
-    def _record_unreadable(self, names: list[str]) -> None:
-        for name in names:
+    def _record_unreadable(self, reasons: dict[str, str]) -> None:
+        for name, reason in reasons.items():
             if name not in self._unreadable:
                 self._unreadable.add(name)
-                _log.warning("skipped an image that does not decode: %s", name)
+                _log.warning("skipped an image that does not decode: %s (%s)", name, reason)
         if len(self._unreadable) > self._bound:
             raise UnreadableImagesError(sorted(self._unreadable), self._bound)
 

@@ -82,6 +82,10 @@ def digits() -> SweepSpec:
 Search = Callable[[], SweepSpec]
 
 
+HELD_OUT = 0.1
+"""Fraction of the training images on which a search file's trials are scored if its run names a recipe, and none."""
+
+
 def _cifar_with(network: str) -> Search:
     def search() -> SweepSpec:
         return replace(cifar(), {"name": f"cifar_{network}", "run.cohort.networks": network})
@@ -101,4 +105,4 @@ def load(name_or_file: str) -> SweepSpec:
     Raises:
         SpecError: neither exists, or the file breaks a rule.
     """
-    return recipes.load_named("search", SEARCHES, SweepSpec, SWEEP_VERSION, name_or_file)
+    return recipes.load_named("search", SEARCHES, SweepSpec, SWEEP_VERSION, name_or_file, HELD_OUT)

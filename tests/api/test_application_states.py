@@ -18,6 +18,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from api import jobs
 from api.database import Database
 from api.ray_jobs import RayJobs
 from api.reconciler import Reconciler
@@ -28,6 +29,8 @@ from mcl_ray.jobs.states import TERMINAL
 from tests.api.conftest import App, running
 from tests.support.ray_stand_in import RayStandIn, Submission
 
+MEMORY = "/dev/shm"
+"""Folder on which a commit waits for no disk."""
 PASSES_UNTIL_ALL_END = 40
 CALLS_OF_A_PASS = 12
 LOOKS_OF_A_PASS = 500
@@ -41,7 +44,7 @@ class Service(RuleBasedStateMachine):
     def begin(self) -> None:
         self.stack = contextlib.ExitStack()
         self.stack.enter_context(structlog.testing.capture_logs())
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if Path(MEMORY).is_dir() else None))
         self.stack.callback(shutil.rmtree, self.folder)
         self.ray = self.stack.enter_context(RayStandIn())
         self.settings = Settings(
@@ -50,7 +53,6 @@ class Service(RuleBasedStateMachine):
             allow_open_ray=True,
             no_reconciler=True,
             poll_s=1e-6,
-            lease_s=1e-6,
             max_running=2,
         )
         self.app: App = self.stack.enter_context(contextlib.contextmanager(running)(self.settings))
@@ -114,6 +116,7 @@ class Service(RuleBasedStateMachine):
 
         writer, ray = Writer(self.database, 20.0), RayJobs(self.settings, str(self.folder / "results"))
         self.ray.on_request = on_request
+        await writer.write(jobs.wake_all)  # as a process does when it starts
         made = Reconciler(self.database, writer, ray, self.attempts, self.settings)
         self.runs.append(asyncio.create_task(made.run()))
         looks = LOOKS_OF_A_PASS

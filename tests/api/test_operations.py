@@ -111,7 +111,7 @@ def execute(step, service):
     """Run a command of the page on the service's database; a dump of PostgreSQL is restored into a new one."""
     url, folder = sa.make_url(service.database_url), service.folder
     is_sqlite = url.get_backend_name() == "sqlite"
-    lines = re.findall(r"^((?:python -c|cp|pg_dump|pg_restore) .*?)\s+# (back up|restore)", PAGE, re.MULTILINE)
+    lines = re.findall(r"^ *((?:python -c|cp|pg_dump|pg_restore) .*?)\s+# (back up|restore)", PAGE, re.MULTILINE)
     (command,) = (text for text, found in lines if found == step and text.startswith("pg_") != is_sqlite)
     if is_sqlite:
         places = {"mcl-service/mcl.db": url.database, "backup.db": f"{folder}/backup.db"}

@@ -77,7 +77,7 @@ def test_which_cohorts_share_their_stem():
         ("alpha=[", "losses.alpha must be YAML"),
         ("alpha=-1", "losses.alpha must be greater than or equal to 0, but got -1"),
         ("alpha=.nan", "losses.alpha must be a finite number, but got nan"),
-        ("alpha=nan", "losses.alpha must be a finite number, but got 'nan'"),
+        ("alpha=nan", 'losses: alpha must be a number, but got "nan"'),
         ("lr=.inf", "optimizer.lr must be a finite number, but got inf"),
         ("tau=0", "losses.tau must be greater than 0, but got 0"),
         ("cohort.size=17", "cohort.size must be less than or equal to 16, but got 17"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torchvision.datasets
 
+from mcl_ray.data import archive as archive_module
 from mcl_ray.data import cifar
 from mcl_ray.data.cifar import download_cifar, is_present, load_cifar
 from mcl_ray.data.dataset import channel_statistics
@@ -101,7 +102,7 @@ def test_nothing_is_opened_before_it_is_verified(write_archive: WriteArchive, mo
         raise AssertionError("opened before it was verified")
 
     archive = write_archive()
-    monkeypatch.setattr(cifar, "_gunzip", opened)
+    monkeypatch.setattr(cifar, "unpack_files", opened)
     monkeypatch.setattr(cifar, "read_pickle", opened)
     with pytest.raises(DataError, match="must have the checksum"):
         load_cifar(archive, "official")
@@ -160,7 +161,7 @@ def test_an_archive_that_unpacks_to_too_much(write_archive: WriteArchive, monkey
     archive = write_archive()
     bomb = gzip.compress(bytes(2**20))
     archive.write_bytes(bomb)
-    monkeypatch.setattr(cifar, "MAX_BYTES", 2**17)
+    monkeypatch.setattr(archive_module, "MAX_BYTES", 2**17)
     with pytest.raises(DataError, match="must unpack to at most 131,072 bytes, but has more"):
         load_cifar(archive, "off")
     archive.write_bytes(bytes(2**17 + 1))

@@ -1,5 +1,6 @@
 """Folders and Parquet files of encoded images: what is found, what is kept, what is refused."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.overrides import replace
 from mcl_ray.config.recipes import imagenet
 from mcl_ray.config.spec import DataSpec
+from mcl_ray.data.dataset_index import TRAIN
 from mcl_ray.data.images import list_images
 from mcl_ray.data.source import dataset_for, load_dataset
 from mcl_ray.errors import DataError, SpecError
@@ -52,7 +54,7 @@ def test_every_image_is_found_with_its_class(source, tmp_path):
             assert set(of_class) <= set(written) | {picture(name, n) for n in range(8)}
     index = list_images(spec, data)
     assert index.class_names == dataset.class_names
-    assert np.array_equal(index.labels[index.rows(train=True)], dataset.train.labels)
+    assert np.array_equal(index.labels[index.rows(TRAIN)], dataset.train.labels)
 
 
 def test_statistics_are_those_of_the_training_images_and_kept(source, tmp_path):
@@ -62,8 +64,9 @@ def test_statistics_are_those_of_the_training_images_and_kept(source, tmp_path):
     mean = np.mean(list(COLOURS.values()), axis=0) / 255
     assert dataset.mean == pytest.approx(mean, abs=0.01)
     assert 0.1 < min(dataset.std) <= max(dataset.std) < 0.4
-    (kept,) = local.cache.glob("*/statistics-24.json")
-    kept.write_text(json.dumps([[0.1, 0.2, 0.3], [1, 1, 1]]))
+    (kept,) = local.cache.glob("*/statistics-24-exif")
+    content = json.dumps([[0.1, 0.2, 0.3], [1, 1, 1]]).encode()
+    kept.write_bytes(hashlib.sha256(content).digest() + content)
     assert load_dataset(spec, local).mean == (0.1, 0.2, 0.3)
     published = replace(spec, {"normalisation": "imagenet"})
     assert load_dataset(published, local).mean == (0.485, 0.456, 0.406)
@@ -101,13 +104,22 @@ def test_what_is_kept_and_damaged_is_made_anew(source, tmp_path):
     dataset = load_dataset(spec, local)
     wanted = dataset.train.read(3)
     kept = [file for file in local.cache.rglob("*") if file.is_file()]
-    assert len(kept) == 2, "statistics, and an index or the images"
-    for content in (b"", b"{junk"):
+    assert len(kept) == (2 if spec.source == "folder" else 3), "statistics, and an index, or the images' positions"
+    for damage in (lambda content: b"", lambda content: b"{junk", flipped, flipped, flipped):
         for file in kept:
+            content = file.read_bytes()
             file.unlink()  # it is mapped: what is there stays
-            file.write_bytes(content)
+            file.write_bytes(damage(content))
         again = load_dataset(spec, local)
-        assert (again.mean, again.train.read(3)) == (dataset.mean, wanted)
+        assert (again.mean, again.train.read(3), again.class_names) == (dataset.mean, wanted, dataset.class_names)
+        assert np.array_equal(again.train.labels, dataset.train.labels)
+
+
+def flipped(content, rng=np.random.default_rng(0)):  # noqa: B008 -- one sequence of random numbers for all calls
+    position = rng.integers(8 * len(content))
+    changed = bytearray(content)
+    changed[position // 8] ^= 1 << (position % 8)
+    return bytes(changed)
 
 
 def test_names_may_be_of_arrows_large_kind(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data import source
+from mcl_ray.data.cifar import CIFAR100, Layout
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import DataError, SpecError
 from tests.support.data import WriteArchive
@@ -38,7 +39,8 @@ def test_download_only_where_nothing_is(
 ) -> None:
     fetched: list[Path] = []
 
-    def fetch(folder: Path) -> None:
+    def fetch(folder: Path, layout: Layout) -> None:
+        assert layout == CIFAR100
         fetched.append(folder)
         write_archive()
 

@@ -1,4 +1,5 @@
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def test_a_sweep_with_failures_gets_its_figures_and_its_page(written):
         "parallel_coordinates.png",
         "accuracy_by_parameter.png",
         "importances.png",
+        "importances.json",
         "report.html",
     }
     assert all(is_drawn(path) for name, path in written.items() if name.endswith(".png"))
@@ -66,6 +68,8 @@ def test_importances_may_be_a_function_that_returns_a_reason(sweep_folder):
     written = write_report(sweep_folder, lambda _: Importances(reason="too <few>"))
     assert "importances.png" not in {path.name for path in written}
     assert not (sweep_folder / "report" / "importances.png").exists()
+    recorded = json.loads((sweep_folder / "report" / "importances.json").read_text())
+    assert recorded == {"values": {}, "reason": "too <few>"}
     assert "too &lt;few&gt;" in written[-1].read_text()
 
 

@@ -31,11 +31,11 @@ def searched(tmp_path, name, *words):
 @pytest.mark.slow
 def test_peers_without_labels_are_ranked_by_their_neighbours_in_groups_of_two(tmp_path):
     output, metrics = searched(tmp_path, "moco", "queue.keys=12", "neighbours=3", "--workers", "2")
-    assert metrics == {"knn_top1", "knn_top5"}
+    assert metrics == {"knn_top1", "knn_top5", "knn_agreement"}
     assert "Top-1 kNN accuracy, validation, mean of peers" in output
 
 
 @pytest.mark.slow
 def test_peers_with_memory_banks(tmp_path):
     _, metrics = searched(tmp_path, "imagenet", "bank.negatives=8")
-    assert metrics == {"top1", "top5"}
+    assert metrics == {"top1", "top5", "agreement"}

@@ -25,6 +25,13 @@ class Submission:
     is_stopping: bool = False
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Ignore a client that died."""
+
+
 @dataclass
 class RayStandIn:
     """The server; `records` are what Ray knows, `drivers` what may still start or run, known or not."""
@@ -43,6 +50,7 @@ class RayStandIn:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer in one packet: two of them wait for each other
 
             def do_GET(self) -> None:
                 self._answer(stand_in.get)
@@ -68,8 +76,7 @@ class RayStandIn:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"

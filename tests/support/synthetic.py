@@ -26,6 +26,7 @@ class SweepSpec(BaseModel):
     score: dict[str, Any] = {}
     repeats: int = 1
     costs: tuple[str, ...] = ()
+    run: dict[str, Any] = {}
 
 
 def epoch_rows(epoch: int, num_peers: int, level: float, splits: Sequence[str] = ("validation",)) -> list[EpochRow]:
@@ -38,6 +39,8 @@ def epoch_rows(epoch: int, num_peers: int, level: float, splits: Sequence[str] =
         named |= {"mean": sum(top1) / num_peers, "best": max(top1), "ensemble": max(top1) + 1.5}
         rows += [EpochRow(member, split, "top1", value) for member, value in named.items()]
         rows += [EpochRow(member, split, "top5", min(100.0, value + 15)) for member, value in named.items()]
+        if num_peers > 1:
+            rows.append(EpochRow("cohort", split, "agreement", min(100.0, 35 + 0.8 * named["mean"])))
     return rows
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mcl_ray.training.evaluate import count_correct, evaluate
+from mcl_ray.training.evaluate import count_agreeing, count_correct, evaluate
 from mcl_ray.training.image_loader import ImageBatch
 
 
@@ -13,6 +13,18 @@ def test_hits_are_counted_as_a_loop_counts_them():
         order = logits[peer].argsort(dim=-1, descending=True)
         for column, k in enumerate((1, 5)):
             assert counted[peer, column] == sum(int(labels[b]) in order[b, :k].tolist() for b in range(40))
+
+
+@pytest.mark.parametrize("num_peers", [1, 2, 4])
+def test_agreement_is_counted_as_a_loop_counts_it(num_peers):
+    logits = torch.randn(num_peers, 30, 3, generator=torch.Generator().manual_seed(0))
+    classes = logits.argmax(-1).tolist()
+    pairs = [(first, second) for second in range(num_peers) for first in range(second)]
+    agreeing = sum(classes[first][image] == classes[second][image] for first, second in pairs for image in range(30))
+    assert count_agreeing(logits) == agreeing
+    scores = evaluate(fixed(logits), FixedImages(torch.zeros(30, dtype=torch.long)), 7, num_peers=num_peers)
+    expected = pytest.approx(100 * agreeing / (30 * len(pairs))) if pairs else None
+    assert scores.get(("agreement", "cohort")) == expected
 
 
 def test_top5_of_three_classes_is_everything():

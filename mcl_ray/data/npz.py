@@ -1,0 +1,109 @@
+"""Images in one .npz file of NumPy, in the layout of MedMNIST: arrays train_images, train_labels and so on."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcl_ray.data.dataset import Dataset, ImageSet, channel_statistics
+from mcl_ray.errors import DataError
+
+KEYS = ("{}_images", "{}_labels")
+KERAS_KEYS = ("x_{}", "y_{}")
+"""Names of the arrays as Keras has them, in its mnist.npz."""
+MAX_BYTES = 2**34
+"""Maximum size of an array: larger ones belong into a folder or Parquet, from which images are read on demand."""
+
+
+def load_npz(path: Path) -> Dataset:
+    """Load images from a file; of val and test both, val is the validation split.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks an array, or an array is not as it must be.
+    """
+    try:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise DataError(f"data.source=npz requires a file with several arrays, but {path} holds one array")
+            _check_sizes(arrays, path)
+            found = {name: _split(arrays, name, path) for name in ("train", "val", "test")}
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+        raise DataError(f"data.source=npz requires a .npz file of NumPy, but {path} is none: {error}") from error
+    if found["train"] is None or (found["val"] is None and found["test"] is None):
+        raise DataError(
+            f"a .npz file must hold train_images, train_labels, and those of test or val, but {path} holds "
+            f"{', '.join(arrays.files)}"
+        )
+    return _dataset(found, path)
+
+
+def _check_sizes(arrays: np.lib.npyio.NpzFile, path: Path) -> None:
+    largest = max((info.file_size for info in arrays.zip.infolist()), default=0)
+    if largest > MAX_BYTES:
+        raise DataError(f"an array of {path} must have at most {MAX_BYTES:,} bytes, but one has {largest:,}")
+
+
+def _split(arrays: np.lib.npyio.NpzFile, name: str, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
+    """Return the images of a split, [n, C, H, W], and their labels, [n]; None if there is no such split."""
+    for keys in (KEYS, KERAS_KEYS):
+        images_key, labels_key = (key.format(name) for key in keys)
+        if images_key in arrays.files:
+            if labels_key not in arrays.files:
+                raise DataError(f"{path} must hold {labels_key} beside {images_key}, but holds no such array")
+            images = _images(arrays[images_key], f"{images_key} of {path}")
+            return images, _labels(arrays[labels_key], len(images), f"{labels_key} of {path}")
+    return None
+
+
+def _images(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    is_colour = array.ndim == 4 and array.shape[3] in (1, 3)
+    if array.dtype != np.uint8 or not (array.ndim == 3 or is_colour) or not array.size:
+        raise DataError(
+            f"images must be uint8 [n, H, W] or [n, H, W, 1 or 3], but {name} is {array.dtype} {list(array.shape)}"
+        )
+    channels_last = array if array.ndim == 4 else array[..., np.newaxis]
+    return np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2)).astype(np.uint8, copy=False)
+
+
+def _labels(array: NDArray[np.generic], count: int, name: str) -> NDArray[np.int64]:
+    labels = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        raise DataError(
+            f"labels must be one integer for each of the {count} images, but {name} is {array.dtype} "
+            f"{list(array.shape)}"
+        )
+    if labels.dtype.kind == "u" and count and int(labels.max()) >= 2**63:
+        raise DataError(f"`label < 2**63` must hold, but {name} has {labels.max()}")
+    return labels.astype(np.int64)
+
+
+def _dataset(found: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]] | None], path: Path) -> Dataset:
+    given = {name: split for name, split in found.items() if split is not None}
+    shapes = {name: images.shape[1:] for name, (images, _) in given.items()}
+    if len(set(shapes.values())) > 1:
+        raise DataError(f"all images must have one shape, but {path} has {shapes}")
+    classes = np.unique(given["train"][1])
+    beyond = {int(label) for name in given.keys() - {"train"} for label in np.setdiff1d(given[name][1], classes)}
+    if len(classes) < 2 or beyond:
+        raise DataError(
+            f"train_labels must have two classes or more, and those of all splits, but {path} has {len(classes)} in "
+            f"train{f', and {min(beyond)} in another split only' if beyond else ''}"
+        )
+    sets = {
+        name: ImageSet(images=images, labels=np.searchsorted(classes, labels).astype(np.int64))
+        for name, (images, labels) in given.items()
+    }
+    mean, std = channel_statistics(sets["train"].images)
+    return Dataset(
+        name="npz",
+        class_names=tuple(str(label) for label in classes),
+        mean=mean,
+        std=std,
+        train=sets["train"],
+        validation=sets["val"] if "test" in sets and "val" in sets else None,
+        test=sets.get("test", sets.get("val", sets["train"])),
+    )

@@ -1,0 +1,165 @@
+"""Folders as people have them: hidden entries, deeper folders, other files, odd names, three splits, Tiny-ImageNet."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.recipes import imagenet
+from mcl_ray.config.spec import DataSpec
+from mcl_ray.data.images import list_images
+from mcl_ray.data.source import load_dataset
+from mcl_ray.errors import DataError
+from mcl_ray.reports.dry_run import describe_estimate
+from mcl_ray.results.dataset_info import read_dataset_info, write_dataset_info
+from mcl_ray.training.estimate import estimate_run
+from mcl_ray.training.recorded_run import dataset_info
+from tests.support.pictures import COLOURS, picture, write_folder
+
+SPEC = DataSpec(source="folder", image_size=16)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_folder(tmp_path / "pictures")
+
+
+def loaded(root):
+    return load_dataset(SPEC, Environment(data=root, results=root.parent / "results"))
+
+
+def counts(dataset):
+    return {name: np.bincount(split.labels).tolist() for name, split in dataset.splits.items()}
+
+
+def test_hidden_entries_are_passed_over(root):
+    for file in [file for file in root.rglob("*") if file.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+            file.with_name(name).write_bytes(b"x")
+    for hidden in ("train/.ipynb_checkpoints", "train/red/.thumbnails", "val/__MACOSX", "train/red/@eaDir"):
+        shutil.copytree(root / "train/blue", root / hidden)
+    dataset = loaded(root)
+    assert counts(dataset) == {"train": [8, 8, 8], "test": [4, 4, 4]}
+    assert dataset.left_out == {}
+    assert dataset.class_names == tuple(COLOURS)
+
+
+def test_deeper_folders_are_read_and_what_changes_in_them_is_noticed(root):
+    deep = root / "train/red/more/and more"
+    deep.mkdir(parents=True)
+    for number in range(4):
+        (root / f"train/red/{number}.{('png', 'jpeg')[number % 2]}").rename(deep / f"{number}.png")
+    deep.joinpath("loop").symlink_to(root / "train/red")
+    assert counts(loaded(root))["train"] == [8, 8, 8]
+    deep.joinpath("new.png").write_bytes(picture("red", 50))
+    assert counts(loaded(root))["train"] == [8, 8, 9]
+    assert len(loaded(root).train.read(16)) > 50
+
+
+def test_what_is_left_out_is_counted_and_named_in_plan_and_record(root, tmp_path):
+    for number in range(3):
+        (root / f"train/red/{number}.txt").write_text("notes")
+    (root / "train/red/README").write_text("notes")
+    (root / "train/stray.png").write_bytes(picture("red", 1))
+    (root / "train/blue/gone.png").symlink_to(tmp_path / "nowhere")
+    (root / "test").mkdir()
+    (root / "test/0.png").write_bytes(picture("red", 1))
+    expected = {
+        "files that end in .txt, as train/red/0.txt": 3,
+        "files without a suffix, as train/red/README": 1,
+        "files of no class in train/, as train/stray.png": 1,
+        "links to nothing, or special files, as train/blue/gone.png": 1,
+        "files in test/, which is no split with classes, as test/0.png": 1,
+    }
+    for dataset in (loaded(root), loaded(root)):  # as it is scanned, and from the cache
+        assert dataset.left_out == expected
+    spec = imagenet().model_copy(update={"data": SPEC, "batch": imagenet().batch.model_copy(update={"size": 8})})
+    spec = spec.model_copy(update={"bank": spec.bank.model_copy(update={"negatives": 8})})
+    plan = describe_estimate(estimate_run(spec, Environment(data=root)))["left out"]
+    assert set(plan.split("; ")) == {f"{count} {words}" for words, count in expected.items()}
+    write_dataset_info(tmp_path, dataset_info(loaded(root)))
+    assert read_dataset_info(tmp_path).left_out == expected
+
+
+def test_suffixes_are_those_that_pillow_decodes(root):
+    for number, suffix in enumerate((".jfif", ".PGM", ".tif", ".avif")):
+        (root / f"train/red/more{number}{suffix}").write_bytes(picture("red", 50 + number))
+    assert counts(loaded(root))["train"] == [8, 8, 12]
+
+
+def test_names_need_not_be_utf_8(root):
+    (root / "train/red/0.png").rename(root / "train/red" / os.fsdecode(b"caf\xe9.png"))
+    for split in ("train", "val"):
+        (root / split / "blue").rename(root / split / os.fsdecode(b"bl\xfc"))
+    link = root.parent / os.fsdecode(b"d\xe9j\xe0")
+    link.symlink_to(root)
+    for data in (root, link):
+        dataset = loaded(data)
+        assert counts(dataset) == {"train": [8, 8, 8], "test": [4, 4, 4]}
+        assert sorted(dataset.class_names) == [r"bl\xfc", "green", "red"]
+        names = [dataset.train.name(index) for index in range(24)]
+        assert sum(name.endswith(r"caf\xe9.png") for name in names) == 1
+        assert all(name.encode() and dataset.train.read(index) for index, name in enumerate(names))
+
+
+@pytest.mark.parametrize("names", [("val", "test"), ("validation", "test"), ("valid", None), (None, "test")])
+def test_three_splits_are_three_and_of_two_the_second_is_the_test_split(names, root):
+    (root / "val").rename(root / "held-out")
+    for name, number in zip(names, (2, 3), strict=True):
+        for colour in COLOURS if name else ():
+            (root / name / colour).mkdir(parents=True)
+            for index in range(number):
+                (root / name / colour / f"{index}.png").write_bytes(picture(colour, 60 + index))
+    shutil.rmtree(root / "held-out")
+    held_out = [[number] * 3 for name, number in zip(names, (2, 3), strict=True) if name]
+    expected = dict(zip(("validation", "test")[-len(held_out) :], held_out, strict=True))
+    assert counts(loaded(root)) == {"train": [8, 8, 8]} | expected
+
+
+def tiny_imagenet(root):
+    """The layout of Tiny-ImageNet."""
+    table = []
+    for colour in COLOURS:
+        images = root / "train" / colour
+        (images / "images").mkdir()
+        for file in [file for file in images.iterdir() if file.is_file()]:
+            file.rename(images / "images" / f"{colour}_{file.name}")
+        (images / f"{colour}_boxes.txt").write_text("x_0.JPEG\t0\t0\t9\t9\n")
+    (root / "val/images").mkdir()
+    for colour in COLOURS:
+        for file in (root / "val" / colour).iterdir():
+            name = f"val_{len(table)}.JPEG"
+            file.rename(root / "val/images" / name)
+            table.append((name, colour))
+        (root / "val" / colour).rmdir()
+    (root / "test/images").mkdir(parents=True)
+    (root / "test/images/test_0.JPEG").write_bytes(picture("red", 9))
+    return table
+
+
+@pytest.mark.parametrize("form", ["val_annotations.txt", "labels.csv", "labels.tsv"])
+def test_val_may_be_one_folder_and_a_table(form, root):
+    table = tiny_imagenet(root)
+    rows = [("file", "class"), *table] if form == "labels.csv" else [(*row, "0", "0", "9", "9") for row in table]
+    (root / "val" / form).write_text("".join(("," if form.endswith("csv") else "\t").join(row) + "\n" for row in rows))
+    dataset = loaded(root)
+    assert counts(dataset) == {"train": [8, 8, 8], "test": [4, 4, 4]}
+    for index, label in enumerate(dataset.test.labels):
+        assert dict(table)[Path(dataset.test.name(index)).name] == dataset.class_names[label]
+    (root / "val/images/val_0.JPEG").unlink()
+    (root / "val/images/unknown.png").write_bytes(picture("red", 5))
+    left_out = loaded(root).left_out
+    assert left_out["rows of the table of val/ without an image, as val/val_0.JPEG"] == 1
+    assert left_out["images without a row in the table of val/, as val/images/unknown.png"] == 1
+    assert left_out["files in test/, which is no split with classes, as test/images/test_0.JPEG"] == 1
+
+
+def test_images_of_no_known_kind_are_named_in_the_error(root):
+    for file in (root / "train/red").iterdir():
+        file.rename(file.with_suffix(".raw"))
+    with pytest.raises(DataError, match=r"has none of red \(left out: 8 files that end in \.raw, as train/red/0\.raw"):
+        list_images(SPEC, root)

@@ -1,0 +1,120 @@
+"""Arrays in the layout of MedMNIST, and data sets that torchvision reads."""
+
+import gzip
+import io
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import DataSpec
+from mcl_ray.data.source import load_dataset
+from mcl_ray.errors import DataError
+from mcl_ray.training.estimate import images_of
+
+RNG = np.random.default_rng(0)
+
+
+def arrays(splits=("train", "val", "test"), shape=(9, 7, 3), keys=("{}_images", "{}_labels")):
+    """Arrays of three splits: 12, 6 and 3 images of three classes, 0, 2 and 5."""
+    counts = dict(zip(("train", "val", "test"), (12, 6, 3), strict=True))
+    found = {}
+    for split in splits:
+        found[keys[0].format(split)] = RNG.integers(0, 256, (counts[split], *shape), dtype=np.uint8)
+        found[keys[1].format(split)] = np.array([[0, 2, 5][i % 3] for i in range(counts[split])], np.uint8)[:, None]
+    return found
+
+
+def loaded(tmp_path, content, spec=DataSpec(source="npz"), save=np.savez):  # noqa: B008 -- a frozen spec
+    save(tmp_path / "images.npz", **content)
+    return load_dataset(spec, Environment(data=tmp_path / "images.npz"))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("shape", [(9, 7, 3), (9, 7), (9, 7, 1)])
+def test_three_splits_are_three(save, shape, tmp_path):
+    content = arrays(shape=shape)
+    dataset = loaded(tmp_path, content, save=save)
+    assert {name: split.labels.tolist() for name, split in dataset.splits.items()} == {
+        "train": [0, 1, 2] * 4, "validation": [0, 1, 2] * 2, "test": [0, 1, 2],
+    }  # fmt: skip
+    assert dataset.class_names == ("0", "2", "5")
+    channels = content["train_images"].reshape(12, 9, 7, -1)
+    assert np.array_equal(dataset.train.images, channels.transpose(0, 3, 1, 2))
+    assert dataset.mean == pytest.approx(channels.mean(axis=(0, 1, 2)) / 255)
+    local = Environment(data=tmp_path / "images.npz")
+    assert images_of(DataSpec(source="npz"), local).counts.tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_of_two_splits_the_second_is_the_test_split(split, tmp_path):
+    spec = DataSpec(source="npz", validation_fraction=0.25)
+    dataset = loaded(tmp_path, arrays(("train", split)), spec)
+    assert len(dataset.test) == {"val": 6, "test": 3}[split]
+    assert len(dataset.validation) == 3
+
+
+def test_kerass_names_are_known_too(tmp_path):
+    content = arrays(("train", "test"), keys=("x_{}", "y_{}"))
+    content["y_train"] = content["y_train"][:, 0]
+    assert len(loaded(tmp_path, content).train) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"train_images": None}, "must hold train_images, train_labels, and those of test or val, but .* holds"),
+        ({"val_labels": None}, "must hold val_labels beside val_images"),
+        ({"train_images": np.zeros((12, 9, 7, 3), np.float32)}, r"images must be uint8 .* is float32 \[12, 9, 7, 3\]"),
+        ({"train_images": np.zeros((12, 9, 7, 9), np.uint8)}, r"images must be uint8 .* is uint8 \[12, 9, 7, 9\]"),
+        ({"val_images": np.zeros((6, 8, 7, 3), np.uint8)}, "all images must have one shape"),
+        ({"train_labels": np.zeros((12, 14), np.uint8)}, r"one integer for each of the 12 images, .* uint8 \[12, 14\]"),
+        ({"train_labels": np.zeros(12, np.float64)}, "one integer for each of the 12 images"),
+        ({"train_labels": np.zeros(11, np.uint8)}, r"one integer .* is uint8 \[11\]"),
+        ({"train_labels": np.zeros(12, np.uint8)}, "two classes or more"),
+        ({"test_labels": np.array([0, 2, 7])}, "and 7 in another split only"),
+        ({"train_labels": np.array([{}] * 12)}, "Object arrays cannot be loaded when allow_pickle=False"),
+    ],
+)
+def test_arrays_that_are_not_laid_out_so_are_refused(changes, rule, tmp_path):
+    content = {name: array for name, array in (arrays() | changes).items() if array is not None}
+    with pytest.raises(DataError, match=rule):
+        loaded(tmp_path, content)
+
+
+def test_what_is_no_npz_is_refused(tmp_path):
+    one, empty = io.BytesIO(), io.BytesIO()
+    np.save(one, np.zeros(3))
+    zipfile.ZipFile(empty, "w").close()
+    np.savez(tmp_path / "whole.npz", **arrays())
+    whole = (tmp_path / "whole.npz").read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 1
+    for content in (b"", b"no", one.getvalue(), empty.getvalue(), whole[:500], whole[:-30], bytes(damaged)):
+        (tmp_path / "x.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"npz"):
+            load_dataset(DataSpec(source="npz"), Environment(data=tmp_path / "x.npz"))
+    with pytest.raises(DataError, match="npz"):
+        load_dataset(DataSpec(source="npz"), Environment(data=tmp_path / "nowhere.npz"))
+
+
+def test_a_data_set_of_torchvision_is_read_from_where_it_puts_it(tmp_path):
+    folder = tmp_path / "FashionMNIST/raw"
+    folder.mkdir(parents=True)
+    images, labels = RNG.integers(0, 256, (20, 28, 28), dtype=np.uint8), np.arange(20, dtype=np.uint8) % 10
+    for name in ("train", "t10k"):
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
+            (folder / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
+            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+    spec, local = DataSpec(source="FashionMNIST"), Environment(data=tmp_path)
+    dataset = load_dataset(spec, local)
+    assert dataset.class_names[:2] == ("T-shirt/top", "Trouser")
+    assert np.array_equal(dataset.test.images, images[:, None])
+    assert np.array_equal(dataset.train.labels, labels)
+    assert images_of(spec, local).counts.tolist() == [2] * 10
+    assert images_of(DataSpec(source="SVHN"), local).counts.sum() == 73_257
+    with pytest.raises(DataError, match=r"torchvision's KMNIST cannot be read from .*; let --download fetch it"):
+        load_dataset(DataSpec(source="KMNIST"), local)

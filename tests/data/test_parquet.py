@@ -1,0 +1,228 @@
+"""Parquet as people have it: exports of Hugging Face, Arrow's newer types, labels of any width, and Hive folders."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.spec import DataSpec
+from mcl_ray.data.images import list_images
+from mcl_ray.data.source import load_dataset
+from mcl_ray.errors import DataError
+from tests.support.pictures import COLOURS, picture
+
+SPEC = DataSpec(source="parquet", image_size=16)
+NAMES = list(COLOURS)
+
+
+def rows(count, first=0):
+    """Images of three classes by turns, and their classes."""
+    return [picture(NAMES[i % 3], first + i) for i in range(count)], [i % 3 for i in range(count)]
+
+
+def write(file, image, label, metadata=None, **others):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"image": image} | ({"label": label} if label is not None else {}) | others
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), file)
+
+
+def hub(images):
+    """Images as Hugging Face's `datasets` writes them."""
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    return pa.array([{"bytes": image, "path": f"{i}.png"} for i, image in enumerate(images)], kind)
+
+
+def class_label(*names):
+    features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
+    return {"huggingface": json.dumps({"info": {"features": features}})}
+
+
+def loaded(path):
+    return load_dataset(SPEC, Environment(data=path, results=path.parent / "results"))
+
+
+def labels(dataset):
+    return {
+        name: [dataset.class_names[label] for label in split.labels.tolist()] for name, split in dataset.splits.items()
+    }
+
+
+def in_turn(names, count):
+    return [names[i % 3] for i in range(count)]
+
+
+@pytest.mark.parametrize("names", [("zebra", "cat", "dog"), ("10", "9", "-1"), ("a", "a\0", "")])
+def test_names_of_classes_are_those_of_the_schema(names, tmp_path):
+    for split, count in (("train", 6), ("validation", 3)):
+        image, label = rows(count)
+        write(tmp_path / f"pq/{split}-00000-of-00001.parquet", hub(image), label, class_label(*names))
+    dataset = loaded(tmp_path / "pq")
+    assert dataset.class_names == names
+    assert labels(dataset) == {"train": in_turn(names, 6), "test": in_turn(names, 3)}
+
+
+def test_files_whose_schemas_order_the_names_differently_are_joined_by_name(tmp_path):
+    for split, names in (("train-0", ("zebra", "cat", "dog")), ("train-1", ("dog", "zebra", "cat")), ("val", None)):
+        image, label = rows(3)
+        metadata = class_label(*names) if names else None
+        write(tmp_path / f"pq/{split}.parquet", image, label if names else ["zebra", "cat", "dog"], metadata)
+    dataset = loaded(tmp_path / "pq")
+    assert labels(dataset)["train"] == ["zebra", "cat", "dog", "dog", "zebra", "cat"]
+    assert labels(dataset)["test"] == ["zebra", "cat", "dog"]
+
+
+def test_classes_without_an_image_do_not_count(tmp_path):
+    for split in ("train", "validation"):
+        write(tmp_path / f"pq/{split}.parquet", rows(6)[0], [1, 3] * 3, class_label("a", "b", "c", "d"))
+    assert loaded(tmp_path / "pq").class_names == ("b", "d")
+
+
+@pytest.mark.parametrize("layout", ["{}-00000-of-00001.parquet", "data/{}.parquet", "default/{}/0000.parquet", "hive"])
+def test_three_splits_are_three(layout, tmp_path):
+    layout = "split={}/part-0.parquet" if layout == "hive" else layout
+    for number, split in enumerate(("train", "validation", "test")):
+        image, label = rows(6 - number, first=100 * number)
+        write(tmp_path / "pq" / layout.format(split), hub(image), [NAMES[i] for i in label])
+    dataset = loaded(tmp_path / "pq")
+    assert labels(dataset) == {"train": in_turn(NAMES, 6), "validation": in_turn(NAMES, 5), "test": in_turn(NAMES, 4)}
+    assert dataset.validation.read(0) == picture(NAMES[0], 100)
+    assert dataset.test.read(3) == picture(NAMES[0], 203)
+    held_out = load_dataset(
+        SPEC.model_copy(update={"validation_fraction": 0.3}), Environment(data=tmp_path / "pq", results=tmp_path / "r")
+    )
+    assert labels(held_out) == labels(dataset), "a source's own validation split is validation"
+    assert list_images(SPEC, tmp_path / "pq").train_counts(0.3).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("hidden", [[-1] * 5, [None] * 5, "no column"])
+@pytest.mark.parametrize("metadata", [None, class_label(*NAMES)])
+def test_a_split_without_labels_is_named_and_left_out(hidden, metadata, tmp_path):
+    for split, count in (("train", 6), ("validation", 3)):
+        write(tmp_path / f"pq/{split}.parquet", *rows(count), metadata)
+    label = None if hidden == "no column" else pa.array(hidden, pa.int64())
+    write(tmp_path / "pq/test.parquet", rows(5)[0], label, metadata if label is not None else None)
+    dataset = loaded(tmp_path / "pq")
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 3}
+    assert dataset.left_out == {"rows of the test split, which has no labels": 5}
+
+
+def test_minus_one_is_a_class_where_training_images_have_it(tmp_path):
+    write(tmp_path / "pq/train.parquet", rows(6)[0], [-1, 1] * 3)
+    write(tmp_path / "pq/val.parquet", rows(4)[0], [-1, 1] * 2)
+    assert loaded(tmp_path / "pq").class_names == ("-1", "1")
+
+
+@pytest.mark.parametrize("in_struct", [True, False])
+def test_rows_without_images_are_told_at_the_listing(in_struct, tmp_path):
+    image, label = rows(9)
+    for lacking, name in ((range(9), "all"), ((2, 5), "some")):
+        given = pa.array([None if i in lacking else content for i, content in enumerate(image)], pa.binary())
+        column = hub(given.to_pylist()) if in_struct else given
+        write(tmp_path / f"{name}/train.parquet", column, label)
+        write(tmp_path / f"{name}/val.parquet", column if name == "all" else hub(image) if in_struct else image, label)
+    with pytest.raises(DataError, match="hold paths, and no images; write" if in_struct else "hold no images; write"):
+        list_images(SPEC, tmp_path / "all")
+    assert list_images(SPEC, tmp_path / "some").left_out == {"rows without an image, as row 2": 2}
+    dataset = loaded(tmp_path / "some")
+    assert labels(dataset)["train"] == [NAMES_OF_NUMBERS[i % 3] for i in range(9) if i not in (2, 5)]
+    assert [dataset.train.read(i) for i in range(7)] == [image[i] for i in range(9) if i not in (2, 5)]
+
+
+NAMES_OF_NUMBERS = ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string_view(),
+        pa.large_string(),
+        pa.dictionary(pa.int8(), pa.string()),
+        pa.dictionary(pa.int32(), pa.large_string()),
+    ],
+)
+def test_names_of_every_kind_of_text(kind, tmp_path):
+    image, label = rows(9)
+    text = pa.array([NAMES[i] for i in label]).cast(pa.string())
+    column = text.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else text.cast(kind)
+    split = pa.array(["train"] * 6 + ["val"] * 3, pa.string_view())
+    write(tmp_path / "x.parquet", image, column, split=split)
+    assert labels(loaded(tmp_path / "x.parquet")) == {"train": in_turn(NAMES, 6), "test": NAMES}
+
+
+@pytest.mark.parametrize("kind", [pa.binary_view(), pa.large_binary(), "fixed", "struct of views"])
+def test_images_of_every_kind_of_bytes(kind, tmp_path):
+    image, label = rows(9)
+    if kind == "fixed":
+        size = max(map(len, image))
+        image = [content.ljust(size, b"\0") for content in image]
+        kind = pa.binary(size)
+    column = pa.array(image, pa.binary_view() if kind == "struct of views" else kind)
+    if kind == "struct of views":
+        column = pa.StructArray.from_arrays([column], ["bytes"])
+    write(tmp_path / "x.parquet", column, label, split=["train"] * 6 + ["val"] * 3)
+    dataset = loaded(tmp_path / "x.parquet")
+    assert [dataset.train.read(i) for i in range(6)] == image[:6]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (pa.array([2**53, 2**53 + 1, 3], pa.int64()), pa.array([2**53, 2**53 + 1, 3], pa.uint64())),
+        (pa.array([0, 1, 2], pa.int8()), pa.array([0, 1, 2], pa.uint64())),
+        (pa.array([-5, 0, 7], pa.int16()), pa.array([-5, 0, 7], pa.int64())),
+        (pa.array(["a", "a\0", "a\0\0"]), pa.array(["a", "a\0", "a\0\0"], pa.large_string())),
+        (pa.array(["1", "01", "1.0"]), pa.array(["1", "01", "1.0"], pa.string_view())),
+        (pa.array(["é", "e\u0301", "E"]), pa.array(["é", "e\u0301", "E"])),
+    ],
+)
+def test_labels_are_neither_merged_nor_renamed(values, tmp_path):
+    train, val = values
+    write(tmp_path / "pq/train.parquet", rows(3)[0], train)
+    write(tmp_path / "pq/val.parquet", rows(3)[0], val)
+    wanted = [str(value) for value in train.to_pylist()]
+    assert labels(loaded(tmp_path / "pq")) == {"train": wanted, "test": wanted}
+
+
+def test_numbers_and_names_are_not_mixed(tmp_path):
+    write(tmp_path / "pq/train.parquet", rows(3)[0], [0, 1, 2])
+    write(tmp_path / "pq/val.parquet", rows(3)[0], ["0", "1", "2"])
+    with pytest.raises(DataError, match="labels must be all numbers or all names, but got numbers .0. and names .'0'"):
+        list_images(SPEC, tmp_path / "pq")
+
+
+@pytest.mark.parametrize("values", [("cat", "dog", "zebra"), ("2", "10", "-3"), ("01", "1", "10"), ("a b", "a/b", "é")])
+def test_hive_folders_may_hold_label_and_split(values, tmp_path):
+    for value in values:
+        folder = value.replace("/", "%2F").replace(" ", "%20")
+        write(tmp_path / f"pq/split=train/label={folder}/0.parquet", rows(3)[0], None)
+        write(tmp_path / f"pq/split=val/label={folder}/0.parquet", rows(2)[0], None)
+    (tmp_path / "pq/_SUCCESS").touch()
+    (tmp_path / "pq/split=train/._x.parquet").write_bytes(b"AppleDouble")
+    (tmp_path / "pq/README.md").touch()
+    dataset = loaded(tmp_path / "pq")
+    assert dataset.class_names == tuple(sorted(values, key=int if "2" in values else str))
+    assert np.bincount(dataset.train.labels).tolist() == [3, 3, 3]
+    assert dataset.left_out == {"files that are not *.parquet, as README.md": 1}
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    image, label = rows(6)
+    table = pa.Table.from_arrays([pa.array(image), pa.array(label), pa.array(label)], ["image", "label", "label"])
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="must have each column once, but has label twice"):
+        list_images(SPEC, tmp_path / "train.parquet")
+
+
+def test_a_copy_that_is_damaged_later_is_noticed_as_it_is_read(tmp_path):
+    write(tmp_path / "x.parquet", *rows(9), split=["train"] * 6 + ["val"] * 3)
+    dataset = loaded(tmp_path / "x.parquet")
+    content = bytearray(dataset.train.encoded.file.read_bytes())
+    content[len(picture(NAMES[0], 0)) + 20] ^= 1
+    dataset.train.encoded.file.write_bytes(content)
+    assert dataset.train.read(0) == picture(NAMES[0], 0)
+    with pytest.raises(OSError, match=r"its copy in .*images.bin is damaged"):
+        dataset.train.read(1)
+    assert loaded(tmp_path / "x.parquet").train.read(1) == picture(NAMES[1], 1)
