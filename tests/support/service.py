@@ -64,6 +64,8 @@ class ServiceProcess:
     port: int = field(default_factory=free_port)
     results: str = ""
     """Store of the results; a folder if empty."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables beside those of the tests."""
 
     def __post_init__(self) -> None:
         database = Database(self.database_url)
@@ -89,7 +91,7 @@ class ServiceProcess:
         return [
             f"--port={self.port}",
             f"--state={self.folder / 'state'}",
-            f"--database-url={self.database_url}",
+            *([] if "MCL_DATABASE_URL" in self.environment else [f"--database-url={self.database_url}"]),
             f"--results={self.results or self.root}",
             f"--address={self.ray.url}",
             f"--ray-token-file={self.ray.token_file}",
@@ -109,7 +111,9 @@ class ServiceProcess:
                 [sys.executable, *(program or ("-m", "mcl_ray.serve")), *self.words],
                 stdout=log,
                 stderr=log,
-                env=environment | {"PYTHONPATH": str(CHECKOUT), "XDG_CACHE_HOME": str(self.folder / "cache")},
+                env=environment
+                | {"PYTHONPATH": str(CHECKOUT), "XDG_CACHE_HOME": str(self.folder / "cache")}
+                | self.environment,
             )
 
     def wait_until_ready(self, deadline_s: float = 300) -> None:
