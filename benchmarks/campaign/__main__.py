@@ -27,7 +27,7 @@ def main() -> int:
     for database in [asked.database] if asked.database else ("sqlite", "postgresql"):
         found = campaign.run_on(database, asked.kills, asked.seed)
         print_line("campaign service", found.figures, n=asked.kills)
-        is_clean &= found.verdict.is_clean
+        is_clean &= found.findings.is_clean
     return 0 if is_clean else 1
 
 

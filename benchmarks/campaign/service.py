@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from api.local_ray import LocalRay
 from benchmarks.campaign import service_judge
+from benchmarks.campaign.findings import Findings
 from benchmarks.campaign.plan import kinds_of, pause_s
 from benchmarks.campaign.service_load import Load
-from benchmarks.campaign.verdict import Verdict
 from tests.support.postgres import postgres
 from tests.support.service import ServiceProcess, wait_until_ready
 
@@ -45,7 +45,7 @@ PRELOADED = ["alembic.command", "alembic.config", "api.app", "mcl_ray.cli.serve"
 class Campaign(NamedTuple):
     """Result of a campaign."""
 
-    verdict: Verdict
+    findings: Findings
     figures: dict[str, object]
 
 
@@ -95,7 +95,7 @@ def run_on(kind: str, kills: int, seed: int) -> Campaign:
             found = run(url, ray, folder, kills, seed)
     finally:
         ray.stop()
-    if found.verdict.is_clean:
+    if found.findings.is_clean:
         shutil.rmtree(folder)
     else:
         _print(f"the logs are in {folder}")
@@ -130,7 +130,7 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
         ]
         for service in services:
             service.start()
-        load = Load([str(one.http.base_url) for one in services], services[0].key, folder / "told.jsonl", seed)
+        load = Load([str(one.http.base_url) for one in services], services[0].key, folder / "answers.jsonl", seed)
         stack.callback(load.close)
         killed = _kill(services, ray, kinds_of(kills, SHARES, "api", moments), MEAN_PAUSE_S[kind], moments)
         load.stop()
@@ -139,10 +139,10 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
             time.sleep(0.5)
     if load.failures:
         raise load.failures[0]
-    evidence = service_judge.collect(folder / "told.jsonl", folder / "results", database_url)
-    verdict = service_judge.judge(evidence)
+    evidence = service_judge.collect(folder / "answers.jsonl", folder / "results", database_url)
+    findings = service_judge.judge(evidence)
     if load.num_errors:
-        verdict.lost.append(f"{load.num_errors} answers were errors of the service other than 503")
+        findings.lost.append(f"{load.num_errors} answers were errors of the service other than 503")
     figures = {
         "database": kind,
         "seed": seed,
@@ -152,9 +152,9 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
         "cancelled": sum(row["state"] == "cancelled" for row in evidence.rows.values()),
         "answers": load.num_answers,
         "minutes": round((time.monotonic() - started) / 60, 1),
-        **verdict.figures,
+        **findings.figures,
     }
-    return Campaign(verdict, figures)
+    return Campaign(findings, figures)
 
 
 def _kill(
