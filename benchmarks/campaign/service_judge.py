@@ -1,4 +1,4 @@
-"""Judge of the service: compares the answers that clients got and the acts of drivers with what the database says at the end.
+"""Judge of the service: compares answers to clients and effects of drivers with what the database says at the end.
 
 It reads the logs of the submitting client and of the drivers, the drivers' manifests, and the tables by SQL of its own:
 no code of the service takes part.
