@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
+import threading
 
 
 def main() -> int:
@@ -23,9 +25,10 @@ def main() -> int:
     from benchmarks.campaign import service as campaign
     from benchmarks.record import print_line
 
-    is_clean = True
+    is_clean, stop = True, threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # judge what has been killed until then
     for database in [asked.database] if asked.database else ("sqlite", "postgresql"):
-        found = campaign.run_on(database, asked.kills, asked.seed)
+        found = campaign.run_on(database, asked.kills, asked.seed, stop)
         print_line("campaign service", found.figures, n=asked.kills)
         is_clean &= found.findings.is_clean
     return 0 if is_clean else 1

@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -84,15 +85,15 @@ def _serve(words: list[str], log: Path) -> None:
     command(words)
 
 
-def run_on(kind: str, kills: int, seed: int) -> Campaign:
-    """Run the campaign on a new database of a kind, with a Ray of its own."""
+def run_on(kind: str, kills: int, seed: int, stop: threading.Event) -> Campaign:
+    """Run the campaign on a new database of a kind, with a Ray of its own; `stop` ends the kills before their number."""
     folder = Path(tempfile.mkdtemp(prefix="mcl-campaign-"))
     ray = LocalRay(folder)
     ray.start()
     try:
         wait_until_ready(ray)
         with _database(kind, folder) as url:
-            found = run(url, ray, folder, kills, seed)
+            found = run(url, ray, folder, kills, seed, stop)
     finally:
         ray.stop()
     if found.findings.is_clean:
@@ -111,7 +112,9 @@ def _database(kind: str, folder: Path) -> Iterator[str]:
         yield url
 
 
-def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -> Campaign:
+def run(
+    database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int, stop: threading.Event | None = None
+) -> Campaign:
     """Kill processes of a service under load, and judge what is left.
 
     Args:
@@ -120,6 +123,7 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
         folder: Folder of the service's files, and of the logs of client and drivers.
         kills: Number of kills.
         seed: Source of what is killed when.
+        stop: Ends the kills before their number.
     """
     kind, started = database_url.partition(":")[0].partition("+")[0], time.monotonic()
     moments = random.Random(seed)  # noqa: S311  # repeatable
@@ -132,7 +136,8 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
             service.start()
         load = Load([str(one.http.base_url) for one in services], services[0].key, folder / "answers.jsonl", seed)
         stack.callback(load.close)
-        killed = _kill(services, ray, kinds_of(kills, SHARES, "api", moments), MEAN_PAUSE_S[kind], moments)
+        kinds = kinds_of(kills, SHARES, "api", moments)
+        killed = _kill(services, ray, kinds, MEAN_PAUSE_S[kind], moments, stop or threading.Event())
         load.stop()
         deadline = time.monotonic() + ENDS_WITHIN_S
         while load.num_live and time.monotonic() < deadline:
@@ -146,7 +151,8 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
     figures = {
         "database": kind,
         "seed": seed,
-        "kills": dict(sorted(killed.items())),
+        "kills": killed.total(),
+        "kinds": dict(sorted(killed.items())),
         "jobs": load.num_accepted,
         "attempts": sum(effect == "start" for effect, _, _ in evidence.effects),
         "cancelled": sum(row["state"] == "cancelled" for row in evidence.rows.values()),
@@ -158,12 +164,16 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
 
 
 def _kill(
-    services: list[ForkedService], ray: LocalRay, kinds: list[str], mean_s: float, moments: random.Random
+    services: list[ForkedService],
+    ray: LocalRay,
+    kinds: list[str],
+    mean_s: float,
+    moments: random.Random,
+    stop: threading.Event,
 ) -> collections.Counter[str]:
     """Kill one process after the other; a kind of which none starts in time comes later."""
     killed: collections.Counter[str] = collections.Counter()
-    while kinds:
-        time.sleep(pause_s(mean_s, moments))
+    while kinds and not stop.wait(pause_s(mean_s, moments)):
         kind = kinds.pop()
         if kind == "api":
             service = moments.choice(services)
