@@ -86,7 +86,7 @@ def _serve(words: list[str], log: Path) -> None:
 
 
 def run_on(kind: str, kills: int, seed: int, stop: threading.Event) -> Campaign:
-    """Run the campaign on a new database of a kind, with a Ray of its own; `stop` ends the kills before their number."""
+    """Run the campaign on a new database of a kind, with a Ray of its own; `stop` ends the kills early."""
     folder = Path(tempfile.mkdtemp(prefix="mcl-campaign-"))
     ray = LocalRay(folder)
     ray.start()
