@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import signal
+import sys
 import threading
 
 
@@ -22,9 +23,12 @@ def main() -> int:
         subject.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     asked = parser.parse_args()
 
+    import structlog
+
     from benchmarks.campaign import service as campaign
     from benchmarks.record import print_line
 
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     is_clean, stop = True, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())  # judge what has been killed until then
     for database in [asked.database] if asked.database else ("sqlite", "postgresql"):
