@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import httpx
@@ -54,7 +55,10 @@ def test_the_api_is_killed_when_it_stops_an_attempt(stopped, when):
     stopped.wait(job, "running")
     stopped.stop(signal.SIGKILL)
     stopped.start(DYING, when, "stop")
+    ends = time.monotonic() + 60
     while stopped.process.poll() is None:
+        assert time.monotonic() < ends, "the service never stopped the attempt"
+        time.sleep(0.1)
         with contextlib.suppress(httpx.TransportError):
             stopped.http.post(f"/jobs/{job}/cancel")
     assert stopped.process.wait() == -signal.SIGKILL
