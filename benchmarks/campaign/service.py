@@ -192,7 +192,7 @@ def _kill_one_of(ray: LocalRay, kind: str, moments: random.Random) -> bool:
     """Kill a process of Ray, at a random moment of its life; return whether there was one."""
     deadline = time.monotonic() + VICTIM_WITHIN_S
     while time.monotonic() < deadline:
-        if found := sorted(_processes(ray, kind)):
+        if found := sorted(processes_of(ray, kind)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(moments.choice(found), signal.SIGKILL)
                 return True
@@ -200,7 +200,7 @@ def _kill_one_of(ray: LocalRay, kind: str, moments: random.Random) -> bool:
     return False
 
 
-def _processes(ray: LocalRay, kind: str) -> Iterator[int]:
+def processes_of(ray: LocalRay, kind: str) -> Iterator[int]:
     """Yield the processes of a kind.
 
     `driver`: of a job. `worker`: of Ray, as a job's supervisor. `agent`: the node's agents. `node`: the raylet. `head`:
