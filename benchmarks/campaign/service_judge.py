@@ -74,8 +74,8 @@ def _judge_accepted(evidence: Evidence, findings: Findings) -> None:
     jobs_of_key: dict[str, set[str]] = collections.defaultdict(set)
     for line in accepted:
         jobs_of_key[line["key"]].add(line["job"])
-    for job, row in evidence.rows.items():
-        jobs_of_key[row["key"]].add(job)
+    for job, stored in evidence.rows.items():
+        jobs_of_key[stored["key"]].add(job)
     findings.doubled += [f"{key} is {len(found)} jobs: {found}" for key, found in jobs_of_key.items() if len(found) > 1]
     for line in {line["job"]: line for line in accepted}.values():
         job, row = line["job"], evidence.rows.get(line["job"])
