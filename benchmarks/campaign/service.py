@@ -55,7 +55,7 @@ class ForkedService(ServiceProcess):
 
     forked: ForkServerProcess | None = None
 
-    def start(self) -> None:
+    def fork(self) -> None:
         """Start the process."""
         context: ForkServerContext = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
@@ -133,7 +133,7 @@ def run(
             stack.enter_context(ForkedService(folder, database_url, ray, OPTIONS)) for _ in range(PROCESSES[kind])
         ]
         for service in services:
-            service.start()
+            service.fork()
         load = Load([str(one.http.base_url) for one in services], services[0].key, folder / "answers.jsonl", seed)
         stack.callback(load.close)
         kinds = kinds_of(kills, SHARES, "api", moments)
@@ -178,7 +178,7 @@ def _kill(
         if kind == "api":
             service = moments.choice(services)
             service.kill()
-            service.start()
+            service.fork()
         elif not _kill_one_of(ray, kind, moments):
             kinds.insert(0, kind)
             continue
