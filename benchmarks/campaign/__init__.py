@@ -2,5 +2,5 @@
 
     python -m benchmarks.campaign service [--kills 1000] [--seed S] [--database sqlite]
 
-One module for each subject; `verdict` and `plan` are what subjects share.
+One module for each subject; `findings` and `plan` are what subjects share.
 """

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
+import sys
+import threading
 
 
 def main() -> int:
@@ -20,14 +23,18 @@ def main() -> int:
         subject.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     asked = parser.parse_args()
 
+    import structlog
+
     from benchmarks.campaign import service as campaign
     from benchmarks.record import print_line
 
-    is_clean = True
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    is_clean, stop = True, threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # judge what has been killed until then
     for database in [asked.database] if asked.database else ("sqlite", "postgresql"):
-        found = campaign.run_on(database, asked.kills, asked.seed)
+        found = campaign.run_on(database, asked.kills, asked.seed, stop)
         print_line("campaign service", found.figures, n=asked.kills)
-        is_clean &= found.verdict.is_clean
+        is_clean &= found.findings.is_clean
     return 0 if is_clean else 1
 
 

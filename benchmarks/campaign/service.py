@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -22,9 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.campaign import service_judge
+from benchmarks.campaign.findings import Findings
 from benchmarks.campaign.plan import kinds_of, pause_s
 from benchmarks.campaign.service_load import Load
-from benchmarks.campaign.verdict import Verdict
 from tests.support.postgres import postgres
 from tests.support.service import ServiceProcess, wait_until_ready
 from trainables.cluster.local_ray import LocalRay
@@ -45,7 +46,7 @@ PRELOADED = ["alembic.command", "alembic.config", "api.app", "mcl_ray.cli.serve"
 class Campaign(NamedTuple):
     """Result of a campaign."""
 
-    verdict: Verdict
+    findings: Findings
     figures: dict[str, object]
 
 
@@ -54,9 +55,8 @@ class ForkedService(ServiceProcess):
 
     forked: ForkServerProcess | None = None
 
-    def start(self, *program: str) -> None:
-        """Fork the process, which runs the service and no other script."""
-        assert not program, f"a forked process runs the service, not {program}"
+    def fork(self) -> None:
+        """Start the process."""
         context: ForkServerContext = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self.forked = context.Process(target=_serve, args=(self.words, self.folder / "service.log"), daemon=True)
@@ -85,18 +85,18 @@ def _serve(words: list[str], log: Path) -> None:
     command(words)
 
 
-def run_on(kind: str, kills: int, seed: int) -> Campaign:
-    """Run the campaign on a new database of a kind, with a Ray of its own."""
+def run_on(kind: str, kills: int, seed: int, stop: threading.Event) -> Campaign:
+    """Run the campaign on a new database of a kind, with a Ray of its own; `stop` ends the kills early."""
     folder = Path(tempfile.mkdtemp(prefix="mcl-campaign-"))
     ray = LocalRay(folder)
     ray.start()
     try:
         wait_until_ready(ray)
         with _database(kind, folder) as url:
-            found = run(url, ray, folder, kills, seed)
+            found = run(url, ray, folder, kills, seed, stop)
     finally:
         ray.stop()
-    if found.verdict.is_clean:
+    if found.findings.is_clean:
         shutil.rmtree(folder)
     else:
         _print(f"the logs are in {folder}")
@@ -112,7 +112,9 @@ def _database(kind: str, folder: Path) -> Iterator[str]:
         yield url
 
 
-def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -> Campaign:
+def run(
+    database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int, stop: threading.Event | None = None
+) -> Campaign:
     """Kill processes of a service under load, and judge what is left.
 
     Args:
@@ -121,6 +123,7 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
         folder: Folder of the service's files, and of the logs of client and drivers.
         kills: Number of kills.
         seed: Source of what is killed when.
+        stop: Ends the kills before their number.
     """
     kind, started = database_url.partition(":")[0].partition("+")[0], time.monotonic()
     moments = random.Random(seed)  # noqa: S311  # repeatable
@@ -130,46 +133,52 @@ def run(database_url: str, ray: LocalRay, folder: Path, kills: int, seed: int) -
             stack.enter_context(ForkedService(folder, database_url, ray, OPTIONS)) for _ in range(PROCESSES[kind])
         ]
         for service in services:
-            service.start()
-        load = Load([str(one.http.base_url) for one in services], services[0].key, folder / "told.jsonl", seed)
+            service.fork()
+        load = Load([str(one.http.base_url) for one in services], services[0].key, folder / "answers.jsonl", seed)
         stack.callback(load.close)
-        killed = _kill(services, ray, kinds_of(kills, SHARES, "api", moments), MEAN_PAUSE_S[kind], moments)
+        kinds = kinds_of(kills, SHARES, "api", moments)
+        killed = _kill(services, ray, kinds, MEAN_PAUSE_S[kind], moments, stop or threading.Event())
         load.stop()
         deadline = time.monotonic() + ENDS_WITHIN_S
         while load.num_live and time.monotonic() < deadline:
             time.sleep(0.5)
     if load.failures:
         raise load.failures[0]
-    evidence = service_judge.collect(folder / "told.jsonl", folder / "results", database_url)
-    verdict = service_judge.judge(evidence)
+    evidence = service_judge.collect(folder / "answers.jsonl", folder / "results", database_url)
+    findings = service_judge.judge(evidence)
     if load.num_errors:
-        verdict.lost.append(f"{load.num_errors} answers were errors of the service other than 503")
+        findings.lost.append(f"{load.num_errors} answers were errors of the service other than 503")
     figures = {
         "database": kind,
         "seed": seed,
-        "kills": dict(sorted(killed.items())),
+        "kills": killed.total(),
+        "kinds": dict(sorted(killed.items())),
         "jobs": load.num_accepted,
         "attempts": sum(effect == "start" for effect, _, _ in evidence.effects),
         "cancelled": sum(row["state"] == "cancelled" for row in evidence.rows.values()),
         "answers": load.num_answers,
         "minutes": round((time.monotonic() - started) / 60, 1),
-        **verdict.figures,
+        **findings.figures,
     }
-    return Campaign(verdict, figures)
+    return Campaign(findings, figures)
 
 
 def _kill(
-    services: list[ForkedService], ray: LocalRay, kinds: list[str], mean_s: float, moments: random.Random
+    services: list[ForkedService],
+    ray: LocalRay,
+    kinds: list[str],
+    mean_s: float,
+    moments: random.Random,
+    stop: threading.Event,
 ) -> collections.Counter[str]:
     """Kill one process after the other; a kind of which none starts in time comes later."""
     killed: collections.Counter[str] = collections.Counter()
-    while kinds:
-        time.sleep(pause_s(mean_s, moments))
+    while kinds and not stop.wait(pause_s(mean_s, moments)):
         kind = kinds.pop()
         if kind == "api":
             service = moments.choice(services)
             service.kill()
-            service.start()
+            service.fork()
         elif not _kill_one_of(ray, kind, moments):
             kinds.insert(0, kind)
             continue
@@ -183,7 +192,7 @@ def _kill_one_of(ray: LocalRay, kind: str, moments: random.Random) -> bool:
     """Kill a process of Ray, at a random moment of its life; return whether there was one."""
     deadline = time.monotonic() + VICTIM_WITHIN_S
     while time.monotonic() < deadline:
-        if found := sorted(_processes(ray, kind)):
+        if found := sorted(processes_of(ray, kind)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(moments.choice(found), signal.SIGKILL)
                 return True
@@ -191,7 +200,7 @@ def _kill_one_of(ray: LocalRay, kind: str, moments: random.Random) -> bool:
     return False
 
 
-def _processes(ray: LocalRay, kind: str) -> Iterator[int]:
+def processes_of(ray: LocalRay, kind: str) -> Iterator[int]:
     """Yield the processes of a kind.
 
     `driver`: of a job. `worker`: of Ray, as a job's supervisor. `agent`: the node's agents. `node`: the raylet. `head`:

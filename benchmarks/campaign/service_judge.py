@@ -1,4 +1,4 @@
-"""Judge of the service: compares what clients were told and what drivers did with what the database says at the end.
+"""Judge of the service: compares answers to clients and effects of drivers with what the database says at the end.
 
 It reads the logs of the submitting client and of the drivers, the drivers' manifests, and the tables by SQL of its own:
 no code of the service takes part.
@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from benchmarks.campaign.verdict import Verdict
+from benchmarks.campaign.findings import Findings
 
 TERMINAL = ("succeeded", "failed", "cancelled")
 
@@ -24,7 +24,7 @@ TERMINAL = ("succeeded", "failed", "cancelled")
 class Evidence:
     """Facts of a campaign."""
 
-    told: list[dict[str, Any]]
+    answers: list[dict[str, Any]]
     """Lines of the client's log, in order: `accepted` and `cancelled` requests, and states that were `seen`."""
     effects: list[tuple[str, str, int]]
     """Lines of the drivers' log, in order: effect, job, attempt."""
@@ -36,7 +36,7 @@ class Evidence:
     """Job, state, attempt; in order."""
 
 
-def collect(told: Path, results: Path, database_url: str) -> Evidence:
+def collect(answers: Path, results: Path, database_url: str) -> Evidence:
     """Return the facts that the client's log, the results root and the database hold."""
     engine = sa.create_engine(database_url)
     with engine.connect() as connection:
@@ -48,7 +48,7 @@ def collect(told: Path, results: Path, database_url: str) -> Evidence:
     lines = [line.split() for line in effects.read_text().splitlines()] if effects.exists() else []
     manifests = (results / "jobs").glob("*/a*.manifest")
     return Evidence(
-        told=[json.loads(line) for line in told.read_text().splitlines()],
+        answers=[json.loads(line) for line in answers.read_text().splitlines()],
         effects=[(effect, job, int(attempt)) for effect, job, attempt in lines],
         done={(file.parent.name, int(file.stem[1:])) for file in manifests},
         rows=found,
@@ -56,47 +56,47 @@ def collect(told: Path, results: Path, database_url: str) -> Evidence:
     )
 
 
-def judge(evidence: Evidence) -> Verdict:
+def judge(evidence: Evidence) -> Findings:
     """Return what was lost, doubled, regressed or stuck."""
-    verdict = Verdict()
-    _judge_accepted(evidence, verdict)
-    _judge_effects(evidence, verdict)
-    seen = [(line["job"], line["state"], line["attempt"]) for line in evidence.told if line["what"] == "seen"]
+    findings = Findings()
+    _judge_accepted(evidence, findings)
+    _judge_effects(evidence, findings)
+    seen = [(line["job"], line["state"], line["attempt"]) for line in evidence.answers if line["what"] == "seen"]
     for source, states in (("events", evidence.events), ("answers", seen)):
-        _judge_order(source, states, verdict)
-    return verdict
+        _judge_order(source, states, findings)
+    return findings
 
 
-def _judge_accepted(evidence: Evidence, verdict: Verdict) -> None:
+def _judge_accepted(evidence: Evidence, findings: Findings) -> None:
     """Check that each accepted request is one job, which ended as it had to."""
-    accepted = [line for line in evidence.told if line["what"] == "accepted"]
-    cancelled = {line["job"] for line in evidence.told if line["what"] == "cancelled"}
+    accepted = [line for line in evidence.answers if line["what"] == "accepted"]
+    cancelled = {line["job"] for line in evidence.answers if line["what"] == "cancelled"}
     jobs_of_key: dict[str, set[str]] = collections.defaultdict(set)
     for line in accepted:
         jobs_of_key[line["key"]].add(line["job"])
     for job, stored in evidence.rows.items():
         jobs_of_key[stored["key"]].add(job)
-    verdict.doubled += [f"{key} is {len(found)} jobs: {found}" for key, found in jobs_of_key.items() if len(found) > 1]
+    findings.doubled += [f"{key} is {len(found)} jobs: {found}" for key, found in jobs_of_key.items() if len(found) > 1]
     for line in {line["job"]: line for line in accepted}.values():
         job, row = line["job"], evidence.rows.get(line["job"])
         if row is None:
-            verdict.lost.append(f"{job} was accepted, and is not in the database")
+            findings.lost.append(f"{job} was accepted, and is not in the database")
             continue
         state, wanted = row["state"], {line["ends"], *(["cancelled"] if job in cancelled else [])}
         if state not in TERMINAL:
-            verdict.stuck.append(f"{job} is {state}: {row['reason']}")
+            findings.stuck.append(f"{job} is {state}: {row['reason']}")
         elif state not in wanted:
-            verdict.lost.append(f"{job} is {state}, but had to be {' or '.join(sorted(wanted))}: {row['reason']}")
+            findings.lost.append(f"{job} is {state}, but had to be {' or '.join(sorted(wanted))}: {row['reason']}")
         elif state == "succeeded" and (job, row["attempt"]) not in evidence.done:
-            verdict.lost.append(f"{job} is succeeded, but no driver did attempt {row['attempt']}")
+            findings.lost.append(f"{job} is succeeded, but no driver did attempt {row['attempt']}")
         elif state == "cancelled" and (job, row["attempt"]) in evidence.done:
-            verdict.lost.append(f"{job} is cancelled, but a driver has done attempt {row['attempt']}")
+            findings.lost.append(f"{job} is cancelled, but a driver has done attempt {row['attempt']}")
 
 
-def _judge_effects(evidence: Evidence, verdict: Verdict) -> None:
+def _judge_effects(evidence: Evidence, findings: Findings) -> None:
     """Check that an attempt has one driver, a job one attempt at a time, and one that is done."""
     counts = collections.Counter(evidence.effects)
-    verdict.doubled += [
+    findings.doubled += [
         f"{job} attempt {attempt}: {times} times {effect}"
         for (effect, job, attempt), times in counts.items()
         if times > 1 and effect != "fenced"
@@ -106,17 +106,17 @@ def _judge_effects(evidence: Evidence, verdict: Verdict) -> None:
         if effect == "fenced":
             continue
         if attempt < latest.get(job, 0):
-            verdict.doubled.append(f"{job}: attempt {attempt} did {effect} after attempt {latest[job]} had started")
+            findings.doubled.append(f"{job}: attempt {attempt} did {effect} after attempt {latest[job]} had started")
         latest[job] = max(attempt, latest.get(job, 0))
     dones = collections.Counter(job for job, _ in evidence.done)
-    verdict.doubled += [f"{job} was done {times} times" for job, times in dones.items() if times > 1]
+    findings.doubled += [f"{job} was done {times} times" for job, times in dones.items() if times > 1]
 
 
-def _judge_order(source: str, states: list[tuple[str, str, int]], verdict: Verdict) -> None:
+def _judge_order(source: str, states: list[tuple[str, str, int]], findings: Findings) -> None:
     """Check that no attempt follows a later one, and nothing a terminal state."""
     last: dict[str, tuple[str, int]] = {}
     for job, state, attempt in states:
         before, earlier = last.get(job, ("", 0))
         if attempt < earlier or (before in TERMINAL and (state, attempt) != (before, earlier)):
-            verdict.regressed.append(f"{job}: {source} say {before} {earlier}, then {state} {attempt}")
+            findings.regressed.append(f"{job}: {source} say {before} {earlier}, then {state} {attempt}")
         last[job] = (state, attempt)

@@ -1,4 +1,4 @@
-"""Load of the service: a client that submits, repeats, cancels and watches, and logs what it was told."""
+"""Load of the service: a client that submits, repeats, cancels and watches, and logs the answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx
 MOST_LIVE = 12
 """Jobs that have not ended, as far as this client knows."""
 LABELS = ("", "sleep 2", "sleep 4", "sleep 7", "sleep 11", "fail", "interrupted once", "kill me once")
-"""Work of the light driver; what it is told to do to itself comes on top of the kills."""
+"""Work of the light driver; ends that it gives itself come on top of the kills."""
 REPEATED, CANCELLED = 0.3, 0.15
 """Part of the requests that are sent again, and of the jobs that are cancelled."""
 PAUSE_S = 0.1

@@ -106,7 +106,7 @@ class LocalRay:
             processes = self.processes()
             if any(_name(process) == "raylet" for process in processes):
                 raylet_by = time.monotonic() + RAYLET_IS_AWAY_FOR_S
-            # `ray start --block` goes on without its raylet, which ends with its agent: then jobs would run for ever.
+            # `ray start --block` stays without its raylet, which ends with its agent: then jobs would run for ever.
             if self._head not in processes or time.monotonic() > raylet_by:
                 self._end()
                 self._spawn()

@@ -1,4 +1,4 @@
-"""Verdict of a campaign: what was lost, doubled, regressed or stuck, each finding in words."""
+"""Findings of a campaign: what was lost, doubled, regressed or stuck, each finding in words."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from dataclasses import asdict, dataclass, field
 
 
 @dataclass
-class Verdict:
+class Findings:
     """Findings of a judge; a campaign aims at none."""
 
     lost: list[str] = field(default_factory=list)
-    """What was acknowledged or recorded, and is not there, or did not end as it had to."""
+    """Acknowledged or recorded, and not there, or not ended as it had to."""
     doubled: list[str] = field(default_factory=list)
-    """What happened twice and may happen once."""
+    """Happened twice, and may happen once."""
     regressed: list[str] = field(default_factory=list)
-    """What was final, or further on, and changed back."""
+    """Was final, or further on, and changed back."""
     stuck: list[str] = field(default_factory=list)
-    """What did not end."""
+    """Did not end."""
 
     @property
     def is_clean(self) -> bool:
-        """Whether there are no findings."""
+        """True if there are no findings."""
         return not any(asdict(self).values())
 
     @property
     def figures(self) -> dict[str, object]:
         """Number of findings of each kind, and the findings if there are any."""
-        findings: dict[str, list[str]] = {name: words for name, words in asdict(self).items() if words}
+        details: dict[str, list[str]] = {name: words for name, words in asdict(self).items() if words}
         counts: dict[str, object] = {name: len(words) for name, words in asdict(self).items()}
-        return counts | ({"findings": findings} if findings else {})
+        return counts | ({"details": details} if details else {})
