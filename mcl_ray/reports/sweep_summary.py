@@ -26,7 +26,7 @@ from mcl_ray.results.queries import Objective
 from mcl_ray.results.reader import REPORT_FOLDER
 
 MAX_CONFIGURATIONS = 500
-"""Configurations that a summary lists, from the best on."""
+"""Configurations that a summary lists, from the best on; fronts and figures are of these."""
 Values = Mapping[str, float]
 """Run → the objective at its last epoch."""
 
@@ -44,7 +44,8 @@ def sweep_summary(folder: Path) -> dict[str, Any]:
     rows = ranked.rows[:MAX_CONFIGURATIONS]
     places = {id(row): list(position) for row, position in _positions(scored(rows))}
     costs = _costs(ranked)
-    fronts = {cost: {id(row) for row in pareto_front(ranked.rows, ranked.scoring.costs or [cost])} for cost in costs}
+    chosen = ranked.scoring.costs
+    fronts = {cost: {id(row) for row in pareto_front(rows, chosen or [cost], ranked.mode)} for cost in costs}
     listed = [
         _configuration(row, values, own)
         | {

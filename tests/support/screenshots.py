@@ -1,4 +1,4 @@
-"""Screenshots of the service's page, to be looked at: `python -m tests.support.screenshots FOLDER`."""
+"""Screenshots of the service's page, to be looked at: `python -m tests.support.screenshots FOLDER [VIEW …]`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SIZES = {1400: 900, 390: 844}
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 
-def main(folder: Path) -> None:
-    """Fill a service with jobs, and write a picture of each view, size and colour scheme."""
+def main(folder: Path, *names: str) -> None:
+    """Fill a service with jobs, and write a picture of each view, or of those named, in each size and colour scheme."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -30,6 +30,7 @@ def main(folder: Path) -> None:
         app = next(services)
         key = app.key("ada", "read", "submit")
         views = _views(app, {"Authorization": f"Bearer {key}"})
+        views = {name: address for name, address in views.items() if not names or name in names}
         with chromium() as browser:
             for width, height in SIZES.items():
                 for scheme in SCHEMES:
@@ -67,4 +68,4 @@ def _shoot(page: Page, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
