@@ -35,8 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     groups: dict[pytest.Item, str] = {}
     for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
-        if any(definitions[-1].scope == "module" for definitions in fixtures):
+        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        if any(definitions[-1].scope == "module" for definitions in fixtures.values()):
             groups[item] = item.nodeid.partition("::")[0]
             item.add_marker(pytest.mark.xdist_group(groups[item]))
     slow = {groups.get(item, item.nodeid) for item in items if item.get_closest_marker("slow")}

@@ -126,4 +126,4 @@ def test_a_sweep_survives_the_death_of_its_driver(tmp_path):
 def test_a_sweep_survives_many_deaths_at_random_moments(shared_ray, tmp_path):
     """On a Ray that outlives its drivers, one trial at a time; above, each driver has its own, and two at a time."""
     alone = ("--cpus-per-worker", "2")
-    survive(tmp_path / "results", trials=5, epochs=10, kills=8, seed=1, ray=shared_ray, words=alone)
+    survive(tmp_path / "results", trials=4, epochs=10, kills=6, seed=1, ray=shared_ray, words=alone)
