@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the folders of reference numbers and images beside the checkout."""
+"""What all tests have: folders of numbers and images beside the checkout, and the order in which tests begin."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here and below: tests run side by side
 
+# The tests start hundreds of interpreters. Without this, each would compile the whole of our code again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 import pytest
 
-pytest_plugins = ["tests.support.data", "tests.support.old_code", "tests.support.results"]
+pytest_plugins = ["tests.support.data", "tests.support.old_code", "tests.support.results", "tests.support.shared_ray"]
 
 # A shell that runs the tests in the background ignores Ctrl-C, and so would every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,6 +26,21 @@ def _shared_folder(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the folder {folder} beside the checkout, but it is missing")
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that share a fixture of their module in one process, and begin with those that take long."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    groups: dict[pytest.Item, str] = {}
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        if any(definitions[-1].scope == "module" for definitions in fixtures.values()):
+            groups[item] = item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(groups[item]))
+    slow = {groups.get(item, item.nodeid) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: groups.get(item, item.nodeid) not in slow)
 
 
 @pytest.fixture(scope="session")

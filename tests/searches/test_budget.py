@@ -83,15 +83,16 @@ def wall_time_s(running):
 
 
 @pytest.mark.slow
-def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(tmp_path):
+def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(shared_ray, tmp_path):
     limit_s, small = 12.0 * TOUCH_INTERVAL_S, ("cohort.size=1", "space.cohort.size=null", "scheduler.kind=none")
-    running = RunningCommand(tmp_path, "digits", "trials=1", "epochs=10000", *small, f"time_limit_s={limit_s}")
+    words = ("digits", "trials=1", "epochs=10000", *small, f"time_limit_s={limit_s}")
+    running = RunningCommand(tmp_path, *words, ray=shared_ray)
     try:
         running.until(".*trials at once")
         while not any(row["epochs_done"] for row in read_runs(running.folder).to_pylist()):
             assert running.process.poll() is None, running.end()
             time.sleep(0.1)
-        trials = descendants(running.process.pid, "ray::ImplicitFunc")
+        trials = descendants(shared_ray.pid, "ray::ImplicitFunc")
         send(trials, signal.SIGSTOP)
         assert trials
         before, began = wall_time_s(running), time.monotonic()

@@ -12,7 +12,6 @@ from mcl_ray.results.reader import sweep_folders
 from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweeps, wait_for_orphans
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
-from tests.support.ray_nodes import RayNodes
 from tests.support.running_command import RunningCommand
 
 DRIVER_HANGS_AFTER_S = 600.0
@@ -28,14 +27,12 @@ def started(results):
     return sweep_folders(results) if (results / "sweeps").is_dir() else []
 
 
-def start_or_resume(results, trials, epochs, nodes=None, **options):
+def start_or_resume(results, trials, epochs, options, **more):
     words = ("--resume", "latest") if started(results) else ("digits", f"trials={trials}", f"epochs={epochs}", *FIELDS)
-    if nodes is None:
-        return RunningCommand(results, *words, **options)
-    return RunningCommand(results, *words, "--address", nodes.address, variables=nodes.variables, **options)
+    return RunningCommand(results, *words, *options.get("words", ()), ray=options.get("ray"), **more)
 
 
-def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
+def kill_at_a_random_moment(results, trials, epochs, moments, options):
     """Start the sweep or go on with it, and kill the driver; whether it came to its end before that.
 
     Two times of three from its very start until trials train, else while they do: for as long as epochs take, so that
@@ -44,7 +41,7 @@ def kill_at_a_random_moment(results, trials, epochs, moments, nodes):
     before = figures(results)
     early = moments.random() < 2 / 3
     began, moment = time.monotonic(), moments.uniform(0, STARTS_WITHIN_S) if early else DRIVER_HANGS_AFTER_S
-    running, seen, new = start_or_resume(results, trials, epochs, nodes), {}, False
+    running, seen, new = start_or_resume(results, trials, epochs, options), {}, False
     try:
         while not new and running.process.poll() is None:
             if time.monotonic() - began > moment:
@@ -104,15 +101,15 @@ def check_whole(results, trials, epochs):
     assert not [kept for kept in study.trials if kept.state.name == "RUNNING"]
 
 
-def survive(results, *, trials, epochs, kills, seed, nodes=None):
+def survive(results, *, trials, epochs, kills, seed, **options):
     moments = random.Random(seed)
     for number in range(kills):
-        ended_before = kill_at_a_random_moment(results, trials, epochs, moments, nodes)
+        ended_before = kill_at_a_random_moment(results, trials, epochs, moments, options)
         assert not ended_before, f"the sweep is too short for {kills} kills: it ended before number {number + 1}"
         rows = read_runs(results).to_pylist() if started(results) else []
         reported = figures(results)
         ended = {row["run_id"]: row for row in rows if row["state"] == "finished"}
-    code, output = start_or_resume(results, trials, epochs, nodes, within_s=3 * DRIVER_HANGS_AFTER_S).end()
+    code, output = start_or_resume(results, trials, epochs, options, within_s=3 * DRIVER_HANGS_AFTER_S).end()
     assert code == 0, output
     check_resumed(results, ended)
     later = figures(results)
@@ -120,12 +117,13 @@ def survive(results, *, trials, epochs, kills, seed, nodes=None):
     check_whole(results, trials, epochs)
 
 
+@pytest.mark.slow
 def test_a_sweep_survives_the_death_of_its_driver(tmp_path):
     survive(tmp_path, trials=4, epochs=4, kills=2, seed=0)
 
 
 @pytest.mark.slow
-def test_a_sweep_survives_many_deaths_at_random_moments(tmp_path):
+def test_a_sweep_survives_many_deaths_at_random_moments(shared_ray, tmp_path):
     """On a Ray that outlives its drivers, one trial at a time; above, each driver has its own, and two at a time."""
-    with RayNodes(1, tmp_path) as nodes:
-        survive(tmp_path / "results", trials=12, epochs=12, kills=30, seed=1, nodes=nodes)
+    alone = ("--cpus-per-worker", "2")
+    survive(tmp_path / "results", trials=4, epochs=10, kills=6, seed=1, ray=shared_ray, words=alone)

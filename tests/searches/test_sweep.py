@@ -78,13 +78,13 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(start_command):
     assert "report.html" in output
 
 
-def kill_in_the_middle_of_a_run(running):
-    """Kill the process of a trial that has reported two epochs and has more to train; return its run's id.
+def kill_in_the_middle_of_a_run(running, below):
+    """Kill a trial's process below `below` that has reported two epochs and has more to train; return its run's id.
 
     It is stopped while its record is read, so that it is in the middle when it dies.
     """
     while running.process.poll() is None:
-        actors = descendants(running.process.pid, ACTOR)
+        actors = descendants(below, ACTOR)
         send(actors, signal.SIGSTOP)
         runs = read_runs(running.folder).to_pylist()
         inside = [run["run_id"] for run in runs if run["state"] == "running" and 2 <= run["epochs_done"] <= 6]
@@ -97,10 +97,11 @@ def kill_in_the_middle_of_a_run(running):
 
 
 @pytest.mark.slow
-def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(start_command):
-    running = start_command("digits", "trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null")
+def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(start_command, shared_ray):
+    fields = ("trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null")
+    running = start_command("digits", *fields, ray=shared_ray)
     running.until(".*trials at once")
-    victim = kill_in_the_middle_of_a_run(running)
+    victim = kill_in_the_middle_of_a_run(running, shared_ray.pid)
     code, output = running.end()
     assert code == 0, output
     runs = {run["run_id"]: run for run in read_runs(running.folder).to_pylist()}
@@ -116,10 +117,10 @@ def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(start_comma
 
 
 @pytest.mark.slow
-def test_a_configuration_is_its_seeds_in_training_ranking_and_best(start_command):
+def test_a_configuration_is_its_seeds_in_training_ranking_and_best(start_command, shared_ray):
     alpha = "space={alpha: {kind: float, low: 0.0, high: 1.0}}"
     fields = ("repeats=3", "score.kind=mean_minus_std", "cohort.size=1", "grace_epochs=1", "keep_checkpoints=1")
-    running = start_command("digits", "trials=3", "epochs=3", alpha, *fields)
+    running = start_command("digits", "trials=3", "epochs=3", alpha, *fields, ray=shared_ray)
     code, output = running.end()
     assert code == 0, output
     runs = read_runs(running.folder).to_pylist()
@@ -141,9 +142,11 @@ def test_a_configuration_is_its_seeds_in_training_ranking_and_best(start_command
 
 
 @pytest.mark.slow
-def test_a_sweep_continues_after_a_failed_trial_which_is_retried_and_a_changed_spec_is_refused(start_command):
-    space = "space={lr: {kind: choice, values: [0.05, 1.0e+30, 0.1]}}"
-    running = start_command("digits", "sampler.kind=grid", "trials=null", space, "cohort.size=1", *SMALL)
+def test_a_sweep_continues_after_a_failed_trial_which_is_retried_and_a_changed_spec_is_refused(
+    start_command, shared_ray
+):
+    grid = ("sampler.kind=grid", "trials=null", "space={lr: {kind: choice, values: [0.05, 1.0e+30, 0.1]}}")
+    running = start_command("digits", *grid, "cohort.size=1", *SMALL, ray=shared_ray)
     code, output = running.end()
     assert code == 0, output
     before = {run["run_id"]: run for run in read_runs(running.folder).to_pylist()}
@@ -157,7 +160,7 @@ def test_a_sweep_continues_after_a_failed_trial_which_is_retried_and_a_changed_s
     assert code == 2
     assert "run.batch.size: 40 -> 32" in output
 
-    code, output = start_command("retry", "latest", "--failed").end()
+    code, output = start_command("retry", "latest", "--failed", ray=shared_ray).end()
     assert code == 0, output
     (failed,) = (run for run in read_runs(running.folder).to_pylist() if run["state"] == "failed")
     assert failed["attempt"] > before[failed["run_id"]]["attempt"]
@@ -169,7 +172,7 @@ def test_a_sweep_continues_after_a_failed_trial_which_is_retried_and_a_changed_s
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_the_sweep_is_resumed_where_it_was(start_command):
+def test_ctrl_c_stops_cleanly_and_the_sweep_is_resumed_where_it_was(start_command, shared_ray):
     half = max(1, get_num_cpus() // 2)  # on a machine of many cores, all five would be at their end by then
     running = start_command("digits", "trials=5", *SMALL, "--cpus-per-worker", str(half))
     running.until("trial 2/5")
@@ -185,7 +188,7 @@ def test_ctrl_c_stops_cleanly_and_the_sweep_is_resumed_where_it_was(start_comman
     }
     assert len(before) >= 2
 
-    code, output = start_command("--resume", sweep["sweep_id"]).end()
+    code, output = start_command("--resume", sweep["sweep_id"], ray=shared_ray).end()
     assert code == 0, output
     runs = read_runs(running.folder).to_pylist()
     assert {run["state"] for run in runs} == {"finished"}
@@ -200,8 +203,8 @@ def test_ctrl_c_stops_cleanly_and_the_sweep_is_resumed_where_it_was(start_comman
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_best_is_scored_and_reported_stops_too(start_command):
-    running = start_command("digits", "trials=1", *SMALL)
+def test_ctrl_c_while_the_best_is_scored_and_reported_stops_too(start_command, shared_ray):
+    running = start_command("digits", "trials=1", *SMALL, ray=shared_ray)
     running.until("concluding")
     os.kill(running.process.pid, signal.SIGINT)
     code, output = running.end()
@@ -210,7 +213,7 @@ def test_ctrl_c_while_the_best_is_scored_and_reported_stops_too(start_command):
     is_finished = sweep["state"] == "finished"  # all but the report
     assert is_finished != (f"--resume {sweep['sweep_id']}" in output)
 
-    code, output = start_command("--resume", "latest").end()
+    code, output = start_command("--resume", "latest", ray=shared_ray).end()
     assert code == 0, output
     assert read_sweeps(running.folder).to_pylist()[0]["state"] == "finished"
 
@@ -233,7 +236,7 @@ def recorded_sweep(results, sweep):
 
 
 @pytest.mark.slow
-def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(start_command, tmp_path):
+def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(start_command, shared_ray, tmp_path):
     space = (
         "space={alpha: {kind: float, low: 0.0, high: 1.0}, sharing: {kind: choice, values: [reference, stem]}, "
         "beta: {kind: float, low: 0.0, high: 1.0, when: {sharing: [stem]}}}"
@@ -242,7 +245,7 @@ def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(start_co
     earlier, drawn = recorded_sweep(tmp_path, search_registry.digits().with_overrides(["sampler.kind=random", *small]))
     hyperband = ("scheduler.kind=hyperband", "grace_epochs=1", "reduction_factor=2", "brackets=2")
     gp = ("sampler.kind=gp", "startup_trials=3", f"warm_start=[{earlier}]")
-    code, output = start_command("digits", *gp, *hyperband, *small).end()
+    code, output = start_command("digits", *gp, *hyperband, *small, ray=shared_ray).end()
     assert code == 0, output
 
     _, sweep = read_sweeps(tmp_path).to_pylist()

@@ -10,9 +10,9 @@ TINY = ("run.cohort.networks=resnet8", "image_size=16", "batch.size=6", "epochs=
 SCHEDULE = ("run.schedule.kind=cosine", "run.schedule.milestones=[]", "validation_fraction=0.25", "trials=2")
 
 
-def searched(tmp_path, name, *words):
-    write_folder(tmp_path / "pictures")
-    running = RunningCommand(tmp_path / "results", name, *TINY, *SCHEDULE, *words, "--data", str(tmp_path / "pictures"))
+def searched(ray, tmp_path, name, *words):
+    data = ("--data", str(write_folder(tmp_path / "pictures")))
+    running = RunningCommand(tmp_path / "results", name, *TINY, *SCHEDULE, *words, *data, ray=ray)
     try:
         code, output = running.end()
     finally:
@@ -29,13 +29,13 @@ def searched(tmp_path, name, *words):
 
 
 @pytest.mark.slow
-def test_peers_without_labels_are_ranked_by_their_neighbours_in_groups_of_two(tmp_path):
-    output, metrics = searched(tmp_path, "moco", "queue.keys=12", "neighbours=3", "--workers", "2")
+def test_peers_without_labels_are_ranked_by_their_neighbours_in_groups_of_two(shared_ray, tmp_path):
+    output, metrics = searched(shared_ray, tmp_path, "moco", "queue.keys=12", "neighbours=3", "--workers", "2")
     assert metrics == {"knn_top1", "knn_top5", "knn_agreement"}
     assert "Top-1 kNN accuracy, validation, mean of peers" in output
 
 
 @pytest.mark.slow
-def test_peers_with_memory_banks(tmp_path):
-    _, metrics = searched(tmp_path, "imagenet", "bank.negatives=8")
+def test_peers_with_memory_banks(shared_ray, tmp_path):
+    _, metrics = searched(shared_ray, tmp_path, "imagenet", "bank.negatives=8")
     assert metrics == {"top1", "top5", "agreement"}

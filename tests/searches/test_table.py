@@ -21,11 +21,11 @@ FIELDS = (*ROWS, "epochs=2", "repeats=2", "batch.size=240", "per_class=24")
 
 
 @pytest.fixture
-def start_command(tmp_path):
+def start_command(tmp_path, shared_ray):
     commands = []
 
-    def open_one(*arguments, command="sweep"):
-        commands.append(RunningCommand(tmp_path, *arguments, command=command))
+    def open_one(*arguments):
+        commands.append(RunningCommand(tmp_path, *arguments, ray=shared_ray))
         return commands[-1]
 
     yield open_one

@@ -8,8 +8,8 @@ from tests.support.known_trials import sweep
 from tests.support.running_command import RunningCommand
 
 
-def finish(*arguments):
-    running = RunningCommand(*arguments)
+def finish(*arguments, **options):
+    running = RunningCommand(*arguments, **options)
     try:
         return running.end()
     finally:
@@ -17,8 +17,9 @@ def finish(*arguments):
 
 
 @pytest.mark.slow
-def test_a_sweep_that_cannot_be_written_is_interrupted_and_resumed(tmp_path):
-    running = RunningCommand(tmp_path, "digits", "trials=4", "epochs=3", "scheduler.kind=none", "keep_checkpoints=1")
+def test_a_sweep_that_cannot_be_written_is_interrupted_and_resumed(shared_ray, tmp_path):
+    fields = ("trials=4", "epochs=3", "scheduler.kind=none", "keep_checkpoints=1")
+    running = RunningCommand(tmp_path, "digits", *fields, ray=shared_ray)
     try:
         running.until("sweep ")
         blocked = running.folder / "runs" / f"{running.folder.name}-0001-r0"
@@ -29,13 +30,13 @@ def test_a_sweep_that_cannot_be_written_is_interrupted_and_resumed(tmp_path):
     (blocked / "epochs-a0001.parquet").rmdir()
     assert code == 2, output
     assert "error: results must be writable, but writing" in output
-    command = f"--resume {running.folder.name} --results {tmp_path} --no-dashboard"
+    command = f"--resume {running.folder.name} --results {tmp_path} --address {shared_ray.address}"
     assert f"interrupted; to resume:\n  python -m mcl_ray.sweep {command}\n" in output
     assert read_sweeps(tmp_path)["state"].to_pylist() == ["interrupted"]
     assert {run["state"] for run in read_runs(tmp_path).to_pylist()} <= {"finished", "interrupted"}
     assert list((blocked / "checkpoints").iterdir())
 
-    code, output = finish(tmp_path, "--resume", "latest")
+    code, output = finish(tmp_path, "--resume", "latest", ray=shared_ray)
     assert code == 0, output
     runs = {run["run_id"]: run for run in read_runs(tmp_path).to_pylist()}
     assert [run["state"] for run in runs.values()] == ["finished"] * 4

@@ -30,7 +30,7 @@ os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
 node = {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
 apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[4:]] or [{}] * int(sys.argv[1])
-head = {"num_cpus": int(sys.argv[2]), "include_dashboard": True, "dashboard_port": int(sys.argv[3])}
+head = {"num_cpus": int(sys.argv[2]), "include_dashboard": False, "dashboard_port": int(sys.argv[3])}
 cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | head)
 nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
@@ -56,12 +56,8 @@ class RayNodes:
     @property
     def variables(self) -> dict[str, str]:
         """What a process needs to be let in."""
-        reported = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
-        return reported | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
+        return token | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
     def __enter__(self) -> Self:
         for _ in range(STARTS):

@@ -12,13 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support.ray_nodes import RayNodes
+
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 600.0
 """Longer than any wait of a test for a line or the end: a process that takes longer hangs, and is killed."""
 
 
 class RunningCommand:
-    """`python -m mcl_ray.sweep …`, or another command, that writes below `results`."""
+    """`python -m mcl_ray.sweep …`, or another command, that writes below `results`, on `ray` or on one of its own."""
 
     def __init__(
         self,
@@ -28,7 +30,10 @@ class RunningCommand:
         variables: Mapping[str, str] | None = None,
         within_s: float = TIMEOUT_S,
         dashboard: bool = False,
+        ray: RayNodes | None = None,
     ) -> None:
+        if ray is not None:
+            arguments, variables = (*arguments, "--address", ray.address), ray.variables | (variables or {})
         has_its_own_ray = "--address" not in arguments and (command == "sweep" or "--workers" in arguments)
         if has_its_own_ray and not dashboard:
             arguments = (*arguments, "--no-dashboard")  # a tenth of what a small sweep takes

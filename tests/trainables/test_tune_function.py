@@ -26,7 +26,7 @@ def close_slowly(config):
     finally:
         time.sleep(3)
 
-ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=1, object_store_memory=200_000_000)
+ray.init(address=sys.argv[2], log_to_driver=False)
 trials = tune.Tuner(
     close_slowly,
     tune_config=tune.TuneConfig(num_samples=2, max_concurrent_trials=1, reuse_actors=True),
@@ -38,12 +38,11 @@ ray.shutdown()
 
 
 @pytest.mark.slow
-def test_a_trial_that_closes_its_runs_slowly_does_not_cost_the_next_one(tmp_path):
-    told_to_ray = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-    training = [sys.executable, "-c", TWO_TRIALS, str(tmp_path)]
+def test_a_trial_that_closes_its_runs_slowly_does_not_cost_the_next_one(shared_ray, tmp_path):
+    training = [sys.executable, "-c", TWO_TRIALS, str(tmp_path), shared_ray.address]
     done = subprocess.run(
         training,
-        env=os.environ | told_to_ray,
+        env=os.environ | shared_ray.variables,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
