@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,15 @@ _SEQUENTIAL = re.compile(r"(|.*?\.)4\.0\.conv1\.weight")
 _HEADS = frozenset({"fc", "classifier", "head", "linear"})
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 """Position in a Sequential of a ResNet's children, as of lightly → name in torchvision."""
-_PLAIN = [argparse.Namespace, np.dtype, np.ndarray, np.float64, np.float32, np.int64, np.bool_]
+_PLAIN: list[Callable[..., Any]] = [
+    argparse.Namespace,
+    np.dtype,
+    np.ndarray,
+    np.float64,
+    np.float32,
+    np.int64,
+    np.bool_,
+]
 _PLAIN += [type(np.dtype(code)) for code in ("f8", "f4", "i8", "b1")]
 
 
@@ -85,7 +94,7 @@ def _read(file: Path) -> object:
         ) from error
 
 
-def _safe_globals() -> list[object]:
+def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """Return what a file may construct besides tensors: arguments of a command, and numpy's scalars."""
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     return [*_PLAIN, scalar, (scalar, "numpy.core.multiarray.scalar")]

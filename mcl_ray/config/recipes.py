@@ -225,7 +225,9 @@ def _on_recipe(given: object, held_out: float) -> object:
         SpecError: there is no such recipe, and fields are missing that it would have.
     """
     fields = {"recipe": given} if isinstance(given, str) else given
-    name = fields.get("recipe", "custom") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict):
+        return fields
+    name = fields.get("recipe", "custom")
     if isinstance(name, str) and name in RECIPES:
         recipe = RECIPES[name]()
         fraction = held_out or recipe.data.validation_fraction
