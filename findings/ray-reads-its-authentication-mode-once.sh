@@ -17,13 +17,13 @@ import ray
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = "0123456789abcdef0123456789abcdef"
 try:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     print("started")
 except Exception as error:
     print("ray.init failed:", type(error).__name__)
 PROGRAM
 cat > "$folder/expected" <<'OUTPUT'
-ray.init failed: X
+ray.init failed: RuntimeError
 OUTPUT
 (cd "$folder" && env/bin/python program.py) > "$folder/seen"
 cat "$folder/seen"
