@@ -215,7 +215,8 @@ def load_published(cohort: Cohort, state_dict: Mapping[str, object]) -> None:
     All names may have the prefix of `DataParallel`.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, or of another shape; nothing has been copied in this case.
+        CheckpointError: a tensor is missing, unexpected, of another shape, not of real numbers, or not finite;
+            nothing has been copied in this case.
     """
     names = published_names(cohort)
     targets = cohort.state_dict()
@@ -229,6 +230,8 @@ def load_published(cohort: Cohort, state_dict: Mapping[str, object]) -> None:
             for name, ours in names.items()
             if name in given and _shape(given[name]) != _shape(targets[ours])
         ],
+        "not of real numbers": [name for name in names if name in given and not _is_real(given[name])],
+        "with values that are not finite": [name for name in names if name in given and not _is_finite(given[name])],
     }
     if any(problems.values()):
         details = "; ".join(f"{len(found)} {kind}: {_listed(found)}" for kind, found in problems.items() if found)
@@ -270,6 +273,15 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
 
 def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor)
+
+
+def _is_real(value: object) -> bool:
+    return not isinstance(value, Tensor) or value.is_floating_point()
+
+
+def _is_finite(value: object) -> bool:
+    """Return whether a tensor has only values that float32 can hold."""
+    return not isinstance(value, Tensor) or value.is_complex() or bool(torch.isfinite(value.float()).all())
 
 
 def _shape(value: object) -> str:

@@ -21,6 +21,18 @@ def check_batches(sweep: Experiment, dataset: Dataset, most_workers: int) -> Non
         check_counts(counts, run, most_workers)
 
 
+def check_proposals(sweep: Experiment) -> None:
+    """Check that the sampler can serve the search space, unless all points are known beforehand.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    if sweep.strategy.sampler.kind != "grid":
+        from searches.tune.converters import check_sampler  # imports optuna
+
+        check_sampler(sweep)
+
+
 def check_study(sweep: Experiment) -> None:
     """Check that the study's database can be opened, if the sweep has its own.
 

@@ -27,7 +27,7 @@ from mcl_ray.results.store import (
     wait_for_orphans,
 )
 from searches.kinds import behaviour_of
-from searches.preflight import check_batches, check_comparable, check_study
+from searches.preflight import check_batches, check_comparable, check_proposals, check_study
 from searches.resumption import Change, Resumption, plan_resumption, unchanged
 from searches.spec.experiment import Experiment
 from searches.spec.stored_spec import parse_stored
@@ -149,6 +149,7 @@ class SweepRunner:
         check_batches(experiment, dataset, self.execution.group[1] if self.execution.group else 1)
         check_study(experiment)
         if trains:
+            check_proposals(experiment)
             behaviour_of(experiment).check_networks(experiment, self.environment.results)
         return dataset
 

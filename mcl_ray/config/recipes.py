@@ -209,7 +209,8 @@ def load_named(
         tree = read_yaml(Path(name_or_file), newest_version)
         if model is RunSpec:
             return validate(model, _on_recipe(tree, held_out))
-        return validate(model, tree | {"run": _on_recipe(tree["run"], held_out)} if "run" in tree else tree)
+        on_recipes = {name: _on_recipe(tree[name], held_out) for name in RUN_FIELDS if tree.get(name) is not None}
+        return validate(model, tree | on_recipes)
     raise SpecError(f"{unknown(kind, name_or_file, known)} (a spec file's name ends in .yaml)")
 
 
@@ -224,7 +225,9 @@ def _on_recipe(given: object, held_out: float) -> object:
         SpecError: there is no such recipe, and fields are missing that it would have.
     """
     fields = {"recipe": given} if isinstance(given, str) else given
-    name = fields.get("recipe", "custom") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict):
+        return fields
+    name = fields.get("recipe", "custom")
     if isinstance(name, str) and name in RECIPES:
         recipe = RECIPES[name]()
         fraction = held_out or recipe.data.validation_fraction
@@ -234,6 +237,8 @@ def _on_recipe(given: object, held_out: float) -> object:
     return fields
 
 
+RUN_FIELDS = ("run", "then")
+"""Fields of searches and suites that are runs."""
 _PARTS = frozenset({"method", "data", "batch", "cohort", "losses", "optimizer", "schedule"})
 """Fields that tell a complete spec, which may be labelled with any name."""
 

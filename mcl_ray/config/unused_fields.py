@@ -46,7 +46,7 @@ USES = (
     Use(
         ("augmentation.crop_padding",),
         lambda run: not run.data.is_encoded,
-        "another data.source than folder and parquet",
+        "data.source=cifar, or another source of images in memory",
     ),
     Use(("batch.per_class",), lambda run: run.batch.sampler != "shuffled", "batch.sampler=balanced or reference"),
     Use(("schedule.factor",), lambda run: run.schedule.kind == "multistep", "schedule.kind=multistep"),

@@ -7,7 +7,7 @@ text, 1e-3 is a number. A key that is given twice is an error. Only plain data c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -44,12 +44,25 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
-    def construct_number(self, node: ScalarNode, pattern: re.Pattern[str], convert: Callable[[str], Any]) -> Any:
-        """Construct a number that matches YAML 1.2's pattern, also where a tag says that it is one."""
-        text = self.construct_scalar(node)
-        if not pattern.fullmatch(text):
-            raise ConstructorError(None, None, f"{text!r} is no number", node.start_mark)
-        return convert(text)
+    def construct_int(self, node: ScalarNode) -> int:
+        """Construct an integer."""
+        text = _matched(node, _INT)
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+    def construct_float(self, node: ScalarNode) -> float:
+        """Construct a real number."""
+        return float(re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", _matched(node, _FLOAT).lower()))
+
+    def construct_text(self, node: ScalarNode) -> str:
+        """Construct text, as of `<<` where it is no key."""
+        return str(node.value)
+
+
+def _matched(node: ScalarNode, pattern: re.Pattern[str]) -> str:
+    """Return a scalar's text if it is a number of YAML 1.2, which a tag may claim of other text."""
+    if not pattern.fullmatch(str(node.value)):
+        raise ConstructorError(None, None, f"{node.value!r} is no number", node.start_mark)
+    return str(node.value)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -60,24 +73,14 @@ class _Dumper(yaml.SafeDumper):
     }
 
 
-def _to_int(text: str) -> int:
-    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-
-
-def _to_float(text: str) -> float:
-    return float(re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", text.lower()))
-
-
 for _kind, _pattern, _first in _RESOLVERS:
     _whole = re.compile(f"^(?:{_pattern.pattern})$")
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _whole, list(_first))
     if _kind in ("int", "float"):
         _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _whole, list(_first))
-_Loader.add_constructor(_MERGE, _Loader.construct_yaml_str)  # where it is no key
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: loader.construct_number(node, _INT, _to_int))
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float", lambda loader, node: loader.construct_number(node, _FLOAT, _to_float)
-)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
+_Loader.add_constructor(_MERGE, _Loader.construct_text)
 
 
 def inline(value: object) -> str:
@@ -93,8 +96,8 @@ def dump(value: object, **layout: Any) -> str:
         value: the data.
         layout: further arguments of PyYAML's `dump`.
     """
-    text: str = yaml.dump(value, Dumper=_Dumper, **{"sort_keys": False, "allow_unicode": True} | layout)
-    return text
+    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True} | layout
+    return str(yaml.dump(value, None, _Dumper, **options))
 
 
 def load(text: str) -> object:

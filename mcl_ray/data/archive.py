@@ -114,8 +114,11 @@ def _tar_members(unpacked: bytes) -> Iterator[_Member]:
         for info in tar:
             folder, name = _split(info.name)
             is_plain = info.isreg() and not info.issparse()
-            content = slice(info.offset_data, info.offset_data + info.size)
-            yield _Member(folder, name, is_plain, lambda content=content: unpacked[content])  # type: ignore[misc]
+
+            def read(info: tarfile.TarInfo = info) -> bytes:
+                return unpacked[info.offset_data : info.offset_data + info.size]
+
+            yield _Member(folder, name, is_plain, read)
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from typing import TypeVar
 from mcl_ray.errors import DataError
 
 T = TypeVar("T")
-_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class IndexCache:
@@ -57,15 +56,14 @@ class IndexCache:
         if found is not None:
             return found
         content = make()
-        self.write(name, lambda file: file.write_bytes(hashlib.sha256(content).digest() + content))
+        self.write(name, lambda file: file.write_bytes(_checksum(content) + b"\n" + content))
         return parse(content)
 
     def find(self, name: str, parse: Callable[[bytes], T]) -> T | None:
         """Return the content of the file `name`; None if there is none, or it is damaged or out of date."""
         try:
-            stored = self.path(name).read_bytes()
-            digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
-            return parse(content) if hashlib.sha256(content).digest() == digest else None
+            digest, _, content = self.path(name).read_bytes().partition(b"\n")
+            return parse(content) if digest == _checksum(content) else None
         except (OSError, ValueError):
             return None
 
@@ -95,6 +93,11 @@ class IndexCache:
         for other in self._cache.glob(f"{self._stem}-*"):
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
+
+
+def _checksum(content: bytes) -> bytes:
+    """Return the first line of a file with this content."""
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _digest(text: str) -> str:

@@ -42,7 +42,8 @@ def load_npz(path: Path) -> Dataset:
 
 
 def _check_sizes(arrays: np.lib.npyio.NpzFile, path: Path) -> None:
-    largest = max((info.file_size for info in arrays.zip.infolist()), default=0)
+    members = [] if arrays.zip is None else arrays.zip.infolist()
+    largest = max((info.file_size for info in members), default=0)
     if largest > MAX_BYTES:
         raise DataError(f"an array of {path} must have at most {MAX_BYTES:,} bytes, but one has {largest:,}")
 

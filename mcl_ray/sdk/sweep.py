@@ -125,13 +125,13 @@ class Sweep:
         """
         import optuna
 
-        from searches.tune.optuna_exporter import open_storage, study_url
+        from searches.tune.optuna_exporter import open_storage, study_name, study_url
 
-        storage = open_storage(study_url(self.spec, self.folder))
+        storage, name = open_storage(study_url(self.spec, self.folder)), study_name(self.folder)
         try:
-            return optuna.load_study(study_name=self.folder.name, storage=storage)
+            return optuna.load_study(study_name=name, storage=storage)
         except KeyError as error:
-            raise StoreError(f"the study's database must have the study {self.folder.name}, but has not") from error
+            raise StoreError(f"the study's database must have the study {name}, but has not") from error
 
     @property
     def _record(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The frozen networks of linear classification: from a run, one of its checkpoints, or a checkpoint of MoCo's code.
+"""The frozen networks of linear classification: from a run, one of its checkpoints, or a checkpoint of another code.
 
 A spec identifies the networks by the checksum of their file; an environment has the path of the file.
 """
@@ -6,7 +6,6 @@ A spec identifies the networks by the checksum of their file; an environment has
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,12 @@ from mcl_ray.cohort import Cohort
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
 from mcl_ray.config.spec import SPEC_VERSION, RunSpec
+from mcl_ray.encoders import read_encoders
 from mcl_ray.errors import CheckpointError
 from mcl_ray.interop import load_published
 from mcl_ray.results.reader import SPEC_FILE, is_sweep, read_runs
 from mcl_ray.results.remote.pull import display_path, fetch
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
-
-_QUERY_ENCODER = re.compile(r"(?:module\.)?encoder_q(?:_(\d+))?\.(.+)")
-"""Names of query encoders in the code of MoCo (`encoder_q.conv1.weight`) and MCL (`encoder_q_0.conv1.weight`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,7 @@ def find_backbone(source: Path) -> Backbone:
         source = found[1]
     checksum = _checksum(source)
     if not _is_ours(source):
-        return Backbone(file=source, checksum=checksum, pretraining=None, num_peers=len(_query_encoders(source)))
+        return Backbone(file=source, checksum=checksum, pretraining=None, num_peers=len(read_encoders(source)))
     read_checkpoint(source)  # raises an error if it is damaged
     pretraining = _spec_of_run(source)
     if pretraining is not None and pretraining.method == "linear":
@@ -96,7 +93,7 @@ def load_backbone(cohort: Cohort, file: Path, checksum: str) -> None:
 
     Args:
         cohort: the cohort, which is changed in place.
-        file: a checkpoint of this program, or one of MoCo's code.
+        file: a checkpoint of this program, or one of another code.
         checksum: the expected checksum, `sha256:…`.
 
     Raises:
@@ -109,7 +106,7 @@ def load_backbone(cohort: Cohort, file: Path, checksum: str) -> None:
             cohort,
             {
                 f"module_list.{peer}.{name}": tensor
-                for peer, tensors in _query_encoders(file).items()
+                for peer, tensors in read_encoders(file).items()
                 for name, tensor in tensors.items()
             },
         )
@@ -149,32 +146,3 @@ def _spec_of_run(checkpoint: Path) -> RunSpec | None:
     """Read the spec of the run whose folder has this checkpoint; None if it is not in a run's folder."""
     file = checkpoint.absolute().parents[1] / SPEC_FILE
     return validate(RunSpec, recipes.read_yaml(file, SPEC_VERSION)) if file.exists() else None
-
-
-def _query_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
-    """Read the tensors of each query encoder without its head, by peer; no code in the file is executed.
-
-    Raises:
-        CheckpointError: the file is not a checkpoint of MoCo's code.
-    """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise almost any exception
-        raise CheckpointError(
-            f"--from requires a run, one of its checkpoints, or a checkpoint of MoCo's code, but torch cannot read "
-            f"{file} without running code in it ({type(error).__name__})"
-        ) from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    encoders: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in (state if isinstance(state, dict) else {}).items():
-        matched = _QUERY_ENCODER.fullmatch(str(name))
-        if matched and isinstance(tensor, Tensor) and not matched[2].startswith("fc."):
-            encoders.setdefault(int(matched[1] or 0), {})[matched[2]] = tensor
-    if not encoders:
-        raise CheckpointError(
-            f"--from requires a run, one of its checkpoints, or a checkpoint of MoCo's code with tensors encoder_q.… "
-            f"in its entry 'state_dict', but {file} is none of them"
-        )
-    if sorted(encoders) != list(range(len(encoders))):
-        raise CheckpointError(f"query encoders must be numbered from 0, but {file} has {sorted(encoders)}")
-    return encoders

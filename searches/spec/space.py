@@ -6,6 +6,7 @@ space a field comes after those that its conditions name. `fields.py` completes 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -19,6 +20,8 @@ from mcl_ray.config.spec import Count, Part, Positive, RunSpec
 
 MAX_STEPS = 10_000
 MAX_GRID = 10_000
+STEP_RESOLUTION = 1e9
+"""Minimum of a step, in units of the last place of the bounds: Optuna accepts a value that is off its step by 1e-8."""
 
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 Scalar = bool | int | float | str
@@ -67,6 +70,14 @@ class FloatRange(_Dimension):
             )
         if self.log and self.step is not None:
             raise ValueError(f"a logarithmic range has no steps, but got log=true, step={self.step}")
+        if not math.isfinite(self.high - self.low):
+            raise ValueError(f"high - low must be a finite number, but got low={self.low}, high={self.high}")
+        resolution = STEP_RESOLUTION * math.ulp(max(abs(self.low), abs(self.high)))
+        if self.step is not None and self.step < resolution:
+            raise ValueError(
+                f"steps must be told apart at the size of the bounds, `step >= {resolution:.2g}`, but got "
+                f"low={self.low}, high={self.high}, step={self.step}"
+            )
         return self
 
     def ends(self) -> tuple[Value, ...]:
@@ -171,6 +182,15 @@ class Choice(_Dimension):
 
 Dimension = Annotated[FloatRange | IntRange | Choice, Field(discriminator="kind")]
 Space = dict[str, Dimension]
+
+
+def num_values(dimension: Dimension) -> int:
+    """Return the number of values of a dimension; 0 if it has all real numbers of a range."""
+    if isinstance(dimension, Choice):
+        return len(dimension.values)
+    if isinstance(dimension, IntRange):
+        return (dimension.high - dimension.low) // dimension.step + 1
+    return 0 if dimension.step is None else len(dimension.all_values())
 
 
 def applies(dimension: Dimension, point: Point) -> bool:

@@ -24,12 +24,14 @@ from mcl_ray.config.unused_fields import check_used
 from mcl_ray.errors import SpecError
 from searches.spec.base import ExperimentSpec
 from searches.spec.fields import resolved
-from searches.spec.space import Point, Space, Value, applied, contains, grid
+from searches.spec.space import Point, Space, Value, applied, contains, grid, num_values
 from searches.spec.start import completed, start_point
 from searches.spec.strategy import Cost, Direction, Outputs, SamplerSpec, SchedulerSpec, ScoreSpec, Strategy
 
 SWEEP_VERSION = 1
 DEFAULT_TRIALS = 100
+MAX_GP_VALUES = 100_000
+"""Maximum number of values of a field of whole numbers or steps with the sampler `gp`, which needs seconds."""
 
 SweepId = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}-[0-9a-f]{10}-[0-9]+$")]
 
@@ -176,6 +178,12 @@ class SweepSpec(ExperimentSpec):
             raise ValueError(
                 f"warm_start needs a sampler that learns from trials it did not propose (tpe, gp), but got "
                 f"{self.sampler.kind}"
+            )
+        many = [path for path, dimension in self.space.items() if num_values(dimension) > MAX_GP_VALUES]
+        if self.sampler.kind == "gp" and many:
+            raise ValueError(
+                f"gp lists every value of a field of whole numbers or steps, at most {MAX_GP_VALUES:,}, but "
+                f"{many[0]} has {num_values(self.space[many[0]]):,}; give it a larger step, or use another sampler"
             )
         if self.repeats > 1 and "seed" in self.space:
             raise ValueError(

@@ -12,37 +12,67 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from mcl_ray.errors import SpecError
+from searches.optuna_logging import optuna_verbosity
 from searches.spec.experiment import Experiment
 from searches.spec.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
 from searches.trial_history import KnownTrial
 
+PROBES = 4
+"""Number of trials with which a sampler is tried out: it has learned from the first ones in the last ones."""
 TRIAL_ATTR = "trial"
 """Key of our trial's id in the attributes of an Optuna trial."""
 
 
-def to_sampler(sweep: Experiment, proposed: int = 0) -> BaseSampler:
+def to_sampler(sweep: Experiment, proposed: int = 0, startup_trials: int | None = None) -> BaseSampler:
     """Return Optuna's sampler; the points of a grid are queued in the study (`first_points`), not proposed by it.
 
     Args:
         sweep: The search or suite.
         proposed: Number of trials proposed before, if the sweep is resumed with a rebuilt study: the sampler draws
             other numbers than it did for those. `qmc` finds its position in the sequence in the study's attributes.
+        startup_trials: Random trials before `tpe` and `gp` learn, instead of the sweep's.
     """
     spec = sweep.strategy.sampler
     seed = _seed(spec.seed, proposed)
+    startup_trials = startup_trials or spec.startup_trials
     match spec.kind:
         case "tpe":
-            return TPESampler(seed=seed, n_startup_trials=spec.startup_trials)
+            return TPESampler(seed=seed, n_startup_trials=startup_trials)
         case "gp":
-            return GPSampler(seed=seed, n_startup_trials=spec.startup_trials, warn_independent_sampling=False)
+            return GPSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)
         case "nsga2":
             return NSGAIISampler(seed=seed, population_size=spec.population)
         case "qmc":
             return _qmc(spec.seed, RandomSampler(seed=seed))
         case "random" | "grid":
             return RandomSampler(seed=seed)
+
+
+def check_sampler(sweep: Experiment) -> None:
+    """Check that the sampler proposes points of the sweep's space, with trials that nobody trains.
+
+    Raises:
+        SpecError: it does not.
+    """
+    sampler = to_sampler(sweep, startup_trials=1)
+    try:
+        with optuna_verbosity(optuna.logging.ERROR):
+            study = optuna.create_study(storage=InMemoryStorage(), directions=sweep.directions, sampler=sampler)
+            for number in range(PROBES):
+                trial = study.ask()
+                point, values = suggest(sweep.space, trial), [float(number)] * len(sweep.directions)
+                params, distributions = to_params(sweep.space, point), to_distributions(sweep.space, point)
+                create_trial(params=params, distributions=distributions, values=values)
+                study.tell(trial, values)
+    except Exception as error:  # of the sampler's arithmetic, whatever it is
+        raise SpecError(
+            f"the sampler must be able to serve the search space, but {sweep.strategy.sampler.kind} fails "
+            f"({type(error).__name__}: {error}); use other bounds or steps, or another sampler"
+        ) from error
 
 
 def suggest(space: Mapping[str, Dimension], trial: optuna.Trial) -> dict[str, Value]:

@@ -6,7 +6,9 @@ and a slow one does not delay trials: a thread writes.
 
 from __future__ import annotations
 
+import json
 import logging
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,21 +18,24 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 import optuna
-from optuna.exceptions import OptunaError
+from optuna.exceptions import DuplicatedStudyError, OptunaError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo, TrialResult
 from mcl_ray.errors import StoreError
+from mcl_ray.results.atomic_io import write_atomically
+from mcl_ray.results.remote.pull import try_to_push
 from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial, read_trials
 from searches.tune.converters import TRIAL_ATTR, to_distributions, to_frozen_trial, to_params
 
 FILE = "study.db"
+NAME_FILE = "study.json"
 SQLITE_WAIT_S = 30
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 _log = logging.getLogger(__name__)
@@ -42,7 +47,7 @@ class OptunaExporter(SweepCallback):
     must_succeed: ClassVar[bool] = True
 
     def __init__(self, sweep: Experiment, folder: Path, known: Sequence[KnownTrial]) -> None:
-        """Open the study, named as the sweep's folder, and bring it up to date.
+        """Open the study, named as the sweep's folder as far as no other sweep has that name, and bring it up to date.
 
         Raises:
             StoreError: the database cannot be opened.
@@ -50,8 +55,8 @@ class OptunaExporter(SweepCallback):
         self._sweep, self._folder, self._missed = sweep, folder, False
         self._storage = open_storage(study_url(sweep, folder))
         directions = [StudyDirection[direction.upper()] for direction in sweep.directions]
-        optuna.create_study(study_name=folder.name, storage=self._storage, directions=directions, load_if_exists=True)
-        self._study_id = self._storage.get_study_id_from_name(folder.name)
+        name = _claim_study(self._storage, folder, directions, is_shared=sweep.outputs.study is not None, known=known)
+        self._study_id = self._storage.get_study_id_from_name(name)
         self._running: dict[str, int] = {}
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optuna-export")
         self._pending: deque[Future[None]] = deque()
@@ -170,8 +175,47 @@ class OptunaExporter(SweepCallback):
 
 
 def study_url(sweep: Experiment, folder: Path) -> str:
-    """Return the URL of the database of a sweep's study; the study is named as the sweep's folder."""
-    return sweep.outputs.study or f"sqlite:///{folder.absolute() / FILE}"
+    """Return the URL of the database of a sweep's study; `study_name` is the study's name."""
+    if sweep.outputs.study is not None:
+        return sweep.outputs.study
+    return URL.create("sqlite", database=str(folder.absolute() / FILE)).render_as_string()
+
+
+def study_name(folder: Path) -> str:
+    """Return the name of a sweep's study: the folder's, unless the sweep's database had a study of this name before."""
+    try:
+        return str(json.loads((folder / NAME_FILE).read_bytes())["name"])
+    except FileNotFoundError:
+        return folder.name
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"the name of the study must be readable, but {folder / NAME_FILE} is not: {error}") from error
+
+
+def _claim_study(
+    storage: BaseStorage,
+    folder: Path,
+    directions: Sequence[StudyDirection],
+    *,
+    is_shared: bool,
+    known: Sequence[KnownTrial],
+) -> str:
+    """Create a sweep's study, or find the one that it created before, and return its name.
+
+    Names of folders are unique in a results folder only: in a database that sweeps of several results folders share, a
+    new sweep gets a name of its own. A sweep of earlier code has no record of the name, which is the folder's.
+    """
+    name = study_name(folder)
+    if (folder / NAME_FILE).exists() or known or not is_shared:
+        optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+        return name
+    try:
+        optuna.create_study(study_name=name, storage=storage, directions=directions)
+    except DuplicatedStudyError:
+        name = f"{folder.name}-{secrets.token_hex(4)}"
+        optuna.create_study(study_name=name, storage=storage, directions=directions)
+    write_atomically(folder / NAME_FILE, json.dumps({"name": name}).encode())
+    try_to_push([folder / NAME_FILE])
+    return name
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -181,12 +225,26 @@ def open_storage(url: str) -> BaseStorage:
         StoreError: it does not answer, or its driver is not installed.
     """
     waiting = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {}
+    _check_options(url)
     try:
         # Trials end minutes or hours apart: no connection is kept open, to be found dead then.
         return RDBStorage(url, engine_kwargs={"poolclass": NullPool} | waiting)
-    except (ImportError, OptunaError, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # RuntimeError of another schema, and errors of drivers and of alembic
+        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
         raise StoreError(f"the study's database must answer, but {_shown(url)} does not: {reason}") from error
+
+
+def _check_options(url: str) -> None:
+    """Check that `?` begins options: SQLAlchemy would take a path with a `?` for a shorter one, in silence.
+
+    Raises:
+        StoreError: it does not.
+    """
+    _, mark, options = url.partition("?")
+    if mark and not all("=" in option for option in options.split("&")):
+        raise StoreError(
+            f"`?` begins the options of a database's URL, but got {_shown(url)}; a ? in a path is written as %3F"
+        )
 
 
 def _shown(url: str) -> str:

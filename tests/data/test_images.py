@@ -66,7 +66,7 @@ def test_statistics_are_those_of_the_training_images_and_kept(source, tmp_path):
     assert 0.1 < min(dataset.std) <= max(dataset.std) < 0.4
     (kept,) = local.cache.glob("*/statistics-24-exif")
     content = json.dumps([[0.1, 0.2, 0.3], [1, 1, 1]]).encode()
-    kept.write_bytes(hashlib.sha256(content).digest() + content)
+    kept.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     assert load_dataset(spec, local).mean == (0.1, 0.2, 0.3)
     published = replace(spec, {"normalisation": "imagenet"})
     assert load_dataset(published, local).mean == (0.485, 0.456, 0.406)

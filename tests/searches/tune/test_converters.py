@@ -4,10 +4,13 @@ import optuna
 import pytest
 
 from mcl_ray.config.overrides import parse, replace
-from searches.spec import search_registry
+from mcl_ray.errors import SpecError
+from searches.preflight import check_proposals
+from searches.spec import search_registry, suite_registry
 from searches.spec.space import Choice, FloatRange, IntRange, contains
 from searches.spec.sweep import SweepSpec
-from searches.tune.converters import suggest, to_distributions, to_params, to_point, to_sampler
+from searches.tune import converters
+from searches.tune.converters import check_sampler, suggest, to_distributions, to_params, to_point, to_sampler
 
 SPACE = {
     "network": Choice(kind="choice", values=(("a",), ("b",), ("a", "b"))),
@@ -45,6 +48,37 @@ def searched(study, trials, costs=0):
         assert to_point(SPACE, trial.params) == point
         points.append(point)
     return points
+
+
+EXTREME = [
+    FloatRange(low=100, high=100.1, step=1e-4),
+    FloatRange(low=-1000, high=1000, step=0.25),
+    FloatRange(low=1e-300, high=1e300, log=True),
+    FloatRange(low=1.0, high=math.nextafter(1, 2)),
+    FloatRange(low=0.1, high=0.9, step=0.1),
+    IntRange(kind="int", low=0, high=2**16),
+    IntRange(kind="int", low=1, high=2**16, log=True),
+    Choice(kind="choice", values=(1, "1", 1.5, False, (2, 3))),
+]
+
+
+@pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2", "qmc", "random"])
+def test_every_sampler_serves_ranges_at_their_limits(kind):
+    fields = ("losses.temperature", "seed")
+    for dimension in EXTREME:
+        spec = sweep(f"sampler.kind={kind}", "scheduler.kind=none").model_copy(update={"space": {fields[0]: dimension}})
+        check_sampler(spec)
+
+
+def test_a_sampler_that_cannot_serve_a_space_is_told_before_a_sweep(monkeypatch):
+    def fails(*_, **__):
+        raise MemoryError("cannot allocate 32 GiB")
+
+    spec = sweep()
+    monkeypatch.setattr(converters, "_suggest", fails)
+    with pytest.raises(SpecError, match=r"tpe fails \(MemoryError: cannot allocate 32 GiB\); use other bounds"):
+        check_proposals(spec)
+    check_proposals(suite_registry.load("digits"))
 
 
 @pytest.mark.parametrize("costs", [0, 1])

@@ -1,8 +1,11 @@
+import sqlite3
+from contextlib import closing
+
 import optuna
 import pytest
 
 from mcl_ray.errors import StoreError
-from searches.tune.optuna_exporter import OptunaExporter, open_storage
+from searches.tune.optuna_exporter import OptunaExporter, open_storage, study_name, study_url
 from tests.support.known_trials import sweep, trial
 from tests.support.postgres import postgres
 from tests.support.trial_events import failed, finished, info, result, stopped
@@ -103,3 +106,68 @@ def test_a_database_that_does_not_answer_is_an_error_without_its_password(tmp_pa
     with pytest.raises(StoreError, match=r"postgresql.*\*\*\*") as error:
         open_storage("postgresql+psycopg://me:secret@127.0.0.1:1/study")
     assert "secret" not in str(error.value)
+
+
+def test_sweeps_of_two_results_folders_have_two_studies_in_one_database(tmp_path, database):
+    folders = [tmp_path / name / "digits-0123456789-1" for name in ("a", "b")]
+    exporters = []
+    for folder in folders:
+        folder.mkdir(parents=True)
+        exporters.append(OptunaExporter(sweep(study=database), folder, []))
+    for exporter in exporters:
+        exporter.on_trial_start(at(0))
+        exporter.wait()
+    OptunaExporter(sweep(study=database), folders[1], [trial(0, "unfinished")])
+    for folder, exporter, score in zip(folders, exporters, (70.0, 30.0), strict=True):
+        assert [one.state.name for one in of_sweep(folder, database).trials] == ["RUNNING"]
+        exporter.on_trial_end(at(0), finished(score))
+        exporter.wait()
+    assert [of_sweep(folder, database).trials[0].value for folder in folders] == [70.0, 30.0]
+    assert study_name(folders[0]) == folders[0].name
+    assert study_name(folders[1]).startswith(f"{folders[1].name}-")
+
+
+def of_sweep(folder, database):
+    return optuna.load_study(study_name=study_name(folder), storage=open_storage(database))
+
+
+def test_a_sweep_of_earlier_code_keeps_its_study(tmp_path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    optuna.create_study(study_name=tmp_path.name, storage=open_storage(url), direction="maximize")
+    with OptunaExporter(sweep(study=url), tmp_path, [trial(0)]):
+        assert study_name(tmp_path) == tmp_path.name
+    assert len(of_sweep(tmp_path, url).trials) == 1
+
+
+@pytest.mark.parametrize("name", ["what?", "a?b=c&d", "100%", "100%3F?", "a#b", "a b;c"])
+def test_a_path_may_have_any_character(name, tmp_path):
+    folder = tmp_path / name / "sweep"
+    folder.mkdir(parents=True)
+    with OptunaExporter(sweep(), folder, [trial(0)]):
+        pass
+    assert [file.name for file in folder.iterdir()] == ["study.db"]
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert len(of_sweep(folder, study_url(sweep(), folder)).trials) == 1
+
+
+@pytest.mark.parametrize("version", ["v2.6.0.a", "v0.9.0.a", "v9.9.9.z", "nonsense", None])
+def test_a_database_of_another_schema_is_one_line(version, tmp_path):
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    open_storage(url)
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection, connection:
+        if version is None:
+            connection.execute("drop table alembic_version")
+            connection.execute("update version_info set schema_version = 3")
+        else:
+            connection.execute("update alembic_version set version_num = ?", (version,))
+    with pytest.raises(
+        StoreError, match=r"the study's database must answer, but sqlite:///.*old\.db does not: "
+    ) as caught:
+        open_storage(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_question_mark_in_a_users_url_begins_options(tmp_path):
+    with pytest.raises(StoreError, match=r"`\?` begins the options of a database's URL, but got sqlite:///.*what"):
+        open_storage(f"sqlite:///{tmp_path}/what?/study.db")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,163 @@
+"""Encoders in checkpoints of other codes: found by the names of their tensors, with the same features."""
+
+import argparse
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import resnet18
+
+from mcl_ray.config.spec import CohortSpec
+from mcl_ray.encoders import read_encoders
+from mcl_ray.errors import CheckpointError
+from mcl_ray.linear_probe import build_backbone
+from mcl_ray.training.backbone import find_backbone, load_backbone
+
+COHORT = CohortSpec(networks="resnet18", size=1, sharing="none")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return resnet18(num_classes=8)
+
+
+def prefixed(network, *prefixes):
+    return {f"{prefix}{name}": tensor for prefix in prefixes for name, tensor in network.state_dict().items()}
+
+
+def another():
+    return resnet18(num_classes=8)
+
+
+def lightly(network):
+    """lightly's SimCLR and MoCo: a Sequential of the children without fc, its momentum copy, and a projection head."""
+    online, momentum = (nn.Sequential(*list(of.children())[:-1]) for of in (network, another()))
+    state = prefixed(online, "backbone.") | prefixed(momentum, "backbone_momentum.")
+    return {"state_dict": state | {"projection_head.layers.0.weight": torch.zeros(8, 8)}, "epoch": 3, "loops": {}}
+
+
+def solo_learn(network, name="backbone"):
+    state = prefixed(network, f"{name}.") | prefixed(another(), f"momentum_{name}.")
+    state = {key: value for key, value in state.items() if ".fc." not in key}
+    return {"state_dict": state | {"projector.0.weight": torch.zeros(8, 8), "classifier.weight": torch.zeros(2, 8)}}
+
+
+def moco_v3(network):
+    state = prefixed(network, "module.base_encoder.") | prefixed(another(), "module.momentum_encoder.")
+    state = {name.replace(".fc.", ".fc.0."): tensor for name, tensor in state.items()}
+    return {"epoch": 3, "arch": "resnet18", "state_dict": state | {"module.predictor.0.weight": torch.zeros(8, 8)}}
+
+
+def timm(network):
+    arguments = argparse.Namespace(model="resnet18", lr=0.1)
+    return {"epoch": 3, "arch": "resnet18", "state_dict": network.state_dict(), "args": arguments, "metric": 71.5}
+
+
+CONTENTS = {
+    "torchvision": lambda network: network.state_dict(),
+    "model": lambda network: {"model": network.state_dict(), "epoch": 3},
+    "compiled": lambda network: prefixed(network, "_orig_mod."),
+    "compiled in parallel": lambda network: {"state_dict": prefixed(network, "module._orig_mod.")},
+    "parallel in a compiled module": lambda network: {"model": prefixed(network, "_orig_mod.backbone.module.")},
+    "half": lambda network: {name: tensor.half() for name, tensor in network.state_dict().items()},
+    "MoCo": lambda network: {
+        "state_dict": prefixed(network, "module.encoder_q.") | prefixed(another(), "module.encoder_k.")
+    },
+    "MoCo v3": moco_v3,
+    "lightly": lightly,
+    "solo-learn": solo_learn,
+    "solo-learn 1.0": lambda network: solo_learn(network, "encoder"),
+    "timm": timm,
+    "numpy's scalars": lambda network: {"state_dict": network.state_dict(), "best": np.float64(0.5), "n": np.int64(3)},
+}
+
+
+def features_equal(file, network, *, tolerance=0.0):
+    backbone, found = build_backbone(COHORT).eval(), find_backbone(file)
+    assert (found.num_peers, found.pretraining) == (1, None)
+    load_backbone(backbone, file, found.checksum)
+    images, plain = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), another()
+    plain.load_state_dict(network.state_dict())
+    plain.eval().fc = nn.Identity()
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.features(images)[0], plain(images), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("code", CONTENTS)
+def test_the_encoder_of_another_code_is_found(code, network, tmp_path):
+    torch.save(CONTENTS[code](network), tmp_path / "checkpoint.pth")
+    features_equal(tmp_path / "checkpoint.pth", network, tolerance=0.05 if code == "half" else 1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "module.encoder_q."])
+def test_safetensors_are_read(prefix, network, tmp_path):
+    save_file(prefixed(network, prefix), tmp_path / "model.safetensors")
+    features_equal(tmp_path / "model.safetensors", network, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda tensor: tensor.fill_(float("nan")), "1 with values that are not finite: module_list.0.layer1.0.conv1"),
+        (lambda tensor: tensor.view(-1)[:1].fill_(float("inf")), "1 with values that are not finite"),
+        (lambda tensor: tensor.double() * 1e300, "1 with values that are not finite"),
+        (lambda tensor: (tensor * 100).to(torch.int8), "1 not of real numbers: module_list.0.layer1.0.conv1.weight"),
+        (lambda tensor: tensor > 0, "1 not of real numbers"),
+        (lambda tensor: tensor.to(torch.complex64), "1 not of real numbers"),
+        (lambda tensor: tensor[:1], "1 of another shape"),
+    ],
+)
+def test_weights_must_be_finite_real_numbers(change, rule, network, tmp_path):
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    changed = change(state["layer1.0.conv1.weight"])
+    if changed.shape == state["layer1.0.conv1.weight"].shape or rule.endswith("shape"):
+        state["layer1.0.conv1.weight"] = changed
+    torch.save(state, tmp_path / "x.pth")
+    backbone = build_backbone(COHORT)
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    with pytest.raises(CheckpointError, match=re.escape(rule)):
+        load_backbone(backbone, tmp_path / "x.pth", find_backbone(tmp_path / "x.pth").checksum)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (
+            lambda network: prefixed(network, "left.", "right."),
+            "one encoder, or numbered ones, but .* has left., right.",
+        ),
+        (lambda network: prefixed(network, "encoder_k."), "is none of them"),
+        (lambda _: {"conv2.weight": torch.zeros(3)}, "is none of them"),
+        (lambda _: [1, 2], "is none of them"),
+    ],
+)
+def test_what_holds_no_encoder_or_several_is_refused(content, rule, network, tmp_path):
+    torch.save(content(network), tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=rule):
+        read_encoders(tmp_path / "x.pth")
+
+
+def test_no_code_is_run_and_damage_is_told(network, tmp_path):
+    torch.save({"state_dict": network.state_dict(), "args": Hostile(str(tmp_path / "trace"))}, tmp_path / "x.pth")
+    save_file(network.state_dict(), tmp_path / "x.safetensors")
+    content = (tmp_path / "x.safetensors").read_bytes()
+    (tmp_path / "x.safetensors").write_bytes(content[:-5])
+    for name in ("x.pth", "x.safetensors"):
+        with pytest.raises(CheckpointError, match="cannot read .* without running code in it"):
+            read_encoders(tmp_path / name)
+    assert not (tmp_path / "trace").exists()
