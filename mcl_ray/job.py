@@ -84,12 +84,12 @@ class JobLog(RunCallback, SweepCallback):
 
     def on_trial_start(self, trial: TrialInfo) -> None:
         """Print the trial that starts."""
-        _print(f"trial {trial.trial_id}: {dict(trial.point)}")
+        _print(f"trial {trial.name}: {dict(trial.point)}")
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Print how a trial ended."""
         score = "" if end.result is None else f", score {end.result.score:.4g} after {end.result.epoch} epochs"
-        _print(f"trial {trial.trial_id}: {end.state}{score}{f', {end.error}' if end.error else ''}")
+        _print(f"trial {trial.name}: {end.state}{score}{f', {end.error}' if end.error else ''}")
 
 
 def _print(line: str) -> None:

@@ -8,6 +8,7 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
 from searches.spec.experiment import Experiment
+from searches.spec.fields import without_effect
 
 
 def check_batches(sweep: Experiment, dataset: Dataset, most_workers: int) -> None:
@@ -19,6 +20,20 @@ def check_batches(sweep: Experiment, dataset: Dataset, most_workers: int) -> Non
     counts = np.bincount(dataset.train.labels)
     for run in sweep.batch_runs:
         check_counts(counts, run, most_workers)
+
+
+def check_effects(sweep: Experiment) -> None:
+    """Check that every field of the space has an effect somewhere in it.
+
+    Raises:
+        SpecError: one has none.
+    """
+    idle = without_effect(sweep.space)
+    if idle:
+        raise SpecError(
+            f"a searched field must have an effect somewhere in the space, but {', '.join(idle)} has none with these "
+            "values of the other fields"
+        )
 
 
 def check_study(sweep: Experiment) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcl_ray.analysis.comparison import Comparison
-from mcl_ray.analysis.ranking import Ranked
+from mcl_ray.analysis.ranking import Ranked, best_of
 from mcl_ray.config.scoring import PLAIN, Scoring
 from mcl_ray.results.schema import EpochRow
 
@@ -39,7 +39,7 @@ class SweepConclusion:
     @property
     def best(self) -> Ranked | None:
         """Best configuration; None if no configuration has a score."""
-        return self.ranking[0] if self.ranking and self.ranking[0].score is not None else None
+        return best_of(self.ranking)
 
     @property
     def reasons(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mcl_ray.analysis.ranking import Ranked, ranking
+from mcl_ray.analysis.ranking import Ranked, best_of, ranking
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.errors import StoreError
 from mcl_ray.results.queries import Objective
@@ -46,7 +46,7 @@ class SweepRanking:
     @property
     def best(self) -> Ranked | None:
         """The best configuration; None if none has a score."""
-        return self.rows[0] if self.rows and self.rows[0].score is not None else None
+        return best_of(self.rows)
 
 
 def rank_sweep(folder: Path) -> SweepRanking:

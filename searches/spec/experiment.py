@@ -48,6 +48,10 @@ class Experiment(Protocol):
         """Number of runs of each configuration, which differ in their seed."""
 
     @property
+    def baseline(self) -> Point:
+        """Configuration that is trained after the trials for comparison, and is no result; empty: none."""
+
+    @property
     def num_runs(self) -> int:
         """Number of runs: all configurations with all seeds."""
 

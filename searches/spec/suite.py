@@ -189,6 +189,11 @@ class SuiteSpec(ExperimentSpec):
         return len(self.rows)
 
     @property
+    def baseline(self) -> Point:
+        """Empty: the baselines of a suite are rows."""
+        return {}
+
+    @property
     def num_runs(self) -> int:
         """Number of runs: all rows with all seeds."""
         return self.trials * self.repeats

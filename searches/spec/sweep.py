@@ -23,6 +23,7 @@ from mcl_ray.config.spec import Count, RunSpec
 from mcl_ray.config.unused_fields import check_used
 from mcl_ray.errors import SpecError
 from searches.spec.base import ExperimentSpec
+from searches.spec.baseline import completed_baseline
 from searches.spec.fields import resolved
 from searches.spec.space import Point, Space, Value, applied, contains, grid
 from searches.spec.start import completed, start_point
@@ -58,6 +59,9 @@ class SweepSpec(ExperimentSpec):
     """Costs that are minimised beside it, of the whole cohort: `parameters`, `multiply_adds` (per image, forward),
     `training_time_s` (of the steps of all epochs). The search then looks for the front between them, and no trial ends
     early."""
+    baseline: Annotated[dict[str, Value], Field(default_factory=dict)]
+    """Field → value of one more configuration, which is trained to its end after the trials and shown beside them, but
+    is no result of the search: a network alone, beside cohorts. {}: none."""
     repeats: Count = 1
     """Runs of every configuration, with the seeds run.seed, run.seed + 1 and so on."""
     score: ScoreSpec = ScoreSpec()
@@ -140,12 +144,25 @@ class SweepSpec(ExperimentSpec):
             return start
         return tuple(start_point(given, info.data["space"], info.data["run"]) for given in start)
 
+    @field_validator("baseline")
+    @classmethod
+    def _complete_baseline(cls, baseline: dict[str, Value], info: ValidationInfo) -> dict[str, Value]:
+        if "run" not in info.data:
+            return baseline
+        return completed_baseline(baseline, info.data["run"])
+
     @model_validator(mode="after")
     def _every_cohort_has_the_objectives_member(self) -> SweepSpec:
         member, smallest = self.objective.rpartition("/")[2], min(self._sizes())
         if member.startswith("peer") and int(member.removeprefix("peer")) >= smallest:
             raise ValueError(
                 f"every cohort must have the objective's member, but got {member} and sizes from {smallest}"
+            )
+        baseline = applied(self.run, self.baseline).cohort.size
+        if member.startswith("peer") and self.baseline and int(member.removeprefix("peer")) >= baseline:
+            raise ValueError(
+                f"the baseline must have the objective's member, but got {member} and {baseline} peers in the "
+                "baseline; baseline={} takes it out"
             )
         return self
 
@@ -216,7 +233,7 @@ class SweepSpec(ExperimentSpec):
     @property
     def num_runs(self) -> int:
         """Number of runs: all configurations with all seeds."""
-        return self.trials * self.repeats
+        return self.trials * self.repeats + (self.repeats if self.baseline else 0)
 
     @property
     def objectives(self) -> tuple[str, ...]:

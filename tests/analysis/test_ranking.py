@@ -6,10 +6,11 @@ import pytest
 from rich.console import Console
 
 from mcl_ray.analysis.published import published_figure
-from mcl_ray.analysis.ranking import Ranked, pareto_front, ranking, summary
+from mcl_ray.analysis.ranking import Ranked, best_of, pareto_front, ranking, summary
 from mcl_ray.config.scoring import RULE, Score, Scoring
 from mcl_ray.config.spec import BatchSpec, CohortSpec, DataSpec, LossSpec, RunSpec
 from mcl_ray.errors import SpecError, StoreError
+from mcl_ray.reports.axes import scored
 from mcl_ray.reports.labels import duration, short_names
 from mcl_ray.reports.terminal import front_table, ranking_cells, ranking_table, summary_table
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
@@ -286,3 +287,29 @@ def test_a_ranking_of_five_parameters_fits_a_terminal():
     lines = [line for line in console.export_text().splitlines() if "interrupted" in line]
     figures = ["98.64", "98.77", "0.12", "3", "464.2", "66.67", "300", "interrupted"]
     assert [line.split() for line in lines] == [[f"{n}*", *own, *figures] for n in range(1, 25)]
+
+
+def test_a_searched_field_without_effect_is_shown_as_a_dash(tmp_path):
+    for number, size in enumerate((1, 2)):
+        searched = {"cohort.size": size, "losses.beta": 0.7}
+        one = RunSpec(cohort=CohortSpec(size=size, networks=("resnet8",)), losses=LossSpec(beta=0.7))
+        write_values(tmp_path, one, [50.0 + number], searched=searched, sweep_id="sweep", trial_id=f"000{number}")
+    pair, alone = ranked(tmp_path)
+    assert (pair.searched, alone.searched) == ({"cohort.size": 2, "losses.beta": 0.7}, {"cohort.size": 1})
+    headers, cells = ranking_cells([pair, alone], OBJECTIVE)
+    assert [row[headers.index("beta")] for row in cells] == ["0.7", "–"]
+
+
+def test_the_baseline_is_shown_as_such_and_never_the_best(tmp_path):
+    write_trial(tmp_path, "0000", [50.0], **{"cohort.size": 2})
+    write_trial(tmp_path, "baseline", [90.0], **{"cohort.size": 1})
+    write_trial(tmp_path, "0001", [None], **{"cohort.size": 3})
+    rows = ranked(tmp_path)
+    assert [(row.trial_id, row.place) for row in rows] == [("0000", 1), ("baseline", None), ("0001", None)]
+    assert best_of(rows) is rows[0]
+    assert best_of(rows[1:]) is None
+    headers, cells = ranking_cells(rows, OBJECTIVE)
+    assert [row[headers.index("place")] for row in cells] == ["1", "baseline", "–"]
+    assert "baseline" in shown(ranking_table(rows, OBJECTIVE, "max"))
+    assert scored(rows) == [rows[0]], "figures are of the space"
+    assert pareto_front(rows, ()) == [rows[0]]
