@@ -193,7 +193,7 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> go.Figu
         marker={"color": colour_at(0.35)},
     )
     figure = go.Figure(bars)
-    figure.update_xaxes(title_text=f"Share of the variance of {escaped(objective)} (%), fANOVA", range=[0, 110])
+    figure.update_xaxes(title_text=f"Share of the variance of {escaped(objective)} (%)", range=[0, 110])
     figure.update_yaxes(automargin=True)
     return figure.update_layout(**LAYOUT, height=140 + 34 * len(ordered))
 

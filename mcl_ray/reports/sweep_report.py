@@ -1,6 +1,6 @@
 """The report of a sweep: ranking, Pareto front, learning curves, figures of the searched parameters, best spec.
 
-Importances are an argument, as they are computed with Optuna, which this package does not import.
+Importances are an argument, as they are computed in `searches`, which this package does not import.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mcl_ray.analysis.importance import Importances
+from mcl_ray.analysis.importance import Importances, at_common_epoch
 from mcl_ray.analysis.ranking import STATES, Ranked, pareto_front, summary
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.reports import interactive, interactive_pareto, plots
-from mcl_ray.reports.labels import caption, objective_label, parameters_of
+from mcl_ray.reports.labels import caption, objective_label, parameters_of, short_names
 from mcl_ray.reports.page import Section
 from mcl_ray.reports.pareto import priced
 from mcl_ray.reports.report import Part, Report, spec_part
@@ -22,7 +22,9 @@ from mcl_ray.reports.terminal import describe_provenance, describe_published, fr
 from mcl_ray.results.queries import scored_splits
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
-"""A function from a ranking to importances, such as `searches.importance.importances`; or parameter → share."""
+"""A function from configurations with figures at one epoch to importances; or parameter → share.
+
+The function is `searches.importance.importances`."""
 
 FRONT_NOTE = (
     "No configuration is as good as one on the front in everything and better in something. A number in the figure is "
@@ -141,20 +143,37 @@ def _accuracy_by_parameter(ranked: SweepRanking) -> Part:
 
 
 def _importances(ranked: SweepRanking, source: ImportanceSource) -> Part:
-    found = _computed(source, ranked.rows)
+    found = _computed(source, ranked)
     bars = interactive.importance_bars(found.values, ranked.objective) if found.values else None
     figures: dict[str, Figure] = {}
     if found.values:
         figures["importances"] = plots.importance_bars(found.values, ranked.objective)
     return Part(
-        section=Section(title="Importance of the parameters", note=found.reason or "", figure=bars), figures=figures
+        section=Section(title="Importance of the parameters", note=_importances_note(found), figure=bars),
+        figures=figures,
     )
 
 
-def _computed(source: ImportanceSource, rows: Sequence[Ranked]) -> Importances:
+def _importances_note(found: Importances) -> str:
+    if found.reason is not None:
+        return found.reason
+    names = short_names([*found.values, *found.indistinct])
+    compared = f"From the figures of {found.n} configurations at epoch {found.epoch}. " if found.n else ""
+    others = ", ".join(names[name] for name in found.indistinct)
+    return f"{compared}{f'Not distinguishable from noise: {others}.' if others else ''}".strip()
+
+
+def _computed(source: ImportanceSource, ranked: SweepRanking) -> Importances:
+    """Return the importances, of figures at one epoch, as a trial that was stopped early has none at the last."""
     if source is None:
         return Importances(reason="not computed")
-    return source(rows) if callable(source) else Importances(values=source)
+    if not callable(source):
+        return Importances(values=source)
+    scoring = ranked.scoring
+    rows = at_common_epoch(
+        ranked.rows, ranked.runs, ranked.epochs, ranked.objective, ranked.mode, scoring.score, scoring.repeats
+    )
+    return source(rows)
 
 
 def _best_spec(ranked: SweepRanking, best: Ranked) -> Part:
