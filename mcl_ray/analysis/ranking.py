@@ -79,8 +79,8 @@ def ranking(
 ) -> list[Ranked]:
     """Return the configurations from best to worst, then the baseline, then those without a score, with the reason.
 
-    Among equal scores, configurations whose runs finished come before those that were stopped early, then in the order
-    of trials. Searched fields that have no effect in a configuration are left out of it.
+    Configurations that trained to the end come before those that were stopped early, whose figures are of an earlier
+    epoch. Equal scores are in the order of trials. Searched fields that have no effect in a configuration are left out.
 
     Args:
         runs: The table of runs.
@@ -104,7 +104,7 @@ def ranking(
     times = queries.training_times(epochs)
     rows = [_ranked(group, curves, best, times, figure, order, score, repeats) for group in groups]
     scored = [row for row in rows if row.score is not None and not row.is_baseline]
-    scored.sort(key=lambda row: (sign * (row.score or 0.0), row.state != "finished", row.trial_id or ""))
+    scored.sort(key=lambda row: (row.state != "finished", sign * (row.score or 0.0), row.trial_id or ""))
     placed = [replace(row, place=place) for place, row in enumerate(scored, start=1)]
     baseline = [row for row in rows if row.score is not None and row.is_baseline]
     return placed + baseline + [row for row in rows if row.score is None]

@@ -222,7 +222,8 @@ def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str, sco
 def hover_text(row: Ranked, goal: Objective) -> str:
     """Return the text that is shown when the pointer is on a point."""
     value = "–" if row.score is None else f"{goal.format(row.score)} {goal.unit}"
-    return f"{value} (n={row.n}, {row.state})<br>{escaped(caption(row))}<br>{row.run_ids[0]}"
+    state = row.state if row.state == "finished" else f"{row.state} at epoch {row.epochs_done}"
+    return f"{value} (n={row.n}, {state})<br>{escaped(caption(row))}<br>{row.run_ids[0]}"
 
 
 def _scatter(axis: ParameterAxis, rows: Sequence[Ranked], goal: Objective, shades: list[list[Any]]) -> go.Scatter:

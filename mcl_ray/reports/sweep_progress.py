@@ -27,9 +27,9 @@ class _Row:
     """True for one further seed, trained after the trials."""
 
     @property
-    def score(self) -> float:
-        """Key by which rows are sorted."""
-        return float("-inf") if self.result is None else self.result.score
+    def order(self) -> tuple[bool, float]:
+        """Key by which rows are sorted, the highest first: trials that trained to the end before others."""
+        return self.state == "finished", float("-inf") if self.result is None else self.result.score
 
 
 class SweepProgress(SweepCallback):
@@ -87,14 +87,14 @@ class SweepProgress(SweepCallback):
             self._live.update(self._view(), refresh=True)
 
     def _print_line(self, trial: TrialInfo, row: _Row, end: TrialEnd) -> None:
-        early = " (stopped early)" if row.state == "stopped" else ""
+        early = f" (stopped early, epoch {row.result.epoch})" if row.state == "stopped" and row.result else ""
         outcome = f"failed: {end.error}" if row.state == "failed" else f"{self._figures(row, ' %')}{early}"
         values = ", ".join(f"{_short(path)}={_value(value)}" for path, value in row.point.items())
         name = f"trial {self._ended}/{self._sweep.trials}" if trial.repeat is None else f"seed {trial.name}"
         self._console.print(f"{name}  {outcome}  {values}", soft_wrap=True)
 
     def _view(self) -> Group:
-        ranked = sorted(self._rows.values(), key=lambda row: row.score, reverse=True)
+        ranked = sorted(self._rows.values(), key=lambda row: row.order, reverse=True)
         running = [row for row in ranked if row.state == "running"]
         others = [row for row in ranked if row.state != "running"]
         table = Table(title=f"{self._sweep.name}: {self._sweep.objective} (%)", title_justify="left")
@@ -108,7 +108,10 @@ class SweepProgress(SweepCallback):
 
     def _best(self, ranked: Sequence[_Row]) -> str:
         best = next((row for row in ranked if row.result and row.state != "failed" and not row.is_further), None)
-        return "best: none yet" if best is None else f"best: {self._figures(best, ' %')}"
+        if best is None or best.result is None:
+            return "best: none yet"
+        epoch = "" if best.state == "finished" else f" at epoch {best.result.epoch}"
+        return f"best: {self._figures(best, ' %')}{epoch}"
 
     def _figures(self, row: _Row, unit: str = "") -> str:
         """Return mean ± std of several seeds, with the score beside them where it is not the mean."""

@@ -97,8 +97,8 @@ def _ranking_note(ranked: SweepRanking) -> str:
     return (
         f"{objective_label(ranked.goal)}, at the last epoch of each run, {order} first: the mean over the n runs of a "
         "configuration, which differ in the seed only, ± the sample standard deviation."
-        f"{ranks}{rule}{untested} Runs that were stopped early count with the last epoch they reached. best peer, best "
-        "test epoch is the published tables' figure."
+        f"{ranks}{rule}{untested} Configurations that were stopped early follow those that trained to the end, with "
+        "the epoch of their figure. best peer, best test epoch is the published tables' figure."
     )
 
 

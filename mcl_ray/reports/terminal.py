@@ -50,7 +50,7 @@ def ranking_cells(
     columns |= {names[path]: [setting(row.searched.get(path)) for row in rows] for path in parameters}
     if scoring.score.kind != "mean":
         columns[f"{scoring.score.name(mode)} (ranks)"] = [_formatted(row.score, form) for row in rows]
-    columns[f"{objective_label(goal)}, last epoch"] = [_formatted(row.value, form) for row in rows]
+    columns[f"{objective_label(goal)}, last epoch"] = [_at_its_epoch(row, form) for row in rows]
     columns["± std"] = [_formatted(row.std, form) for row in rows]
     columns["n"] = [_seeds(row) for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
@@ -132,6 +132,12 @@ def _marks(rows: Sequence[Ranked], mode: str, costs: Sequence[str]) -> list[str]
     """Return a star for each row on the front; none without costs."""
     front = {id(row) for row in pareto_front(rows, costs, mode)} if costs else set()
     return ["*" if id(row) in front else "" for row in rows]
+
+
+def _at_its_epoch(row: Ranked, form: Callable[[float], str]) -> str:
+    """Return the value, with its epoch if the configuration did not train to the end."""
+    value = _formatted(row.value, form)
+    return value if row.value is None or row.state == "finished" else f"{value} (epoch {row.epochs_done})"
 
 
 def _place(row: Ranked) -> str:

@@ -17,8 +17,13 @@ MAX_COMBINATIONS = 4096
 """Fields that all trials of a search have in common: images, splits, when they are scored, and how long they train."""
 
 
-def resolved(space: Mapping[str, Dimension], run: RunSpec) -> Space:
+def resolved(space: Mapping[str, Dimension], run: RunSpec, *, may_have_seed: bool = False) -> Space:
     """Return the space with full paths, fields before those that depend on them, each end of each tried on `run`.
+
+    Args:
+        space: The space as it was written.
+        run: The run whose fields are searched.
+        may_have_seed: Accept a searched seed, as in sweeps of earlier versions.
 
     Raises:
         ValueError: the space is empty, names a field that cannot be searched or names one twice, has a condition that
@@ -34,6 +39,11 @@ def resolved(space: Mapping[str, Dimension], run: RunSpec) -> Space:
             raise ValueError(f"search space, {name}: {error}") from error
         if path in paths:
             raise ValueError(f"a search space names a field once, but {path} is there twice")
+        if path == "seed" and not may_have_seed:
+            raise ValueError(
+                "a search finds values that are good for any seed, so that seed cannot be searched; repeats=N trains "
+                "every configuration with N seeds"
+            )
         paths[path] = dimension
     paths = {path: _with_conditions(path, paths) for path in paths}
     paths = _in_order({path: _where_used(path, paths, run) for path in paths})

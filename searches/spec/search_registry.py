@@ -75,7 +75,7 @@ def digits() -> SweepSpec:
             "space": WEIGHTS_AND_SIZE | {"cohort.size": {"kind": "int", "low": 2, "high": 4}},
             "baseline": {"cohort.size": 1, "losses.alpha": 0.0},
             "trials": 24,
-            "scheduler": {"grace_epochs": 3},
+            "scheduler": {"grace_epochs": 9},
         },
     )
 

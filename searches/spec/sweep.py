@@ -31,6 +31,8 @@ from searches.spec.strategy import Cost, Direction, Outputs, SamplerSpec, Schedu
 
 SWEEP_VERSION = 1
 DEFAULT_TRIALS = 100
+STORED = "stored"
+"""Key in the context of the validation, true for a spec of a sweep's record, which may be of an earlier version."""
 
 SweepId = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}-[0-9a-f]{10}-[0-9]+$")]
 
@@ -121,7 +123,8 @@ class SweepSpec(ExperimentSpec):
     @field_validator("space")
     @classmethod
     def _complete_space(cls, space: Space, info: ValidationInfo) -> Space:
-        return resolved(space, info.data["run"]) if "run" in info.data else space
+        may_have_seed = bool((info.context or {}).get(STORED))
+        return resolved(space, info.data["run"], may_have_seed=may_have_seed) if "run" in info.data else space
 
     @field_validator("costs", mode="before")
     @classmethod
@@ -193,11 +196,6 @@ class SweepSpec(ExperimentSpec):
             raise ValueError(
                 f"warm_start needs a sampler that learns from trials it did not propose (tpe, gp), but got "
                 f"{self.sampler.kind}"
-            )
-        if self.repeats > 1 and "seed" in self.space:
-            raise ValueError(
-                f"repeats give every configuration the same seeds, so that seed cannot be searched with "
-                f"repeats={self.repeats}"
             )
         if self.run.seed + self.repeats > 2**32:
             raise ValueError(

@@ -5,7 +5,6 @@ Metrics and records always stay.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -49,6 +48,6 @@ class CheckpointRetention(SweepCallback):
         self._deleted.update(superfluous)
 
 
-def _rank(score: float | None, finished: bool) -> tuple[float, bool]:
-    """Return a key in the ranking's order, best first: by score, a finished trial before one that was stopped early."""
-    return (math.inf if score is None else -score, not finished)
+def _rank(score: float | None, finished: bool) -> tuple[bool, bool, float]:
+    """Return a key in the ranking's order, best first: trials that trained to the end before those stopped early."""
+    return (score is None, not finished, 0.0 if score is None else -score)

@@ -46,19 +46,22 @@ def test_a_ranking_counts_the_last_epoch_over_seeds_and_puts_failures_last(tmp_p
     runs, epochs = read_runs(tmp_path), read_epochs(tmp_path)
     rows = ranking(runs, epochs, OBJECTIVE, "max")
     assert [(row.place, row.searched["losses.alpha"], row.value, row.n) for row in rows] == [
-        (1, 0.2, 60.0, 1),
-        (2, 0.1, 52.0, 2),
+        (1, 0.1, 52.0, 2),
+        (2, 0.2, 60.0, 1),
         (None, 0.3, None, 0),
         (None, 0.4, None, 0),
         (None, 0.5, None, 0),
     ]
-    assert rows[1].std == pytest.approx(8**0.5)
-    assert rows[1].best_peer_best_epoch == pytest.approx((91 + 55) / 2)
-    assert [row.state for row in rows] == ["stopped", "finished", "failed", "finished", "interrupted"]
+    assert rows[0].std == pytest.approx(8**0.5)
+    assert rows[0].best_peer_best_epoch == pytest.approx((91 + 55) / 2)
+    assert [row.state for row in rows] == ["finished", "stopped", "failed", "finished", "interrupted"]
     assert rows[2].reason == "MemoryError: [bold]full[/bold]"
     assert "nan at epoch 1" in rows[3].reason
     assert "without a figure for validation/top1/mean" in rows[4].reason
     assert ranking(runs, epochs, OBJECTIVE, "min")[0].value == 52.0
+    headers, cells = ranking_cells(rows, OBJECTIVE)
+    values = [row[headers.index("Top-1 accuracy, validation, mean of peers (%), last epoch")] for row in cells]
+    assert values[:2] == ["52.00", "60.00 (epoch 1)"]
     text = shown(ranking_table(rows, OBJECTIVE, "max"))
     assert "alpha" in text
     assert "60.00" in text
@@ -124,11 +127,11 @@ def test_failed_seeds_are_left_out_while_more_than_half_have_a_figure(tmp_path):
     assert more["two"].reason == "4 of 6 seeds without a figure: MemoryError: full; not started"
 
 
-def test_of_equal_scores_the_finished_one_comes_first(tmp_path):
+def test_what_trained_to_the_end_comes_before_what_was_stopped(tmp_path):
     write_values(tmp_path, spec(alpha=0.1), [60.0], "stopped", searched={"losses.alpha": 0.1})
     write_values(tmp_path, spec(alpha=0.2), [60.0], "finished", searched={"losses.alpha": 0.2})
     write_values(tmp_path, spec(alpha=0.3), [61.0], "stopped", searched={"losses.alpha": 0.3})
-    assert [row.searched["losses.alpha"] for row in ranked(tmp_path)] == [0.3, 0.2, 0.1]
+    assert [row.searched["losses.alpha"] for row in ranked(tmp_path)] == [0.2, 0.3, 0.1]
 
 
 def priced(score, *costs):

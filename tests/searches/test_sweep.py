@@ -65,7 +65,8 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(start_command):
         )["value"]
         for run in runs
     }
-    assert last[sweep["best_run_id"]] == max(last.values())
+    finished = [run["run_id"] for run in runs if run["state"] == "finished"]
+    assert last[sweep["best_run_id"]] == max(last[run_id] for run_id in finished)
 
     best = recipes.load(str(running.folder / "best.yaml"))
     assert best.evaluation.test == "at_end"

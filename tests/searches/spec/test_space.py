@@ -154,6 +154,12 @@ def test_points_of_a_grid_that_differ_without_effect_are_one():
     assert parse_stored(json.dumps(stored)).trials == 3, "an earlier version counted both one-peer points"
 
 
+def test_an_earlier_sweep_that_searched_its_seed_is_read():
+    stored = changed().model_dump(mode="json")
+    stored["space"]["seed"] = {"kind": "int", "low": 0, "high": 9, "log": False, "step": 1, "when": {}}
+    assert "seed" in parse_stored(json.dumps(stored)).space
+
+
 def test_a_start_point_leaves_out_what_has_no_effect():
     sweep = changed(ONE_PEER, "start=[{cohort.size: 1, beta: 0.7}]")
     assert sweep.start_points[1] == {"losses.alpha": 0.1, "cohort.size": 1}
@@ -253,7 +259,7 @@ def test_a_changed_search_says_what_changed_and_whether_it_only_extends():
     assert [line.partition(":")[0] for line in difference(old, other)] == [
         "trials", "scheduler.grace_epochs", "space.losses.alpha",
     ]  # fmt: skip
-    assert "scheduler.grace_epochs: 3 -> 5" in difference(old, other)
+    assert "scheduler.grace_epochs: 9 -> 5" in difference(old, other)
     assert difference(old, other)[2].endswith("-> -")
 
 
@@ -351,7 +357,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
             "learns from trials it did not propose (tpe, gp), but got random",
         ),
         (("warm_start=[../digits-0123456789-1]",), "should match pattern"),
-        (("repeats=2", "space.seed={kind: int, low: 0, high: 9}"), "seed cannot be searched with repeats=2"),
+        (("space.seed={kind: int, low: 0, high: 9}",), "good for any seed, so that seed cannot be searched; repeats=N"),
         (("repeats=2", "run.seed=4294967295"), "run.seed + repeats <= 2**32 must hold"),
         (("start=[{tau: 0.2}]",), "fields of the space, but losses.tau is not in it"),
         (("start=[{taw: 0.2}]",), "start point: unknown field 'taw'"),
