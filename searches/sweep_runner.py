@@ -29,9 +29,10 @@ from mcl_ray.results.store import (
 )
 from searches.further_runs import further_runs
 from searches.kinds import behaviour_of
-from searches.preflight import check_batches, check_comparable, check_effects, check_study
+from searches.preflight import check_batches, check_comparable, check_study
 from searches.resumption import Change, Resumption, plan_resumption, unchanged
 from searches.spec.experiment import Experiment
+from searches.spec.fields import without_effect
 from searches.spec.stored_spec import parse_stored
 from searches.sweep_recorder import SweepRecorder
 from searches.trial_history import KnownTrial, read_trials
@@ -73,10 +74,11 @@ class SweepRunner:
             KeyboardInterrupt: the sweep was interrupted; it can be resumed.
         """
         self.execution.check()
-        check_effects(experiment)
         open_results(self.environment)
         dataset = self._check_data(experiment, trains=True)
         self._warm_trials(experiment)
+        for path in without_effect(experiment.space):
+            self._report(f"{path} has no effect with the other values of this search, and is not searched")
         ensure_writable(self.environment.results)
         from mcl_ray.training.recorded_run import machine_provenance
 
@@ -230,7 +232,7 @@ class SweepRunner:
         if time_left_s is not None:
             time_left_s = max(0.0, time_left_s - (time.monotonic() - started))
         if further and time_left_s != 0:
-            self._report(f"training {len(further)} further runs to their ends")
+            self._report(f"confirming: {len(further)} further runs train to their ends")
         if not tuner.run_further(further, time_left_s):
             raise KeyboardInterrupt
 

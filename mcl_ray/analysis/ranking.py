@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.published import PublishedFigure, published_figure
-from mcl_ray.analysis.roles import BASELINE
+from mcl_ray.analysis.roles import BASELINE, counts, is_further
 from mcl_ray.config.effects import acts, deciding
 from mcl_ray.config.scoring import MEAN, Mode, Score, has_enough_seeds
 from mcl_ray.config.spec import RunSpec
@@ -79,8 +79,10 @@ def ranking(
 ) -> list[Ranked]:
     """Return the configurations from best to worst, then the baseline, then those without a score, with the reason.
 
-    Configurations that trained to the end come before those that were stopped early, whose figures are of an earlier
-    epoch. Equal scores are in the order of trials. Searched fields that have no effect in a configuration are left out.
+    Configurations that were confirmed with further seeds come first, then others that trained to the end, then those
+    that were stopped early, whose figures are of an earlier epoch. Among these, one with a seed that
+    failed comes after those without. Equal scores are in the order of trials. Searched fields that have no effect in a
+    configuration are left out.
 
     Args:
         runs: The table of runs.
@@ -88,7 +90,7 @@ def ranking(
         objective: Key of the figure, `split/metric/member`.
         mode: `max` or `min`.
         score: How the figures of a configuration's seeds become its score.
-        repeats: Planned seeds of a configuration; if more were started, those count as planned. A configuration has a
+        repeats: Planned seeds of a configuration; if more have ended, those count as planned. A configuration has a
             score if `mcl_ray.config.scoring.has_enough_seeds` of the planned seeds have a figure.
 
     Raises:
@@ -100,11 +102,20 @@ def ranking(
     curves = best if figure == BEST_PEER_TEST else queries.points(epochs, figure)
     order: Mode = "max" if mode == "max" else "min"
     sign = -1.0 if order == "max" else 1.0
-    groups = _configurations(runs.to_pylist())
+    groups = _configurations([run for run in runs.to_pylist() if counts(run, repeats)])
     times = queries.training_times(epochs)
     rows = [_ranked(group, curves, best, times, figure, order, score, repeats) for group in groups]
     scored = [row for row in rows if row.score is not None and not row.is_baseline]
-    scored.sort(key=lambda row: (row.state != "finished", sign * (row.score or 0.0), row.trial_id or ""))
+    confirmed = {row["trial_id"] for row in runs.to_pylist() if is_further(row, repeats) and row["state"] == "finished"}
+    scored.sort(
+        key=lambda row: (
+            row.trial_id not in confirmed,
+            row.state != "finished",
+            row.n < row.num_planned,
+            sign * (row.score or 0.0),
+            row.trial_id or "",
+        )
+    )
     placed = [replace(row, place=place) for place, row in enumerate(scored, start=1)]
     baseline = [row for row in rows if row.score is not None and row.is_baseline]
     return placed + baseline + [row for row in rows if row.score is None]

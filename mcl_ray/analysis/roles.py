@@ -22,6 +22,11 @@ def repeat_of(run_id: str) -> int:
     return int(match[1]) if match else 0
 
 
+def counts(run: Mapping[str, Any], repeats: int) -> bool:
+    """Return whether a run counts for its configuration: a further one once it has trained to its end, or failed."""
+    return not is_further(run, repeats) or run["state"] in COUNTED
+
+
 def is_further(run: Mapping[str, Any], repeats: int) -> bool:
     """Return whether a row of the table of runs is a further seed, trained after the trials of the search."""
     return run["trial_id"] is not None and repeat_of(run["run_id"]) >= repeats

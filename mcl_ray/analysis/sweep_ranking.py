@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from mcl_ray.analysis.ranking import Ranked, best_of, ranking
+from mcl_ray.analysis.verdict import Verdict, verdict
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.errors import StoreError
 from mcl_ray.results.queries import Objective
@@ -42,6 +44,13 @@ class SweepRanking:
     def mode(self) -> str:
         """`max` or `min`."""
         return str(self.sweep["mode"])
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Best configuration of a search against the run's own values; None without one of them, or in a suite."""
+        if "rows" in json.loads(self.sweep["spec"]):
+            return None
+        return verdict(self.rows, self.runs, self.epochs, self.objective, self.mode, self.sweep["spec"])
 
     @property
     def best(self) -> Ranked | None:

@@ -19,6 +19,7 @@ from mcl_ray.reports.page import Section
 from mcl_ray.reports.pareto import priced
 from mcl_ray.reports.report import Part, Report, spec_part
 from mcl_ray.reports.terminal import describe_provenance, describe_published, front_title, ranking_cells, rule_for
+from mcl_ray.reports.verdict import figure_text, verdict_line
 from mcl_ray.results.queries import scored_splits
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
@@ -55,7 +56,9 @@ def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
             parts += [_parallel_coordinates(ranked), _accuracy_by_parameter(ranked), _importances(ranked, importances)]
         parts.append(_best_spec(ranked, ranked.best))
         facts |= _published_facts(ranked, ranked.best)
-    return Report(title=f"Sweep {ranked.sweep['name']}", facts=facts, parts=parts)
+    found = ranked.verdict
+    first = {} if found is None else {"result": verdict_line(found, ranked.objective)}
+    return Report(title=f"Sweep {ranked.sweep['name']}", facts=first | facts, parts=parts)
 
 
 def _facts(ranked: SweepRanking) -> dict[str, str]:
@@ -71,9 +74,7 @@ def _facts(ranked: SweepRanking) -> dict[str, str]:
     }
     best, goal = ranked.best, ranked.goal
     if best is not None and best.value is not None:
-        spread = "" if best.std is None else f" ± {goal.format(best.std)}"
-        value = f"{goal.format(best.value)}{spread} {goal.unit}".strip()
-        facts["best"] = f"{value} (n={best.n}): {caption(best)}"
+        facts["best"] = f"{figure_text(best, goal)}: {caption(best)}"
     return facts | describe_provenance(sweep)
 
 

@@ -25,6 +25,7 @@ def parse_stored(spec_json: str) -> Experiment:
         return suite
     tree = json.loads(spec_json)
     _check_version(tree, "search", SWEEP_VERSION)
+    tree.setdefault("confirm", {"configurations": 0})  # earlier versions confirmed nothing
     if tree["sampler"]["kind"] == "grid":
         tree["trials"] = None  # counted again: earlier versions had points that differ in fields without effect only
     return validate(SweepSpec, tree, context={STORED: True})

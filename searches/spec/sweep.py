@@ -27,10 +27,19 @@ from searches.spec.baseline import completed_baseline
 from searches.spec.fields import resolved
 from searches.spec.space import Point, Space, Value, applied, contains, grid
 from searches.spec.start import completed, start_point
-from searches.spec.strategy import Cost, Direction, Outputs, SamplerSpec, SchedulerSpec, ScoreSpec, Strategy
+from searches.spec.strategy import (
+    ConfirmationSpec,
+    Cost,
+    Direction,
+    Outputs,
+    SamplerSpec,
+    SchedulerSpec,
+    ScoreSpec,
+    Strategy,
+)
 
 SWEEP_VERSION = 1
-DEFAULT_TRIALS = 100
+DEFAULT_TRIALS = 90
 STORED = "stored"
 """Key in the context of the validation, true for a spec of a sweep's record, which may be of an earlier version."""
 
@@ -51,7 +60,7 @@ class SweepSpec(ExperimentSpec):
     step}` or `{kind: choice, values}`, each with `when: {other field: [values]}` if it is searched only there. A list
     of several networks sets cohort.size to their number, unless the configuration has one, which must agree."""
     trials: Annotated[Count, Field(default=None)]
-    """Configurations tried; null: 100, or all points of a grid."""
+    """Configurations tried; null: 90, or all points of a grid."""
     objective: Annotated[str, Field(pattern=r"^validation/(knn_)?(top1|top5)/(mean|best|ensemble|peer\d+)$")] = (
         "validation/top1/mean"
     )
@@ -67,6 +76,7 @@ class SweepSpec(ExperimentSpec):
     repeats: Count = 1
     """Runs of every configuration, with the seeds run.seed, run.seed + 1 and so on."""
     score: ScoreSpec = ScoreSpec()
+    confirm: ConfirmationSpec = ConfirmationSpec()
     sampler: SamplerSpec = SamplerSpec()
     scheduler: SchedulerSpec = SchedulerSpec()
     start: tuple[dict[str, Value], ...] = ()
@@ -197,9 +207,10 @@ class SweepSpec(ExperimentSpec):
                 f"warm_start needs a sampler that learns from trials it did not propose (tpe, gp), but got "
                 f"{self.sampler.kind}"
             )
-        if self.run.seed + self.repeats > 2**32:
+        if self.run.seed + self.num_seeds > 2**32:
             raise ValueError(
-                f"run.seed + repeats <= 2**32 must hold, but got seed={self.run.seed}, repeats={self.repeats}"
+                f"run.seed + repeats <= 2**32 must hold, also of the seeds of a confirmation, but got "
+                f"seed={self.run.seed}, {self.num_seeds} seeds"
             )
         return self
 
@@ -229,9 +240,27 @@ class SweepSpec(ExperimentSpec):
         return tuple(range(self.run.seed, self.run.seed + self.repeats))
 
     @property
+    def num_seeds(self) -> int:
+        """Number of seeds of a configuration that is confirmed, and of the baseline."""
+        return max(self.repeats, self.confirm.seeds) if self.confirm.configurations else self.repeats
+
+    @property
+    def num_confirmed(self) -> int:
+        """Number of best configurations that are confirmed, the run's own values not among them."""
+        return self.confirm.configurations
+
+    @property
+    def own_point(self) -> dict[str, Value] | None:
+        """The run's own values, in a predefined search the published ones; None if they are outside of the space."""
+        own = completed({}, self.space, self.run)
+        return own if contains(self.space, own) else None
+
+    @property
     def num_runs(self) -> int:
-        """Number of runs: all configurations with all seeds."""
-        return self.trials * self.repeats + (self.repeats if self.baseline else 0)
+        """Number of runs at most: all trials with their seeds, the further seeds, and the baseline."""
+        confirmed = min(self.num_confirmed + (self.own_point is not None), self.trials) if self.num_confirmed else 0
+        further = confirmed * (self.num_seeds - self.repeats) + (self.num_seeds if self.baseline else 0)
+        return self.trials * self.repeats + further
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -247,9 +276,9 @@ class SweepSpec(ExperimentSpec):
     @property
     def start_points(self) -> list[dict[str, Value]]:
         """Distinct start points: the run's own values, if they lie in the space, then `start`."""
-        own = completed({}, self.space, self.run)
+        own = self.own_point
         points: list[dict[str, Value]] = []
-        for point in ([own] if contains(self.space, own) else []) + list(self.start):
+        for point in ([] if own is None else [own]) + list(self.start):
             points += [] if point in points else [point]
         return points
 
@@ -274,8 +303,16 @@ class SweepSpec(ExperimentSpec):
         Raises:
             SpecError: its values are not valid together.
         """
+        return self.seed_runs(point)[: self.repeats]
+
+    def seed_runs(self, point: Point) -> tuple[RunSpec, ...]:
+        """Return the runs of a configuration that is confirmed, one for each seed; the first are those of its trial.
+
+        Raises:
+            SpecError: its values are not valid together.
+        """
         first = self.trial_run(point)
-        return tuple(replace(first, {"seed": first.seed + repeat}) for repeat in range(self.repeats))
+        return tuple(replace(first, {"seed": first.seed + repeat}) for repeat in range(self.num_seeds))
 
     def best_run(self, point: Point) -> RunSpec:
         """Return the run of the chosen configuration: with its first seed, and scored on the test split at its end."""

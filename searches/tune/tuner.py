@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class SweepTuner:
         with optuna_verbosity(optuna.logging.ERROR):
             recorder = TrialRecorder(job)
             searcher = OptunaSearcher(self.sweep, self.folder, known, warm)
-            retention = CheckpointRetention(job, self.sweep.outputs.keep_checkpoints, ended)
+            retention = CheckpointRetention(job, self._checkpoints_kept, ended, self.sweep.own_point)
             scheduler = to_scheduler(self.sweep.strategy.scheduler, self.sweep.run.schedule.epochs, known)
             with OptunaExporter(self.sweep, self.folder, known) as exporter:
                 tuner = self._tuner(job, searcher.searcher(), scheduler, left, time_left_s)
@@ -122,7 +122,8 @@ class SweepTuner:
         """
         if not runs or time_left_s == 0:  # Tune takes 0 for no limit
             return True
-        job, started = self._job, time.monotonic()
+        started = time.monotonic()
+        job = replace(self._job, runs_of=self.sweep.seed_runs, repeats=self.sweep.num_seeds)
         recorder = TrialRecorder(job)
         listed = ListedTrials([config_of(run.info) for run in runs])
         tuner = self._tuner(job, listed, FIFOScheduler(), len(runs), time_left_s)  # type: ignore[no-untyped-call]
@@ -131,6 +132,12 @@ class SweepTuner:
         recorder.close()
         remove([self.folder / TUNE_FOLDER])
         return out_of_time or recorder.num_ended == len(runs)
+
+    @property
+    def _checkpoints_kept(self) -> int | None:
+        """Configurations that keep their checkpoints during the trials: those that may be confirmed need theirs."""
+        limit = self.sweep.outputs.keep_checkpoints
+        return None if limit is None else max(limit, self.sweep.num_confirmed)
 
     def _fit(self, tuner: tune.Tuner, callbacks: Sequence[SweepCallback]) -> None:
         with self._reporting_waits(), self._receiving(callbacks), restore_signal_handlers():

@@ -13,6 +13,7 @@ from mcl_ray.client import Client
 from tests.support.service import ServiceProcess
 
 TINY = {"epochs": 2, "scheduler.kind": "none", "cohort.size": 2, "space.cohort.size": None}
+TINY |= {"baseline": {}, "confirm.configurations": 0}
 
 
 def driver_of(job):

@@ -5,9 +5,9 @@ import yaml
 
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
-from searches.preflight import check_effects
 from searches.spec import search_registry
 from searches.spec.difference import difference, only_extends
+from searches.spec.fields import without_effect
 from searches.spec.space import Choice, FloatRange, IntRange, active, contains, grid
 from searches.spec.stored_spec import parse_stored
 from searches.spec.sweep import SweepSpec
@@ -138,11 +138,11 @@ def test_a_setting_that_is_searched_decides_about_others():
     assert active(space, {"batch.sampler": "balanced"}) == ("batch.sampler", "batch.per_class")
 
 
-def test_a_field_without_effect_anywhere_is_refused_before_a_search_starts():
-    idle = changed("space.cohort.size=null", "run.cohort.size=1")
-    with pytest.raises(SpecError, match=r"must have an effect .*, but losses.beta, losses.gamma, losses.lam has none"):
-        check_effects(idle)
-    check_effects(changed(ONE_PEER, TAU))
+def test_a_field_without_effect_anywhere_is_never_active():
+    alone = changed("space.cohort.size=null", "run.cohort.size=1")
+    assert without_effect(alone.space) == ["losses.beta", "losses.gamma", "losses.lam"]
+    assert alone.start_points == [{"losses.alpha": 0.1}]
+    assert without_effect(changed(ONE_PEER, TAU).space) == []
 
 
 def test_points_of_a_grid_that_differ_without_effect_are_one():
@@ -168,11 +168,12 @@ def test_a_start_point_leaves_out_what_has_no_effect():
 
 
 def test_a_baseline_is_one_more_configuration():
-    sweep = changed("repeats=2", "trials=5")
+    alone = ("repeats=2", "trials=5", "confirm.configurations=0")
+    sweep = changed(*alone)
     assert sweep.baseline == {"cohort.size": 1, "losses.alpha": 0.0}
     assert [run.cohort.size for run in sweep.trial_runs(sweep.baseline)] == [1, 1]
     assert min(sweep.space["cohort.size"].ends()) == 2, "which is not in the space"
-    assert (sweep.num_runs, changed("repeats=2", "trials=5", "baseline={}").num_runs) == (12, 10)
+    assert (sweep.num_runs, changed(*alone, "baseline={}").num_runs) == (12, 10)
     assert changed("baseline={networks: resnet20}").baseline == {"cohort.networks": "resnet20"}
     for given, reason in (
         ("{cohort.size: 0}", "greater than or equal to 1"), ("{epochs: 3}", "all trials must have the same"),
@@ -343,7 +344,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
         (GRID, "search space, losses.alpha: a grid has every value of a range once, so that real numbers need a step"),
         ((*GRID, "space={cohort.size: {kind: int, low: 1, high: 4, log: true}}"), "log=true has no effect"),
         ((*GRID, SIZES, *DEPENDENT), "a grid has every field at every point, but cohort.size, cohort.sharing"),
-        (("sampler.kind=grid", SIZES), "a grid tries each of its points once: trials=4 or null must hold, but got 24"),
+        (("sampler.kind=grid", SIZES), "a grid tries each of its points once: trials=4 or null must hold, but got 12"),
         ((*GRID, WIDE), "a grid has at most 10,000 points, but this one has 10,100"),
         (("sampler.kind=random", "startup_trials=3"), "startup_trials goes with kind=tpe or gp and only with it"),
         (("population=8",), "population goes with kind=nsga2 and only with it"),
