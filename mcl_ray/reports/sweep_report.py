@@ -64,12 +64,13 @@ def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
 def _facts(ranked: SweepRanking) -> dict[str, str]:
     sweep, scoring, states = ranked.sweep, ranked.scoring, ranked.runs["state"].to_pylist()
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    tried = sum(not row.is_baseline for row in ranked.rows)
     seeds = f", {scoring.repeats} seeds each" if scoring.repeats > 1 else ""
     facts = {
         "sweep": sweep["sweep_id"],
         "state": sweep["state"],
         "objective": ", ".join([ranked.objective, ranked.mode, *(f"{cost}, min" for cost in scoring.costs)]),
-        "trials": f"{len(ranked.rows)} configurations of {sweep['trials_planned']} planned{seeds}",
+        "trials": f"{tried} configurations of {sweep['trials_planned']} planned{seeds}",
         "runs": f"{len(states)} ({counts or 'none'})",
     }
     best, goal = ranked.best, ranked.goal
