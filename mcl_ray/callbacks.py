@@ -110,9 +110,16 @@ class TrialInfo:
     """One configuration of a sweep."""
 
     trial_id: str
-    """Four digits, counted from 0000 within its sweep."""
+    """Four digits, counted from 0000 within its sweep; `baseline` for the configuration trained for comparison."""
     point: Mapping[str, Any]
     """Searched field → value."""
+    repeat: int | None = None
+    """Number of the one seed, from 0, that is trained after the trials; None: a trial, with all its seeds."""
+
+    @property
+    def name(self) -> str:
+        """Id of the trial, with the seed if it is one that is trained after the trials."""
+        return self.trial_id if self.repeat is None else f"{self.trial_id}-r{self.repeat}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,11 @@ class Cohort(nn.Module):
     def logits_and_features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return all peers' logits [N, B, C] and features, [N] of [B, F], of images [B, K, H, W]."""
         features_NBF = self.features(images)
-        return _apply_each(self.classifiers, features_NBF), features_NBF
+        return self.classify(features_NBF), features_NBF
+
+    def classify(self, features_NBF: list[Tensor]) -> Tensor:
+        """Return all peers' logits [N, B, C] of their features, [N] of [B, F]."""
+        return _apply_each(self.classifiers, features_NBF)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return each peer's features, [N] of [B, F], of images [B, K, H, W]; F may differ between peers."""

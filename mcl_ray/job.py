@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, SweepCallback, SweepStart, TrialEnd, TrialInfo
+from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, SweepCallback, SweepEnd, SweepStart, TrialEnd, TrialInfo
 from mcl_ray.errors import UserError
 from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import JobSpec
@@ -92,12 +92,20 @@ class JobLog(RunCallback, SweepCallback):
 
     def on_trial_start(self, trial: TrialInfo) -> None:
         """Print the trial that starts."""
-        _print(f"trial {trial.trial_id}: {dict(trial.point)}")
+        _print(f"trial {trial.name}: {dict(trial.point)}")
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Print how a trial ended."""
         score = "" if end.result is None else f", score {end.result.score:.4g} after {end.result.epoch} epochs"
-        _print(f"trial {trial.trial_id}: {end.state}{score}{f', {end.error}' if end.error else ''}")
+        _print(f"trial {trial.name}: {end.state}{score}{f', {end.error}' if end.error else ''}")
+
+    def on_sweep_end(self, end: SweepEnd) -> None:
+        """Print whether the best configuration is better than the published point."""
+        from mcl_ray.reports.verdict import verdict_line
+
+        conclusion = end.conclusion
+        if conclusion is not None and conclusion.verdict is not None:
+            _print(verdict_line(conclusion.verdict, conclusion.objective))
 
 
 def _print(line: str) -> None:

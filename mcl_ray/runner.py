@@ -187,7 +187,7 @@ def _find_resumable(spec: RunSpec, dataset: Dataset, environment: Environment) -
     from mcl_ray.results.store import find_run, is_finished
 
     runs = environment.results / "runs"
-    pull.fetch(runs, only=lambda run: spec.digest in run)
+    pull.fetch(runs, only=lambda run: any(digest in run for digest in spec.digests))
     folder = find_run(environment.results, spec)
     if folder is None:
         raise StoreError(

@@ -8,14 +8,17 @@ from pathlib import Path
 
 from mcl_ray.analysis.conclusion import SweepConclusion
 from mcl_ray.analysis.ranking import ranking
+from mcl_ray.analysis.sweep_ranking import rank_sweep
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import TrainingError
 from mcl_ray.reports.build import write_report
+from mcl_ray.reports.verdict import figure_text, verdict_line
 from mcl_ray.results.atomic_io import subfolders
+from mcl_ray.results.queries import Objective
 from mcl_ray.results.reader import BEST_FILE
-from mcl_ray.results.remote.pull import display_path, fetch, push
+from mcl_ray.results.remote.pull import display_path, fetch, push, remove
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
 from searches.importance import importances
 from searches.spec.experiment import Experiment
@@ -44,8 +47,23 @@ def conclude_search(
         reasons = "; ".join(ranked.reasons)
         raise TrainingError(f"no trial of {display_path(writer.folder)} has a score for {sweep.objective}: {reasons}")
     scores = [score_on_test(writer.folder / "runs" / run_id, dataset, environment) for run_id in best.run_ids]
-    writer.record_best(best.run_ids[0], sweep.best_run(dict(best.searched)))
-    return finish(dataclasses.replace(ranked, test_scores=scores, best_spec=writer.folder / BEST_FILE), writer)
+    found = rank_sweep(writer.folder).verdict
+    comment = f"best of {writer.sweep_id}, {sweep.objective}: {figure_text(best, Objective.parse(sweep.objective))}"
+    if found is not None:
+        comment += f"\n{verdict_line(found, sweep.objective)}"
+    writer.record_best(best.run_ids[0], sweep.best_run(dict(best.searched)), comment=comment)
+    _trim_checkpoints(sweep, ranked, writer.folder)
+    concluded = dataclasses.replace(ranked, verdict=found, test_scores=scores, best_spec=writer.folder / BEST_FILE)
+    return finish(concluded, writer)
+
+
+def _trim_checkpoints(sweep: SweepSpec, ranked: SweepConclusion, folder: Path) -> None:
+    """Delete the checkpoints of all but the best configurations; until now those to be confirmed kept theirs."""
+    if sweep.keep_checkpoints is None:
+        return
+    kept = {row.trial_id for row in ranked.ranking[: sweep.keep_checkpoints] if row.place is not None}
+    runs = read_runs(folder).to_pylist()
+    remove(folder / "runs" / run["run_id"] / "checkpoints" for run in runs if run["trial_id"] not in kept)
 
 
 def finish(conclusion: SweepConclusion, writer: SweepWriter) -> SweepConclusion:

@@ -36,7 +36,7 @@ class SweepEstimate:
     def disk_bytes(self) -> int:
         """Maximum size of the checkpoints that remain at the end, in bytes."""
         trials, limit = self.experiment.trials, self.experiment.keep_checkpoints
-        return self.run.disk_bytes * (trials if limit is None else min(limit, trials)) * self.experiment.repeats
+        return self.run.disk_bytes * (trials if limit is None else min(limit, trials)) * self.experiment.num_seeds
 
 
 def estimate_sweep(sweep: SweepSpec, execution: ExecutionOptions) -> SweepEstimate:

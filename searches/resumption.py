@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results.store import RunWriter, read_sweeps, state_of
+from searches.further_runs import further_runs
 from searches.spec.difference import difference, only_extends
 from searches.spec.experiment import Experiment
 from searches.spec.stored_spec import parse_stored
@@ -32,6 +33,8 @@ class Resumption:
     """Failed trials that are tried again."""
     left: int
     """Number of trials that remain, those that are tried again among them."""
+    further: int
+    """Number of further runs that remain after the trials."""
     time_left_s: float | None
     """Seconds that remain; None: no limit."""
     out_of_time: bool
@@ -42,7 +45,7 @@ class Resumption:
     @property
     def trains(self) -> bool:
         """True if trials are run."""
-        return self.left > 0 and not self.out_of_time
+        return self.left + self.further > 0 and not self.out_of_time
 
     def take_up_failed(self) -> None:
         """Record the failed runs of the retried trials as interrupted."""
@@ -75,16 +78,18 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
     time_left_s = None if limit is None else max(0.0, limit - row["wall_time_s"])
     is_same = experiment == before and not retry_failed
     out_of_time = time_left_s == 0 and row["state"] != "finished" and is_same
-    if left and time_left_s == 0 and not out_of_time:
+    further = len(further_runs(folder, experiment))
+    if left + further and time_left_s == 0 and not out_of_time:
         raise _no_time(folder.name, limit or 0.0, row["wall_time_s"])
     return Resumption(
         folder=folder,
         experiment=experiment,
         retried=failed,
         left=left,
+        further=further,
         time_left_s=time_left_s,
         out_of_time=out_of_time,
-        nothing_left=row["state"] == "finished" and is_same and not left,
+        nothing_left=row["state"] == "finished" and is_same and not left and not further,
     )
 
 

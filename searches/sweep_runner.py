@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ from mcl_ray.results.store import (
     read_sweeps,
     wait_for_orphans,
 )
+from searches.further_runs import further_runs
 from searches.kinds import behaviour_of
 from searches.preflight import check_batches, check_comparable, check_proposals, check_study
 from searches.resumption import Change, Resumption, plan_resumption, unchanged
 from searches.spec.experiment import Experiment
+from searches.spec.fields import without_effect
 from searches.spec.stored_spec import parse_stored
 from searches.sweep_recorder import SweepRecorder
 from searches.trial_history import KnownTrial, read_trials
@@ -74,6 +77,8 @@ class SweepRunner:
         open_results(self.environment)
         dataset = self._check_data(experiment, trains=True)
         self._warm_trials(experiment)
+        for path in without_effect(experiment.space):
+            self._report(f"{path} has no effect with the other values of this search, and is not searched")
         ensure_writable(self.environment.results)
         from mcl_ray.training.recorded_run import machine_provenance
 
@@ -221,7 +226,15 @@ class SweepRunner:
             folder=writer.folder.resolve(),
             callbacks=[SweepRecorder(writer), *self.callbacks],
         )
+        started = time.monotonic()
         if not tuner.run(known, self._warm_trials(experiment), time_left_s):
+            raise KeyboardInterrupt
+        further = further_runs(writer.folder, experiment)
+        if time_left_s is not None:
+            time_left_s = max(0.0, time_left_s - (time.monotonic() - started))
+        if further and time_left_s != 0:
+            self._report(f"confirming: {len(further)} further runs train to their ends")
+        if not tuner.run_further(further, time_left_s):
             raise KeyboardInterrupt
 
     def _rank(self, experiment: Experiment, writer: SweepWriter) -> SweepConclusion:

@@ -15,12 +15,13 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from mcl_ray.analysis.costs import mean_costs
+from mcl_ray.analysis.roles import BASELINE, is_further
 from mcl_ray.callbacks import TrialEnd, TrialInfo, TrialResult
 from mcl_ray.config.scoring import has_enough_seeds
 from mcl_ray.results.queries import Objective, Point, points, training_times
 from mcl_ray.results.store import ENDED, read_epochs, read_runs
 from searches.spec.experiment import Experiment
-from searches.spec.space import Value
+from searches.spec.space import Value, active_part
 
 TrialState = Literal["finished", "stopped", "failed", "unfinished"]
 
@@ -72,12 +73,13 @@ class KnownTrial:
 
 
 def read_trials(folder: Path, sweep: Experiment) -> list[KnownTrial]:
-    """Return every trial of the sweep in `folder`, sorted by id."""
+    """Return every trial of the sweep in `folder`, sorted by id; without its baseline and further seeds."""
     epochs = read_epochs(folder)
     curves, times = points(epochs, Objective.parse(sweep.objective)), training_times(epochs)
     trials: dict[str, list[dict[str, Any]]] = {}
     for row in read_runs(folder).to_pylist():
-        trials.setdefault(row["trial_id"], []).append(row)
+        if row["trial_id"] != BASELINE and not is_further(row, sweep.repeats):
+            trials.setdefault(row["trial_id"], []).append(row)
     return [_known(trial_id, trials[trial_id], curves, times, sweep) for trial_id in sorted(trials)]
 
 
@@ -106,11 +108,15 @@ def _known(
 
 
 def _point(searched: Mapping[str, Any], sweep: Experiment) -> dict[str, Value]:
-    """Return the point in the space's own spelling, as JSON has no tuples."""
+    """Return the point in the space's own spelling, as JSON has no tuples.
+
+    Fields that are inactive at it are left out, which earlier versions sampled all the same.
+    """
     matched = {
         path: sweep.space[path].match(value) if path in sweep.space else None for path, value in searched.items()
     }
-    return {path: searched[path] if value is None else value for path, value in matched.items()}
+    point = {path: searched[path] if value is None else value for path, value in matched.items()}
+    return active_part(sweep.space, point)
 
 
 def _state(rows: Sequence[Mapping[str, Any]], repeats: int) -> TrialState:

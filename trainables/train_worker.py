@@ -27,7 +27,7 @@ from mcl_ray.results.store import RunWriter
 from mcl_ray.training.multi_seed import RunIterator, run_in_lockstep
 from mcl_ray.training.recorded_run import iter_recorded_run, machine_provenance
 from trainables.prometheus import PrometheusCallback
-from trainables.trial_job import EPOCH, TRIAL, TrialJob, point_of
+from trainables.trial_job import EPOCH, TRIAL, TrialJob
 
 
 class RankLocalError(Exception):
@@ -64,7 +64,7 @@ def train_configuration(config: dict[str, Any], job: TrialJob, report: Callable[
 
         def open_writers() -> Sequence[tuple[RunSpec, RunWriter | None]]:
             if not is_rank_zero():
-                return [(spec, None) for spec in job.runs_of(point_of(config))]
+                return [(spec, None) for spec in job.specs_of(config).values()]
             return [
                 (spec, stack.enter_context(writer))
                 for spec, writer in job.begin(config, machine_provenance(environment))

@@ -20,9 +20,10 @@ from mcl_ray.results.remote.pull import fetch, open_replica
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import ENDED, Provenance, RunWriter, has_ended, is_run, state_of
 
-TRIAL, EPOCH, SCORE, FAILED, UNWRITTEN = "trial", "epoch", "score", "failed", "unwritten"
-"""Keys of a trial's id in its configuration; and in its reports, of its epoch, its score, its failure, and the reason
-why it could not be recorded."""
+TRIAL, REPEAT = "trial", "repeat"
+"""Keys of a trial's id in its configuration; and of the seed, if only one of the configuration's is trained."""
+EPOCH, SCORE, FAILED, UNWRITTEN = "epoch", "score", "failed", "unwritten"
+"""Keys in a trial's reports, of its epoch, its score, its failure, and the reason why it could not be recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class TrialJob:
     runs_of: Callable[[Mapping[str, Any]], Sequence[RunSpec]]
     """Function from a configuration to its runs, one for every seed."""
     repeats: int
+    """Number of seeds of a configuration; a configuration of Tune may ask for one of them."""
     objective: str
     score: Score
     costs: tuple[str, ...]
@@ -56,12 +58,25 @@ class TrialJob:
             SpecError: the searched values are not valid together; every run is recorded as failed.
         """
         try:
-            specs = self.runs_of(point_of(config))
+            specs = self.specs_of(config)
         except SpecError as broken:
             self.record_failure(config, broken)
             raise
-        for repeat, spec in enumerate(specs):
-            yield spec, self._writer(config, spec, repeat, provenance)
+        for repeat, spec in specs.items():
+            writer = self._writer(config, spec, repeat, provenance)
+            yield writer.spec, writer  # as recorded, if the run was started before
+
+    def specs_of(self, config: Mapping[str, Any]) -> dict[int, RunSpec]:
+        """Return repeat → run of a configuration, for the seeds that it asks for.
+
+        Raises:
+            SpecError: the searched values are not valid together.
+        """
+        specs = self.runs_of(point_of(config))
+        return {repeat: specs[repeat] for repeat in self._repeats(config)}
+
+    def _repeats(self, config: Mapping[str, Any]) -> Sequence[int]:
+        return [config[REPEAT]] if REPEAT in config else range(self.repeats)
 
     def ended_by(self, config: Mapping[str, Any], error: Exception) -> dict[str, Any]:
         """Record that a trial failed, and return its last report.
@@ -79,10 +94,10 @@ class TrialJob:
     def record_failure(self, config: Mapping[str, Any], error: MclError) -> None:
         """Record that the runs of a trial failed, except those that have ended."""
         try:
-            specs = self.runs_of(point_of(config))
+            specs = self.specs_of(config)
         except SpecError:
-            specs = [self.run] * self.repeats
-        for folder, (repeat, spec) in zip(self._folders(config), enumerate(specs), strict=True):
+            specs = dict.fromkeys(self._repeats(config), self.run)
+        for folder, (repeat, spec) in zip(self._folders(config), specs.items(), strict=True):
             if not has_ended(folder):
                 self._writer(config, spec, repeat, None).finish("failed", error)
 
@@ -110,7 +125,7 @@ class TrialJob:
 
     def _folders(self, config: Mapping[str, Any]) -> list[Path]:
         """Return the folders of a trial's runs, with their records up to date if there is a remote store."""
-        folders = [self.folder_of(config, repeat) for repeat in range(self.repeats)]
+        folders = [self.folder_of(config, repeat) for repeat in self._repeats(config)]
         for folder in folders:
             fetch(folder)
         return folders
@@ -160,12 +175,18 @@ def _end(folder: Path, state: RunState, unless: Collection[str]) -> None:
 
 def point_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the searched fields of Tune's configuration."""
-    return {name: value for name, value in config.items() if name != TRIAL}
+    return {name: value for name, value in config.items() if name not in (TRIAL, REPEAT)}
 
 
 def config_of(trial: TrialInfo) -> dict[str, Any]:
     """Return Tune's configuration of a trial."""
-    return {**trial.point, TRIAL: trial.trial_id}
+    seed = {} if trial.repeat is None else {REPEAT: trial.repeat}
+    return {**trial.point, TRIAL: trial.trial_id, **seed}
+
+
+def info_of(config: Mapping[str, Any]) -> TrialInfo:
+    """Return the trial of Tune's configuration, as callbacks receive it."""
+    return TrialInfo(trial_id=config[TRIAL], point=point_of(config), repeat=config.get(REPEAT))
 
 
 def _objective(epoch: EpochEnd, objective: str) -> float:

@@ -18,7 +18,7 @@ from ray.tune.result import RESULT_DUPLICATE
 from trainables.report_channel import Metrics, ReportChannel
 from trainables.torch_trainer import Group
 from trainables.train_worker import train_configuration
-from trainables.trial_job import TRIAL, TrialJob
+from trainables.trial_job import TRIAL, TrialJob, info_of
 
 TRIAL_RESOURCES = {"CPU": 0.0, "memory": 1.0}
 """Resources of the trial itself: one byte of memory, as Tune requires some; the cores are those of its workers."""
@@ -58,7 +58,7 @@ class GroupTrial(tune.Trainable):
 
     def _train(self, config: dict[str, Any], job: TrialJob, group: Group) -> None:
         job = job.on_this_node()
-        channel, name = self._channel, f"{job.sweep.name}-{config[TRIAL]}"
+        channel, name = self._channel, f"{job.sweep.name}-{info_of(config).name}"
         try:
             group.train(partial(train_configuration, config, job, partial(_report, channel)), job.sweep, name)
         except Exception as error:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcl_ray.analysis.comparison import Comparison
-from mcl_ray.analysis.ranking import Ranked
+from mcl_ray.analysis.ranking import Ranked, best_of
+from mcl_ray.analysis.verdict import Verdict
 from mcl_ray.config.scoring import PLAIN, Scoring
 from mcl_ray.results.schema import EpochRow
 
@@ -23,6 +24,8 @@ class SweepConclusion:
     scoring: Scoring = PLAIN
     ranking: Sequence[Ranked]
     """Configurations, best first."""
+    verdict: Verdict | None = None
+    """Best configuration against the run's own values; None without one of them, or in a suite."""
     unreadable: Sequence[str] = ()
     """Names of the images that did not decode in any run and were skipped, sorted."""
     test_scores: Sequence[Sequence[EpochRow]] = ()
@@ -39,7 +42,7 @@ class SweepConclusion:
     @property
     def best(self) -> Ranked | None:
         """Best configuration; None if no configuration has a score."""
-        return self.ranking[0] if self.ranking and self.ranking[0].score is not None else None
+        return best_of(self.ranking)
 
     @property
     def reasons(self) -> list[str]:

@@ -17,6 +17,8 @@ import pyarrow as pa
 
 from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.published import PublishedFigure, published_figure
+from mcl_ray.analysis.roles import BASELINE, counts, is_further
+from mcl_ray.config.effects import acts, deciding
 from mcl_ray.config.scoring import MEAN, Mode, Score, has_enough_seeds
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
@@ -61,14 +63,26 @@ class Ranked:
     costs: Mapping[str, float] = field(default_factory=dict)
     """Cost → mean over those runs, for the costs that are known."""
 
+    @property
+    def is_baseline(self) -> bool:
+        """Return whether the configuration was trained for comparison, outside of the search; it has no place."""
+        return self.trial_id == BASELINE
+
+
+def best_of(rows: Sequence[Ranked]) -> Ranked | None:
+    """Return the best configuration of a ranking; None if none has a score, the baseline aside."""
+    return rows[0] if rows and rows[0].score is not None and not rows[0].is_baseline else None
+
 
 def ranking(
     runs: pa.Table, epochs: pa.Table, objective: str, mode: str, score: Score = MEAN, repeats: int = 1
 ) -> list[Ranked]:
-    """Return the configurations from best to worst; those without a score come last, with the reason.
+    """Return the configurations from best to worst, then the baseline, then those without a score, with the reason.
 
-    Among equal scores, configurations whose runs finished come before those that were stopped early, then in the order
-    of trials.
+    Configurations that were confirmed with further seeds come first, then others that trained to the end, then those
+    that were stopped early, whose figures are of an earlier epoch. Among these, one with a seed that
+    failed comes after those without. Equal scores are in the order of trials. Searched fields that have no effect in a
+    configuration are left out.
 
     Args:
         runs: The table of runs.
@@ -76,7 +90,7 @@ def ranking(
         objective: Key of the figure, `split/metric/member`.
         mode: `max` or `min`.
         score: How the figures of a configuration's seeds become its score.
-        repeats: Planned seeds of a configuration; if more were started, those count as planned. A configuration has a
+        repeats: Planned seeds of a configuration; if more have ended, those count as planned. A configuration has a
             score if `mcl_ray.config.scoring.has_enough_seeds` of the planned seeds have a figure.
 
     Raises:
@@ -88,13 +102,23 @@ def ranking(
     curves = best if figure == BEST_PEER_TEST else queries.points(epochs, figure)
     order: Mode = "max" if mode == "max" else "min"
     sign = -1.0 if order == "max" else 1.0
-    groups = _configurations(runs.to_pylist())
+    groups = _configurations([run for run in runs.to_pylist() if counts(run, repeats)])
     times = queries.training_times(epochs)
     rows = [_ranked(group, curves, best, times, figure, order, score, repeats) for group in groups]
-    scored = [row for row in rows if row.score is not None]
-    scored.sort(key=lambda row: (sign * (row.score or 0.0), row.state != "finished", row.trial_id or ""))
+    scored = [row for row in rows if row.score is not None and not row.is_baseline]
+    confirmed = {row["trial_id"] for row in runs.to_pylist() if is_further(row, repeats) and row["state"] == "finished"}
+    scored.sort(
+        key=lambda row: (
+            row.trial_id not in confirmed,
+            row.state != "finished",
+            row.n < row.num_planned,
+            sign * (row.score or 0.0),
+            row.trial_id or "",
+        )
+    )
     placed = [replace(row, place=place) for place, row in enumerate(scored, start=1)]
-    return placed + [row for row in rows if row.score is None]
+    baseline = [row for row in rows if row.score is not None and row.is_baseline]
+    return placed + baseline + [row for row in rows if row.score is None]
 
 
 def _configurations(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -138,7 +162,7 @@ def _ranked(
         place=None,
         run_ids=tuple(row["run_id"] for row in counted),
         trial_id=counted[0]["trial_id"],
-        searched=counted[0]["searched"],
+        searched=_searched_with_effect(counted[0]),
         state=max((row["state"] for row in counted), key=STATES.index),
         reason=reason,
         value=statistics.fmean(values) if values else None,
@@ -151,6 +175,15 @@ def _ranked(
         num_planned=num_planned,
         costs=mean_costs(counted, times),
     )
+
+
+def _searched_with_effect(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the searched fields that have an effect; earlier versions sampled the others, too."""
+    searched: dict[str, Any] = row["searched"]
+    if not any(map(deciding, searched)):
+        return searched
+    spec = RunSpec.model_validate_json(row["spec"])
+    return {path: value for path, value in searched.items() if acts(spec, path)}
 
 
 def _seed(row: Mapping[str, Any]) -> Any:
@@ -194,7 +227,7 @@ def pareto_front(ranked: Sequence[Ranked], costs: Sequence[str], mode: str = "ma
     goals = {
         index: (sign * row.score, *(row.costs[cost] for cost in costs))
         for index, row in enumerate(ranked)
-        if row.score is not None and all(cost in row.costs for cost in costs)
+        if row.score is not None and not row.is_baseline and all(cost in row.costs for cost in costs)
     }
     return [
         ranked[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from mcl_ray.analysis.ranking import Ranked, ranking
+from mcl_ray.analysis.ranking import Ranked, best_of, ranking
+from mcl_ray.analysis.verdict import Verdict, verdict
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.errors import StoreError
 from mcl_ray.results.queries import Objective
@@ -44,9 +46,16 @@ class SweepRanking:
         return str(self.sweep["mode"])
 
     @property
+    def verdict(self) -> Verdict | None:
+        """Best configuration of a search against the run's own values; None without one of them, or in a suite."""
+        if "rows" in json.loads(self.sweep["spec"]):
+            return None
+        return verdict(self.rows, self.runs, self.epochs, self.objective, self.mode, self.sweep["spec"])
+
+    @property
     def best(self) -> Ranked | None:
         """The best configuration; None if none has a score."""
-        return self.rows[0] if self.rows and self.rows[0].score is not None else None
+        return best_of(self.rows)
 
 
 def rank_sweep(folder: Path) -> SweepRanking:

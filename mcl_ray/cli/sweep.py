@@ -139,7 +139,8 @@ def _resume(
     _run(tuner, execution, dry_run=dry_run)
     if dry_run:
         plan = tuner.resumption()
-        app.stdout().print(f"{plan.folder.name}: {plan.left} of {plan.experiment.trials} trials are left")
+        further = f", and {plan.further} runs after them" if plan.further else ""
+        app.stdout().print(f"{plan.folder.name}: {plan.left} of {plan.experiment.trials} trials are left{further}")
 
 
 def _run(tuner: CohortTuner, execution: ExecutionOptions, *, dry_run: bool = False) -> None:

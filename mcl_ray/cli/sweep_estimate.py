@@ -47,8 +47,11 @@ def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, st
     seeds = f"seeds {sweep.seeds[0]} to {sweep.seeds[-1]}, scored by their {sweep.score.kind}"
     unit = "trial" if execution.workers is None else "worker"
     facts = {
-        "runs": f"{sweep.num_runs}: {sweep.trials} trials × {sweep.repeats}, {execution.cpus_per_worker} CPU a {unit}",
+        "runs": f"at most {sweep.num_runs}: {sweep.trials} trials × {sweep.repeats}, and what follows them, "
+        f"{execution.cpus_per_worker} CPU a {unit}",
         "repeats": f"{sweep.repeats} ({seeds})" if sweep.repeats > 1 else "1",
+        "confirmation": _confirmation(sweep),
+        "baseline": f"{sweep.baseline}, {sweep.num_seeds} seeds" if sweep.baseline else "",
         "maximised": sweep.objective,
         "minimised": ", ".join(sweep.costs),
         "sampler": f"{sweep.sampler.kind}; start points: {min(len(points), sweep.trials)}",
@@ -61,6 +64,13 @@ def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, st
             f": {sweep.scheduler.grace_epochs} epochs for all, then one in {sweep.scheduler.reduction_factor} continues"
         )
     return {name: value for name, value in facts.items() if value}
+
+
+def _confirmation(sweep: SweepSpec) -> str:
+    if not sweep.num_confirmed:
+        return "none"
+    own = " and the run's own values" if sweep.own_point is not None else ""
+    return f"the best {sweep.num_confirmed}{own}, to {sweep.num_seeds} seeds each"
 
 
 def _print_suite(estimate: SuiteEstimate, execution: ExecutionOptions, console: Console) -> None:

@@ -97,15 +97,20 @@ def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
     return validate(type(spec), tree)
 
 
-def validate(model: type[Spec], tree: object) -> Spec:
+def validate(model: type[Spec], tree: object, context: Mapping[str, Any] | None = None) -> Spec:
     """Build a spec from plain data.
+
+    Args:
+        model: The spec's class.
+        tree: The data.
+        context: Facts for its validators, such as that the data was stored by an earlier version.
 
     Raises:
         SpecError: fields are unknown (the message has the nearest name) or values break a rule; the message has one
             sentence for each error.
     """
     try:
-        return model.model_validate(tree)
+        return model.model_validate(tree, context=context)
     except ValidationError as error:
         raise SpecError("; ".join(_sentence(model, part) for part in error.errors())) from None
 

@@ -21,7 +21,8 @@ EARLIER_NAMES = {"wall_time_s": "training_time_s"}
 """Cost names in specs of earlier releases → current names. Wall time also includes the start of a run's process."""
 RULE = (
     "Seeds without a figure are left out while more than half of the planned seeds have one; "
-    "otherwise the configuration has failed and has no score."
+    "otherwise the configuration has failed and has no score. They count against it: it comes after configurations "
+    "whose seeds all have a figure."
 )
 """Rule for failed seeds, as reports print it."""
 

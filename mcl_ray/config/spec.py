@@ -367,6 +367,32 @@ class RunSpec(Part):
         """Return whether the peers have classifiers that learn from labels."""
         return self.method != "moco"
 
+    @property
+    def has_pairs(self) -> bool:
+        """Return whether the cohort has several peers, so that there are terms between them."""
+        return self.cohort.size > 1
+
+    @property
+    def has_contrast(self) -> bool:
+        """Return whether any contrastive term is computed; one peer has only VCL."""
+        losses = self.losses
+        return bool(losses.alpha or (self.has_pairs and (losses.beta or losses.gamma or losses.lam)))
+
+    @property
+    def has_distillation(self) -> bool:
+        """Return whether peers distil their distributions or logits into each other."""
+        losses = self.losses
+        return self.has_pairs and bool(losses.gamma or losses.lam or losses.logit_distillation != "off")
+
+    @property
+    def losses_without_effect(self) -> tuple[str, ...]:
+        """Names of the fields of `losses` whose values change nothing in this run."""
+        return (
+            *(() if self.has_pairs else ("beta", "gamma", "lam", "logit_distillation")),
+            *(() if self.has_contrast else ("tau", "contrast")),
+            *(() if self.has_distillation else ("temperature",)),
+        )
+
     @model_validator(mode="after")
     def _local_contrast_is_in_batch(self) -> RunSpec:
         if self.method != "supervised" and self.losses.contrast == "local":
@@ -429,6 +455,24 @@ class RunSpec(Part):
 
     @property
     def digest(self) -> str:
-        """First ten hex digits of the SHA-256 of the complete spec; equal specs have equal digests."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+        """First ten hex digits of the SHA-256 of the complete spec; specs that train alike have equal digests.
+
+        Weights and temperatures without an effect, as `beta` in a cohort of one peer, count as their defaults.
+        """
+        defaults = LossSpec.model_fields
+        unused = {name: defaults[name].default for name in self.losses_without_effect}
+        tree = self.model_dump(mode="json")
+        return _digest(tree | {"losses": tree["losses"] | unused})
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Digests that results of this spec may have.
+
+        They are its own and, if it is another, that of earlier versions, which counted values without an effect.
+        """
+        return tuple(dict.fromkeys([self.digest, _digest(self.model_dump(mode="json"))]))
+
+
+def _digest(tree: dict[str, Any]) -> str:
+    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]

@@ -1,4 +1,7 @@
-"""Fields of a run that have an effect only with certain values of others: setting one without effect is an error."""
+"""Fields of a run that have an effect only with certain settings of others: setting one without effect is an error.
+
+Those whose effect depends on numbers, as weights of zero, are in `effects.py`; they may be set in any run.
+"""
 
 from __future__ import annotations
 

@@ -113,8 +113,8 @@ def _round_steps(low: float, high: float) -> list[float]:
 
 
 def scored(rows: Sequence[Ranked]) -> list[Ranked]:
-    """Return the rows that have a score, best first."""
-    return [row for row in rows if row.score is not None]
+    """Return the rows that have a score, best first, without the baseline, which lies outside of the space."""
+    return [row for row in rows if row.score is not None and not row.is_baseline]
 
 
 def values_of(rows: Sequence[Ranked]) -> list[float]:

@@ -193,7 +193,7 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> go.Figu
         marker={"color": colour_at(0.35)},
     )
     figure = go.Figure(bars)
-    figure.update_xaxes(title_text=f"Share of the variance of {escaped(objective)} (%), fANOVA", range=[0, 110])
+    figure.update_xaxes(title_text=f"Share of the variance of {escaped(objective)} (%)", range=[0, 110])
     figure.update_yaxes(automargin=True)
     return figure.update_layout(**LAYOUT, height=140 + 34 * len(ordered))
 
@@ -222,7 +222,8 @@ def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str, sco
 def hover_text(row: Ranked, goal: Objective) -> str:
     """Return the text that is shown when the pointer is on a point."""
     value = "–" if row.score is None else f"{goal.format(row.score)} {goal.unit}"
-    return f"{value} (n={row.n}, {row.state})<br>{escaped(caption(row))}<br>{row.run_ids[0]}"
+    state = row.state if row.state == "finished" else f"{row.state} at epoch {row.epochs_done}"
+    return f"{value} (n={row.n}, {state})<br>{escaped(caption(row))}<br>{row.run_ids[0]}"
 
 
 def _scatter(axis: ParameterAxis, rows: Sequence[Ranked], goal: Objective, shades: list[list[Any]]) -> go.Scatter:

@@ -112,7 +112,7 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> Figure:
         panel.set_yticks(range(len(ordered)), labels)
         panel.bar_label(bars, [f"{100 * value:.1f}" for _, value in ordered], padding=3)
         panel.set_xlim(0, 112)
-        panel.set_xlabel(textwrap.fill(f"Share of the variance of {objective} (%), fANOVA", 80))
+        panel.set_xlabel(textwrap.fill(f"Share of the variance of {objective} that it explains (%)", 80))
     return figure
 
 

@@ -20,7 +20,7 @@ class NotebookSweepProgress(SweepCallback):
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Show one more trial that ended."""
-        if end.state == "unrecorded":
+        if end.state == "unrecorded" or trial.repeat is not None:
             return
         self._ended += 1
         if end.state != "failed" and end.result is not None:

@@ -23,11 +23,13 @@ class _Row:
     point: Mapping[str, Any]
     state: str = "running"
     result: TrialResult | None = None
+    is_further: bool = False
+    """True for one further seed, trained after the trials."""
 
     @property
-    def score(self) -> float:
-        """Key by which rows are sorted."""
-        return float("-inf") if self.result is None else self.result.score
+    def order(self) -> tuple[bool, float]:
+        """Key by which rows are sorted, the highest first: trials that trained to the end before others."""
+        return self.state == "finished", float("-inf") if self.result is None else self.result.score
 
 
 class SweepProgress(SweepCallback):
@@ -51,23 +53,23 @@ class SweepProgress(SweepCallback):
 
     def on_trial_start(self, trial: TrialInfo) -> None:
         """Show a trial that starts or continues."""
-        self._rows.setdefault(trial.trial_id, _Row(trial.point))
+        self._rows.setdefault(trial.name, _Row(trial.point, is_further=trial.repeat is not None))
         self._refresh()
 
     def on_trial_result(self, trial: TrialInfo, result: TrialResult) -> None:
         """Show the score of an epoch."""
-        self._rows.setdefault(trial.trial_id, _Row(trial.point)).result = result
+        self._rows.setdefault(trial.name, _Row(trial.point)).result = result
         self._refresh()
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Show how a trial ended."""
         if end.state == "unrecorded":
             return
-        row = self._rows.setdefault(trial.trial_id, _Row(trial.point))
+        row = self._rows.setdefault(trial.name, _Row(trial.point))
         row.state, row.result = end.state, end.result or row.result
-        self._ended += 1
+        self._ended += trial.repeat is None
         if self._live is None:
-            self._print_line(row, end)
+            self._print_line(trial, row, end)
         self._refresh()
 
     def on_sweep_end(self, end: SweepEnd) -> None:
@@ -84,28 +86,32 @@ class SweepProgress(SweepCallback):
         if self._live is not None:
             self._live.update(self._view(), refresh=True)
 
-    def _print_line(self, row: _Row, end: TrialEnd) -> None:
-        early = " (stopped early)" if row.state == "stopped" else ""
+    def _print_line(self, trial: TrialInfo, row: _Row, end: TrialEnd) -> None:
+        early = f" (stopped early, epoch {row.result.epoch})" if row.state == "stopped" and row.result else ""
         outcome = f"failed: {end.error}" if row.state == "failed" else f"{self._figures(row, ' %')}{early}"
         values = ", ".join(f"{_short(path)}={_value(value)}" for path, value in row.point.items())
-        self._console.print(f"trial {self._ended}/{self._sweep.trials}  {outcome}  {values}", soft_wrap=True)
+        name = f"trial {self._ended}/{self._sweep.trials}" if trial.repeat is None else f"seed {trial.name}"
+        self._console.print(f"{name}  {outcome}  {values}", soft_wrap=True)
 
     def _view(self) -> Group:
-        ranked = sorted(self._rows.values(), key=lambda row: row.score, reverse=True)
+        ranked = sorted(self._rows.values(), key=lambda row: row.order, reverse=True)
         running = [row for row in ranked if row.state == "running"]
         others = [row for row in ranked if row.state != "running"]
         table = Table(title=f"{self._sweep.name}: {self._sweep.objective} (%)", title_justify="left")
         for column in ("state", "epoch", "score, %", *map(_short, self._sweep.searched)):
             table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
         for row in running + others[: max(0, ROWS_SHOWN - len(running))]:
-            values = (_value(row.point.get(path, "")) for path in self._sweep.searched)
+            values = (_value(row.point.get(path, "–")) for path in self._sweep.searched)
             epoch = 0 if row.result is None else row.result.epoch
             table.add_row(row.state, f"{epoch}/{self._sweep.epochs}", self._figures(row), *values)
         return Group(table, self._best(ranked), self._status())
 
     def _best(self, ranked: Sequence[_Row]) -> str:
-        best = next((row for row in ranked if row.result and row.state != "failed"), None)
-        return "best: none yet" if best is None else f"best: {self._figures(best, ' %')}"
+        best = next((row for row in ranked if row.result and row.state != "failed" and not row.is_further), None)
+        if best is None or best.result is None:
+            return "best: none yet"
+        epoch = "" if best.state == "finished" else f" at epoch {best.result.epoch}"
+        return f"best: {self._figures(best, ' %')}{epoch}"
 
     def _figures(self, row: _Row, unit: str = "") -> str:
         """Return mean ± std of several seeds, with the score beside them where it is not the mean."""

@@ -1,6 +1,6 @@
 """The report of a sweep: ranking, Pareto front, learning curves, figures of the searched parameters, best spec.
 
-Importances are an argument, as they are computed with Optuna, which this package does not import.
+Importances are an argument, as they are computed in `searches`, which this package does not import.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mcl_ray.analysis.importance import Importances
+from mcl_ray.analysis.importance import Importances, at_common_epoch
 from mcl_ray.analysis.ranking import STATES, Ranked, pareto_front, summary
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.reports import interactive, interactive_pareto, plots
-from mcl_ray.reports.labels import caption, objective_label, parameters_of
+from mcl_ray.reports.labels import caption, objective_label, parameters_of, short_names
 from mcl_ray.reports.page import Section
 from mcl_ray.reports.pareto import priced
 from mcl_ray.reports.report import Part, Report, spec_part
 from mcl_ray.reports.terminal import describe_provenance, describe_published, front_title, ranking_cells, rule_for
+from mcl_ray.reports.verdict import figure_text, verdict_line
 from mcl_ray.results.queries import scored_splits
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
-"""A function from a ranking to importances, such as `searches.importance.importances`; or parameter → share."""
+"""A function from configurations with figures at one epoch to importances; or parameter → share.
+
+The function is `searches.importance.importances`."""
 
 FRONT_NOTE = (
     "No configuration is as good as one on the front in everything and better in something. A number in the figure is "
@@ -51,29 +54,30 @@ def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
             parts.append(_front(ranked))
         parts.append(_curves(ranked, ranked.best))
         if parameters_of(ranked.rows):
-            computed = _computed(importances, ranked.rows)
+            computed = _computed(importances, ranked)
             parts += [_parallel_coordinates(ranked), _accuracy_by_parameter(ranked), _importances(ranked, computed)]
         parts.append(_best_spec(ranked, ranked.best))
         facts |= _published_facts(ranked, ranked.best)
-    return Report(title=f"Sweep {ranked.sweep['name']}", facts=facts, parts=parts, importances=computed)
+    found = ranked.verdict
+    first = {} if found is None else {"result": verdict_line(found, ranked.objective)}
+    return Report(title=f"Sweep {ranked.sweep['name']}", facts=first | facts, parts=parts, importances=computed)
 
 
 def _facts(ranked: SweepRanking) -> dict[str, str]:
     sweep, scoring, states = ranked.sweep, ranked.scoring, ranked.runs["state"].to_pylist()
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
+    tried = sum(not row.is_baseline for row in ranked.rows)
     seeds = f", {scoring.repeats} seeds each" if scoring.repeats > 1 else ""
     facts = {
         "sweep": sweep["sweep_id"],
         "state": sweep["state"],
         "objective": ", ".join([ranked.objective, ranked.mode, *(f"{cost}, min" for cost in scoring.costs)]),
-        "trials": f"{len(ranked.rows)} configurations of {sweep['trials_planned']} planned{seeds}",
+        "trials": f"{tried} configurations of {sweep['trials_planned']} planned{seeds}",
         "runs": f"{len(states)} ({counts or 'none'})",
     }
     best, goal = ranked.best, ranked.goal
     if best is not None and best.value is not None:
-        spread = "" if best.std is None else f" ± {goal.format(best.std)}"
-        value = f"{goal.format(best.value)}{spread} {goal.unit}".strip()
-        facts["best"] = f"{value} (n={best.n}): {caption(best)}"
+        facts["best"] = f"{figure_text(best, goal)}: {caption(best)}"
     return facts | describe_provenance(sweep)
 
 
@@ -97,8 +101,8 @@ def _ranking_note(ranked: SweepRanking) -> str:
     return (
         f"{objective_label(ranked.goal)}, at the last epoch of each run, {order} first: the mean over the n runs of a "
         "configuration, which differ in the seed only, ± the sample standard deviation."
-        f"{ranks}{rule}{untested} Runs that were stopped early count with the last epoch they reached. best peer, best "
-        "test epoch is the published tables' figure."
+        f"{ranks}{rule}{untested} Configurations that were stopped early follow those that trained to the end, with "
+        "the epoch of their figure. best peer, best test epoch is the published tables' figure."
     )
 
 
@@ -148,14 +152,31 @@ def _importances(ranked: SweepRanking, found: Importances) -> Part:
     if found.values:
         figures["importances"] = plots.importance_bars(found.values, ranked.objective)
     return Part(
-        section=Section(title="Importance of the parameters", note=found.reason or "", figure=bars), figures=figures
+        section=Section(title="Importance of the parameters", note=_importances_note(found), figure=bars),
+        figures=figures,
     )
 
 
-def _computed(source: ImportanceSource, rows: Sequence[Ranked]) -> Importances:
+def _importances_note(found: Importances) -> str:
+    if found.reason is not None:
+        return found.reason
+    names = short_names([*found.values, *found.indistinct])
+    compared = f"From the figures of {found.n} configurations at epoch {found.epoch}. " if found.n else ""
+    others = ", ".join(names[name] for name in found.indistinct)
+    return f"{compared}{f'Not distinguishable from noise: {others}.' if others else ''}".strip()
+
+
+def _computed(source: ImportanceSource, ranked: SweepRanking) -> Importances:
+    """Return the importances, of figures at one epoch, as a trial that was stopped early has none at the last."""
     if source is None:
         return Importances(reason="not computed")
-    return source(rows) if callable(source) else Importances(values=source)
+    if not callable(source):
+        return Importances(values=source)
+    scoring = ranked.scoring
+    rows = at_common_epoch(
+        ranked.rows, ranked.runs, ranked.epochs, ranked.objective, ranked.mode, scoring.score, scoring.repeats
+    )
+    return source(rows)
 
 
 def _best_spec(ranked: SweepRanking, best: Ranked) -> Part:

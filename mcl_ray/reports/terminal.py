@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mcl_ray.analysis.ranking import Ranked, RunSummary, pareto_front
+from mcl_ray.analysis.roles import BASELINE
 from mcl_ray.config.scoring import PLAIN, RULE, Scoring
 from mcl_ray.reports.labels import (
     MEMBER_LABELS,
@@ -45,11 +46,11 @@ def ranking_cells(
     """Return the headers and the cells of a ranking for a page."""
     goal, parameters = Objective.parse(objective), parameters_of(rows)
     names, form = short_names(parameters), goal.format
-    columns = {"place": [_cell(row.place) for row in rows]}
+    columns = {"place": [_place(row) for row in rows]}
     columns |= {names[path]: [setting(row.searched.get(path)) for row in rows] for path in parameters}
     if scoring.score.kind != "mean":
         columns[f"{scoring.score.name(mode)} (ranks)"] = [_formatted(row.score, form) for row in rows]
-    columns[f"{objective_label(goal)}, last epoch"] = [_formatted(row.value, form) for row in rows]
+    columns[f"{objective_label(goal)}, last epoch"] = [_at_its_epoch(row, form) for row in rows]
     columns["± std"] = [_formatted(row.std, form) for row in rows]
     columns["n"] = [_seeds(row) for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
@@ -66,7 +67,7 @@ def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Sc
     goal, parameters, has_repeats = Objective.parse(objective), parameters_of(rows), _has_repeats(rows)
     names, percent = short_names(parameters), ", %" if goal.unit == "%" else ""
     marks = _marks(rows, mode, scoring.costs)
-    columns = {"place": [_cell(row.place) + mark for row, mark in zip(rows, marks, strict=True)]}
+    columns = {"place": [_place(row) + mark for row, mark in zip(rows, marks, strict=True)]}
     columns |= {names[path]: [_cell(row.searched.get(path), ".3g") for row in rows] for path in parameters}
     if scoring.score.kind != "mean":
         columns[f"{scoring.score.name(mode)}{percent}"] = [_cell(row.score, ".2f") for row in rows]
@@ -131,6 +132,16 @@ def _marks(rows: Sequence[Ranked], mode: str, costs: Sequence[str]) -> list[str]
     """Return a star for each row on the front; none without costs."""
     front = {id(row) for row in pareto_front(rows, costs, mode)} if costs else set()
     return ["*" if id(row) in front else "" for row in rows]
+
+
+def _at_its_epoch(row: Ranked, form: Callable[[float], str]) -> str:
+    """Return the value, with its epoch if the configuration did not train to the end."""
+    value = _formatted(row.value, form)
+    return value if row.value is None or row.state == "finished" else f"{value} (epoch {row.epochs_done})"
+
+
+def _place(row: Ranked) -> str:
+    return BASELINE if row.is_baseline else _cell(row.place)
 
 
 def _has_repeats(rows: Sequence[Ranked]) -> bool:

@@ -137,9 +137,14 @@ def of_run(epochs: pa.Table, run_id: str) -> pa.Table:
     return _where(epochs, "run_id", run_id)
 
 
-def of_runs(epochs: pa.Table, run_ids: Sequence[str]) -> pa.Table:
-    """Return the rows of these runs."""
-    return epochs.filter(pc.is_in(epochs["run_id"], value_set=pa.array(run_ids, pa.string())))
+def of_runs(rows: pa.Table, run_ids: Sequence[str]) -> pa.Table:
+    """Return the rows of these runs, of the table of epochs or of runs."""
+    return rows.filter(pc.is_in(rows["run_id"], value_set=pa.array(run_ids, pa.string())))
+
+
+def until_epoch(epochs: pa.Table, last: int) -> pa.Table:
+    """Return the rows of the epochs up to `last`."""
+    return epochs.filter(pc.less_equal(epochs["epoch"], last))
 
 
 def members(epochs: pa.Table, split: str) -> list[str]:

@@ -196,8 +196,11 @@ def has_ended(folder: Path) -> bool:
 
 def find_run(root: Path, spec: RunSpec) -> Path | None:
     """Return the folder of the latest run of exactly this spec in `root`/runs; None without one."""
-    folders = [folder for folder in subfolders(root / "runs", f"{spec.recipe}-{spec.digest}-*") if is_run(folder)]
-    return max(folders, key=serial_of, default=None)
+    for digest in spec.digests:
+        folders = [folder for folder in subfolders(root / "runs", f"{spec.recipe}-{digest}-*") if is_run(folder)]
+        if folders:
+            return max(folders, key=serial_of)
+    return None
 
 
 def read_unreadable(run_folder: Path) -> list[str]:

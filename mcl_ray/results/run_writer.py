@@ -178,6 +178,11 @@ class RunWriter(RecordWriter):
         return self.folder.name
 
     @property
+    def spec(self) -> RunSpec:
+        """The recorded spec of the run."""
+        return RunSpec.model_validate_json(self._row["spec"])
+
+    @property
     def attempt(self) -> int:
         """Number of the attempt: 1 for a new run, one more each time it is resumed."""
         return int(self._row["attempt"])

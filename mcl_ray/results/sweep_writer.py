@@ -126,9 +126,11 @@ class SweepWriter(RecordWriter):
             self._touched = time.monotonic()
             self._write_row()
 
-    def record_best(self, run_id: str, spec: RunSpec) -> None:
-        """Record the best run so far, and write its spec as a file that can be trained as it is."""
-        write_atomically(self.folder / reader.BEST_FILE, reader.to_yaml(spec.model_dump(mode="json")).encode())
+    def record_best(self, run_id: str, spec: RunSpec, comment: str = "") -> None:
+        """Record the best run so far, and write its spec, below a comment, as a file that can be trained as it is."""
+        lines = "".join(f"# {line}\n" for line in comment.splitlines())
+        content = lines + reader.to_yaml(spec.model_dump(mode="json"))
+        write_atomically(self.folder / reader.BEST_FILE, content.encode())
         self._write_row(best_run_id=run_id)
         self._uploader.try_to_push()
 

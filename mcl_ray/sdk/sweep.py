@@ -95,10 +95,12 @@ class Sweep:
         Raises:
             StoreError: no configuration has a score.
         """
-        rows = self.ranking()
-        if not rows or rows[0].score is None:
+        from mcl_ray.analysis.ranking import best_of
+
+        best = best_of(self.ranking())
+        if best is None:
             raise StoreError(f"the best run must have a score, but no configuration of {self.folder} has one")
-        return self._run(rows[0].run_ids[0])
+        return self._run(best.run_ids[0])
 
     def runs(self) -> list[Run]:
         """Return all runs, sorted by their ids."""

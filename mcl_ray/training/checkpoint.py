@@ -11,6 +11,7 @@ import hashlib
 import io
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -124,13 +125,13 @@ def read_checkpoint(file: Path) -> Checkpoint:
     return Checkpoint(**state)
 
 
-def check_belongs(checkpoint: Checkpoint, file: Path, *, digest: str, architecture: str) -> None:
+def check_belongs(checkpoint: Checkpoint, file: Path, *, digests: Sequence[str], architecture: str) -> None:
     """Check that a run can be resumed from a checkpoint.
 
     Args:
         checkpoint: the checkpoint.
         file: its path, for the error message.
-        digest: digest of the run's spec.
+        digests: digests of the run's spec, the current one first.
         architecture: description of the run's architecture.
 
     Raises:
@@ -141,5 +142,5 @@ def check_belongs(checkpoint: Checkpoint, file: Path, *, digest: str, architectu
             f"checkpoint {file} is of another architecture: it holds {checkpoint.architecture}, "
             f"but the spec requires {architecture}"
         )
-    if checkpoint.digest != digest:
-        raise CheckpointError(f"checkpoint {file} belongs to spec {checkpoint.digest}, but this run has {digest}")
+    if checkpoint.digest not in digests:
+        raise CheckpointError(f"checkpoint {file} belongs to spec {checkpoint.digest}, but this run has {digests[0]}")

@@ -49,6 +49,13 @@ def memory_of(
     return Memory(state, activation_bytes(cohort, image_shape, batch_size))
 
 
+def trained_parameters(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) -> int:
+    """Return the number of parameters that a run trains: of `linear`, those of the classifiers alone."""
+    with torch.device("meta"):
+        cohort = cohort_of(spec, num_classes, image_shape[0])
+    return sum(parameter.numel() for parameter in cohort.parameters() if parameter.requires_grad)
+
+
 def method_state_bytes(spec: RunSpec, parameters: int, train_images: int) -> int:
     """Return the bytes of a method's state in float32: key encoders and queues, or memory banks.
 

@@ -19,9 +19,6 @@ from mcl_ray.data.source import check_counts, load_dataset
 from mcl_ray.data.torchvision_datasets import TORCHVISION, is_downloaded
 from mcl_ray.object_store import Uri
 
-BYTES_PER_PARAMETER = 8
-"""Bytes of a float32 weight and its momentum."""
-
 
 class Images(NamedTuple):
     """Numbers of training images and their shape."""
@@ -94,6 +91,7 @@ def estimate_run(
         build.cohort_of(spec, classes, shape[0], environment.backbone)
     cost = costs.cost_of(spec, classes, shape)
     memory = costs.memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]), num_images)
+    trained = costs.trained_parameters(spec, classes, shape)  # these have a momentum, too
     method_state = costs.method_state_bytes(spec, cost.parameters, num_images)
     return RunEstimate(
         data=f"{spec.data.source} ({source})",
@@ -104,7 +102,7 @@ def estimate_run(
         steps=steps * spec.schedule.epochs,
         parameters=cost.parameters,
         multiply_adds=cost.multiply_adds,
-        disk_bytes=environment.checkpoints_kept * (cost.parameters * BYTES_PER_PARAMETER + method_state),
+        disk_bytes=environment.checkpoints_kept * (costs.FLOAT_BYTES * (cost.parameters + trained) + method_state),
         state_bytes=memory.state,
         activation_bytes=memory.activations,
     )

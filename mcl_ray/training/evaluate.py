@@ -60,7 +60,9 @@ def score(
     rows = [
         EpochRow(member, split, kind + metric, value)
         for split, images in splits.items()
-        for (metric, member), value in evaluate(vote, images, evaluation.batch_size, cohort.num_peers).items()
+        for (metric, member), value in evaluate(
+            vote, images, evaluation.batch_size, cohort.num_peers, only_with_votes=bool(kind)
+        ).items()
     ]
     cohort.train()
     return rows
@@ -69,13 +71,17 @@ def score(
 def _by_classifiers(cohort: Cohort, *, bf16: bool) -> Vote:
     def vote(images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
-            return cohort.logits(images)
+            features_NBF = cohort.features(images)
+        # In bf16 many logits would be equal, and the order of classes would decide.
+        return cohort.classify([features_BF.float() for features_BF in features_NBF])
 
     return vote
 
 
 @torch.inference_mode()
-def evaluate(vote: Vote, images: ImageLoader, batch_size: int, num_peers: int) -> Scores:
+def evaluate(
+    vote: Vote, images: ImageLoader, batch_size: int, num_peers: int, *, only_with_votes: bool = False
+) -> Scores:
     """Compute top-1 and top-5 in percent of `peer0`, …, `mean`, `best` (the highest top-1) and `ensemble`.
 
     The ensemble is the mean of the peers' votes. `agreement` of the `cohort` is the percentage of images to which two
@@ -88,6 +94,7 @@ def evaluate(vote: Vote, images: ImageLoader, batch_size: int, num_peers: int) -
         images: the split.
         batch_size: B.
         num_peers: N.
+        only_with_votes: whether a score of zero means that a class has no vote, and is not among the top 5.
     """
     device, count = images.labels.device, 0
     correct, agreeing = torch.zeros(num_peers + 1, 2, device=device), torch.zeros((), device=device)
@@ -95,7 +102,7 @@ def evaluate(vote: Vote, images: ImageLoader, batch_size: int, num_peers: int) -
     for batch in images.scoring([slice(start, start + batch_size) for start in starts]):
         votes_NBC = vote(batch.images).float()
         voters = torch.cat([votes_NBC, votes_NBC.mean(0, keepdim=True)])
-        correct += count_correct(voters, images.labels[batch.indices])
+        correct += count_correct(voters, images.labels[batch.indices], only_with_votes=only_with_votes)
         agreeing += count_agreeing(votes_NBC)
         count += len(batch.indices)
     whole = distributed.all_reduce_sum(torch.tensor(count, dtype=torch.float64, device=device))
@@ -107,14 +114,18 @@ def evaluate(vote: Vote, images: ImageLoader, batch_size: int, num_peers: int) -
     return _by_member(percent) | {("agreement", "cohort"): agreement.item()}
 
 
-def count_correct(logits_KBC: Tensor, labels_B: Tensor) -> Tensor:
+def count_correct(logits_KBC: Tensor, labels_B: Tensor, *, only_with_votes: bool = False) -> Tensor:
     """Count the images that each of K voters classifies correctly by its top-1 and its top-5 classes.
+
+    With `only_with_votes`, classes whose score is zero are not among them.
 
     Shape:
         logits_KBC: [K, B, C]; labels_B: [B] int64; returns [K, 2] float32.
     """
-    top = logits_KBC.topk(min(5, logits_KBC.shape[-1]), dim=-1).indices
-    hits = top == labels_B[None, :, None]
+    top = logits_KBC.topk(min(5, logits_KBC.shape[-1]), dim=-1)
+    hits = top.indices == labels_B[None, :, None]
+    if only_with_votes:
+        hits &= top.values > 0
     return torch.stack([hits[..., 0].sum(-1), hits.any(-1).sum(-1)], dim=-1).float()
 
 

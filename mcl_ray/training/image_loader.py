@@ -52,8 +52,8 @@ class ImageLoader(Protocol):
             shares: split of each batch over the workers.
         """
 
-    def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
-        """Yield the images of each slice of the split without augmentation, for evaluation."""
+    def scoring(self, batches: Sequence[slice | Sequence[int]]) -> Iterator[ImageBatch]:
+        """Yield the images of each slice of the split, or with these indices, unaugmented, for evaluation."""
 
 
 class DeviceImages:
@@ -85,15 +85,21 @@ class DeviceImages:
         for indices in torch.from_numpy(indices_SB).to(self.labels.device):
             yield ImageBatch(self.augmented(indices, generator, shares), indices)
 
-    def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
+    def scoring(self, batches: Sequence[slice | Sequence[int]]) -> Iterator[ImageBatch]:
         """Yield normalised batches without augmentation."""
         for batch in batches:
-            yield ImageBatch(self.normalised(batch), torch.arange(*batch.indices(len(self)), device=self.labels.device))
+            indices = torch.tensor(indices_of(batch, len(self)), dtype=torch.int64, device=self.labels.device)
+            yield ImageBatch(self.normalised(batch if isinstance(batch, slice) else indices), indices)
 
     def augmented(self, indices_B: Tensor, generator: torch.Generator, shares: BatchShards) -> Tensor:
         """Return this worker's images at `indices_B`, augmented and normalised: [B, C, H, W] float32."""
         return self._augment(self.images[indices_B], generator, start=shares.start, whole=shares.whole)
 
-    def normalised(self, batch: slice) -> Tensor:
-        """Return the images of a slice, normalised without augmentation: [B, C, H, W] float32."""
+    def normalised(self, batch: slice | Tensor) -> Tensor:
+        """Return the images of a slice or of indices, normalised without augmentation: [B, C, H, W] float32."""
         return self._augment.normalise(self.images[batch])
+
+
+def indices_of(batch: slice | Sequence[int], num_images: int) -> list[int]:
+    """Return the indices of a batch of a split with this number of images."""
+    return list(range(*batch.indices(num_images)) if isinstance(batch, slice) else batch)

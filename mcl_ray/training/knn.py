@@ -5,6 +5,8 @@ N peers, B images, F features, n training images, k neighbours, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,7 +30,7 @@ class NearestNeighbours:
         train: the training images.
         num_classes: C.
         neighbours: k, at most the number of training images.
-        num_images: maximum n; of more training images, a subset at equal intervals is used.
+        num_images: maximum n; of more training images, exactly n are used, at intervals as equal as can be.
         batch_size: number of images in a batch.
         bf16: whether the networks run under autocast.
     """
@@ -77,12 +79,12 @@ class NearestNeighbours:
         return votes_BC.scatter_add_(1, self._labels_n[nearest.indices], weight_Bk)
 
 
-def _own_batches(train: ImageLoader, num_images: int, batch_size: int) -> list[slice]:
-    """Return this worker's batches: of the W workers, each takes every W-th image of the subset."""
-    workers = distributed.world_size()
-    step = workers * max(1, -(-len(train) // max(num_images, workers)))
-    first = distributed.rank() * (step // workers)
-    return [slice(start, start + step * batch_size, step) for start in range(first, len(train), step * batch_size)]
+def _own_batches(train: ImageLoader, num_images: int, batch_size: int) -> list[Sequence[int]]:
+    """Return the images of this worker's batches: of the W workers, each takes every W-th image of the subset."""
+    num_images = min(max(num_images, distributed.world_size()), len(train))  # every worker has one
+    subset = [position * len(train) // num_images for position in range(num_images)]
+    own = subset[distributed.rank() :: distributed.world_size()]
+    return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
 
 
 def _shares(own: int, device: torch.device) -> distributed.BatchShards:

@@ -129,7 +129,7 @@ class RunState:
         if found is None:
             return None
         checkpoint, file = found
-        check_belongs(checkpoint, file, digest=self.spec.digest, architecture=self.architecture)
+        check_belongs(checkpoint, file, digests=self.spec.digests, architecture=self.architecture)
         self.cohort.load_state_dict(checkpoint.cohort)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.method.load_state_dict(checkpoint.method)

@@ -154,7 +154,7 @@ def check_resumable(spec: RunSpec, dataset: Dataset, checkpoints: Path) -> None:
     """
     found = CheckpointFolder(checkpoints).latest(quiet=True)  # training reads it again, and logs what is damaged
     if found is not None:
-        check_belongs(*found, digest=spec.digest, architecture=describe(spec, dataset))
+        check_belongs(*found, digests=spec.digests, architecture=describe(spec, dataset))
 
 
 def dataset_info(dataset: Dataset) -> DatasetInfo:
@@ -237,7 +237,7 @@ def score_test_split(
     if found is None:
         raise CheckpointError(f"a trained run has a checkpoint, but {checkpoints} holds none")
     checkpoint, file = found
-    check_belongs(checkpoint, file, digest=spec.digest, architecture=describe(spec, dataset))
+    check_belongs(checkpoint, file, digests=spec.digests, architecture=describe(spec, dataset))
     device = choose_device(environment.device)
     cohort = place_cohort(spec, dataset, device, environment.backbone)
     cohort.load_state_dict(checkpoint.cohort)

@@ -22,7 +22,7 @@ from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.data.views import Reader, Request, Views
 from mcl_ray.distributed import BatchShards
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.training.image_loader import ImageBatch
+from mcl_ray.training.image_loader import ImageBatch, indices_of
 
 BATCHES_AHEAD = 4
 """Number of batches that each reader prefetches."""
@@ -158,9 +158,9 @@ class StreamedImages:
             ]
         )
 
-    def scoring(self, batches: Sequence[slice]) -> Iterator[ImageBatch]:
+    def scoring(self, batches: Sequence[slice | Sequence[int]]) -> Iterator[ImageBatch]:
         """Yield evaluation images; an image that fails to decode is left out."""
-        return self._batches([Request(self._split, list(range(*batch.indices(len(self))))) for batch in batches])
+        return self._batches([Request(self._split, indices_of(batch, len(self))) for batch in batches])
 
     def _batches(self, requests: list[Request]) -> Iterator[ImageBatch]:
         for views in self._readers.read(requests):

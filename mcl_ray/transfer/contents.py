@@ -39,7 +39,7 @@ def bundle_contents(run_folder: Path, member: Member, environment: Environment) 
     if found is None:
         raise CheckpointError(f"a run with a checkpoint can be exported, but {display_path(run_folder)} has none")
     checkpoint, file = found
-    check_belongs(checkpoint, file, digest=spec.digest, architecture=describe(spec, dataset))
+    check_belongs(checkpoint, file, digests=spec.digests, architecture=describe(spec, dataset))
     cohort = cohort_of(spec, dataset.num_classes, dataset.image_shape[0])
     cohort.load_state_dict(checkpoint.cohort)
     tensors, module = tensors_of(cohort, member), module_of(cohort, member)

@@ -45,8 +45,8 @@ def choose(text: str, spec: RunSpec, epochs: pa.Table) -> Member:
     Args:
         text: `best`, `ensemble`, or the number of a peer.
         spec: Spec of the run.
-        epochs: Table of epochs of this run only. The best peer has the highest top-1 at the last epoch with test
-            figures, or with validation figures if there are no test figures.
+        epochs: Table of epochs of this run only. The best peer has the highest top-1 at the last epoch with validation
+            figures; with test figures if there was no validation split, so that its test figure is too high.
 
     Raises:
         SpecError: `text` is none of these, or the run has no such peer or ensemble.
@@ -85,12 +85,12 @@ def _networks(spec: RunSpec) -> tuple[str, ...]:
 def _best(size: int, epochs: pa.Table) -> tuple[int, str]:
     """Return the number of the best peer, and the split on which it was the best."""
     metric = accuracy(epochs)
-    for split in ("test", "validation"):
+    for split in ("validation", "test"):
         curves = [points(epochs, Objective(split, metric, f"peer{i}")).values() for i in range(size)]
         last = [curve[-1].value for by_run in curves for curve in by_run]
         if last:
             return last.index(max(last)), split
     raise StoreError(
-        "the best peer is the one with the highest top-1 of test or validation, but the run has no such figure; "
+        "the best peer is the one with the highest top-1 of validation or test, but the run has no such figure; "
         f"name a peer from 0 to {size - 1}"
     )

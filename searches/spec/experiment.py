@@ -48,6 +48,22 @@ class Experiment(Protocol):
         """Number of runs of each configuration, which differ in their seed."""
 
     @property
+    def num_seeds(self) -> int:
+        """Number of seeds of a configuration that is confirmed, and of the baseline."""
+
+    @property
+    def num_confirmed(self) -> int:
+        """Number of best configurations that get further seeds after the trials, beside `own_point`; 0: none."""
+
+    @property
+    def own_point(self) -> Point | None:
+        """The run's own values, if they are a point of the space that is to be confirmed."""
+
+    @property
+    def baseline(self) -> Point:
+        """Configuration that is trained after the trials for comparison, and is no result; empty: none."""
+
+    @property
     def num_runs(self) -> int:
         """Number of runs: all configurations with all seeds."""
 
@@ -80,6 +96,9 @@ class Experiment(Protocol):
 
     def trial_runs(self, point: Point) -> tuple[RunSpec, ...]:
         """Return the runs of one configuration, one for each seed."""
+
+    def seed_runs(self, point: Point) -> tuple[RunSpec, ...]:
+        """Return `num_seeds` runs of one configuration, which differ in the seed."""
 
     def with_overrides(self, overrides: Sequence[str]) -> Self:
         """Return a copy with fields replaced, given as `field=value`."""

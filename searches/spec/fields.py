@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import islice, product
 
+from mcl_ray.config.effects import deciding
 from mcl_ray.config.overrides import resolve
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
-from searches.spec.space import Dimension, FloatRange, Space, Value, applied, applies, same
+from searches.spec.space import Dimension, FloatRange, Point, Space, Value, applied, applies, same
 
 FIXED = ("version", "recipe", "data", "evaluation", "schedule.epochs")
+MAX_COMBINATIONS = 4096
+"""Maximum number of combinations of values with which a field is asked for its effect."""
 """Fields that all trials of a search have in common: images, splits, when they are scored, and how long they train."""
 
 
-def resolved(space: Mapping[str, Dimension], run: RunSpec) -> Space:
+def resolved(space: Mapping[str, Dimension], run: RunSpec, *, may_have_seed: bool = False) -> Space:
     """Return the space with full paths, fields before those that depend on them, each end of each tried on `run`.
+
+    Args:
+        space: The space as it was written.
+        run: The run whose fields are searched.
+        may_have_seed: Accept a searched seed, as in sweeps of earlier versions.
 
     Raises:
         ValueError: the space is empty, names a field that cannot be searched or names one twice, has a condition that
@@ -26,19 +34,30 @@ def resolved(space: Mapping[str, Dimension], run: RunSpec) -> Space:
     paths: Space = {}
     for name, dimension in space.items():
         try:
-            path = _searchable(name)
+            path = searchable(name)
         except ValueError as error:
             raise ValueError(f"search space, {name}: {error}") from error
         if path in paths:
             raise ValueError(f"a search space names a field once, but {path} is there twice")
+        if path == "seed" and not may_have_seed:
+            raise ValueError(
+                "a search finds values that are good for any seed, so that seed cannot be searched; repeats=N trains "
+                "every configuration with N seeds"
+            )
         paths[path] = dimension
-    paths = _in_order({path: _with_conditions(path, paths) for path in paths})
+    paths = {path: _with_conditions(path, paths) for path in paths}
+    paths = _in_order({path: _where_used(path, paths, run) for path in paths})
     for path in paths:
         _try_ends(path, paths, run)
     return paths
 
 
-def _searchable(name: str) -> str:
+def searchable(name: str) -> str:
+    """Return the full path of a field that trials may differ in.
+
+    Raises:
+        ValueError: there is no such field, or all trials must have the same.
+    """
     path = full_path(name)
     if path.split(".")[0] in FIXED or path in FIXED:
         raise ValueError(f"all trials must have the same {path}, so {path} cannot be searched")
@@ -80,16 +99,41 @@ def _with_conditions(path: str, space: Space) -> Dimension:
     return space[path].model_copy(update={"when": when})
 
 
+def _where_used(path: str, space: Space, run: RunSpec) -> Dimension:
+    """Return the dimension; where other fields of the space may take the field's effect away, bound to the run."""
+    bound = space[path].used_in(run, path)
+    return space[path] if all(map(bound.has_effect, _extremes(path, space))) else bound
+
+
+def _extremes(path: str, space: Space) -> Iterator[Point]:
+    """Yield the combinations of extreme values of the fields that decide whether a field has an effect."""
+    deciders = [parent for parent in space if parent in deciding(path)]
+    for values in islice(product(*(space[parent].ends() for parent in deciders)), MAX_COMBINATIONS):
+        yield dict(zip(deciders, values, strict=True))
+
+
+def without_effect(space: Space) -> list[str]:
+    """Return the fields that have no effect anywhere in the space."""
+    return [path for path in space if not any(map(space[path].has_effect, _extremes(path, space)))]
+
+
 def _in_order(space: Space) -> Space:
     """Return the space with every field after those it depends on, else in the order given."""
     ordered: Space = {}
+    parents = {path: _parents(path, space) for path in space}
     while len(ordered) < len(space):
-        ready = [path for path in space if path not in ordered and space[path].when.keys() <= ordered.keys()]
+        ready = [path for path in space if path not in ordered and parents[path] <= ordered.keys()]
         if not ready:
             circular = ", ".join(path for path in space if path not in ordered)
             raise ValueError(f"conditions must not be circular, but these depend on each other: {circular}")
         ordered[ready[0]] = space[ready[0]]
     return ordered
+
+
+def _parents(path: str, space: Space) -> set[str]:
+    """Return the fields of the space that a field's conditions name, or that decide whether it has an effect."""
+    deciders = deciding(path) & space.keys() if space[path].may_lack_effect else frozenset()
+    return {*space[path].when, *deciders}
 
 
 def _try_ends(path: str, space: Space, run: RunSpec) -> None:

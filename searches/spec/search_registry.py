@@ -18,7 +18,7 @@ WEIGHTS_AND_SIZE = {
 
 
 def cifar() -> SweepSpec:
-    """Search the four weights and cohort size (2 to 4) for resnet32 on CIFAR-100, 100 trials of up to 300 epochs."""
+    """Search the four weights and cohort size (2 to 4) for resnet32 on CIFAR-100, 90 trials of up to 300 epochs."""
     run = replace(recipes.cifar(), {"data.validation_fraction": 0.1})
     return validate(
         SweepSpec,
@@ -26,14 +26,14 @@ def cifar() -> SweepSpec:
             "name": "cifar",
             "run": run,
             "space": WEIGHTS_AND_SIZE | {"cohort.size": {"kind": "choice", "values": [2, 3, 4]}},
-            "trials": 100,
+            "trials": 90,
             "scheduler": {"grace_epochs": 20},
         },
     )
 
 
 def imagenet() -> SweepSpec:
-    """Search the four weights and cohort size (2 to 4) for resnet18 with memory banks, 24 trials of up to 90 epochs."""
+    """Search the four weights and cohort size (2 to 4) for resnet18 with memory banks, 14 trials of up to 90 epochs."""
     run = replace(recipes.imagenet(), {"data.validation_fraction": 0.04})
     return validate(
         SweepSpec,
@@ -41,7 +41,7 @@ def imagenet() -> SweepSpec:
             "name": "imagenet",
             "run": run,
             "space": WEIGHTS_AND_SIZE | {"cohort.size": {"kind": "choice", "values": [2, 3, 4]}},
-            "trials": 24,
+            "trials": 14,
             "scheduler": {"grace_epochs": 10},
         },
     )
@@ -58,23 +58,24 @@ def moco() -> SweepSpec:
             "run": run,
             "space": weights | {"cohort.size": {"kind": "choice", "values": [2, 3, 4]}},
             "objective": "validation/knn_top1/mean",
-            "trials": 24,
+            "trials": 14,
             "scheduler": {"grace_epochs": 20},
         },
     )
 
 
 def digits() -> SweepSpec:
-    """Search the four weights and cohort size (1 to 4) on scikit-learn's digits: minutes on two CPU cores."""
+    """Search the four weights and cohort size (2 to 4) on scikit-learn's digits: minutes on two CPU cores."""
     run = replace(recipes.digits(), {"data.validation_fraction": 0.2})
     return validate(
         SweepSpec,
         {
             "name": "digits",
             "run": run,
-            "space": WEIGHTS_AND_SIZE | {"cohort.size": {"kind": "int", "low": 1, "high": 4}},
-            "trials": 24,
-            "scheduler": {"grace_epochs": 3},
+            "space": WEIGHTS_AND_SIZE | {"cohort.size": {"kind": "int", "low": 2, "high": 4}},
+            "baseline": {"cohort.size": 1, "losses.alpha": 0.0},
+            "trials": 12,
+            "scheduler": {"grace_epochs": 9},
         },
     )
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from mcl_ray.config.effects import acts, partial
 from mcl_ray.config.overrides import replace
 from mcl_ray.config.spec import Count, Part, Positive, RunSpec
 
@@ -37,6 +38,27 @@ where it is not active, the run keeps its own value."""
 
 class _Dimension(Part):
     """Base of all dimensions."""
+
+    _used_in: tuple[str, RunSpec] | None = PrivateAttr(None)
+    """Full path of the field, and the run whose other fields decide whether it has an effect; None: it always has."""
+
+    def used_in(self, run: RunSpec, path: str) -> Self:
+        """Return a copy that is active only where the field of this path has an effect in the run."""
+        bound = self.model_copy()
+        bound._used_in = (path, run)
+        return bound
+
+    @property
+    def may_lack_effect(self) -> bool:
+        """Return whether the field has an effect at some points only, or at none."""
+        return self._used_in is not None
+
+    def has_effect(self, point: Point) -> bool:
+        """Return whether the field has an effect, given the values of all active fields before it."""
+        if self._used_in is None:
+            return True
+        path, run = self._used_in
+        return acts(partial(run, _with_size(point)), path)
 
     @abstractmethod
     def match(self, value: object) -> Value | None:
@@ -194,7 +216,15 @@ def num_values(dimension: Dimension) -> int:
 
 
 def applies(dimension: Dimension, point: Point) -> bool:
-    """Return whether the dimension is active, given the values of all active fields before it."""
+    """Return whether the dimension is active, given the values of all active fields before it.
+
+    It is where its conditions hold and its field has an effect.
+    """
+    return meets_conditions(dimension, point) and dimension.has_effect(point)
+
+
+def meets_conditions(dimension: Dimension, point: Point) -> bool:
+    """Return whether the conditions of the dimension hold, whether or not its field has an effect."""
     return all(
         parent in point and any(same(value, point[parent]) for value in values)
         for parent, values in dimension.when.items()
@@ -216,7 +246,7 @@ def contains(space: Mapping[str, Dimension], point: Point) -> bool:
 
 
 def grid(space: Mapping[str, Dimension]) -> list[dict[str, Value]]:
-    """Return every point of the space; the last field varies fastest.
+    """Return every point of the space once, without fields that have no effect at it; the last field varies fastest.
 
     Raises:
         ValueError: the points cannot be listed, and why.
@@ -233,7 +263,18 @@ def grid(space: Mapping[str, Dimension]) -> list[dict[str, Value]]:
         points *= len(columns[-1])
     if points > MAX_GRID:
         raise ValueError(f"a grid has at most {MAX_GRID:,} points, but this one has {points:,}")
-    return [dict(zip(space, values, strict=True)) for values in product(*columns)]
+    combined = (dict(zip(space, values, strict=True)) for values in product(*columns))
+    return _distinct_points(active_part(space, point) for point in combined)
+
+
+def active_part(space: Mapping[str, Dimension], point: Point) -> dict[str, Value]:
+    """Return a point without its inactive fields; fields that are not in the space stay."""
+    inactive = space.keys() - set(active(space, point))
+    return {path: value for path, value in point.items() if path not in inactive}
+
+
+def _distinct_points(points: Iterable[dict[str, Value]]) -> list[dict[str, Value]]:
+    return list({tuple(point.items()): point for point in points}.values())
 
 
 def applied(run: RunSpec, point: Mapping[str, Any]) -> RunSpec:
@@ -242,10 +283,15 @@ def applied(run: RunSpec, point: Mapping[str, Any]) -> RunSpec:
     Raises:
         SpecError: the values are not valid together.
     """
+    return replace(run, _with_size(point))
+
+
+def _with_size(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the point with the number of peers that its list of networks sets, unless it has one."""
     names = point.get("cohort.networks")
     if isinstance(names, list | tuple) and len(names) > 1:
-        return replace(run, {"cohort.size": len(names), **point})
-    return replace(run, point)
+        return {"cohort.size": len(names), **point}
+    return dict(point)
 
 
 def _check_bounds(low: float, high: float, step: float | None) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from mcl_ray.config.overrides import flat
 from mcl_ray.config.spec import RunSpec
 from searches.spec.fields import full_path
-from searches.spec.space import Point, Space, Value, applies
+from searches.spec.space import Point, Space, Value, applies, meets_conditions
 
 
 def completed(point: Point, space: Space, run: RunSpec) -> dict[str, Value]:
-    """Return the point with the run's own values for the fields it leaves out, whether or not they lie in the space."""
+    """Return the point with the run's own values for the fields it leaves out, whether or not they lie in the space.
+
+    Inactive fields are left out.
+    """
     values, complete = flat(run), dict[str, Value]()
     for path, dimension in space.items():
         if applies(dimension, complete):
@@ -33,6 +36,8 @@ def start_point(given: Point, space: Space, run: RunSpec) -> dict[str, Value]:
     for path, value in point.items():
         if path not in space:
             raise ValueError(f"a start point has fields of the space, but {path} is not in it")
+        if path not in complete and meets_conditions(space[path], complete):
+            continue  # it has no effect at this point
         if path not in complete:
             raise ValueError(f"a start point has active fields, but the conditions of {path} do not hold at it")
         if value not in space[path]:

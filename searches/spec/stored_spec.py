@@ -11,7 +11,7 @@ from mcl_ray.config.spec import SPEC_VERSION
 from mcl_ray.errors import SpecError
 from searches.spec.experiment import Experiment
 from searches.spec.suite import SUITE_VERSION, SuiteSpec
-from searches.spec.sweep import SWEEP_VERSION, SweepSpec
+from searches.spec.sweep import STORED, SWEEP_VERSION, SweepSpec
 
 
 def parse_stored(spec_json: str) -> Experiment:
@@ -25,7 +25,10 @@ def parse_stored(spec_json: str) -> Experiment:
         return suite
     tree = json.loads(spec_json)
     _check_version(tree, "search", SWEEP_VERSION)
-    return validate(SweepSpec, tree)
+    tree.setdefault("confirm", {"configurations": 0})  # earlier versions confirmed nothing
+    if tree["sampler"]["kind"] == "grid":
+        tree["trials"] = None  # counted again: earlier versions had points that differ in fields without effect only
+    return validate(SweepSpec, tree, context={STORED: True})
 
 
 def parse_stored_suite(spec_json: str) -> SuiteSpec | None:

@@ -76,6 +76,16 @@ class ScoreSpec(Part):
         return self
 
 
+class ConfirmationSpec(Part):
+    """Settings of the confirmation: the best configurations are trained with further seeds after the search."""
+
+    configurations: Annotated[int, Field(ge=0)] = 4
+    """Best configurations, of those that trained to the end, that get further seeds beside the run's own values; 0: no
+    confirmation, not of these either."""
+    seeds: Annotated[int, Field(ge=2)] = 3
+    """Seeds that each of them has in the end, those of the search among them."""
+
+
 def _only_with(part: SamplerSpec | SchedulerSpec | ScoreSpec, field: str, kinds: Sequence[str]) -> None:
     """Refuse a setting that has no effect with this kind."""
     value = getattr(part, field)

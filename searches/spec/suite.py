@@ -189,6 +189,29 @@ class SuiteSpec(ExperimentSpec):
         return len(self.rows)
 
     @property
+    def num_seeds(self) -> int:
+        """Number of seeds of every row."""
+        return self.repeats
+
+    @property
+    def num_confirmed(self) -> int:
+        """Zero: nothing is selected, so that nothing is confirmed."""
+        return 0
+
+    @property
+    def own_point(self) -> None:
+        """None: the rows are compared with a published table."""
+
+    def seed_runs(self, point: Point) -> tuple[RunSpec, ...]:
+        """Return the runs of one row, one for each seed."""
+        return self.trial_runs(point)
+
+    @property
+    def baseline(self) -> Point:
+        """Empty: the baselines of a suite are rows."""
+        return {}
+
+    @property
     def num_runs(self) -> int:
         """Number of runs: all rows with all seeds."""
         return self.trials * self.repeats

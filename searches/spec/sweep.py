@@ -23,13 +23,25 @@ from mcl_ray.config.spec import Count, RunSpec
 from mcl_ray.config.unused_fields import check_used
 from mcl_ray.errors import SpecError
 from searches.spec.base import ExperimentSpec
+from searches.spec.baseline import completed_baseline
 from searches.spec.fields import resolved
 from searches.spec.space import Point, Space, Value, applied, contains, grid, num_values
 from searches.spec.start import completed, start_point
-from searches.spec.strategy import Cost, Direction, Outputs, SamplerSpec, SchedulerSpec, ScoreSpec, Strategy
+from searches.spec.strategy import (
+    ConfirmationSpec,
+    Cost,
+    Direction,
+    Outputs,
+    SamplerSpec,
+    SchedulerSpec,
+    ScoreSpec,
+    Strategy,
+)
 
 SWEEP_VERSION = 1
-DEFAULT_TRIALS = 100
+DEFAULT_TRIALS = 90
+STORED = "stored"
+"""Key in the context of the validation, true for a spec of a sweep's record, which may be of an earlier version."""
 MAX_GP_VALUES = 100_000
 """Maximum number of values of a field of whole numbers or steps with the sampler `gp`, which needs seconds."""
 
@@ -50,7 +62,7 @@ class SweepSpec(ExperimentSpec):
     step}` or `{kind: choice, values}`, each with `when: {other field: [values]}` if it is searched only there. A list
     of several networks sets cohort.size to their number, unless the configuration has one, which must agree."""
     trials: Annotated[Count, Field(default=None)]
-    """Configurations tried; null: 100, or all points of a grid."""
+    """Configurations tried; null: 90, or all points of a grid."""
     objective: Annotated[str, Field(pattern=r"^validation/(knn_)?(top1|top5)/(mean|best|ensemble|peer\d+)$")] = (
         "validation/top1/mean"
     )
@@ -60,9 +72,13 @@ class SweepSpec(ExperimentSpec):
     """Costs that are minimised beside it, of the whole cohort: `parameters`, `multiply_adds` (per image, forward),
     `training_time_s` (of the steps of all epochs). The search then looks for the front between them, and no trial ends
     early."""
+    baseline: Annotated[dict[str, Value], Field(default_factory=dict)]
+    """Field → value of one more configuration, which is trained to its end after the trials and shown beside them, but
+    is no result of the search: a network alone, beside cohorts. {}: none."""
     repeats: Count = 1
     """Runs of every configuration, with the seeds run.seed, run.seed + 1 and so on."""
     score: ScoreSpec = ScoreSpec()
+    confirm: ConfirmationSpec = ConfirmationSpec()
     sampler: SamplerSpec = SamplerSpec()
     scheduler: SchedulerSpec = SchedulerSpec()
     start: tuple[dict[str, Value], ...] = ()
@@ -119,7 +135,8 @@ class SweepSpec(ExperimentSpec):
     @field_validator("space")
     @classmethod
     def _complete_space(cls, space: Space, info: ValidationInfo) -> Space:
-        return resolved(space, info.data["run"]) if "run" in info.data else space
+        may_have_seed = bool((info.context or {}).get(STORED))
+        return resolved(space, info.data["run"], may_have_seed=may_have_seed) if "run" in info.data else space
 
     @field_validator("costs", mode="before")
     @classmethod
@@ -142,12 +159,25 @@ class SweepSpec(ExperimentSpec):
             return start
         return tuple(start_point(given, info.data["space"], info.data["run"]) for given in start)
 
+    @field_validator("baseline")
+    @classmethod
+    def _complete_baseline(cls, baseline: dict[str, Value], info: ValidationInfo) -> dict[str, Value]:
+        if "run" not in info.data:
+            return baseline
+        return completed_baseline(baseline, info.data["run"])
+
     @model_validator(mode="after")
     def _every_cohort_has_the_objectives_member(self) -> SweepSpec:
         member, smallest = self.objective.rpartition("/")[2], min(self._sizes())
         if member.startswith("peer") and int(member.removeprefix("peer")) >= smallest:
             raise ValueError(
                 f"every cohort must have the objective's member, but got {member} and sizes from {smallest}"
+            )
+        baseline = applied(self.run, self.baseline).cohort.size
+        if member.startswith("peer") and self.baseline and int(member.removeprefix("peer")) >= baseline:
+            raise ValueError(
+                f"the baseline must have the objective's member, but got {member} and {baseline} peers in the "
+                "baseline; baseline={} takes it out"
             )
         return self
 
@@ -185,14 +215,10 @@ class SweepSpec(ExperimentSpec):
                 f"gp lists every value of a field of whole numbers or steps, at most {MAX_GP_VALUES:,}, but "
                 f"{many[0]} has {num_values(self.space[many[0]]):,}; give it a larger step, or use another sampler"
             )
-        if self.repeats > 1 and "seed" in self.space:
+        if self.run.seed + self.num_seeds > 2**32:
             raise ValueError(
-                f"repeats give every configuration the same seeds, so that seed cannot be searched with "
-                f"repeats={self.repeats}"
-            )
-        if self.run.seed + self.repeats > 2**32:
-            raise ValueError(
-                f"run.seed + repeats <= 2**32 must hold, but got seed={self.run.seed}, repeats={self.repeats}"
+                f"run.seed + repeats <= 2**32 must hold, also of the seeds of a confirmation, but got "
+                f"seed={self.run.seed}, {self.num_seeds} seeds"
             )
         return self
 
@@ -222,9 +248,27 @@ class SweepSpec(ExperimentSpec):
         return tuple(range(self.run.seed, self.run.seed + self.repeats))
 
     @property
+    def num_seeds(self) -> int:
+        """Number of seeds of a configuration that is confirmed, and of the baseline."""
+        return max(self.repeats, self.confirm.seeds) if self.confirm.configurations else self.repeats
+
+    @property
+    def num_confirmed(self) -> int:
+        """Number of best configurations that are confirmed, the run's own values not among them."""
+        return self.confirm.configurations
+
+    @property
+    def own_point(self) -> dict[str, Value] | None:
+        """The run's own values, in a predefined search the published ones; None if they are outside of the space."""
+        own = completed({}, self.space, self.run)
+        return own if contains(self.space, own) else None
+
+    @property
     def num_runs(self) -> int:
-        """Number of runs: all configurations with all seeds."""
-        return self.trials * self.repeats
+        """Number of runs at most: all trials with their seeds, the further seeds, and the baseline."""
+        confirmed = min(self.num_confirmed + (self.own_point is not None), self.trials) if self.num_confirmed else 0
+        further = confirmed * (self.num_seeds - self.repeats) + (self.num_seeds if self.baseline else 0)
+        return self.trials * self.repeats + further
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -240,9 +284,9 @@ class SweepSpec(ExperimentSpec):
     @property
     def start_points(self) -> list[dict[str, Value]]:
         """Distinct start points: the run's own values, if they lie in the space, then `start`."""
-        own = completed({}, self.space, self.run)
+        own = self.own_point
         points: list[dict[str, Value]] = []
-        for point in ([own] if contains(self.space, own) else []) + list(self.start):
+        for point in ([] if own is None else [own]) + list(self.start):
             points += [] if point in points else [point]
         return points
 
@@ -267,8 +311,16 @@ class SweepSpec(ExperimentSpec):
         Raises:
             SpecError: its values are not valid together.
         """
+        return self.seed_runs(point)[: self.repeats]
+
+    def seed_runs(self, point: Point) -> tuple[RunSpec, ...]:
+        """Return the runs of a configuration that is confirmed, one for each seed; the first are those of its trial.
+
+        Raises:
+            SpecError: its values are not valid together.
+        """
         first = self.trial_run(point)
-        return tuple(replace(first, {"seed": first.seed + repeat}) for repeat in range(self.repeats))
+        return tuple(replace(first, {"seed": first.seed + repeat}) for repeat in range(self.num_seeds))
 
     def best_run(self, point: Point) -> RunSpec:
         """Return the run of the chosen configuration: with its first seed, and scored on the test split at its end."""

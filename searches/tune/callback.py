@@ -14,7 +14,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo, TrialResult, TrialState, notify
-from trainables.trial_job import EPOCH, FAILED, SCORE, TRIAL, UNWRITTEN, point_of
+from trainables.trial_job import EPOCH, FAILED, SCORE, UNWRITTEN, info_of
 
 PROCESS_DIED = "its process died"
 
@@ -79,8 +79,8 @@ class TrialEvents:
 
     def _end_unrecorded(self, trial: Trial, report: Mapping[str, Any]) -> None:
         """Send this end once: Tune may stop everything after the report, without completing the trial."""
-        if trial.config[TRIAL] not in self._unrecorded:
-            self._unrecorded.add(trial.config[TRIAL])
+        if _info(trial).name not in self._unrecorded:
+            self._unrecorded.add(_info(trial).name)
             self._end(trial, "unrecorded", error=str(report[UNWRITTEN]))
 
     def _end(self, trial: Trial, state: TrialState, result: TrialResult | None = None, **details: Any) -> None:
@@ -147,4 +147,4 @@ class StopOnStorageError(Stopper):
 
 
 def _info(trial: Trial) -> TrialInfo:
-    return TrialInfo(trial_id=trial.config[TRIAL], point=point_of(trial.config))
+    return info_of(trial.config)

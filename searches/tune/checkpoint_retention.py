@@ -5,31 +5,37 @@ Metrics and records always stay.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
 from mcl_ray.results.remote.pull import remove
+from searches.spec.space import Point
 from searches.sweep_recorder import log_store_errors
 from searches.trial_history import KnownTrial
 from trainables.trial_job import TRIAL, TrialJob
 
 
 class CheckpointRetention(SweepCallback):
-    """Deletes checkpoints as trials end; with `limit` None it deletes nothing."""
+    """Deletes checkpoints as trials end; with `limit` None it deletes nothing, and never those of the run's own values.
+
+    The run's own values are confirmed whatever their score.
+    """
 
     must_succeed: ClassVar[bool] = True
 
-    def __init__(self, job: TrialJob, limit: int | None, ended: Sequence[KnownTrial]) -> None:
-        self._job, self._limit = job, limit
-        self._ranks = {trial.trial_id: _rank(trial.score, trial.state == "finished") for trial in ended}
+    def __init__(
+        self, job: TrialJob, limit: int | None, ended: Sequence[KnownTrial], own_point: Point | None = None
+    ) -> None:
+        self._job, self._limit, self._own_point = job, limit, own_point
+        ranked = [trial for trial in ended if trial.point != own_point]
+        self._ranks = {trial.trial_id: _rank(trial.score, trial.state == "finished") for trial in ranked}
         self._deleted: set[str] = set()
         self._trim()
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Delete the checkpoints that are no longer among the best."""
-        if end.state == "unrecorded":
+        if end.state == "unrecorded" or trial.point == self._own_point:
             return
         score = None if end.state == "failed" or end.result is None else end.result.score
         self._ranks[trial.trial_id] = _rank(score, end.state == "finished")
@@ -49,6 +55,6 @@ class CheckpointRetention(SweepCallback):
         self._deleted.update(superfluous)
 
 
-def _rank(score: float | None, finished: bool) -> tuple[float, bool]:
-    """Return a key in the ranking's order, best first: by score, a finished trial before one that was stopped early."""
-    return (math.inf if score is None else -score, not finished)
+def _rank(score: float | None, finished: bool) -> tuple[bool, bool, float]:
+    """Return a key in the ranking's order, best first: trials that trained to the end before those stopped early."""
+    return (score is None, not finished, 0.0 if score is None else -score)

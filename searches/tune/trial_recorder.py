@@ -29,16 +29,16 @@ class TrialRecorder(SweepCallback):
 
     def on_trial_start(self, trial: TrialInfo) -> None:
         """Note that a trial has started."""
-        self._started[trial.trial_id] = trial
+        self._started[trial.name] = trial
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Record the failure of a trial whose process died, and early stops once the processes have ended."""
-        self._started[trial.trial_id] = trial
+        self._started[trial.name] = trial
         if end.state == "unrecorded":
             self.unrecorded = end.error
             return
-        self._ended.add(trial.trial_id)
-        with log_store_errors(f"trial {trial.trial_id} has ended ({end.state})"):
+        self._ended.add(trial.name)
+        with log_store_errors(f"trial {trial.name} has ended ({end.state})"):
             if end.process_died:
                 died = WorkerDiedError("the trial's process went away: killed, or its node lost")
                 self._job.record_failure(config_of(trial), died)
@@ -54,7 +54,7 @@ class TrialRecorder(SweepCallback):
     @property
     def unfinished(self) -> list[TrialInfo]:
         """Trials that started and have not ended."""
-        return [trial for trial_id, trial in self._started.items() if trial_id not in self._ended]
+        return [trial for name, trial in self._started.items() if name not in self._ended]
 
     def close(self) -> None:
         """Record early stops that are not recorded yet, and trials without an end as interrupted.

@@ -9,23 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
 from mcl_ray.callbacks import SweepCallback, notify
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.results.remote.pull import ray_storage, remove
+from searches.further_runs import FurtherRun
 from searches.optuna_logging import optuna_verbosity
 from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial
 from searches.tune.callback import StopOnStorageError, TrialEvents, TuneCallback, receiving
 from searches.tune.checkpoint_retention import CheckpointRetention
+from searches.tune.listed_trials import ListedTrials
 from searches.tune.optuna_exporter import OptunaExporter
 from searches.tune.optuna_searcher import OptunaSearcher
 from searches.tune.scheduler import to_scheduler
@@ -35,7 +39,7 @@ from trainables.cluster.shared_storage import check_shared
 from trainables.cluster.signals import restore_signal_handlers
 from trainables.pending_workers import report_pending_workers
 from trainables.torch_trainer import Group
-from trainables.trial_job import TrialJob
+from trainables.trial_job import TrialJob, config_of
 from trainables.tune_function import train_trial
 from trainables.tune_trainable import TRIAL_RESOURCES, GroupTrial
 
@@ -97,16 +101,47 @@ class SweepTuner:
         with optuna_verbosity(optuna.logging.ERROR):
             recorder = TrialRecorder(job)
             searcher = OptunaSearcher(self.sweep, self.folder, known, warm)
-            retention = CheckpointRetention(job, self.sweep.outputs.keep_checkpoints, ended)
+            retention = CheckpointRetention(job, self._checkpoints_kept, ended, self.sweep.own_point)
+            scheduler = to_scheduler(self.sweep.strategy.scheduler, self.sweep.run.schedule.epochs, known)
             with OptunaExporter(self.sweep, self.folder, known) as exporter:
-                tuner = self._tuner(job, searcher, known, left, time_left_s)
-                callbacks = [recorder, searcher, exporter, retention, *self.callbacks]
-                with self._reporting_waits(), self._receiving(callbacks), restore_signal_handlers():
-                    tuner.fit()
+                tuner = self._tuner(job, searcher.searcher(), scheduler, left, time_left_s)
+                self._fit(tuner, [recorder, searcher, exporter, retention, *self.callbacks])
                 out_of_time = time_left_s is not None and time.monotonic() - started >= time_left_s
                 recorder.close()
         remove([self.folder / TUNE_FOLDER])
         return out_of_time or recorder.num_ended == left
+
+    def run_further(self, runs: Sequence[FurtherRun], time_left_s: float | None) -> bool:
+        """Train further runs to their ends, each as a trial of its own, which nothing stops early.
+
+        Returns:
+            Whether every run ended, or the time did; if not, the sweep was interrupted with Ctrl-C.
+
+        Raises:
+            StoreError: a run could not be recorded, and the sweep was ended for that; it can be resumed.
+        """
+        if not runs or time_left_s == 0:  # Tune takes 0 for no limit
+            return True
+        started = time.monotonic()
+        job = replace(self._job, runs_of=self.sweep.seed_runs, repeats=self.sweep.num_seeds)
+        recorder = TrialRecorder(job)
+        listed = ListedTrials([config_of(run.info) for run in runs])
+        tuner = self._tuner(job, listed, FIFOScheduler(), len(runs), time_left_s)  # type: ignore[no-untyped-call]
+        self._fit(tuner, [recorder, *self.callbacks])
+        out_of_time = time_left_s is not None and time.monotonic() - started >= time_left_s
+        recorder.close()
+        remove([self.folder / TUNE_FOLDER])
+        return out_of_time or recorder.num_ended == len(runs)
+
+    @property
+    def _checkpoints_kept(self) -> int | None:
+        """Configurations that keep their checkpoints during the trials: those that may be confirmed need theirs."""
+        limit = self.sweep.outputs.keep_checkpoints
+        return None if limit is None else max(limit, self.sweep.num_confirmed)
+
+    def _fit(self, tuner: tune.Tuner, callbacks: Sequence[SweepCallback]) -> None:
+        with self._reporting_waits(), self._receiving(callbacks), restore_signal_handlers():
+            tuner.fit()
 
     @property
     def _job(self) -> TrialJob:
@@ -126,15 +161,20 @@ class SweepTuner:
         return receiving(self.folder.name, events)
 
     def _tuner(
-        self, job: TrialJob, searcher: OptunaSearcher, known: Sequence[KnownTrial], left: int, time_left_s: float | None
+        self,
+        job: TrialJob,
+        search_alg: Searcher,
+        scheduler: TrialScheduler,
+        num_trials: int,
+        time_left_s: float | None,
     ) -> tune.Tuner:
         trainable, concurrent = self._trainable(job)
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                num_samples=left,
-                search_alg=searcher.searcher(),
-                scheduler=to_scheduler(self.sweep.strategy.scheduler, self.sweep.run.schedule.epochs, known),
+                num_samples=num_trials,
+                search_alg=search_alg,
+                scheduler=scheduler,
                 time_budget_s=time_left_s,
                 max_concurrent_trials=concurrent,
                 # A process that led a group cannot lead another.

@@ -6,10 +6,11 @@ import pytest
 from rich.console import Console
 
 from mcl_ray.analysis.published import published_figure
-from mcl_ray.analysis.ranking import Ranked, pareto_front, ranking, summary
+from mcl_ray.analysis.ranking import Ranked, best_of, pareto_front, ranking, summary
 from mcl_ray.config.scoring import RULE, Score, Scoring
 from mcl_ray.config.spec import BatchSpec, CohortSpec, DataSpec, LossSpec, RunSpec
 from mcl_ray.errors import SpecError, StoreError
+from mcl_ray.reports.axes import scored
 from mcl_ray.reports.labels import duration, short_names
 from mcl_ray.reports.terminal import front_table, ranking_cells, ranking_table, summary_table
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
@@ -45,19 +46,22 @@ def test_a_ranking_counts_the_last_epoch_over_seeds_and_puts_failures_last(tmp_p
     runs, epochs = read_runs(tmp_path), read_epochs(tmp_path)
     rows = ranking(runs, epochs, OBJECTIVE, "max")
     assert [(row.place, row.searched["losses.alpha"], row.value, row.n) for row in rows] == [
-        (1, 0.2, 60.0, 1),
-        (2, 0.1, 52.0, 2),
+        (1, 0.1, 52.0, 2),
+        (2, 0.2, 60.0, 1),
         (None, 0.3, None, 0),
         (None, 0.4, None, 0),
         (None, 0.5, None, 0),
     ]
-    assert rows[1].std == pytest.approx(8**0.5)
-    assert rows[1].best_peer_best_epoch == pytest.approx((91 + 55) / 2)
-    assert [row.state for row in rows] == ["stopped", "finished", "failed", "finished", "interrupted"]
+    assert rows[0].std == pytest.approx(8**0.5)
+    assert rows[0].best_peer_best_epoch == pytest.approx((91 + 55) / 2)
+    assert [row.state for row in rows] == ["finished", "stopped", "failed", "finished", "interrupted"]
     assert rows[2].reason == "MemoryError: [bold]full[/bold]"
     assert "nan at epoch 1" in rows[3].reason
     assert "without a figure for validation/top1/mean" in rows[4].reason
     assert ranking(runs, epochs, OBJECTIVE, "min")[0].value == 52.0
+    headers, cells = ranking_cells(rows, OBJECTIVE)
+    values = [row[headers.index("Top-1 accuracy, validation, mean of peers (%), last epoch")] for row in cells]
+    assert values[:2] == ["52.00", "60.00 (epoch 1)"]
     text = shown(ranking_table(rows, OBJECTIVE, "max"))
     assert "alpha" in text
     assert "60.00" in text
@@ -108,26 +112,26 @@ def test_failed_seeds_are_left_out_while_more_than_half_have_a_figure(tmp_path):
     write_trial(tmp_path, "whole", [50.0, 50.0, 50.0])
     rows = ranked(tmp_path, repeats=3)
     assert [(row.trial_id, row.value, row.n, row.num_planned, row.reason) for row in rows] == [
-        ("two", 61.0, 2, 3, "1 of 3 seeds without a figure: MemoryError: full"),
         ("whole", 50.0, 3, 3, None),
+        ("two", 61.0, 2, 3, "1 of 3 seeds without a figure: MemoryError: full"),
         ("one", None, 0, 3, "2 of 3 seeds without a figure: MemoryError: full"),
     ]
-    assert (rows[0].state, len(rows[0].run_ids), rows[2].state, rows[2].score) == ("finished", 2, "failed", None)
+    assert (rows[1].state, len(rows[1].run_ids), rows[2].state, rows[2].score) == ("finished", 2, "failed", None)
     text = shown(ranking_table(rows, OBJECTIVE, "max"))
     assert "2/3" in text
     assert RULE in " ".join(text.split())
-    assert "Seeds without a figure" not in shown(ranking_table(rows[1:2], OBJECTIVE, "max"))
+    assert "Seeds without a figure" not in shown(ranking_table(rows[:1], OBJECTIVE, "max"))
     more = {row.trial_id: row for row in ranked(tmp_path, repeats=6)}
     assert more["whole"].score is None
     assert more["whole"].reason == "3 of 6 seeds without a figure: not started"
     assert more["two"].reason == "4 of 6 seeds without a figure: MemoryError: full; not started"
 
 
-def test_of_equal_scores_the_finished_one_comes_first(tmp_path):
+def test_what_trained_to_the_end_comes_before_what_was_stopped(tmp_path):
     write_values(tmp_path, spec(alpha=0.1), [60.0], "stopped", searched={"losses.alpha": 0.1})
     write_values(tmp_path, spec(alpha=0.2), [60.0], "finished", searched={"losses.alpha": 0.2})
     write_values(tmp_path, spec(alpha=0.3), [61.0], "stopped", searched={"losses.alpha": 0.3})
-    assert [row.searched["losses.alpha"] for row in ranked(tmp_path)] == [0.3, 0.2, 0.1]
+    assert [row.searched["losses.alpha"] for row in ranked(tmp_path)] == [0.2, 0.3, 0.1]
 
 
 def priced(score, *costs):
@@ -286,3 +290,29 @@ def test_a_ranking_of_five_parameters_fits_a_terminal():
     lines = [line for line in console.export_text().splitlines() if "interrupted" in line]
     figures = ["98.64", "98.77", "0.12", "3", "464.2", "66.67", "300", "interrupted"]
     assert [line.split() for line in lines] == [[f"{n}*", *own, *figures] for n in range(1, 25)]
+
+
+def test_a_searched_field_without_effect_is_shown_as_a_dash(tmp_path):
+    for number, size in enumerate((1, 2)):
+        searched = {"cohort.size": size, "losses.beta": 0.7}
+        one = RunSpec(cohort=CohortSpec(size=size, networks=("resnet8",)), losses=LossSpec(beta=0.7))
+        write_values(tmp_path, one, [50.0 + number], searched=searched, sweep_id="sweep", trial_id=f"000{number}")
+    pair, alone = ranked(tmp_path)
+    assert (pair.searched, alone.searched) == ({"cohort.size": 2, "losses.beta": 0.7}, {"cohort.size": 1})
+    headers, cells = ranking_cells([pair, alone], OBJECTIVE)
+    assert [row[headers.index("beta")] for row in cells] == ["0.7", "–"]
+
+
+def test_the_baseline_is_shown_as_such_and_never_the_best(tmp_path):
+    write_trial(tmp_path, "0000", [50.0], **{"cohort.size": 2})
+    write_trial(tmp_path, "baseline", [90.0], **{"cohort.size": 1})
+    write_trial(tmp_path, "0001", [None], **{"cohort.size": 3})
+    rows = ranked(tmp_path)
+    assert [(row.trial_id, row.place) for row in rows] == [("0000", 1), ("baseline", None), ("0001", None)]
+    assert best_of(rows) is rows[0]
+    assert best_of(rows[1:]) is None
+    headers, cells = ranking_cells(rows, OBJECTIVE)
+    assert [row[headers.index("place")] for row in cells] == ["1", "baseline", "–"]
+    assert "baseline" in shown(ranking_table(rows, OBJECTIVE, "max"))
+    assert scored(rows) == [rows[0]], "figures are of the space"
+    assert pareto_front(rows, ()) == [rows[0]]

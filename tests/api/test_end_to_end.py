@@ -22,6 +22,7 @@ from tests.support.service import ServiceProcess
 DRIVER = f"{sys.executable} -m mcl_ray.job"
 
 TINY = {"epochs": 2, "scheduler.kind": "none", "cohort.size": 2, "space.cohort.size": None}
+TINY |= {"baseline": {}, "confirm.configurations": 0}
 
 
 def driver_of(job):

@@ -8,8 +8,17 @@ import pytest
 from mcl_ray.results.store import read_runs, read_sweeps
 from searches.tune.optuna_exporter import open_storage
 from tests.support.empty_environment import run_command
+from tests.support.running_command import ALONE
 
-TINY = ("trials=1", "epochs=1", "cohort.size=1", "space.cohort.size=null", "scheduler.kind=none", "keep_checkpoints=1")
+TINY = (
+    "trials=1",
+    "epochs=1",
+    "cohort.size=1",
+    "space.cohort.size=null",
+    "scheduler.kind=none",
+    "keep_checkpoints=1",
+    *ALONE,
+)
 FAST_RAY = ("--no-dashboard", "--device", "cpu")
 
 
@@ -53,7 +62,7 @@ def test_extend_then_a_warm_start_from_it(run, tmp_path):
 @pytest.mark.slow
 def test_retry_of_a_failed_trial(run, tmp_path):
     space = "space={lr: {kind: choice, values: [0.05, 1.0e+30]}}"
-    grid = ("sampler.kind=grid", "trials=null", space, *TINY[1:2], "cohort.size=1", "scheduler.kind=none")
+    grid = ("sampler.kind=grid", "trials=null", space, *TINY[1:2], "cohort.size=1", "scheduler.kind=none", *ALONE)
     run("sweep", "digits", *grid, *FAST_RAY)
     attempts = {row["run_id"]: row["attempt"] for row in failed(tmp_path)}
     assert len(attempts) == 1

@@ -93,7 +93,7 @@ def test_without_a_terminal_every_trial_that_ended_has_one_line():
         ("on_trial_end", info(4, **{"losses.alpha": 0.3}), TrialEnd(state="unrecorded", error="full disk")),
     ]
     assert shown(recorded(terminal=False), sweep(), events, [trial(0)]).splitlines() == [
-        "trial 2/10  60.00 % (stopped early)  alpha=0.5",
+        "trial 2/10  60.00 % (stopped early, epoch 2)  alpha=0.5",
         "trial 3/10  failed: TrainingError: no  alpha=0.1",
         "trial 4/10  failed: its process died  alpha=0.2",
     ]

@@ -17,6 +17,7 @@ from tests.support.empty_environment import run_command
 
 FIELDS = {"trials": 2, "epochs": 1, "keep_checkpoints": 1}
 OVERRIDES = {"cohort.size": 1, "scheduler.kind": "none", "sampler.kind": "random"}
+OVERRIDES |= {"baseline": {}, "confirm.configurations": 0}
 SPACE = {"cohort.size": None, "tau": FloatRange(low=0.05, high=0.5)}
 OPTIONS = {"no_dashboard": True, "device": "cpu"}
 

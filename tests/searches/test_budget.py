@@ -15,7 +15,7 @@ from mcl_ray.results.sweep_writer import TOUCH_INTERVAL_S
 from searches import conclude
 from searches.sweep_runner import SweepRunner
 from tests.support.known_trials import sweep
-from tests.support.running_command import RunningCommand, descendants, send
+from tests.support.running_command import ALONE, RunningCommand, descendants, send
 
 LIMIT_S = 0.01
 NOTICED_WITHIN_S = 120.0
@@ -84,7 +84,7 @@ def wall_time_s(running):
 
 @pytest.mark.slow
 def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(shared_ray, tmp_path):
-    limit_s, small = 12.0 * TOUCH_INTERVAL_S, ("cohort.size=1", "space.cohort.size=null", "scheduler.kind=none")
+    limit_s, small = 12.0 * TOUCH_INTERVAL_S, ("cohort.size=1", "space.cohort.size=null", "scheduler.kind=none", *ALONE)
     words = ("digits", "trials=1", "epochs=10000", *small, f"time_limit_s={limit_s}")
     running = RunningCommand(tmp_path, *words, ray=shared_ray)
     try:

@@ -98,7 +98,7 @@ def test_values_that_are_not_valid_together_are_not_counted():
 
 def test_the_printed_estimate_is_of_all_seeds_and_of_checkpoints_that_are_kept():
     networks = {"networks": choice("[resnet20]", "[resnet8, resnet8, resnet8]"), "batch.size": choice(20, 40)}
-    sweep = replace(search(**networks), {"repeats": 3, "trials": 4, "keep_checkpoints": 2})
+    sweep = replace(search(**networks), {"baseline": {}, "repeats": 3, "trials": 4, "keep_checkpoints": 2})
     console = Console(width=300, record=True, file=io.StringIO(), markup=False)
     print_estimate(estimate_sweep(sweep, ExecutionOptions()), ExecutionOptions(), console)
     facts = dict(line[2:].split("  ", 1) for line in console.export_text().splitlines() if line.startswith("# "))

@@ -12,14 +12,14 @@ from mcl_ray.results.reader import sweep_folders
 from mcl_ray.results.store import find_sweep, read_epochs, read_runs, read_sweeps, wait_for_orphans
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
-from tests.support.running_command import RunningCommand
+from tests.support.running_command import ALONE, RunningCommand
 
 DRIVER_HANGS_AFTER_S = 600.0
 STARTS_WITHIN_S = 20.0
 """About what it takes from the start of a driver to its first figure."""
 LATEST_EPOCHS = 2
 """How many epochs may pass after that figure until the driver dies."""
-FIELDS = ("scheduler.kind=none", "space.cohort.size=null", "cohort.size=1")
+FIELDS = ("scheduler.kind=none", "space.cohort.size=null", "cohort.size=1", *ALONE)
 
 
 def started(results):

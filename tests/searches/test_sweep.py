@@ -17,9 +17,9 @@ from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
 from searches.tune.converters import suggest, to_sampler
-from tests.support.running_command import ROOT, RunningCommand, descendants, send
+from tests.support.running_command import ALONE, ROOT, RunningCommand, descendants, send
 
-SMALL = ("epochs=3", "scheduler.kind=none")
+SMALL = ("epochs=3", "scheduler.kind=none", *ALONE)
 ACTOR = "ray::ImplicitFunc"
 """Title of the process of a trial; while it trains, `.train` follows."""
 
@@ -39,7 +39,9 @@ def start_command(tmp_path):
 
 @pytest.mark.slow
 def test_from_images_to_a_ranking_a_best_spec_and_plots(start_command):
-    running = start_command("digits", "trials=4", "epochs=5", "grace_epochs=2", "reduction_factor=2", dashboard=True)
+    running = start_command(
+        "digits", "trials=4", "epochs=5", "grace_epochs=2", "reduction_factor=2", *ALONE, dashboard=True
+    )
     running.until("Ray dashboard: http://")
     running.until("trial 1/4")
     assert read_epochs(running.folder).num_rows > 0, "readable while the sweep runs"
@@ -65,7 +67,8 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(start_command):
         )["value"]
         for run in runs
     }
-    assert last[sweep["best_run_id"]] == max(last.values())
+    finished = [run["run_id"] for run in runs if run["state"] == "finished"]
+    assert last[sweep["best_run_id"]] == max(last[run_id] for run_id in finished)
 
     best = recipes.load(str(running.folder / "best.yaml"))
     assert best.evaluation.test == "at_end"
@@ -98,7 +101,7 @@ def kill_in_the_middle_of_a_run(running, below):
 
 @pytest.mark.slow
 def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(start_command, shared_ray):
-    fields = ("trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null")
+    fields = ("trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null", *ALONE)
     running = start_command("digits", *fields, ray=shared_ray)
     running.until(".*trials at once")
     victim = kill_in_the_middle_of_a_run(running, shared_ray.pid)
@@ -119,7 +122,7 @@ def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(start_comma
 @pytest.mark.slow
 def test_a_configuration_is_its_seeds_in_training_ranking_and_best(start_command, shared_ray):
     alpha = "space={alpha: {kind: float, low: 0.0, high: 1.0}}"
-    fields = ("repeats=3", "score.kind=mean_minus_std", "cohort.size=1", "grace_epochs=1", "keep_checkpoints=1")
+    fields = ("repeats=3", "score.kind=mean_minus_std", "cohort.size=1", "grace_epochs=1", "keep_checkpoints=1", *ALONE)
     running = start_command("digits", "trials=3", "epochs=3", alpha, *fields, ray=shared_ray)
     code, output = running.end()
     assert code == 0, output
@@ -241,7 +244,7 @@ def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(start_co
         "space={alpha: {kind: float, low: 0.0, high: 1.0}, sharing: {kind: choice, values: [reference, stem]}, "
         "beta: {kind: float, low: 0.0, high: 1.0, when: {sharing: [stem]}}}"
     )
-    small = ("trials=3", "epochs=2", "batch.size=240", "per_class=24", space)
+    small = ("trials=3", "epochs=2", "batch.size=240", "per_class=24", space, *ALONE)
     earlier, drawn = recorded_sweep(tmp_path, search_registry.digits().with_overrides(["sampler.kind=random", *small]))
     hyperband = ("scheduler.kind=hyperband", "grace_epochs=1", "reduction_factor=2", "brackets=2")
     gp = ("sampler.kind=gp", "startup_trials=3", f"warm_start=[{earlier}]")

@@ -4,10 +4,10 @@ import pytest
 
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
 from tests.support.pictures import write_folder
-from tests.support.running_command import RunningCommand
+from tests.support.running_command import ALONE, RunningCommand
 
 TINY = ("run.cohort.networks=resnet8", "image_size=16", "batch.size=6", "epochs=2", "scheduler.kind=none")
-SCHEDULE = ("run.schedule.kind=cosine", "run.schedule.milestones=[]", "validation_fraction=0.25", "trials=2")
+SCHEDULE = ("run.schedule.kind=cosine", "run.schedule.milestones=[]", "validation_fraction=0.25", "trials=2", *ALONE)
 
 
 def searched(ray, tmp_path, name, *words):

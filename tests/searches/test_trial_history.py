@@ -1,12 +1,20 @@
+import optuna
+from optuna.trial import TrialState
+
 from mcl_ray.config.overrides import replace
 from mcl_ray.results.store import EpochRow, RunWriter
+from searches.spec.space import contains
 from searches.trial_history import read_trials
-from tests.support.known_trials import sweep
+from searches.tune.converters import to_frozen_trial
+from tests.support.known_trials import SPACE, sweep
+
+STATES = {"finished": TrialState.COMPLETE}
 
 
-def write(folder, asked, trial, repeat, scores, state):
-    spec = replace(asked.run, {"losses.alpha": 0.5, "seed": repeat})
-    labels = {"searched": {"losses.alpha": 0.5, "cohort.size": 2}, "sweep_id": folder.name, "trial_id": trial}
+def write(folder, asked, trial, repeat, scores, state, **searched):
+    point = {"losses.alpha": 0.5, "cohort.size": 2} | searched
+    spec = replace(asked.run, point | {"seed": repeat})
+    labels = {"searched": point, "sweep_id": folder.name, "trial_id": trial}
     with RunWriter.begin(folder, f"{folder.name}-{trial}-r{repeat}", spec, **labels) as writer:
         writer.describe(parameters=100 * (repeat + 1), multiply_adds=7)
         for epoch, score in enumerate(scores, start=1):
@@ -68,3 +76,25 @@ def test_a_curve_has_the_epochs_that_all_seeds_have(tmp_path):
     write(tmp_path, asked, "0000", 0, [10.0, 20.0, 30.0], None)
     write(tmp_path, asked, "0000", 1, [20.0, 30.0], None)
     assert read(tmp_path, asked)["0000"].curve == ((1, 15.0), (2, 25.0))
+
+
+def test_a_field_without_effect_that_an_earlier_version_sampled_is_left_out(tmp_path):
+    beta = {"losses.beta": {"kind": "float", "low": 0.0, "high": 1.0}}
+    asked = replace(sweep(), {"space": SPACE | beta})
+    write(tmp_path, asked, "0000", 0, [50.0], "finished", **{"cohort.size": 1, "losses.beta": 0.7})
+    write(tmp_path, asked, "0001", 0, [50.0], "finished", **{"cohort.size": 2, "losses.beta": 0.7})
+    alone, pair = read(tmp_path, asked).values()
+    assert alone.point == {"losses.alpha": 0.5, "cohort.size": 1}
+    assert pair.point == {"losses.alpha": 0.5, "cohort.size": 2, "losses.beta": 0.7}
+    assert contains(asked.space, alone.point)
+    study = optuna.create_study()
+    study.add_trials(to_frozen_trial(asked, trial, STATES) for trial in (alone, pair))
+    assert set(study.trials[0].params) == {"losses.alpha", "cohort.size"}
+
+
+def test_the_baseline_and_further_seeds_are_no_trials(tmp_path):
+    asked = sweep()
+    for trial, repeat in (("0000", 0), ("0000", 1), ("baseline", 0)):
+        write(tmp_path, asked, trial, repeat, [50.0 + repeat], "finished")
+    (trial,) = read(tmp_path, asked).values()
+    assert (trial.trial_id, trial.n, trial.score) == ("0000", 1, 50.0)

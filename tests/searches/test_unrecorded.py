@@ -5,7 +5,7 @@ import pytest
 from mcl_ray.errors import StoreError
 from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
 from tests.support.known_trials import sweep
-from tests.support.running_command import RunningCommand
+from tests.support.running_command import ALONE, RunningCommand
 
 
 def finish(*arguments, **options):
@@ -18,7 +18,7 @@ def finish(*arguments, **options):
 
 @pytest.mark.slow
 def test_a_sweep_that_cannot_be_written_is_interrupted_and_resumed(shared_ray, tmp_path):
-    fields = ("trials=4", "epochs=3", "scheduler.kind=none", "keep_checkpoints=1")
+    fields = ("trials=4", "epochs=3", "scheduler.kind=none", "keep_checkpoints=1", *ALONE)
     running = RunningCommand(tmp_path, "digits", *fields, ray=shared_ray)
     try:
         running.until("sweep ")

@@ -19,6 +19,10 @@ TIMEOUT_S = 600.0
 """Longer than any wait of a test for a line or the end: a process that takes longer hangs, and is killed."""
 
 
+ALONE = ("baseline={}", "confirm.configurations=0")
+"""Fields of a search without runs after its trials."""
+
+
 class RunningCommand:
     """`python -m mcl_ray.sweep …`, or another command, that writes below `results`, on `ray` or on one of its own."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
 from tests.support.ray_nodes import RayNodes
-from tests.support.running_command import ROOT, RunningCommand, descendants, send
+from tests.support.running_command import ALONE, ROOT, RunningCommand, descendants, send
 
 pytestmark = pytest.mark.slow
 
@@ -172,7 +172,7 @@ def check_went_on(results):
 
 def test_a_sweep_finishes_though_a_node_dies(all_nodes, start_command, tmp_path):
     epochs = 3 * EPOCHS // 2  # so that two trials are in their middle together, however apart their processes come up
-    space = ("space.cohort.size=null", "scheduler.kind=none", "trials=4", f"epochs={epochs}")
+    space = ("space.cohort.size=null", "scheduler.kind=none", "trials=4", f"epochs={epochs}", *ALONE)
     running = start_command("digits", *space, "--address", all_nodes.address, variables=all_nodes.variables)
     running.until(".*trials at once")
     title = "ImplicitFunc"

@@ -101,4 +101,4 @@ def test_an_older_format_is_read(tmp_path):
 def test_a_checkpoint_of_another_run_is_refused(folder, digest, architecture, rule):
     found, file = folder.latest()
     with pytest.raises(CheckpointError, match=rule):
-        check_belongs(found, file, digest=digest, architecture=architecture)
+        check_belongs(found, file, digests=(digest,), architecture=architecture)

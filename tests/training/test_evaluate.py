@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from mcl_ray.training.evaluate import count_agreeing, count_correct, evaluate
+from mcl_ray.cohort import build_cohort
+from mcl_ray.config.spec import CohortSpec
+from mcl_ray.training.evaluate import _by_classifiers, count_agreeing, count_correct, evaluate
 from mcl_ray.training.image_loader import ImageBatch
 
 
@@ -29,6 +31,26 @@ def test_agreement_is_counted_as_a_loop_counts_it(num_peers):
 
 def test_top5_of_three_classes_is_everything():
     assert count_correct(torch.randn(1, 4, 3), torch.zeros(4, dtype=torch.long))[0, 1] == 4
+
+
+def test_a_class_without_a_vote_is_not_among_the_top5():
+    """Of 100 classes, two have votes: the other three places are no answer, whichever classes stand there."""
+    votes = torch.zeros(1, 100, 100)
+    votes[..., 7], votes[..., 9] = 0.7, 0.3
+    counted = count_correct(votes, torch.arange(100), only_with_votes=True)
+    assert counted.tolist() == [[1, 2]]
+    assert count_correct(votes, torch.arange(100))[0, 1] > 2
+
+
+def test_logits_are_scored_in_fp32_though_networks_run_in_bf16():
+    """100 classes whose weights differ by a 4,000th, which bf16 cannot tell apart: the last has the highest logit."""
+    cohort = build_cohort(CohortSpec(networks=("resnet8",), size=1, embedding_dim=4), 100, 1).eval()
+    with torch.no_grad():
+        cohort.classifiers[0].weight.zero_()
+        cohort.classifiers[0].bias.copy_(1 + torch.arange(100) / 4000)
+        logits = _by_classifiers(cohort, bf16=True)(torch.randn(6, 1, 8, 8))
+    assert logits.dtype == torch.float32
+    assert count_correct(logits, torch.full((6,), 99))[0].tolist() == [6, 6]
 
 
 def fixed(logits):

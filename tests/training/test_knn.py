@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mcl_ray.cohort import build_cohort
 from mcl_ray.config.spec import CohortSpec
-from mcl_ray.training.image_loader import ImageBatch
+from mcl_ray.training.image_loader import ImageBatch, indices_of
 from mcl_ray.training.knn import NearestNeighbours
 from tests.support.workers import some_workers
 
@@ -27,7 +27,7 @@ class Pictures:
 
     def scoring(self, batches):
         for batch in batches:
-            rows = [row for row in range(*batch.indices(len(self))) if row not in self.broken]
+            rows = [row for row in indices_of(batch, len(self)) if row not in self.broken]
             yield ImageBatch(self.images[rows], torch.tensor(rows))
 
 
@@ -75,10 +75,13 @@ def test_images_that_do_not_decode_have_no_vote():
     torch.testing.assert_close(votes_of(train, queries), by_hand(train, rows, queries, 5), rtol=1e-4, atol=1e-5)
 
 
-def test_of_more_images_than_num_images_a_subset_at_equal_intervals_is_used():
+@pytest.mark.parametrize(
+    ("num_images", "rows"), [(9, [0, 3, 6, 10, 13, 16, 20, 23, 26]), (29, range(29)), (30, range(30)), (1, [0])]
+)
+def test_of_more_images_exactly_those_asked_for_are_used_evenly(num_images, rows):
     train, queries = Pictures(), Pictures(6, seed=1).images
-    wanted = by_hand(train, range(0, 30, 4), queries, 5)
-    torch.testing.assert_close(votes_of(train, queries, num_images=9), wanted, rtol=1e-4, atol=1e-5)
+    wanted = by_hand(train, rows, queries, 5)
+    torch.testing.assert_close(votes_of(train, queries, num_images=num_images), wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

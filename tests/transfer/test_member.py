@@ -25,11 +25,12 @@ def epochs(tmp_path, *figures):
     [
         ([("test", 90.0, 10.0), ("test", 50.0, 60.0)], 1, "test"),
         ([("test", 50.0, 50.0)], 0, "test"),
-        ([("test", 10.0, 20.0), ("validation", 70.0, 60.0)], 1, "test"),
+        ([("test", 10.0, 20.0), ("validation", 70.0, 60.0)], 0, "validation"),
+        ([("validation", 70.0, 60.0), ("test", 10.0, 20.0)], 0, "validation"),
         ([("validation", 10.0, 20.0), ("validation", 70.0, 60.0)], 0, "validation"),
     ],
 )
-def test_the_best_peer_is_the_best_at_the_last_epoch_on_test_if_there_is_one(figures, peer, split, tmp_path):
+def test_the_best_peer_is_the_best_at_the_last_epoch_on_validation_if_there_is_one(figures, peer, split, tmp_path):
     member = choose("best", recipes.digits(), epochs(tmp_path, *figures))
     assert (member.peers, member.chosen_on) == ((peer,), split)
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import yaml
 
@@ -5,7 +7,9 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.errors import SpecError
 from searches.spec import search_registry
 from searches.spec.difference import difference, only_extends
+from searches.spec.fields import without_effect
 from searches.spec.space import Choice, FloatRange, IntRange, active, contains, grid
+from searches.spec.stored_spec import parse_stored
 from searches.spec.sweep import SweepSpec
 
 DEPENDENT = (
@@ -101,6 +105,84 @@ def test_fields_are_active_where_their_conditions_hold():
     assert contains(space, {networks: list(unlike)})
 
 
+ONE_PEER = "space.cohort.size={kind: int, low: 1, high: 3}"
+TAU = "space.tau={kind: float, low: 0.05, high: 1}"
+
+
+def test_a_field_is_active_only_where_it_has_an_effect():
+    space = changed(ONE_PEER, TAU).space
+    size, alpha, beta, gamma, lam, tau = (
+        "cohort.size",
+        *(f"losses.{w}" for w in ("alpha", "beta", "gamma", "lam", "tau")),
+    )
+    assert list(space) == [alpha, size, beta, gamma, lam, tau], "after those that decide about them"
+    assert active(space, {alpha: 0.5, size: 1}) == (alpha, size, tau)
+    assert active(space, {alpha: 0.0, size: 1}) == (alpha, size)
+    assert active(space, {alpha: 0.0, size: 2, beta: 0, gamma: 0, lam: 0}) == (alpha, size, beta, gamma, lam)
+    assert active(space, {alpha: 0.0, size: 2, beta: 0, gamma: 0, lam: 0.1}) == (alpha, size, beta, gamma, lam, tau)
+    assert contains(space, {alpha: 0.0, size: 1})
+    assert not contains(space, {alpha: 0.0, size: 1, beta: 0.3})
+    assert "may_lack_effect" not in str(changed(ONE_PEER).model_dump()), "it is derived, not stored"
+
+
+def test_a_field_that_always_acts_keeps_its_place():
+    space = changed(TAU, "space.alpha={kind: float, low: 0.1, high: 1}").space
+    assert list(space) == ["losses.beta", "losses.gamma", "losses.lam", "cohort.size", "losses.tau", "losses.alpha"]
+    assert not any(dimension.may_lack_effect for dimension in space.values())
+
+
+def test_a_setting_that_is_searched_decides_about_others():
+    sampler = "batch.sampler: {kind: choice, values: [shuffled, balanced]}"
+    space = changed(f"space={{batch.per_class: {{kind: choice, values: [2, 4]}}, {sampler}}}").space
+    assert active(space, {"batch.sampler": "shuffled"}) == ("batch.sampler",)
+    assert active(space, {"batch.sampler": "balanced"}) == ("batch.sampler", "batch.per_class")
+
+
+def test_a_field_without_effect_anywhere_is_never_active():
+    alone = changed("space.cohort.size=null", "run.cohort.size=1")
+    assert without_effect(alone.space) == ["losses.beta", "losses.gamma", "losses.lam"]
+    assert alone.start_points == [{"losses.alpha": 0.1}]
+    assert without_effect(changed(ONE_PEER, TAU).space) == []
+
+
+def test_points_of_a_grid_that_differ_without_effect_are_one():
+    space = "space={beta: {kind: choice, values: [0, 1]}, cohort.size: {kind: choice, values: [1, 2]}}"
+    sweep = changed(space, "sampler.kind=grid", "trials=null")
+    points = [{"cohort.size": 1}, {"cohort.size": 2, "losses.beta": 0}, {"cohort.size": 2, "losses.beta": 1}]
+    assert (sweep.trials, grid(sweep.space)) == (3, points)
+    stored = sweep.model_dump(mode="json") | {"trials": 4}
+    assert parse_stored(json.dumps(stored)).trials == 3, "an earlier version counted both one-peer points"
+
+
+def test_an_earlier_sweep_that_searched_its_seed_is_read():
+    stored = changed().model_dump(mode="json")
+    stored["space"]["seed"] = {"kind": "int", "low": 0, "high": 9, "log": False, "step": 1, "when": {}}
+    assert "seed" in parse_stored(json.dumps(stored)).space
+
+
+def test_a_start_point_leaves_out_what_has_no_effect():
+    sweep = changed(ONE_PEER, "start=[{cohort.size: 1, beta: 0.7}]")
+    assert sweep.start_points[1] == {"losses.alpha": 0.1, "cohort.size": 1}
+    own, other = (sweep.trial_run({"cohort.size": 1, "losses.beta": beta}) for beta in (0.1, 0.7))
+    assert own.digest == other.digest
+
+
+def test_a_baseline_is_one_more_configuration():
+    alone = ("repeats=2", "trials=5", "confirm.configurations=0")
+    sweep = changed(*alone)
+    assert sweep.baseline == {"cohort.size": 1, "losses.alpha": 0.0}
+    assert [run.cohort.size for run in sweep.trial_runs(sweep.baseline)] == [1, 1]
+    assert min(sweep.space["cohort.size"].ends()) == 2, "which is not in the space"
+    assert (sweep.num_runs, changed(*alone, "baseline={}").num_runs) == (12, 10)
+    assert changed("baseline={networks: resnet20}").baseline == {"cohort.networks": "resnet20"}
+    for given, reason in (
+        ("{cohort.size: 0}", "greater than or equal to 1"), ("{epochs: 3}", "all trials must have the same"),
+        ("{sise: 1}", "unknown field 'sise'"), ("{alpha: 0, losses.alpha: 1}", "losses.alpha is there twice"),
+    ):  # fmt: skip
+        with pytest.raises(SpecError, match=f"baseline.*{reason}"):
+            changed(f"baseline={given}")
+
+
 def test_a_value_may_be_valid_under_its_condition_only():
     choice = "space.nesterov={kind: choice, values: [true, false]}"
     momentum = "space.momentum={kind: float, low: 0, high: 0.9%s}"
@@ -146,7 +228,7 @@ def test_start_points_are_the_runs_own_then_those_given():
 
 
 def test_repeats_are_runs_that_differ_in_their_seed():
-    sweep = changed("repeats=3", "run.seed=5", "trials=4")
+    sweep = changed("repeats=3", "run.seed=5", "trials=4", "baseline={}")
     assert (sweep.seeds, sweep.num_runs) == ((5, 6, 7), 12)
     runs = sweep.trial_runs({"losses.alpha": 0.7})
     assert [run.seed for run in runs] == [5, 6, 7]
@@ -178,7 +260,7 @@ def test_a_changed_search_says_what_changed_and_whether_it_only_extends():
     assert [line.partition(":")[0] for line in difference(old, other)] == [
         "trials", "scheduler.grace_epochs", "space.losses.alpha",
     ]  # fmt: skip
-    assert "scheduler.grace_epochs: 3 -> 5" in difference(old, other)
+    assert "scheduler.grace_epochs: 9 -> 5" in difference(old, other)
     assert difference(old, other)[2].endswith("-> -")
 
 
@@ -219,7 +301,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
         ),
         (("space.evaluation.test={kind: choice, values: [never, at_end]}",), "evaluation.test cannot be searched"),
         (("space.epochs={kind: int, low: 5, high: 9}",), "schedule.epochs cannot be searched"),
-        (("objective=validation/top1/peer1",), "but got peer1 and sizes from 1"),
+        (("objective=validation/top1/peer1",), "but got peer1 and 1 peers in the baseline; baseline={} takes it out"),
         (
             (
                 "run.cohort.size=3",
@@ -254,7 +336,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
         ),
         (
             (
-                "space.sharing={kind: choice, values: [none, stem], when: {cohort.size: [1]}}",
+                "space.sharing={kind: choice, values: [none, stem], when: {cohort.size: [2]}}",
                 "space.tau={kind: choice, values: [0.1, 1], when: {sharing: [stem], cohort.size: [3]}}",
             ),
             "losses.tau: no point meets its conditions",
@@ -262,7 +344,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
         (GRID, "search space, losses.alpha: a grid has every value of a range once, so that real numbers need a step"),
         ((*GRID, "space={cohort.size: {kind: int, low: 1, high: 4, log: true}}"), "log=true has no effect"),
         ((*GRID, SIZES, *DEPENDENT), "a grid has every field at every point, but cohort.size, cohort.sharing"),
-        (("sampler.kind=grid", SIZES), "a grid tries each of its points once: trials=4 or null must hold, but got 24"),
+        (("sampler.kind=grid", SIZES), "a grid tries each of its points once: trials=4 or null must hold, but got 12"),
         ((*GRID, WIDE), "a grid has at most 10,000 points, but this one has 10,100"),
         (("sampler.kind=random", "startup_trials=3"), "startup_trials goes with kind=tpe or gp and only with it"),
         (("population=8",), "population goes with kind=nsga2 and only with it"),
@@ -276,7 +358,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
             "learns from trials it did not propose (tpe, gp), but got random",
         ),
         (("warm_start=[../digits-0123456789-1]",), "should match pattern"),
-        (("repeats=2", "space.seed={kind: int, low: 0, high: 9}"), "seed cannot be searched with repeats=2"),
+        (("space.seed={kind: int, low: 0, high: 9}",), "good for any seed, so that seed cannot be searched; repeats=N"),
         (("repeats=2", "run.seed=4294967295"), "run.seed + repeats <= 2**32 must hold"),
         (("start=[{tau: 0.2}]",), "fields of the space, but losses.tau is not in it"),
         (("start=[{taw: 0.2}]",), "start point: unknown field 'taw'"),

@@ -34,9 +34,11 @@ def test_the_best_keep_their_checkpoints_and_the_others_their_records(tmp_path):
     retention.on_trial_end(info(2), finished(60.0))
     assert kept(tmp_path) == ["0000", "0002", "0003", "0004", "0005"], "the failed one goes first"
     retention.on_trial_end(info(3), stopped(60.0))
-    assert kept(tmp_path) == ["0002", "0003", "0004", "0005"]
+    assert kept(tmp_path) == ["0000", "0002", "0004", "0005"], (
+        "one that was stopped early goes before all that finished"
+    )
     retention.on_trial_end(info(4), finished(60.0))
-    assert kept(tmp_path) == ["0002", "0004", "0005"], "of equal scores, one that was stopped early goes first"
+    assert kept(tmp_path) == ["0002", "0004", "0005"]
     retention.on_trial_end(info(5), failed())
     assert kept(tmp_path) == ["0002", "0004"]
     assert len(list(tmp_path.glob("runs/*"))) == 12

@@ -1,0 +1,100 @@
+"""The best configuration of a search against the run's own values, in a predefined search the published ones.
+
+Both were trained with the same seeds, so that their differences are paired. `mcl_ray.reports.verdict` has the texts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mcl_ray.analysis.ranking import Ranked, best_of
+from mcl_ray.results import queries
+from mcl_ray.results.queries import Objective
+
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+"""97.5 % quantiles of Student's t distribution with 1, 2, … degrees of freedom; the normal one is 1.960."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The best configuration against the run's own values."""
+
+    best: Ranked
+    own: Ranked
+    """Configuration of the run's own values."""
+    differences: tuple[float, ...]
+    """Figure of the best minus that of the run's own values, for each seed that both have."""
+    mode: str = "max"
+
+    @property
+    def is_own(self) -> bool:
+        """Return whether the run's own values are the best configuration."""
+        return self.best.trial_id == self.own.trial_id
+
+    @property
+    def difference(self) -> float | None:
+        """Mean of the paired differences; None without a seed that both have."""
+        return statistics.fmean(self.differences) if self.differences else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the difference, from the pairs; None for fewer than two."""
+        n = len(self.differences)
+        if n < 2 or self.difference is None:
+            return None
+        quantile = T_975[n - 2] if n - 1 <= len(T_975) else 1.960
+        half = quantile * statistics.stdev(self.differences) / math.sqrt(n)
+        return self.difference - half, self.difference + half
+
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of the difference of the two means; None for fewer than two seeds of one of them."""
+        if self.best.std is None or self.own.std is None:
+            return None
+        return math.sqrt(self.best.std**2 / self.best.n + self.own.std**2 / self.own.n)
+
+    @property
+    def is_tie(self) -> bool:
+        """Return whether the best is not more than one standard error better than the run's own values."""
+        if self.is_own or self.best.value is None or self.own.value is None:
+            return False
+        ahead = (self.best.value - self.own.value) * (1 if self.mode == "max" else -1)
+        return self.standard_error is None or ahead <= self.standard_error
+
+
+def verdict(
+    rows: Sequence[Ranked], runs: pa.Table, epochs: pa.Table, objective: str, mode: str, sweep_spec: str
+) -> Verdict | None:
+    """Return the best configuration against the run's own values; None if one of them has no figure.
+
+    Args:
+        rows: The ranking.
+        runs: The table of runs.
+        epochs: The table of epochs of these runs.
+        objective: Key of the figure, `split/metric/member`.
+        mode: `max` or `min`.
+        sweep_spec: Stored spec of the sweep, as JSON.
+    """
+    best, records = best_of(rows), {run["run_id"]: run for run in runs.to_pylist()}
+    own_spec = _without_seed(json.loads(sweep_spec)["run"])
+    is_own = (row for row in rows if _without_seed(json.loads(records[row.run_ids[0]]["spec"])) == own_spec)
+    own = next((row for row in is_own if row.score is not None and not row.is_baseline), None)
+    if best is None or own is None:
+        return None
+    curves = queries.points(queries.of_runs(epochs, [*best.run_ids, *own.run_ids]), Objective.parse(objective))
+    ours, theirs = (
+        {records[run_id]["seed"]: curves[run_id][-1].value for run_id in row.run_ids} for row in (best, own)
+    )
+    shared = sorted(ours.keys() & theirs.keys())
+    return Verdict(best=best, own=own, differences=tuple(ours[seed] - theirs[seed] for seed in shared), mode=mode)
+
+
+def _without_seed(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in spec.items() if name != "seed"}

@@ -1,0 +1,68 @@
+"""The runs that a search trains to their end after its trials: seeds of its best configurations, and the baseline.
+
+Which configurations get further seeds follows from the records of the trials alone, so that a sweep that was killed
+goes on with the same. Each run is one seed of one configuration, and a Tune trial of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcl_ray.analysis.roles import BASELINE, COUNTED
+from mcl_ray.callbacks import TrialInfo
+from mcl_ray.results.store import read_runs
+from searches.spec.experiment import Experiment
+from searches.spec.space import Point
+from searches.trial_history import KnownTrial, read_trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class FurtherRun:
+    """One seed of one configuration, trained to its end after the trials."""
+
+    trial_id: str
+    """Trial of the search that had this configuration; or `baseline`."""
+    point: Point
+    repeat: int
+    """Number of the seed, from 0."""
+
+    @property
+    def info(self) -> TrialInfo:
+        """The run as callbacks receive it."""
+        return TrialInfo(trial_id=self.trial_id, point=self.point, repeat=self.repeat)
+
+
+def further_runs(folder: Path, sweep: Experiment) -> list[FurtherRun]:
+    """Return the further runs of the sweep in `folder` that have not ended, in the order in which they are trained."""
+    states = {row["run_id"]: row["state"] for row in read_runs(folder).to_pylist()}
+    planned = _planned(sweep, read_trials(folder, sweep))
+    return [run for run in planned if states.get(f"{folder.name}-{run.info.name}") not in COUNTED]
+
+
+def _planned(sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[FurtherRun]:
+    """Yield every further run, whether or not it has ended.
+
+    The first seeds of the run's own values are among them, for a trial of these that was stopped early.
+    """
+    own = _own(sweep, trials)
+    for trial in [*([] if own is None else [own]), *_best(sweep, trials, own)]:
+        for repeat in range(0 if trial is own else sweep.repeats, sweep.num_seeds):
+            yield FurtherRun(trial_id=trial.trial_id, point=trial.point, repeat=repeat)
+    for repeat in range(sweep.num_seeds if sweep.baseline else 0):
+        yield FurtherRun(trial_id=BASELINE, point=sweep.baseline, repeat=repeat)
+
+
+def _own(sweep: Experiment, trials: Sequence[KnownTrial]) -> KnownTrial | None:
+    """Return the trial of the run's own values; None if there is none, or it failed."""
+    if not sweep.num_confirmed:
+        return None
+    ended = (trial for trial in trials if trial.state in ("finished", "stopped"))
+    return next((trial for trial in ended if trial.point == sweep.own_point), None)
+
+
+def _best(sweep: Experiment, trials: Sequence[KnownTrial], own: KnownTrial | None) -> list[KnownTrial]:
+    """Return the best trials that trained to the end, without the run's own values."""
+    finished = [trial for trial in trials if trial.state == "finished" and trial.score is not None and trial is not own]
+    return sorted(finished, key=lambda trial: (-(trial.score or 0.0), trial.trial_id))[: sweep.num_confirmed]

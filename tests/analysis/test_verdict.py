@@ -1,0 +1,85 @@
+"""The best configuration against the run's own values, on figures whose truth is known."""
+
+import json
+
+import pytest
+
+from mcl_ray.analysis.ranking import ranking
+from mcl_ray.analysis.verdict import verdict
+from mcl_ray.reports.verdict import verdict_line
+from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
+from tests.support.synthetic import spec
+
+OBJECTIVE = "validation/top1/mean"
+OWN = spec(alpha=0.1)
+
+
+def write(root, trial, figures, alpha, states=None):
+    for seed, value in enumerate(figures):
+        run = OWN.model_copy(update={"seed": seed, "losses": OWN.losses.model_copy(update={"alpha": alpha})})
+        labels = {"searched": {"losses.alpha": alpha}, "sweep_id": "sweep", "trial_id": trial}
+        with RunWriter.begin(root, f"sweep-{trial}-r{seed}", run, **labels) as writer:
+            writer.record_epoch(3, [EpochRow("mean", "validation", "top1", value)])
+            writer.finish((states or {}).get(seed, "finished"))
+
+
+def found(root):
+    runs, epochs = read_runs(root), read_epochs(root)
+    rows = ranking(runs, epochs, OBJECTIVE, "max")
+    stored = json.dumps({"run": OWN.model_dump(mode="json")})
+    return rows, verdict(rows, runs, epochs, OBJECTIVE, "max", stored)
+
+
+def test_a_clear_winner_has_its_paired_difference_and_interval(tmp_path):
+    write(tmp_path, "0000", [90.0, 91.0, 92.0], 0.1)
+    write(tmp_path, "0001", [93.0, 94.5, 95.0], 0.7)
+    _, one = found(tmp_path)
+    assert (one.best.trial_id, one.own.trial_id, one.differences) == ("0001", "0000", (3.0, 3.5, 3.0))
+    assert one.difference == pytest.approx(9.5 / 3)
+    half = 4.303 * (1 / 12) ** 0.5 / 3**0.5
+    assert one.interval == pytest.approx((9.5 / 3 - half, 9.5 / 3 + half))
+    assert one.standard_error == pytest.approx(((1 + 13 / 12) / 3) ** 0.5)
+    assert not one.is_tie
+    assert verdict_line(one, OBJECTIVE) == (
+        "better than the published point by more than one standard error (0.83): best 94.17 ± 1.04 % (n=3), the "
+        "published point 91.00 ± 1.00 % (n=3); difference +3.17 points, 95 % confidence interval +2.45 to +3.88, "
+        "3 paired seeds"
+    )
+
+
+def test_a_winner_within_one_standard_error_is_a_tie(tmp_path):
+    write(tmp_path, "0000", [90.0, 91.0, 92.0], 0.1)
+    write(tmp_path, "0001", [92.0, 90.5, 91.5], 0.7)
+    _, one = found(tmp_path)
+    assert one.is_tie
+    assert verdict_line(one, OBJECTIVE).startswith("a tie with the published point, within one standard error (0.73): ")
+
+
+def test_the_published_point_may_be_the_best_and_one_seed_is_no_evidence(tmp_path):
+    write(tmp_path, "0000", [90.0, 91.0], 0.1)
+    write(tmp_path, "0001", [99.0], 0.7)
+    rows, one = found(tmp_path)
+    assert [row.trial_id for row in rows] == ["0000", "0001"], "what was confirmed comes first"
+    assert one.is_own
+    assert verdict_line(one, OBJECTIVE) == "the published point is the best configuration: 90.50 ± 0.71 % (n=2)"
+
+    write(tmp_path / "single", "0000", [90.0], 0.1)
+    write(tmp_path / "single", "0001", [99.0], 0.7)
+    _, single = found(tmp_path / "single")
+    assert single.is_tie
+    assert "as one seed is no evidence: best 99.00 % (n=1)" in verdict_line(single, OBJECTIVE)
+
+
+def test_without_the_published_point_there_is_no_verdict(tmp_path):
+    write(tmp_path, "0001", [99.0], 0.7)
+    assert found(tmp_path)[1] is None
+
+
+def test_a_further_seed_counts_once_it_has_ended(tmp_path):
+    write(tmp_path, "0000", [90.0, 50.0, 92.0], 0.1, {1: "interrupted"})
+    write(tmp_path, "0001", [89.0, 95.0], 0.7, {1: "stopped"})
+    rows, _ = found(tmp_path)
+    assert [(row.trial_id, row.value, row.n, row.num_planned, row.state) for row in rows] == [
+        ("0000", 91.0, 2, 2, "finished"),
+        ("0001", 89.0, 1, 1, "finished"),
+    ]

@@ -1,0 +1,115 @@
+"""What a search trains after its trials: from records whose truth is known, and by a command that is killed."""
+
+import json
+import os
+import signal
+from collections import Counter
+
+import pytest
+import yaml
+
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace
+from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs, read_sweeps
+from searches.further_runs import further_runs
+from tests.support.known_trials import sweep
+from tests.support.running_command import RunningCommand
+
+OWN = {"losses.alpha": 0.1, "cohort.size": 2}
+
+
+def write(folder, asked, trial, score, state="finished", repeat=0, **point):
+    point = {"losses.alpha": 0.5, "cohort.size": 2} | {f"losses.{name}": value for name, value in point.items()}
+    labels = {"searched": point, "sweep_id": folder.name, "trial_id": trial}
+    run_id = f"{folder.name}-{trial}-r{repeat}"
+    with RunWriter.begin(folder, run_id, asked.seed_runs(point)[repeat], **labels) as writer:
+        writer.record_epoch(1, [EpochRow("mean", "validation", "top1", score)])
+        writer.finish(state)
+
+
+def left(folder, asked):
+    return [run.info.name for run in further_runs(folder, asked)]
+
+
+@pytest.fixture
+def asked():
+    return replace(sweep(), {"confirm.configurations": 2, "baseline": {}})
+
+
+def test_the_best_that_trained_to_the_end_and_the_runs_own_values_get_further_seeds(asked, tmp_path):
+    write(tmp_path, asked, "0000", 50.0, alpha=0.1)
+    for number, score in enumerate((60.0, 90.0, 70.0), start=1):
+        write(tmp_path, asked, f"000{number}", score)
+    write(tmp_path, asked, "0004", 99.0, "stopped")
+    write(tmp_path, asked, "0005", 99.0, "failed")
+    assert left(tmp_path, asked) == [f"000{trial}-r{repeat}" for trial in (0, 2, 3) for repeat in (1, 2)]
+    write(tmp_path, asked, "0002", 10.0, repeat=1)
+    write(tmp_path, asked, "0003", 10.0, "interrupted", repeat=1)
+    write(tmp_path, asked, "0003", 10.0, "failed", repeat=2)
+    assert left(tmp_path, asked) == ["0000-r1", "0000-r2", "0002-r2", "0003-r1"], "whatever the further seeds score"
+
+
+def test_the_runs_own_values_are_trained_to_the_end_if_they_were_stopped_early(asked, tmp_path):
+    write(tmp_path, asked, "0000", 50.0, "stopped", alpha=0.1)
+    assert left(tmp_path, asked) == ["0000-r0", "0000-r1", "0000-r2"]
+
+
+def test_a_search_without_confirmation_has_the_seeds_of_its_baseline_alone(tmp_path):
+    alone = replace(sweep(), {"confirm.configurations": 0, "repeats": 2})
+    write(tmp_path, alone, "0000", 50.0, alpha=0.1)
+    assert left(tmp_path, alone) == ["baseline-r0", "baseline-r1"]
+    assert left(tmp_path, replace(alone, {"baseline": {}})) == []
+    many = replace(sweep(), {"repeats": 4, "baseline": {}})
+    assert (many.num_seeds, left(tmp_path, many)) == (4, []), "the trials have as many seeds already"
+
+
+def test_the_number_of_runs_counts_what_follows_the_trials():
+    asked = sweep(trials=12)
+    assert asked.num_runs == 12 + 5 * 2 + 3, "four and the run's own values, to three seeds; three of the baseline"
+    assert replace(asked, {"trials": 3}).num_runs == 3 + 3 * 2 + 3
+    outside = replace(asked, {"space.losses.alpha": {"kind": "float", "low": 0.5, "high": 1.0}})
+    assert (outside.own_point, outside.num_runs) == (None, 12 + 4 * 2 + 3)
+
+
+@pytest.mark.slow
+def test_a_confirmation_that_is_killed_goes_on_and_is_concluded_with_its_seeds(tmp_path):
+    small = ("trials=3", "epochs=3", "scheduler.kind=none", "confirm.configurations=1", "keep_checkpoints=1")
+    running = RunningCommand(tmp_path, "digits", *small)
+    try:
+        running.until("confirming: 7 further runs")
+        running.until("seed ")
+        os.killpg(running.process.pid, signal.SIGKILL)
+        running.end()
+    finally:
+        running.close()
+    before = {
+        run["run_id"]: run["attempt"] for run in read_runs(running.folder).to_pylist() if run["state"] == "finished"
+    }
+    assert len(before) >= 4, "three trials and a further seed"
+
+    resumed = RunningCommand(tmp_path, "--resume", "latest")
+    try:
+        code, output = resumed.end()
+    finally:
+        resumed.close()
+    assert code == 0, output
+    runs = {run["run_id"]: run for run in read_runs(running.folder).to_pylist()}
+    assert {run["state"] for run in runs.values()} == {"finished"}
+    seeds = Counter(run["trial_id"] for run in runs.values())
+    assert sorted(seeds.values()) == [1, 3, 3, 3]
+    assert seeds["baseline"] == seeds["0000"] == 3, "the published point is the first trial"
+    (record,) = read_sweeps(running.folder).to_pylist()
+    tested = {row["run_id"] for row in read_epochs(running.folder).to_pylist() if row["split"] == "test"}
+    best = runs[record["best_run_id"]]["trial_id"]
+    assert tested == {run_id for run_id, run in runs.items() if run["trial_id"] == best}
+    assert all(runs[run_id]["attempt"] == attempt for run_id, attempt in before.items() if run_id not in tested)
+    assert {path.parent.name for path in running.folder.glob("runs/*/checkpoints")} == tested
+
+    assert "the published point" in output
+    content = (running.folder / "best.yaml").read_text()
+    (line,) = [line for line in content.splitlines() if line.startswith("#") and "the published point" in line]
+    assert line.removeprefix("# ") in output
+    assert yaml.safe_load(content)["losses"]["alpha"] == recipes.load(str(running.folder / "best.yaml")).losses.alpha
+    page = (running.folder / "report" / "report.html").read_text()
+    assert page.index("the published point") < page.index("Ranking")
+    assert json.loads(record["spec"])["confirm"] == {"configurations": 1, "seeds": 3}
