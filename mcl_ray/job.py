@@ -41,7 +41,7 @@ UPLOAD_EVERY_S, UPLOAD_BYTES_PER_S = 5.0, 1 << 20
 """Pause between two uploads of a log to a store; a large one is sent less often."""
 
 
-class StopSignals(SweepCallback):
+class StopSignals(RunCallback, SweepCallback):
     """Has SIGTERM do what SIGINT does: end the run or the sweep in order, with its state recorded.
 
     Ray replaces the handler of SIGTERM when a process joins it, and blocks SIGINT in an entrypoint.

@@ -63,6 +63,12 @@ def end(process, number):
     return process.wait(120)
 
 
+def follow(handle):
+    """Read a job's events until its client is closed."""
+    with contextlib.suppress(RuntimeError):
+        list(handle.events())
+
+
 def descendants(process):
     """The processes below one."""
     parents = {}
@@ -100,7 +106,7 @@ def test_the_life_of_a_service_with_a_ray_of_its_own(tmp_path, local_ray):
             for running in ray.processes():
                 with contextlib.suppress(OSError):
                     assert b"canary" not in Path(f"/proc/{running}/environ").read_bytes()
-            follower = threading.Thread(target=lambda: list(handle.events()), daemon=True)
+            follower = threading.Thread(target=follow, args=(handle,), daemon=True)
             follower.start()
             below, ports = descendants(process), [*ray.ports.values(), httpx.URL(url).port]
             assert below
