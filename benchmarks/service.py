@@ -46,7 +46,7 @@ SPEC = JobSpec(request=JobRequest(kind="sweep", name="digits"), origin="0" * 32)
 
 
 class Setting(NamedTuple):
-    """What a case has: an empty database for the service, one for the bare application, a folder, and keys."""
+    """Parts of a case: an empty database for the service, one for the bare application, a folder, and keys."""
 
     database: Database
     bare_url: str
