@@ -56,6 +56,15 @@ EXAMPLES = {
     if page.name != "service.md" and (blocks := re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 }
 """Python examples of each page; tests/api/test_service_docs.py runs those that need a server."""
+ON_ONE_RAY = """
+import runpy, sys
+from mcl_ray.config.execution import ExecutionOptions
+from trainables.cluster.connect import connect
+
+with connect(ExecutionOptions(address=sys.argv[1])):
+    runpy.run_path("examples.py", run_name="__main__")
+"""
+"""Runs examples in a process that has joined a Ray, so that not each sweep starts its own."""
 HANGS_AFTER_S = 1800
 
 
@@ -175,15 +184,14 @@ def test_every_option_is_documented():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sorted(EXAMPLES))
-def test_every_python_example_runs(page, tmp_path):
-    """Run a page's examples in order, as one program, in an empty folder."""
-    script = tmp_path / "examples.py"
-    script.write_text("\n".join(EXAMPLES[page]))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def test_every_python_example_runs(page, shared_ray, tmp_path):
+    """Run a page's examples in order, as one program, in an empty folder; the README's as they are."""
+    (tmp_path / "examples.py").write_text("\n".join(EXAMPLES[page]))
+    arguments = ["examples.py"] if page == "README.md" else ["-c", ON_ONE_RAY, shared_ray.address]
     done = subprocess.run(
-        [sys.executable, script.name],
+        [sys.executable, *arguments],
         cwd=tmp_path,
-        env=environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | shared_ray.variables,
         capture_output=True,
         text=True,
         timeout=HANGS_AFTER_S,

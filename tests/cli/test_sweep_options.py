@@ -1,4 +1,4 @@
-"""Every option of the `sweep` commands, each in a fresh process with an empty environment."""
+"""Every option of the `sweep` commands, each in a fresh process with an empty environment; one starts its own Ray."""
 
 import json
 
@@ -19,15 +19,15 @@ TINY = (
     "keep_checkpoints=1",
     *ALONE,
 )
-FAST_RAY = ("--no-dashboard", "--device", "cpu")
+ON_CPUS = ("--device", "cpu")
 
 
 @pytest.fixture
 def run(tmp_path):
     """Run a command that succeeds, and return its output."""
 
-    def run_one(*words):
-        done = run_command(tmp_path, *words)
+    def run_one(*words, ray=None):
+        done = run_command(tmp_path, *words, ray=ray)
         assert done.returncode == 0, done.stdout
         assert "Traceback" not in done.stdout
         return done.stdout
@@ -39,9 +39,10 @@ def sweeps(folder):
     return read_sweeps(folder / "results").to_pylist()
 
 
-def test_a_study_in_a_database_of_ones_own(run, tmp_path):
+@pytest.mark.slow
+def test_a_study_in_a_database_of_ones_own(run, shared_ray, tmp_path):
     url = f"sqlite:///{tmp_path / 'own.db'}"
-    run("sweep", "digits", *TINY, *FAST_RAY, f"study={url}")
+    run("sweep", "digits", *TINY, *ON_CPUS, f"study={url}", ray=shared_ray)
     (sweep,) = sweeps(tmp_path)
     study = optuna.load_study(study_name=sweep["sweep_id"], storage=open_storage(url))
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
@@ -50,23 +51,24 @@ def test_a_study_in_a_database_of_ones_own(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_extend_then_a_warm_start_from_it(run, tmp_path):
-    run("sweep", "digits", *TINY, *FAST_RAY)
-    run("sweep", "extend", "latest", "--trials", "1", *FAST_RAY)
+def test_extend_then_a_warm_start_from_it(run, shared_ray, tmp_path):
+    run("sweep", "digits", *TINY, *ON_CPUS, ray=shared_ray)
+    run("sweep", "extend", "latest", "--trials", "1", *ON_CPUS, ray=shared_ray)
     (sweep,) = sweeps(tmp_path)
     assert (sweep["state"], sweep["trials_planned"]) == ("finished", 2)
-    run("sweep", "digits", *TINY, *FAST_RAY, "sampler.seed=1", f"warm_start=[{sweep['sweep_id']}]")
+    warm = ("sampler.seed=1", f"warm_start=[{sweep['sweep_id']}]")
+    run("sweep", "digits", *TINY, *ON_CPUS, *warm, ray=shared_ray)
     assert [one["state"] for one in sweeps(tmp_path)] == ["finished"] * 2
 
 
 @pytest.mark.slow
-def test_retry_of_a_failed_trial(run, tmp_path):
+def test_retry_of_a_failed_trial(run, shared_ray, tmp_path):
     space = "space={lr: {kind: choice, values: [0.05, 1.0e+30]}}"
     grid = ("sampler.kind=grid", "trials=null", space, *TINY[1:2], "cohort.size=1", "scheduler.kind=none", *ALONE)
-    run("sweep", "digits", *grid, *FAST_RAY)
+    run("sweep", "digits", *grid, *ON_CPUS, ray=shared_ray)
     attempts = {row["run_id"]: row["attempt"] for row in failed(tmp_path)}
     assert len(attempts) == 1
-    output = run("sweep", "retry", "latest", "--failed", *FAST_RAY)
+    output = run("sweep", "retry", "latest", "--failed", *ON_CPUS, ray=shared_ray)
     assert "trying 1 failed trials of digits-" in output
     assert all(row["attempt"] > attempts[row["run_id"]] for row in failed(tmp_path))
 
@@ -76,20 +78,21 @@ def failed(folder):
 
 
 @pytest.mark.slow
-def test_workers_that_share_each_trial(run, tmp_path):
-    output = run("sweep", "digits", *TINY, *FAST_RAY, "--workers", "2", "--cpus-per-worker", "1", "--readers", "0")
+def test_workers_that_share_each_trial(run, shared_ray, tmp_path):
+    group = ("--workers", "2", "--cpus-per-worker", "1", "--readers", "0")
+    output = run("sweep", "digits", *TINY, *ON_CPUS, *group, ray=shared_ray)
     assert "1 trials at once, of 2 workers" in output
     assert [one["state"] for one in sweeps(tmp_path)] == ["finished"]
 
 
 @pytest.mark.slow
-def test_a_dashboard_and_shares_of_no_gpu(run):
+def test_a_ray_of_its_own_with_a_dashboard_and_shares_of_no_gpu(run):
     assert "Ray dashboard: http://" in run("sweep", "digits", *TINY, "--gpus-per-worker", "0")
 
 
 @pytest.mark.slow
-def test_a_table_of_one_row(run, tmp_path):
-    run("sweep", "table", "digits", "rows=[resnet8_baseline]", "epochs=1", "repeats=1", *FAST_RAY)
+def test_a_table_of_one_row(run, shared_ray, tmp_path):
+    run("sweep", "table", "digits", "rows=[resnet8_baseline]", "epochs=1", "repeats=1", *ON_CPUS, ray=shared_ray)
     assert [one["state"] for one in sweeps(tmp_path)] == ["finished"]
     assert run("sweep", "table", "--resume", "latest").startswith("nothing left to do: ")
 

@@ -25,6 +25,7 @@ from mcl_ray.training.checkpoint import CheckpointFolder
 from searches.spec.search_registry import SEARCHES
 from searches.spec.suite_registry import SUITES
 from tests.support.old_code import FIXTURES, TIMEOUT_S, environment, python
+from tests.support.once import once
 
 RUN, SWEEP = "digits-fe38fc1aca-1", "digits-b27ebce308-1"
 TRIAL = f"{SWEEP}-0000-r0"
@@ -33,7 +34,7 @@ NOT_COMPARED = ("epoch_time_s", "images_per_s", "agreement", "knn_agreement")
 OTHER_PROCESSOR = 1e-4
 """Relative tolerance of a loss where another processor computes it."""
 TRAIN = ("-m", "mcl_ray.train", "digits", "epochs=2", "seed=3", "--threads", "1", "--device", "cpu")
-SWEEP_OPTIONS = ("--device", "cpu", "--no-dashboard")
+ON_CPUS = ("--device", "cpu")
 STOP_AFTER_EPOCH_1 = """
 import os, signal
 from pathlib import Path
@@ -162,12 +163,16 @@ def test_an_old_record_is_reported_in_the_same_words(kind, folder, results):
     assert (results / folder / "report" / "report.html").is_file()
 
 
+@pytest.fixture
+def new_run(tmp_path_factory) -> Path:
+    """The folder of the same run of two epochs, trained by today's code."""
+    folder, _ = once(tmp_path_factory, "new-run", lambda cwd: python(cwd, *TRAIN))
+    return folder / "results" / "runs" / RUN
+
+
 @pytest.mark.slow
-def test_the_same_run_gives_the_recorded_figures(tmp_path):
-    python(tmp_path, *TRAIN)
-    assert losses(tmp_path / "results") == pytest.approx(
-        losses(FIXTURES / "results" / "runs" / RUN), rel=OTHER_PROCESSOR
-    )
+def test_the_same_run_gives_the_recorded_figures(new_run):
+    assert losses(new_run) == pytest.approx(losses(FIXTURES / "results" / "runs" / RUN), rel=OTHER_PROCESSOR)
 
 
 @pytest.mark.slow
@@ -179,10 +184,10 @@ def test_the_spec_file_of_an_old_trial_gives_the_recorded_figures(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_sweep_gives_the_recorded_trials(tmp_path):
+def test_the_same_sweep_gives_the_recorded_trials(shared_ray, tmp_path):
     """Which trial is stopped early depends on which reports first; what is sampled and trained does not."""
     overrides = ("digits", "trials=3", "epochs=3", "scheduler.grace_epochs=1", "run.seed=3")
-    python(tmp_path, "-m", "mcl_ray.sweep", *overrides, *SWEEP_OPTIONS)
+    python(tmp_path, "-m", "mcl_ray.sweep", *overrides, *ON_CPUS, ray=shared_ray)
     recorded, ours = FIXTURES / "results/sweeps", tmp_path / "results" / "sweeps"
     searched = [
         {row["run_id"]: (row["digest"], json.loads(row["searched"])) for row in read_runs(path / SWEEP).to_pylist()}
@@ -198,18 +203,15 @@ def test_the_same_sweep_gives_the_recorded_trials(tmp_path):
 
 
 @pytest.fixture
-def old_run(old_code, tmp_path) -> Path:
+def old_run(old_code, tmp_path_factory) -> Path:
     """The folder of a run of two epochs that the old code trains on this machine."""
-    cwd = tmp_path / "old"
-    cwd.mkdir()
-    python(cwd, *TRAIN, code=old_code)
-    return cwd / "results" / "runs" / RUN
+    folder, _ = once(tmp_path_factory, "old-run", lambda cwd: python(cwd, *TRAIN, code=old_code))
+    return folder / "results" / "runs" / RUN
 
 
 @pytest.mark.slow
-def test_the_old_code_trains_the_same_run_to_the_bit(old_run, tmp_path):
-    python(tmp_path, *TRAIN)
-    assert_same_run(tmp_path / "results" / "runs" / RUN, old_run)
+def test_the_old_code_trains_the_same_run_to_the_bit(old_run, new_run):
+    assert_same_run(new_run, old_run)
 
 
 @pytest.mark.slow
@@ -255,7 +257,7 @@ def interrupt_sweep(cwd: Path, code: Path) -> dict[str, Any]:
     """Start a sweep of the old code, interrupt it once a trial has ended, and return its record."""
     arguments = ("-m", "mcl_ray.sweep", "digits", "trials=4", "epochs=2", "scheduler.grace_epochs=2", "run.seed=3")
     with subprocess.Popen(
-        [sys.executable, *arguments, *SWEEP_OPTIONS],
+        [sys.executable, *arguments, *ON_CPUS, "--no-dashboard"],
         cwd=cwd, env=environment(code), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + TIMEOUT_S
@@ -277,7 +279,7 @@ def runs_of_sweep(cwd: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_sweep_of_the_old_code_is_resumed_and_extended(old_code, tmp_path):
+def test_a_sweep_of_the_old_code_is_resumed_and_extended(old_code, shared_ray, tmp_path):
     sweep = interrupt_sweep(tmp_path, old_code)
     assert sweep["state"] == "interrupted"
     folder = tmp_path / "results" / "sweeps" / sweep["sweep_id"]
@@ -285,11 +287,12 @@ def test_a_sweep_of_the_old_code_is_resumed_and_extended(old_code, tmp_path):
     before = {run_id: figures(folder / "runs" / run_id) for run_id in ended}
     assert 1 <= len(before) < 4
 
-    python(tmp_path, "-m", "mcl_ray.sweep", "--resume", sweep["sweep_id"], *SWEEP_OPTIONS)
+    python(tmp_path, "-m", "mcl_ray.sweep", "--resume", sweep["sweep_id"], *ON_CPUS, ray=shared_ray)
     assert read_sweeps(folder)["state"].to_pylist() == ["finished"]
     assert read_runs(folder)["state"].to_pylist() == 4 * ["finished"]
 
-    python(tmp_path, "-m", "mcl_ray.sweep", "extend", sweep["sweep_id"], "--trials", "1", *SWEEP_OPTIONS)
+    extend = ("extend", sweep["sweep_id"], "--trials", "1")
+    python(tmp_path, "-m", "mcl_ray.sweep", *extend, *ON_CPUS, ray=shared_ray)
     assert read_sweeps(folder)["trials_planned"].to_pylist() == [5]
     assert sorted(read_runs(folder)["trial_id"].to_pylist()) == ["0000", "0001", "0002", "0003", "0004"]
     for run_id, recorded in before.items():

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.support.ray_nodes import RayNodes
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDS_WITHIN_S = 600
 
 
-def run_command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m mcl_ray.<words>` in `home`, with PATH, HOME and PYTHONPATH alone."""
+def run_command(home: Path, *words: str, ray: RayNodes | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `python -m mcl_ray.<words>` in `home`, with PATH, HOME and PYTHONPATH alone; on `ray` if given."""
     home.mkdir(parents=True, exist_ok=True)
+    if ray is not None:
+        (home / ".ray").mkdir(exist_ok=True)
+        shutil.copy(ray.token_file, home / ".ray" / "auth_token")
+        words = (*words, "--address", ray.address)
     environment = {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", f"mcl_ray.{words[0]}", *words[1:]],

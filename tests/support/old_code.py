@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.once import once
+from tests.support.ray_nodes import RayNodes
 
 COMMIT = "c5bbcbf"
 ROOT = Path(__file__).parents[2]
@@ -42,10 +43,13 @@ def environment(code: Path | None) -> dict[str, str]:
     return variables | {"OMP_NUM_THREADS": "1"} | ({} if code is None else {"PYTHONPATH": str(code)})
 
 
-def python(cwd: Path, *arguments: str, code: Path | None = None) -> str:
-    """Run an interpreter to its end, and return its standard output."""
+def python(cwd: Path, *arguments: str, code: Path | None = None, ray: RayNodes | None = None) -> str:
+    """Run an interpreter to its end, on `ray` if it needs one, and return its standard output."""
+    variables = environment(code)
+    if ray is not None:
+        arguments, variables = (*arguments, "--address", ray.address), variables | ray.variables
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment(code), capture_output=True, text=True, timeout=TIMEOUT_S
+        [sys.executable, *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=TIMEOUT_S
     )
     assert done.returncode == 0, f"{arguments} failed: {done.stderr}"
     return done.stdout
