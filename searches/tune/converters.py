@@ -53,7 +53,7 @@ def to_sampler(sweep: Experiment, proposed: int = 0, startup_trials: int | None 
 
 
 def check_sampler(sweep: Experiment) -> None:
-    """Check that the sampler proposes points of the sweep's space, with trials that nobody trains.
+    """Check that the sampler proposes points of the sweep's space, with trials that are not trained.
 
     Raises:
         SpecError: it does not.
