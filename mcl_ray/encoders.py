@@ -1,6 +1,6 @@
 """Encoders in checkpoints of other codes: MoCo, MoCo v3, MCL, lightly, solo-learn, timm, torchvision, and plain ones.
 
-Only the names of tensors tell where the encoder is; `interop` checks whether it is the cohort's network. No code in a
+The encoder is found by the names of its tensors; `interop` checks whether it is the cohort's network. No code in a
 file is executed.
 """
 

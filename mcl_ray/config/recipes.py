@@ -240,7 +240,7 @@ def _on_recipe(given: object, held_out: float) -> object:
 RUN_FIELDS = ("run", "then")
 """Fields of searches and suites that are runs."""
 _PARTS = frozenset({"method", "data", "batch", "cohort", "losses", "optimizer", "schedule"})
-"""Fields that tell a complete spec, which may be labelled with any name."""
+"""Fields of a complete spec, which may be labelled with any name."""
 
 
 def _merged(base: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:

@@ -63,7 +63,7 @@ class Dataset:
     test: Split
     """Test images."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """What the source has and is not used, in words → its number."""
+    """Description of what the source has and is not used → its number."""
 
     @property
     def num_classes(self) -> int:

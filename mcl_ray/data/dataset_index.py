@@ -33,7 +33,7 @@ class DatasetIndex:
     splits: NDArray[np.int8]
     """[n], TRAIN, VALIDATION, TEST or LEFT_OUT."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """What the source has and is not used, in words → its number."""
+    """Description of what the source has and is not used → its number."""
 
     def rows(self, split: int) -> NDArray[np.int64]:
         """Return the positions of the images of a split."""

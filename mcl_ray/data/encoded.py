@@ -114,7 +114,7 @@ class EncodedSet:
     side: int
     """Height and width of the square crops, in pixels."""
     upright: bool = True
-    """Whether images are turned by their EXIF orientation."""
+    """True if images are turned by their EXIF orientation."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -32,7 +32,7 @@ class DatasetInfo:
     counts: dict[str, int]
     """Split → number of its images."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """What the source has and was not used, in words → its number."""
+    """Description of what the source has and was not used → its number."""
 
     @property
     def num_classes(self) -> int:

@@ -30,7 +30,7 @@ class Images(NamedTuple):
     shape: tuple[int, int, int]
     """Channels, height and width in pixels."""
     left_out: Mapping[str, int] = {}
-    """What the source has and is not used, in words → its number."""
+    """Description of what the source has and is not used → its number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class RunEstimate:
     data: str
     """Data source and the origin of its numbers, in words."""
     left_out: Mapping[str, int]
-    """What the source has and is not used, in words → its number."""
+    """Description of what the source has and is not used → its number."""
     train_images: int
     """Number of training images."""
     classes: int

@@ -97,7 +97,7 @@ class FloatRange(_Dimension):
         resolution = STEP_RESOLUTION * math.ulp(max(abs(self.low), abs(self.high)))
         if self.step is not None and self.step < resolution:
             raise ValueError(
-                f"steps must be told apart at the size of the bounds, `step >= {resolution:.2g}`, but got "
+                f"steps must be distinct beside the bounds, `step >= {resolution:.2g}`, but got "
                 f"low={self.low}, high={self.high}, step={self.step}"
             )
         return self

@@ -53,21 +53,23 @@ def to_sampler(sweep: Experiment, proposed: int = 0, startup_trials: int | None 
 
 
 def check_sampler(sweep: Experiment) -> None:
-    """Check that the sampler proposes points of the sweep's space, with trials that nobody trains.
+    """Check that the sampler proposes points of the sweep's space, with trials that are not trained.
 
     Raises:
         SpecError: it does not.
     """
     sampler = to_sampler(sweep, startup_trials=1)
+
+    def draw(trial: optuna.Trial) -> list[float]:
+        point, values = suggest(sweep.space, trial), [float(trial.number)] * len(sweep.directions)
+        params, distributions = to_params(sweep.space, point), to_distributions(sweep.space, point)
+        create_trial(params=params, distributions=distributions, values=values)  # as an exported or resumed trial is
+        return values
+
     try:
-        with optuna_verbosity(optuna.logging.ERROR):
+        with optuna_verbosity(optuna.logging.CRITICAL):
             study = optuna.create_study(storage=InMemoryStorage(), directions=sweep.directions, sampler=sampler)
-            for number in range(PROBES):
-                trial = study.ask()
-                point, values = suggest(sweep.space, trial), [float(number)] * len(sweep.directions)
-                params, distributions = to_params(sweep.space, point), to_distributions(sweep.space, point)
-                create_trial(params=params, distributions=distributions, values=values)
-                study.tell(trial, values)
+            study.optimize(draw, n_trials=PROBES)
     except Exception as error:  # of the sampler's arithmetic, whatever it is
         raise SpecError(
             f"the sampler must be able to serve the search space, but {sweep.strategy.sampler.kind} fails "

@@ -17,6 +17,7 @@ from mcl_ray.config.recipes import cifar10
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.cifar import CIFAR10, CIFAR100, load_cifar
 from mcl_ray.data.source import load_dataset
+from mcl_ray.data.unpickle import read_pickle
 from mcl_ray.errors import DataError
 from mcl_ray.training.estimate import images_of
 from tests.support.data import as_python2
@@ -89,8 +90,8 @@ def test_an_archive_may_be_packed_in_any_way(pack, layout, tmp_path):
             6,
             NAMES,
         )
-        first = pickle.loads(files[layout.train[-1]])["data"][-1]
-        assert np.array_equal(dataset.train.images[-1], first.reshape(3, 32, 32))
+        last = read_pickle(files[layout.train[-1]], "train")["data"][-1]
+        assert np.array_equal(dataset.train.images[-1], last.reshape(3, 32, 32))
     with pytest.raises(DataError, match=rf"of the published {layout.title}, but got md5"):
         load_cifar(path, "official", layout)
 

@@ -370,7 +370,7 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
         ((*DEPENDENT, "start=[{sharing: stem}]"), "but the conditions of cohort.sharing do not hold at it"),
         (("trials=2", "start=[{alpha: 0.5}, {alpha: 0.6}]"), "but got 3 points (the run's own among"),
         (("study=study.db",), "study string should match pattern"),
-        (("space.temperature={kind: float, low: 100000, high: 100001, step: 0.0001}",), "steps must be told apart"),
+        (("space.temperature={kind: float, low: 100000, high: 100001, step: 0.0001}",), "steps must be distinct"),
         (("space.lr={kind: float, low: -1.7e308, high: 1.7e308}",), "high - low must be a finite number"),
         (("space.seed={kind: int, low: 0, high: 4294967295}", "sampler.kind=gp"), "gp lists every value of a field"),
     ],
