@@ -48,7 +48,8 @@ class SweepRanking:
     @property
     def improvement(self) -> Improvement | None:
         """Best configuration of a search against the run's own values; None without one of them, or in a suite."""
-        if "rows" in json.loads(self.sweep["spec"]):
+        spec = json.loads(self.sweep["spec"])
+        if "rows" in spec or "run" not in spec:
             return None
         return improvement(self.rows, self.runs, self.epochs, self.objective, self.mode, self.sweep["spec"])
 
