@@ -32,9 +32,9 @@ class Noise(NamedTuple):
     """Standard deviations, in points."""
 
     true: float
-    """Of the true values of configurations."""
+    """Standard deviation of the true values of configurations."""
     seed: float
-    """Of the figures of one configuration over seeds."""
+    """Standard deviation of the figures of one configuration over seeds."""
 
 
 class Answers(NamedTuple):

@@ -101,11 +101,11 @@ class JobLog(RunCallback, SweepCallback):
 
     def on_sweep_end(self, end: SweepEnd) -> None:
         """Print whether the best configuration is better than the published point."""
-        from mcl_ray.reports.verdict import verdict_line
+        from mcl_ray.reports.improvement import improvement_line
 
         conclusion = end.conclusion
-        if conclusion is not None and conclusion.verdict is not None:
-            _print(verdict_line(conclusion.verdict, conclusion.objective))
+        if conclusion is not None and conclusion.improvement is not None:
+            _print(improvement_line(conclusion.improvement, conclusion.objective))
 
 
 def _print(line: str) -> None:

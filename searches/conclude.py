@@ -14,7 +14,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import TrainingError
 from mcl_ray.reports.build import write_report
-from mcl_ray.reports.verdict import figure_text, verdict_line
+from mcl_ray.reports.improvement import figure_text, improvement_line
 from mcl_ray.results.atomic_io import subfolders
 from mcl_ray.results.queries import Objective
 from mcl_ray.results.reader import BEST_FILE
@@ -47,13 +47,13 @@ def conclude_search(
         reasons = "; ".join(ranked.reasons)
         raise TrainingError(f"no trial of {display_path(writer.folder)} has a score for {sweep.objective}: {reasons}")
     scores = [score_on_test(writer.folder / "runs" / run_id, dataset, environment) for run_id in best.run_ids]
-    found = rank_sweep(writer.folder).verdict
+    found = rank_sweep(writer.folder).improvement
     comment = f"best of {writer.sweep_id}, {sweep.objective}: {figure_text(best, Objective.parse(sweep.objective))}"
     if found is not None:
-        comment += f"\n{verdict_line(found, sweep.objective)}"
+        comment += f"\n{improvement_line(found, sweep.objective)}"
     writer.record_best(best.run_ids[0], sweep.best_run(dict(best.searched)), comment=comment)
     _trim_checkpoints(sweep, ranked, writer.folder)
-    concluded = dataclasses.replace(ranked, verdict=found, test_scores=scores, best_spec=writer.folder / BEST_FILE)
+    concluded = dataclasses.replace(ranked, improvement=found, test_scores=scores, best_spec=writer.folder / BEST_FILE)
     return finish(concluded, writer)
 
 

@@ -1,7 +1,7 @@
 """The runs that a search trains to their end after its trials: seeds of its best configurations, and the baseline.
 
 Which configurations get further seeds follows from the records of the trials alone, so that a sweep that was killed
-goes on with the same. Each run is one seed of one configuration, and a Tune trial of its own.
+continues with the same. Each run is one seed of one configuration, and a Tune trial of its own.
 """
 
 from __future__ import annotations

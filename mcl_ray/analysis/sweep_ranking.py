@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from mcl_ray.analysis.improvement import Improvement, improvement
 from mcl_ray.analysis.ranking import Ranked, best_of, ranking
-from mcl_ray.analysis.verdict import Verdict, verdict
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.errors import StoreError
 from mcl_ray.results.queries import Objective
@@ -46,11 +46,12 @@ class SweepRanking:
         return str(self.sweep["mode"])
 
     @property
-    def verdict(self) -> Verdict | None:
+    def improvement(self) -> Improvement | None:
         """Best configuration of a search against the run's own values; None without one of them, or in a suite."""
-        if "rows" in json.loads(self.sweep["spec"]):
+        spec = json.loads(self.sweep["spec"])
+        if "rows" in spec or "run" not in spec:
             return None
-        return verdict(self.rows, self.runs, self.epochs, self.objective, self.mode, self.sweep["spec"])
+        return improvement(self.rows, self.runs, self.epochs, self.objective, self.mode, self.sweep["spec"])
 
     @property
     def best(self) -> Ranked | None:

@@ -14,12 +14,12 @@ from mcl_ray.analysis.importance import Importances, at_common_epoch
 from mcl_ray.analysis.ranking import STATES, Ranked, pareto_front, summary
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.reports import interactive, interactive_pareto, plots
+from mcl_ray.reports.improvement import figure_text, improvement_line
 from mcl_ray.reports.labels import caption, objective_label, parameters_of, short_names
 from mcl_ray.reports.page import Section
 from mcl_ray.reports.pareto import priced
 from mcl_ray.reports.report import Part, Report, spec_part
 from mcl_ray.reports.terminal import describe_provenance, describe_published, front_title, ranking_cells, rule_for
-from mcl_ray.reports.verdict import figure_text, verdict_line
 from mcl_ray.results.queries import scored_splits
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
@@ -58,8 +58,8 @@ def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
             parts += [_parallel_coordinates(ranked), _accuracy_by_parameter(ranked), _importances(ranked, computed)]
         parts.append(_best_spec(ranked, ranked.best))
         facts |= _published_facts(ranked, ranked.best)
-    found = ranked.verdict
-    first = {} if found is None else {"result": verdict_line(found, ranked.objective)}
+    found = ranked.improvement
+    first = {} if found is None else {"result": improvement_line(found, ranked.objective)}
     return Report(title=f"Sweep {ranked.sweep['name']}", facts=first | facts, parts=parts, importances=computed)
 
 

@@ -10,8 +10,8 @@ from rich.console import RenderableType
 
 from mcl_ray.analysis.conclusion import SweepConclusion
 from mcl_ray.reports.comparison_table import comparison_view
+from mcl_ray.reports.improvement import improvement_line
 from mcl_ray.reports.terminal import front_table, ranking_table
-from mcl_ray.reports.verdict import verdict_line
 from mcl_ray.results.queries import ACCURACIES
 from mcl_ray.results.remote.pull import display_path
 from mcl_ray.results.schema import EpochRow
@@ -24,8 +24,8 @@ def conclusion_views(conclusion: SweepConclusion) -> Iterator[RenderableType]:
     """Yield the parts of a sweep's result for a terminal; a string is one line, however long."""
     objective, scoring, rows = conclusion.objective, conclusion.scoring, conclusion.ranking
     yield ranking_table(rows, objective, "max", scoring)
-    if conclusion.verdict is not None:
-        yield verdict_line(conclusion.verdict, objective)
+    if conclusion.improvement is not None:
+        yield improvement_line(conclusion.improvement, objective)
     if conclusion.unreadable:
         yield unreadable_line(conclusion.unreadable)
     if scoring.costs:

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from mcl_ray.analysis.improvement import improvement
 from mcl_ray.analysis.ranking import ranking
-from mcl_ray.analysis.verdict import verdict
-from mcl_ray.reports.verdict import verdict_line
+from mcl_ray.reports.improvement import improvement_line
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
 from tests.support.synthetic import spec
 
@@ -27,7 +27,7 @@ def found(root):
     runs, epochs = read_runs(root), read_epochs(root)
     rows = ranking(runs, epochs, OBJECTIVE, "max")
     stored = json.dumps({"run": OWN.model_dump(mode="json")})
-    return rows, verdict(rows, runs, epochs, OBJECTIVE, "max", stored)
+    return rows, improvement(rows, runs, epochs, OBJECTIVE, "max", stored)
 
 
 def test_a_clear_winner_has_its_paired_difference_and_interval(tmp_path):
@@ -40,7 +40,7 @@ def test_a_clear_winner_has_its_paired_difference_and_interval(tmp_path):
     assert one.interval == pytest.approx((9.5 / 3 - half, 9.5 / 3 + half))
     assert one.standard_error == pytest.approx(((1 + 13 / 12) / 3) ** 0.5)
     assert not one.is_tie
-    assert verdict_line(one, OBJECTIVE) == (
+    assert improvement_line(one, OBJECTIVE) == (
         "better than the published point by more than one standard error (0.83): best 94.17 ± 1.04 % (n=3), the "
         "published point 91.00 ± 1.00 % (n=3); difference +3.17 points, 95 % confidence interval +2.45 to +3.88, "
         "3 paired seeds"
@@ -52,7 +52,9 @@ def test_a_winner_within_one_standard_error_is_a_tie(tmp_path):
     write(tmp_path, "0001", [92.0, 90.5, 91.5], 0.7)
     _, one = found(tmp_path)
     assert one.is_tie
-    assert verdict_line(one, OBJECTIVE).startswith("a tie with the published point, within one standard error (0.73): ")
+    assert improvement_line(one, OBJECTIVE).startswith(
+        "a tie with the published point, within one standard error (0.73): "
+    )
 
 
 def test_the_published_point_may_be_the_best_and_one_seed_is_no_evidence(tmp_path):
@@ -61,16 +63,16 @@ def test_the_published_point_may_be_the_best_and_one_seed_is_no_evidence(tmp_pat
     rows, one = found(tmp_path)
     assert [row.trial_id for row in rows] == ["0000", "0001"], "what was confirmed comes first"
     assert one.is_own
-    assert verdict_line(one, OBJECTIVE) == "the published point is the best configuration: 90.50 ± 0.71 % (n=2)"
+    assert improvement_line(one, OBJECTIVE) == "the published point is the best configuration: 90.50 ± 0.71 % (n=2)"
 
     write(tmp_path / "single", "0000", [90.0], 0.1)
     write(tmp_path / "single", "0001", [99.0], 0.7)
     _, single = found(tmp_path / "single")
     assert single.is_tie
-    assert "as one seed is no evidence: best 99.00 % (n=1)" in verdict_line(single, OBJECTIVE)
+    assert "as one seed is no evidence: best 99.00 % (n=1)" in improvement_line(single, OBJECTIVE)
 
 
-def test_without_the_published_point_there_is_no_verdict(tmp_path):
+def test_without_the_published_point_there_is_no_improvement(tmp_path):
     write(tmp_path, "0001", [99.0], 0.7)
     assert found(tmp_path)[1] is None
 

@@ -1,6 +1,6 @@
 """The best configuration of a search against the run's own values, in a predefined search the published ones.
 
-Both were trained with the same seeds, so that their differences are paired. `mcl_ray.reports.verdict` has the texts.
+Both were trained with the same seeds, so that their differences are paired. Texts: `mcl_ray.reports.improvement`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Improvement:
     """The best configuration against the run's own values."""
 
     best: Ranked
@@ -69,9 +69,9 @@ class Verdict:
         return self.standard_error is None or ahead <= self.standard_error
 
 
-def verdict(
+def improvement(
     rows: Sequence[Ranked], runs: pa.Table, epochs: pa.Table, objective: str, mode: str, sweep_spec: str
-) -> Verdict | None:
+) -> Improvement | None:
     """Return the best configuration against the run's own values; None if one of them has no figure.
 
     Args:
@@ -93,7 +93,7 @@ def verdict(
         {records[run_id]["seed"]: curves[run_id][-1].value for run_id in row.run_ids} for row in (best, own)
     )
     shared = sorted(ours.keys() & theirs.keys())
-    return Verdict(best=best, own=own, differences=tuple(ours[seed] - theirs[seed] for seed in shared), mode=mode)
+    return Improvement(best=best, own=own, differences=tuple(ours[seed] - theirs[seed] for seed in shared), mode=mode)
 
 
 def _without_seed(spec: Mapping[str, Any]) -> dict[str, Any]:

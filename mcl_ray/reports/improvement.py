@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from mcl_ray.analysis.improvement import Improvement
 from mcl_ray.analysis.ranking import Ranked
-from mcl_ray.analysis.verdict import Verdict
 from mcl_ray.results.queries import Objective
 
 OWN = "the published point"
 """Name of the run's own values, which in a predefined search are those of the publication."""
 
 
-def verdict_line(found: Verdict, objective: str) -> str:
-    """Return the line that tells whether the best configuration is better than the run's own values."""
+def improvement_line(found: Improvement, objective: str) -> str:
+    """Return in one line whether the best configuration is better than the run's own values."""
     goal = Objective.parse(objective)
     if found.is_own:
         return f"{OWN} is the best configuration: {figure_text(found.own, goal)}"
@@ -34,7 +34,7 @@ def figure_text(row: Ranked, goal: Objective) -> str:
     return f"{value}{spread} {goal.unit}".rstrip() + f" (n={row.n})"
 
 
-def _judgement(found: Verdict) -> str:
+def _judgement(found: Improvement) -> str:
     if found.standard_error is None:
         return f"a tie with {OWN}, as one seed is no evidence"
     if found.is_tie:
