@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 import sqlalchemy as sa
 import structlog
 from hypothesis import HealthCheck, settings
@@ -29,6 +30,7 @@ from mcl_ray.jobs.states import TERMINAL
 from tests.api.conftest import App, running
 from tests.support.ray_stand_in import RayStandIn, Submission
 
+pytestmark = pytest.mark.slow
 MEMORY = "/dev/shm"
 """Folder on which a commit waits for no disk."""
 PASSES_UNTIL_ALL_END = 40
