@@ -100,7 +100,9 @@ def test_a_sweep_with_seeds_and_costs_shows_its_front_and_its_rule(tmp_path):
     assert "Pareto front of score (up), params (down), mult-adds (down): " in page
     assert "Configurations rank by mean - std over seeds." in page
     assert RULE in page
-    assert "lines: mean over n=2 seeds; bands: ± sample standard deviation" in page
+    assert "lines: mean over n=3 seeds; bands: ± sample standard deviation" in page, (
+        "a failed seed costs the first place"
+    )
     assert "4 configurations of 4 planned, 3 seeds each" in page
     assert "rgba(0,0,0,0.25)" in page  # the band around the ensemble
 
