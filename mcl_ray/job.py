@@ -37,7 +37,7 @@ SUCCESSOR_POLL_S = 1.0
 REASON_CHARS = 2000
 
 
-class StopSignals(SweepCallback):
+class StopSignals(RunCallback, SweepCallback):
     """Has SIGTERM do what SIGINT does: end the run or the sweep in order, with its state recorded.
 
     Ray replaces the handler of SIGTERM when a process joins it, and blocks SIGINT in an entrypoint.
