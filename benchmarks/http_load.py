@@ -1,7 +1,7 @@
 """Load for an HTTP server: connections that each send their next request when the answer to the last one has come.
 
-It implements as much of HTTP as the benchmarks need, so that it takes little of the processors that it
-shares with the server.
+It implements as much of HTTP as the benchmarks need, so that it takes little of the processors that it shares with the
+server.
 """
 
 from __future__ import annotations

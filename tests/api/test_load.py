@@ -23,7 +23,7 @@ VALUES = {
         SELECT printf('%032x', i * 7919 % {MANY}), 'ada', i, '', 'train', '{{}}', i, 'succeeded', 0, i / 7 FROM n""",
     "postgresql": f"""
         INSERT INTO job ({COLUMNS})
-        SELECT lpad(to_hex(i::bigint * 7919 % {MANY}), 32, '0'), 'ada', i::text, '', 'train', '{{}}', i::text,
+        SELECT lpad(to_hex(mod(i::bigint * 7919, {MANY})), 32, '0'), 'ada', i::text, '', 'train', '{{}}', i::text,
             'succeeded', 0, i / 7
         FROM generate_series(0, {MANY - 1}) AS i""",
 }
@@ -56,6 +56,7 @@ def test_many_jobs_are_listed_once_each(many):
     assert order == sorted(order, reverse=True)
 
 
+@pytest.mark.slow
 def test_a_page_is_read_from_an_index(many):
     """At any depth, of one owner or of all; a sort or a scan of the table would take longer the more jobs there are."""
     _, database = many
@@ -102,6 +103,7 @@ def memory(name):
     return 1024 * int(re.search(rf"{name}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
+@pytest.mark.slow
 def test_readers_that_stall_delay_nobody(tmp_path):
     """Their own connections fill up; another one gets every event, and once they are gone their places are free."""
     for app in running(settings_for(tmp_path, no_reconciler=True, max_streams_per_owner=51)):
