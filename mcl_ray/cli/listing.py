@@ -52,7 +52,7 @@ def fields() -> None:
 
 
 def _default(field: FieldInfo) -> str:
-    return "" if field.is_required() else yaml12.inline(field.default)
+    return "" if field.is_required() else yaml12.inline(field.get_default(call_default_factory=True))
 
 
 def _print(kind: str, known: Mapping[str, Callable[[], object]]) -> None:
