@@ -179,7 +179,7 @@ def test_curves_grow_while_a_sweep_runs(app, headers, signed_in):
 
 def test_the_form_shows_errors_beside_fields_and_submits(app, headers, signed_in):
     page = signed_in("#/submit").page
-    expect(page.get_by_text("24 runs of up to 12 epochs.")).to_be_visible()
+    expect(page.get_by_text("25 runs of up to 12 epochs.")).to_be_visible()
     tau = page.get_by_label(re.compile("^tau"))
     expect(tau).to_have_attribute("placeholder", "0.1")
     tau.fill("-1")
@@ -192,7 +192,7 @@ def test_the_form_shows_errors_beside_fields_and_submits(app, headers, signed_in
     assert "field-run-losses-tau-error" in tau.get_attribute("aria-describedby")
     tau.fill("0.2")
     expect(error).to_have_text("")
-    expect(page.get_by_text("3 runs of up to 12 epochs.")).to_be_visible()
+    expect(page.get_by_text("12 runs of up to 12 epochs.")).to_be_visible()
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("heading", name="sweep digits")).to_be_visible()
     job_id = page.url.rpartition("/")[2]

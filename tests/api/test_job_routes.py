@@ -167,7 +167,7 @@ def test_a_dry_run_submits_nothing(app):
         headers=headers,
     )
     assert answer.status_code == 200
-    assert answer.json()["runs"] == 6
+    assert answer.json()["runs"] == 9
     assert app.http.get("/api/v1/jobs", headers=headers).json()["jobs"] == []
 
 
