@@ -99,7 +99,7 @@ def test_200_identical_requests_are_one_job(stopped):
 
 def test_a_worker_node_is_killed(tmp_path):
     """A power cut on the node of a driver: the job is attempted again, on another node."""
-    with RayNodes(2, tmp_path, head_cpus=0) as nodes:
+    with RayNodes(2, tmp_path, head_cpus=0, dashboard=True) as nodes:
         url = f"sqlite:///{tmp_path / 'jobs.db'}"
         with ServiceProcess(tmp_path, url, nodes, driver_resource="") as service:
             service.start()

@@ -26,6 +26,7 @@ from searches.spec.search_registry import SEARCHES
 from searches.spec.suite_registry import SUITES
 from tests.support.old_code import FIXTURES, TIMEOUT_S, environment, python
 from tests.support.once import once
+from tests.support.running_command import ALONE
 
 RUN, SWEEP = "digits-fe38fc1aca-1", "digits-b27ebce308-1"
 TRIAL = f"{SWEEP}-0000-r0"
@@ -184,19 +185,28 @@ def test_the_spec_file_of_an_old_trial_gives_the_recorded_figures(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_sweep_gives_the_recorded_trials(shared_ray, tmp_path):
-    """Which trial is stopped early depends on which reports first; what is sampled and trained does not."""
-    overrides = ("digits", "trials=3", "epochs=3", "scheduler.grace_epochs=1", "run.seed=3")
-    python(tmp_path, "-m", "mcl_ray.sweep", *overrides, *ON_CPUS, ray=shared_ray)
-    recorded, ours = FIXTURES / "results/sweeps", tmp_path / "results" / "sweeps"
+def test_a_sweep_of_the_recorded_points_gives_the_recorded_trials(shared_ray, tmp_path):
+    """Which trial is stopped early depends on which reports first; what is trained does not.
+
+    Today's sampler draws the cohort's size first, as other fields have no effect at one peer, so that it draws other
+    points than at c5bbcbf: the recorded ones are given.
+    """
+    recorded = FIXTURES / "results/sweeps" / SWEEP
+    points = [row["searched"] for row in read_runs(recorded).to_pylist() if row["trial_id"] != "0000"]
+    fields = ("trials=3", "epochs=3", "scheduler.grace_epochs=1", "run.seed=3", f"start=[{', '.join(points)}]", *ALONE)
+    python(tmp_path, "-m", "mcl_ray.sweep", "digits", *fields, *ON_CPUS, ray=shared_ray)
+    (ours,) = (tmp_path / "results" / "sweeps").iterdir()
     searched = [
-        {row["run_id"]: (row["digest"], json.loads(row["searched"])) for row in read_runs(path / SWEEP).to_pylist()}
+        {row["trial_id"]: (row["digest"], json.loads(row["searched"])) for row in read_runs(path).to_pylist()}
         for path in (recorded, ours)
     ]
     assert searched[0] == searched[1]
-    before, after = losses(recorded / SWEEP), losses(ours / SWEEP)
+    before, after = (
+        {(key[0].removeprefix(path.name), *key[1:]): value for key, value in losses(path).items()}
+        for path in (recorded, ours)
+    )
     common = before.keys() & after.keys()
-    assert {key[:2] for key in common} >= {(run_id, 1) for run_id in searched[0]}
+    assert {key[:2] for key in common} >= {(f"-{trial}-r0", 1) for trial in searched[0]}
     assert {key: after[key] for key in common} == pytest.approx(
         {key: before[key] for key in common}, rel=OTHER_PROCESSOR
     )
@@ -248,7 +258,9 @@ def test_a_run_of_the_old_code_is_evaluated_alike(old_run):
 
     spec, place = read_spec(old_run), Environment(device="cpu", threads=1)
     epoch, rows = score_test_split(spec, dataset_for(spec, place), place, old_run / "checkpoints")
-    found = {(RUN, epoch, row.member, row.split, row.metric): row.value for row in rows}
+    found = {
+        (RUN, epoch, row.member, row.split, row.metric): row.value for row in rows if row.metric not in NOT_COMPARED
+    }
     assert {key[3] for key in found} == {"test"}
     assert figures(old_run).items() >= found.items()
 

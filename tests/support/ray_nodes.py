@@ -29,8 +29,9 @@ import os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
 node = {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
-apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[4:]] or [{}] * int(sys.argv[1])
-head = {"num_cpus": int(sys.argv[2]), "include_dashboard": False, "dashboard_port": int(sys.argv[3])}
+apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[5:]] or [{}] * int(sys.argv[1])
+dashboard = {"include_dashboard": sys.argv[4] == "dashboard", "dashboard_port": int(sys.argv[3])}
+head = dashboard | {"num_cpus": int(sys.argv[2])}
 cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | head)
 nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
@@ -45,10 +46,14 @@ cluster.shutdown()
 class RayNodes:
     """So many nodes of one CPU core each; the first is the head, which may be without one.
 
-    `apart`: each has caches of its own below `folder`, as if it was a machine.
+    `apart`: each has caches of its own below `folder`, as if it was a machine. `dashboard`: the head has one, and
+    with it the Jobs API.
     """
 
-    def __init__(self, count: int, folder: Path, *, apart: bool = False, head_cpus: int = 1) -> None:
+    def __init__(
+        self, count: int, folder: Path, *, apart: bool = False, head_cpus: int = 1, dashboard: bool = False
+    ) -> None:
+        self._dashboard = "dashboard" if dashboard else "none"
         self._count, self._head_cpus, self.token_file = count, head_cpus, folder / "token"
         self.caches = [folder / f"node{number}" for number in range(count)] if apart else []
         self.token_file.write_text(TOKEN)
@@ -64,7 +69,12 @@ class RayNodes:
             port = free_port()
             self.url = f"http://127.0.0.1:{port}"
             self._keeper = subprocess.Popen(
-                [sys.executable, "-c", _KEEPS, *map(str, (self._count, self._head_cpus, port, *self.caches))],
+                [
+                    sys.executable,
+                    "-c",
+                    _KEEPS,
+                    *map(str, (self._count, self._head_cpus, port, self._dashboard, *self.caches)),
+                ],
                 env=os.environ | self.variables | {"OMP_NUM_THREADS": "1"},
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
