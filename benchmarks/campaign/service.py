@@ -59,7 +59,7 @@ class ForkedService(ServiceProcess):
         """Start the process."""
         context: ForkServerContext = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        self.forked = context.Process(target=_serve, args=(self.words, self.folder / "service.log"), daemon=True)
+        self.forked = context.Process(target=_serve, args=(self.words, self.folder / "service.log"))
         self.forked.start()
 
     def kill(self) -> None:
