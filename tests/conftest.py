@@ -28,15 +28,20 @@ def _shared_folder(name: str) -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share a fixture of their module in one process, and begin with those that take long."""
+    """Keep the tests that share a fixture of their module in one process, and begin with those that take long.
+
+    Those that have a group already, as tests/api/conftest.py gives one, stay in that one alone.
+    """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     groups: dict[pytest.Item, str] = {}
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-        if any(definitions[-1].scope == "module" for definitions in fixtures.values()):
+        if marked := item.get_closest_marker("xdist_group"):
+            groups[item] = marked.args[0]
+        elif any(definitions[-1].scope == "module" for definitions in fixtures.values()):
             groups[item] = item.nodeid.partition("::")[0]
             item.add_marker(pytest.mark.xdist_group(groups[item]))
     slow = {groups.get(item, item.nodeid) for item in items if item.get_closest_marker("slow")}

@@ -156,6 +156,7 @@ def service(tmp_path, database_url, ray):
         yield made
 
 
+@pytest.hookimpl(tryfirst=True)  # before that of tests/conftest.py, which was loaded earlier
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have one process of pytest-xdist run all tests that need that Ray; they are slow."""
     for item in items:
