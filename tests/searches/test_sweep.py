@@ -77,7 +77,7 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(start_command):
     assert best.losses.alpha == searched["losses.alpha"]
     assert best.cohort.size == searched["cohort.size"]
     for file in re.findall(r"report: +(\S+)", output):
-        assert (ROOT / file).stat().st_size > 1000
+        assert (ROOT / file).stat().st_size > (100 if file.endswith(".json") else 1000)
     assert "report.html" in output
 
 
