@@ -157,7 +157,7 @@ def reference(tmp_path_factory) -> Path:
 
     folder, said = once(tmp_path_factory, "reference", whole)
     assert said == [0, ""]
-    assert len(figures(folder / "results")) == EPOCHS * (6 + 2 * 10 + 1)
+    assert len(figures(folder / "results")) == EPOCHS * (6 + 2 * 11 + 1)
     return folder / "results"
 
 

@@ -31,7 +31,7 @@ def test_tables_of_a_later_version_are_left_alone(database_url):
     database.migrate()
     with database.write_engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreError, match="must be of revision 0002 or before, but are of 9999"):
+    with pytest.raises(StoreError, match="must be of revision 0003 or before, but are of 9999"):
         database.migrate()
     database.close()
 

@@ -60,7 +60,10 @@ def refused(cwd: Path, *words: str) -> str:
         ("train digits alpha=true", "alpha must be a number, but got true"),
         ("train digits bank.negatives=3", "bank.negatives requires method=supervised_bank, but got method="),
         ("train digits min_area=0.5", "requires data.source=folder or parquet, but got data.source=digits"),
-        ("train moco crop_padding=2", "augmentation.crop_padding requires data.source=cifar or digits"),
+        (
+            "train moco crop_padding=2",
+            "augmentation.crop_padding requires data.source=cifar, or another source of images in memory",
+        ),
         ("train digits --download", "ships with scikit-learn, so that --download has nothing to fetch"),
         ("sweep digits run.evaluation.test=every_epoch", "run.evaluation.test=never must hold, but got every_epoch"),
         ("sweep digits queue.keys=9", "queue.keys requires method=moco, but got method=supervised"),
@@ -78,7 +81,10 @@ def refused(cwd: Path, *words: str) -> str:
             "`linear.features < cohort.size` must hold, but got features=2",
         ),
         ("train lincls linear.backbone=random alpha=1", "method=linear requires alpha=beta=gamma=lam=0"),
-        ("sweep digits run.method=moco source=folder", "nearest neighbours (knn_top1, knn_top5) score method=moco"),
+        (
+            "sweep digits baseline={} run.method=moco source=folder",
+            "nearest neighbours (knn_top1, knn_top5) score method=moco",
+        ),
         ("train digits --device nonsense", "auto, cpu, cuda or one CUDA device as cuda:1, but got 'nonsense'"),
         ("train digits --threads 0", "`threads >= 1` must hold, but got 0"),
         ("train digits --threads=-3", "`threads >= 1` must hold, but got -3"),

@@ -165,8 +165,9 @@ def test_space_adds_replaces_and_removes_entries(tmp_path):
 def test_a_spec_object_a_suite_and_their_estimates(tmp_path):
     search = search_registry.digits()
     assert CohortTuner(search, trials=3).experiment == search.with_overrides(["trials=3"])
-    estimate = CohortTuner(search, trials=3, epochs=2).estimate()
-    assert estimate.steps == 3 * estimate.run.steps
+    tuner = CohortTuner(search, trials=3, epochs=2)
+    estimate = tuner.estimate()
+    assert estimate.steps == tuner.experiment.num_runs * estimate.run.steps
     suite = CohortTuner.suite("digits", rows=["*_x2"], epochs=2, results=tmp_path)
     assert list(suite.estimate().rows) == ["resnet8_x2"]
     assert not list(tmp_path.iterdir())

@@ -281,7 +281,7 @@ def test_a_run_without_a_checkpoint_or_a_figure(tmp_path):
     with RunWriter.create(tmp_path / "results", recipes.digits()) as writer:
         writer.finish("failed")
     message = refused(tmp_path, "export", writer.run_id)
-    assert "highest top-1 of test or validation, but the run has no such figure; name a peer from 0 to 1" in message
+    assert "highest top-1 of validation or test, but the run has no such figure; name a peer from 0 to 1" in message
     message = refused(tmp_path, "export", writer.run_id, "--peer", "0")
     assert f"a run with a checkpoint can be exported, but results/runs/{writer.run_id} has none" in message
 

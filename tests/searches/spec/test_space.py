@@ -372,7 +372,10 @@ SIZES = "space={cohort.size: {kind: int, low: 1, high: 4}}"
         (("study=study.db",), "study string should match pattern"),
         (("space.temperature={kind: float, low: 100000, high: 100001, step: 0.0001}",), "steps must be distinct"),
         (("space.lr={kind: float, low: -1.7e308, high: 1.7e308}",), "high - low must be a finite number"),
-        (("space.seed={kind: int, low: 0, high: 4294967295}", "sampler.kind=gp"), "gp lists every value of a field"),
+        (
+            ("space.embedding_dim={kind: int, low: 2, high: 200002, step: 2}", "sampler.kind=gp"),
+            "gp lists every value of a field",
+        ),
     ],
 )  # fmt: skip
 def test_bad_searches_state_rule_and_values(overrides, rule):
