@@ -74,7 +74,7 @@ def test_a_sweep_survives_a_trial_without_memory_and_its_driver_and_is_extended(
 
 
 PICTURES = {"networks": "resnet8", "image_size": 16, "batch.size": 6, "schedule.kind": "cosine", "milestones": []}
-SMALL = {"epochs": 1, "scheduler.kind": "none", "cohort.size": 2, "space.cohort.size": None}
+SMALL = TINY | {"epochs": 1}
 
 
 def test_jobs_of_every_kind_have_their_results_in_a_store(local_ray, tmp_path):
