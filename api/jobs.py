@@ -16,7 +16,8 @@ from mcl_ray.jobs.states import LIVE, State
 
 Row = sa.Row[*tuple[Any, ...]]
 ACTIVE = job.c.state.in_(("starting", "running"))
-CANCELLED = (job.c.state == "queued") & (job.c.desired == "cancelled")
+NOT_WANTED = (job.c.state == "queued") & ((job.c.desired < "run") | (job.c.desired > "run"))
+"""Jobs that are cancelled, or whose rows make no sense; two ranges of the index."""
 WANTED = (job.c.state == "queued") & (job.c.desired == "run")
 _JOB = sa.select(job).where(job.c.id == sa.bindparam("job_id"))
 _EVENT = sa.insert(event)
@@ -64,7 +65,7 @@ def claim_due(database: Database, *, count: int, lease_s: float, max_running: in
             return list(connection.scalars(query.with_for_update(skip_locked=True)))
 
         active = connection.scalar(sa.select(sa.func.count()).where(ACTIVE)) or 0
-        ids = [*pick(ACTIVE, count), *pick(CANCELLED, count), *pick(WANTED, min(count, max_running - active))]
+        ids = [*pick(ACTIVE, count), *pick(NOT_WANTED, count), *pick(WANTED, min(count, max_running - active))]
         if not ids:
             return []
         started = sa.case((WANTED, "starting"), else_=job.c.state)

@@ -85,7 +85,7 @@ def descendants(process):
 
 def nothing_is_left(ray, ports, below):
     assert ray.processes() == set()
-    assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
+    assert wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
     assert not ray.folder.exists()
     for port in ports:
         with socket.socket() as probe:

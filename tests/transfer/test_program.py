@@ -12,7 +12,8 @@ from mcl_ray.interop import load_published
 from mcl_ray.transfer.member import Member
 from mcl_ray.transfer.program import module_of, tensors_of, to_program
 
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-5}
+"""Of float32 through 110 layers, in another memory format."""
 ONE_OF_EACH = ("resnet20", "resnet110", "wrn_16_2", "hcgnet_a1", "shufflenetv2_05x", "resnet18", "resnext50_32x4d")
 """A network for every kind of block."""
 
