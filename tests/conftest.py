@@ -1,4 +1,4 @@
-"""What all tests have: folders of numbers and images beside the checkout, and the order in which tests begin."""
+"""Fixtures of all tests, folders of numbers and images beside the checkout, and the order in which tests begin."""
 
 from __future__ import annotations
 

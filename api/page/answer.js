@@ -4,7 +4,7 @@ import { make } from "./elements.js";
 import { figure, interval, member, setting, signed, spread } from "./text.js";
 
 /** Return the words on a difference: whether it can be told from the noise of the seeds. */
-export function verdict(best, other) {
+export function significance(best, other) {
   if (other.state === "running") return { text: `cannot be told: it runs, at epoch ${other.epochs_done}`, mark: "unsure" };
   if (best.n < 2 || other.n < 2) return { text: "cannot be told from one seed", mark: "unsure" };
   if (!other.paired) return { text: "cannot be told: no seeds in common", mark: "unsure" };
@@ -18,7 +18,7 @@ function certainty({ best, runner_up: second, own_point: own }, isEnded) {
       `so nothing is known of the noise; repeats=3 would tell.${when}`;
   }
   const parts = [second && !second.is_best && ["the runner-up", second], own && !own.is_best && [`the ${ownName(own)}`, own]].filter(Boolean);
-  const unsure = parts.filter(([, other]) => verdict(best, other).mark === "unsure").map(([name]) => name);
+  const unsure = parts.filter(([, other]) => significance(best, other).mark === "unsure").map(([name]) => name);
   if (!parts.length) return `How sure: there is nothing to compare it with.${when}`;
   if (!unsure.length) return `How sure: over ${best.n} seeds it differs from ${parts.map(([name]) => name).join(" and ")} by more than the noise.${when}`;
   return `How sure: not very. Over ${best.n} seeds its lead on ${unsure.join(" and on ")} is within the noise, so either may be as good.${when}`;
@@ -69,7 +69,7 @@ function comparison(rows, best, unit, parameters) {
     make("tbody", {}, rows.map(([name, row, other]) => make("tr", {},
       make("th", { scope: "row" }, name, name === "best" ? null : make("small", {}, caption(row, parameters), row.state === "finished" ? "" : ` (${row.state} after ${row.epochs_done} epochs)`)),
       make("td", { class: "number" }, spread(row, unit)), make("td", { class: "number n" }, String(row.n)),
-      make("td", {}, other && difference(other), other && make("span", { class: `verdict ${verdict(best, other).mark}` }, verdict(best, other).text))))));
+      make("td", {}, other && difference(other), other && make("span", { class: `significance ${significance(best, other).mark}` }, significance(best, other).text))))));
 }
 
 /** Return the card of a run: its accuracies at the last epoch. */

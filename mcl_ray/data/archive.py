@@ -21,6 +21,13 @@ _MEMORY_BYTES = 2**27
 """Memory of a decompressor of xz; its strongest preset takes half of it."""
 _GZIP, _BZIP2, _XZ, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"PK"
 
+DAMAGES = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(ValueError, EOFError, OSError, RuntimeError),
+)
+"""Errors that the libraries raise for damaged archives; of RuntimeError, also its kinds RecursionError and
+NotImplementedError."""
+
 
 class _Decompressor(Protocol):
     """The interface that the decompressors of gzip, bzip2 and xz have in common."""
@@ -69,9 +76,7 @@ def unpack_files(packed: bytes, folder: str, names: Sequence[str], archive: Path
             if member.name in files or not member.is_plain:
                 raise DataError(f"{archive} must hold {member.folder}/{member.name} once, as a plain file")
             files[member.name] = member.read()
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError) as error:
-        raise DataError(f"{archive} is damaged: {error}") from error
-    except (ValueError, EOFError, OSError, RecursionError, RuntimeError) as error:
+    except DAMAGES as error:
         raise DataError(f"{archive} is damaged: {error}") from error
     absent = [f"{folder}/{name}" for name in names if name not in files]
     if absent:

@@ -116,7 +116,7 @@ def test_the_first_screen_of_a_finished_sweep_has_the_answer(signed_in, sweep, w
         box = seen.bounding_box()
         assert box["y"] + box["height"] < SIZES[width], box
     own = card.get_by_role("row", name=re.compile("^published weights"))
-    expect(own.locator(".verdict")).to_have_text(re.compile("noise"))
+    expect(own.locator(".significance")).to_have_text(re.compile("noise"))
     expect(card.locator("pre")).to_contain_text(f"mcl submit export --from {sweep} --run cifar-")
 
 
@@ -124,7 +124,7 @@ def test_one_seed_is_not_called_sure(app, headers, signed_in):
     job_id = service_jobs.finished_sweep(app, headers, seeds=(0,), number=9, label="one seed")
     card = signed_in(f"#/jobs/{job_id}").page.get_by_role("region", name="Use this configuration")
     expect(card.get_by_text("How sure: not known.")).to_be_visible()
-    assert set(card.locator(".verdict").all_text_contents()) == {"cannot be told from one seed"}
+    assert set(card.locator(".significance").all_text_contents()) == {"cannot be told from one seed"}
 
 
 def test_a_sweep_shows_its_ranking_and_its_figures(signed_in, sweep):

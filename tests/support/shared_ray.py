@@ -1,4 +1,4 @@
-"""A Ray that tests share which neither kill it nor ask how one is started: starting one costs as much as a sweep."""
+"""A Ray that is shared by tests that neither kill it nor test its start, as to start one costs as much as a sweep."""
 
 from __future__ import annotations
 
