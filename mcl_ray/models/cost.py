@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 # Batch normalisation in training mode rejects a single value per channel, which one image can result in.
 _IMAGES = 2
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Create tensors on the meta device, which have a shape and no values, without initialising them.
+
+    The meta device's own random functions import torch's compiler, which takes 3 s of CPU in every process.
+    """
+    with torch.device("meta"), _WithoutValues():
+        yield
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out what fills a tensor with random values."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # what the function returns
+        if function in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def parameter_count(model: nn.Module, *, without: Iterable[nn.Module] = ()) -> int:
@@ -27,12 +54,13 @@ def multiply_adds(
     without: Iterable[nn.Module] = (),
     ignore_dilation: bool = False,
 ) -> int:
-    """Count the multiply-adds of all convolutions and linear layers for one image, on the meta device.
+    """Count the multiply-adds of all convolutions and linear layers for one image.
 
-    Biases, normalisation, activations and products of two activations are not counted.
+    Biases, normalisation, activations and products of two activations are not counted. The forward pass is made on
+    the CPU, with zeros for weights: on the meta device it would import torch's compiler, which takes longer.
 
     Args:
-        model: model of images [B, K, H, W].
+        model: model of images [B, K, H, W], on any device; its own tensors are neither read nor changed.
         image_shape: K, H, W.
         without: modules whose layers are not counted; the published figures of a cohort exclude its heads.
         ignore_dilation: count a dilated convolution as the published figures do. They derive its output size from its
@@ -53,13 +81,14 @@ def multiply_adds(
             num_outputs = output[0].numel()
         counts.append(num_outputs * per_position)
 
-    meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in model.state_dict().items()}
-    images = torch.empty(_IMAGES, *image_shape, device="meta")
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    zeros = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors}
+    images = torch.zeros(_IMAGES, *image_shape)
     with ExitStack() as hooks, torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear) and id(layer) not in excluded:
                 hooks.callback(layer.register_forward_hook(count).remove)
-        functional_call(model, meta, (images,))
+        functional_call(model, zeros, (images,))
     return sum(counts)
 
 

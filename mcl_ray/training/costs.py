@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, training_bytes
+from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, shapes_alone, training_bytes
 from mcl_ray.training.build import cohort_of, num_bank_slots
 
 FLOAT_BYTES = 4
@@ -43,7 +41,7 @@ def memory_of(
         batch_size: number of images of this worker in a batch.
         train_images: number of training images.
     """
-    with torch.device("meta"):
+    with shapes_alone():
         cohort = cohort_of(spec, num_classes, image_shape[0])
     state = training_bytes(cohort) + method_state_bytes(spec, parameter_count(cohort), train_images)
     return Memory(state, activation_bytes(cohort, image_shape, batch_size))
@@ -51,7 +49,7 @@ def memory_of(
 
 def trained_parameters(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) -> int:
     """Return the number of parameters that a run trains: of `linear`, those of the classifiers alone."""
-    with torch.device("meta"):
+    with shapes_alone():
         cohort = cohort_of(spec, num_classes, image_shape[0])
     return sum(parameter.numel() for parameter in cohort.parameters() if parameter.requires_grad)
 
@@ -72,6 +70,6 @@ def method_state_bytes(spec: RunSpec, parameters: int, train_images: int) -> int
 
 def cost_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) -> Cost:
     """Compute the cost of a spec's cohort for C classes and images of a shape (channels, height, width)."""
-    with torch.device("meta"):
+    with shapes_alone():
         cohort = cohort_of(spec, num_classes, image_shape[0])
     return Cost(parameter_count(cohort), multiply_adds(cohort, image_shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from bisect import bisect_right
 
@@ -11,9 +12,23 @@ from torch import nn
 from mcl_ray.config.spec import OptimizerSpec, ScheduleSpec
 
 
-def build_optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.SGD:
+class SGD(torch.optim.SGD):
+    """torch's SGD in its uncompiled form.
+
+    torch wraps these methods for use in compiled functions. The wrappers import the compiler at their first call,
+    which takes 3 s of CPU in every process that trains.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+def build_optimizer(module: nn.Module, spec: OptimizerSpec) -> SGD:
     """Build SGD over all parameters, with weight decay on all of them, as in the published code."""
-    return torch.optim.SGD(
+    return SGD(
         module.parameters(),
         lr=spec.lr,
         momentum=spec.momentum,

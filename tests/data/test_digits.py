@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn import datasets
+from sklearn.model_selection import train_test_split
 
 from mcl_ray.config.registry import DATASETS
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
@@ -29,9 +30,12 @@ def test_every_image_is_used_once() -> None:
     assert found == expected
 
 
-def test_the_split_is_fixed() -> None:
-    first, again = load_digits(), load_digits()
-    np.testing.assert_array_equal(first.test.images, again.test.images)
+def test_the_split_is_scikit_learns_stratified_one() -> None:
+    raw, digits = datasets.load_digits(), load_digits()
+    train, test = train_test_split(np.arange(1797), test_size=0.2, stratify=raw.target, random_state=0)
+    np.testing.assert_array_equal(digits.train.labels, raw.target[np.sort(train)])
+    np.testing.assert_array_equal(digits.test.labels, raw.target[np.sort(test)])
+    np.testing.assert_array_equal(digits.test.images[:, 0], np.rint(raw.images[np.sort(test)] * (255 / 16)))
 
 
 def test_the_training_images_of_each_class_are_known_beforehand():
