@@ -8,6 +8,7 @@ COMMANDS = {
     "train": ("mcl_ray.cli.train:train", "Train one cohort."),
     "sweep": ("mcl_ray.cli.sweep:command", "Search for the best configuration on Ray Tune with Optuna."),
     "report": ("mcl_ray.cli.report:report", "Print the ranking or the run's figures, and write plots and a page."),
+    "runs": ("mcl_ray.cli.runs:command", "List, compare, tag and delete recorded runs."),
     "table": ("mcl_ray.cli.table:table", "Print a published table, and beside it what our runs reached."),
     "export": ("mcl_ray.cli.export:export", "Export a trained network: tensors, a program, a model card."),
     "recipes": ("mcl_ray.cli.listing:recipes", "List the recipes: runs known by name."),

@@ -22,12 +22,22 @@ def named_run(name: Uri | Path, results: Uri | Path) -> Path:
     Raises:
         StoreError: there is no such run, or the sweep has no best run yet.
     """
+    folder = named_record(name, results)
+    return _best_run(folder) if is_sweep(folder) else folder
+
+
+def named_record(name: Uri | Path, results: Uri | Path) -> Path:
+    """Return the folder of the run or the sweep that `name` identifies, as `named_run` does.
+
+    Raises:
+        StoreError: there is no such run or sweep.
+    """
     folder = _local_folder(name)
     if not _is_record(folder):
         if isinstance(name, Uri) or folder.exists():
             raise StoreError(f"a run is named by the folder of a run or a sweep, or by its id, but {name} is neither")
         folder = _by_id(str(name), results)
-    return _best_run(folder) if is_sweep(folder) else folder
+    return folder
 
 
 def _local_folder(location: Uri | Path) -> Path:

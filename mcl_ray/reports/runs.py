@@ -1,0 +1,96 @@
+"""Tables of several runs for a terminal: a list with scores and tags, and a comparison of specs and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from mcl_ray.analysis.ranking import MemberScore, RunSummary, summary
+from mcl_ray.config.overrides import flat
+from mcl_ray.reports.labels import MEMBER_LABELS, NO_VALUE, duration, setting
+from mcl_ray.results.reader import read_epochs, read_runs, read_spec, run_folders
+from mcl_ray.results.tags import read_tags
+
+MEMBERS = ("mean", "peer0")
+"""Members whose last accuracy is listed, the first that a run has: the mean of peers, or the only peer."""
+
+
+def runs_table(results: Path, *, tag: str | None = None, state: str | None = None) -> Table:
+    """Return a row for each run below a folder, oldest first: state, epochs, last accuracy, times and tags.
+
+    Args:
+        results: Folder of a run, of a sweep, or of results.
+        tag: Lists only runs that have this tag.
+        state: Lists only runs in this state.
+
+    Raises:
+        StoreError: `results` holds no results, or damaged ones.
+    """
+    headers = ("run", "state", "epochs", "top-1 (%)", "of", "started (UTC)", "time", "tags")
+    table = Table(*headers, box=None, pad_edge=False)
+    found = [(folder, _summary(folder), read_tags(folder)) for folder in run_folders(results)]
+    for folder, run, tags in sorted(found, key=lambda each: each[1].run["started_at"]):
+        if tag in (None, *tags) and state in (None, run.run["state"]):
+            started = f"{run.run['started_at']:%Y-%m-%d %H:%M}"
+            times_and_tags = (started, duration(run.run["wall_time_s"]), " ".join(tags))
+            table.add_row(folder.name, run.run["state"], _epochs(run), *_score(run), *times_and_tags)
+    return table
+
+
+def _epochs(found: RunSummary) -> str:
+    return f"{found.run['epochs_done']}/{found.run['epochs_planned']}"
+
+
+def _score(found: RunSummary) -> tuple[str, str]:
+    """Return the last accuracy of the mean of peers, or of the only peer, and its split: test before validation."""
+    scores = {(score.split, score.member): score.top1 for score in found.scores}
+    for split in ("test", "val"):
+        for member in MEMBERS:
+            if (split, member) in scores:
+                return f"{scores[split, member]:.2f}", split
+    return NO_VALUE, NO_VALUE
+
+
+def comparison_table(folders: Sequence[Path]) -> Table:
+    """Return a column for each run: the fields of the specs that differ, then states and last accuracies.
+
+    Raises:
+        StoreError: a folder holds no run, or a damaged one.
+    """
+    table = Table("", *(folder.name for folder in folders), box=None, pad_edge=False)
+    for path, values in _differences([flat(read_spec(folder)) for folder in folders]).items():
+        table.add_row(path, *values)
+    table.add_section()
+    summaries = [_summary(folder) for folder in folders]
+    table.add_row("state", *(found.run["state"] for found in summaries))
+    table.add_row("epochs", *map(_epochs, summaries))
+    table.add_row("tags", *(" ".join(read_tags(folder)) or NO_VALUE for folder in folders))
+    for label, values in _accuracies(summaries).items():
+        table.add_row(label, *values)
+    table.add_row("time", *(duration(found.run["wall_time_s"]) for found in summaries))
+    return table
+
+
+def _summary(folder: Path) -> RunSummary:
+    return summary(read_runs(folder), read_epochs(folder))
+
+
+def _differences(specs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the values of each field that differs between specs; a field that a spec lacks has no value there."""
+    paths = dict.fromkeys(path for spec in specs for path in spec)
+    cells = {path: [setting(spec[path]) if path in spec else NO_VALUE for spec in specs] for path in paths}
+    return {path: values for path, values in cells.items() if len(set(values)) > 1}
+
+
+def _accuracies(summaries: Sequence[RunSummary]) -> dict[str, list[str]]:
+    """Return the top-1 accuracy in % of each split and member that a run has, at its last epoch with that split."""
+    found = [{_label(score): score.top1 for score in run.scores} for run in summaries]
+    labels = dict.fromkeys(label for scores in found for label in scores)
+    return {label: [f"{scores[label]:.2f}" if label in scores else NO_VALUE for scores in found] for label in labels}
+
+
+def _label(score: MemberScore) -> str:
+    return f"{score.split} top-1 (%), {MEMBER_LABELS.get(score.member, score.member)}"
