@@ -30,13 +30,31 @@ class ContrastSlots(NamedTuple):
 class SlotSampler:
     """Samples positives and negatives with replacement, by arithmetic on indices on the device.
 
-    Images are sorted by class once. A position r among the n − n_c images of other classes becomes a position among
-    all images by adding n_c where r is not before the class.
+    Yang et al., AAAI 2022 (arXiv 2104.12565), as in its code for ImageNet, without its lists of negatives. Images are
+    sorted by class once. With n_c images of class c, which begin at position s_c, a uniform r among the n − n_c images
+    of other classes becomes a position among all images:
+
+        r + n_c · [r ≥ s_c]
+
+    Deviation: the published code may choose the image itself as its positive; this one does not.
 
     Args:
-        labels: class of each training image, [n] int64, on the device; at least two classes.
+        labels: class of each training image; at least two classes.
         positives: P.
         negatives: K.
+
+    Shape:
+        labels: [n] int64, on the device; a call returns slots [B, 1 + P + K].
+
+    Example:
+        >>> import torch
+        >>> from mcl_ray.distributed import SINGLE_SHARD
+        >>> sampler = SlotSampler(torch.tensor([0, 0, 1, 1]), positives=1, negatives=3)  # 4 images of 2 classes
+        >>> contrast = sampler(torch.tensor([0]), torch.Generator().manual_seed(0), SINGLE_SHARD)
+        >>> contrast.slots[0, :2].tolist()  # image 0 itself, and the other image of its class
+        [0, 1]
+        >>> set(contrast.slots[0, 2:].tolist()) <= {2, 3}  # images of the other class
+        True
     """
 
     def __init__(self, labels: Tensor, *, positives: int, negatives: int) -> None:
@@ -75,7 +93,9 @@ class SlotSampler:
 class MemoryBank:
     """One embedding of every training image per peer, equal on every worker, without gradients.
 
-    Wu et al., CVPR 2018 (arXiv 1805.01978).
+    Wu et al., CVPR 2018 (arXiv 1805.01978), with the embedding e_i[x] of image x by peer i, and for each peer
+
+        slot[x] ← normalise(m · slot[x] + (1 − m) · e_i[x])
 
     Args:
         num_peers: N.
@@ -83,6 +103,21 @@ class MemoryBank:
         embedding_dim: D.
         momentum: weight m of a slot's old value in an update.
         generator: source of the initial values, uniform in ± 1 / √(D / 3), on the device of the bank.
+
+    Shape:
+        slots: [N, n, D].
+
+    Example:
+        >>> import torch
+        >>> bank = MemoryBank(1, 3, 2, momentum=0.5, generator=torch.Generator().manual_seed(0))  # N, n and D
+        >>> bank.slots[:] = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> embeddings = torch.tensor([[[0.0, 1.0]]])  # of image 0
+        >>> contrast = ContrastSlots(torch.tensor([[0, 1, 2]]), has_positive=torch.tensor([[True]]))
+        >>> bank.grid(embeddings, contrast, tau=0.5).logits[0, 0].tolist()
+        [[0.0, 2.0, 0.0]]
+        >>> bank.update(embeddings, torch.tensor([0]))
+        >>> [round(value, 4) for value in bank.slots[0, 0].tolist()]
+        [0.7071, 0.7071]
     """
 
     def __init__(

@@ -21,12 +21,28 @@ GATHERED_BYTES = 2**26
 def gathered_products(embeddings_NBD: Tensor, banks_NnD: Tensor, slots_BM: Tensor) -> Tensor:
     """Compute embeddings[i, a] · banks[j, slots[a, m]] for all i, j, a and m.
 
+    The products of memory banks (Wu et al., CVPR 2018, arXiv 1805.01978, eq. 2), between all pairs of peers:
+
+        p_ij[a, m] = e_i[a] · bank_j[slots[a, m]]
+
     The result is differentiable once with respect to the embeddings. Only the indices are stored for the backward pass,
     none of the gathered tensors [B, M, D].
+
+    Args:
+        embeddings_NBD: embeddings e_i of the batch by each peer.
+        banks_NnD: each peer's memory bank.
+        slots_BM: indices of the slots of each anchor, the same for every peer.
 
     Shape:
         embeddings_NBD: [N, B, D]; banks_NnD: [N, n, D]; slots_BM: [B, M] int64; returns [N, N, B, M] of the dtype to
         which embeddings and banks promote.
+
+    Example:
+        >>> import torch
+        >>> embeddings = torch.tensor([[[1.0, 2.0]]])  # 1 peer, 1 anchor, D = 2
+        >>> banks = torch.eye(2)[None]  # n = 2 slots
+        >>> gathered_products(embeddings, banks, torch.tensor([[1, 0, 1]])).tolist()
+        [[[[2.0, 1.0, 2.0]]]]
     """
     dtype = torch.promote_types(embeddings_NBD.dtype, banks_NnD.dtype)
     return cast("Tensor", _GatheredProducts.apply(embeddings_NBD.to(dtype), banks_NnD, slots_BM))

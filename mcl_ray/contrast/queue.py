@@ -13,13 +13,25 @@ from torch.nn import functional as F
 class KeyQueue:
     """Ring buffer of the last K keys of every peer, equal on every worker, without gradients.
 
-    He et al., CVPR 2020 (arXiv 1911.05722), section 3.2.
+    He et al., CVPR 2020 (arXiv 1911.05722), section 3.2; after B new keys the queue of a peer has
+
+        the K newest of (oldest key, ..., newest key, new key 1, ..., new key B)
 
     Args:
         num_peers: N.
         size: K.
         embedding_dim: D.
         generator: source of the initial keys, random unit vectors, on the device of the queue.
+
+    Shape:
+        keys: [N, K, D] of unit length.
+
+    Example:
+        >>> import torch
+        >>> queue = KeyQueue(num_peers=1, size=3, embedding_dim=2, generator=torch.Generator().manual_seed(0))
+        >>> queue.enqueue(torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]))  # B = 2
+        >>> queue.keys[0, :2].tolist(), queue.pointer  # the third key, now the oldest, is replaced next
+        ([[1.0, 0.0], [0.0, 1.0]], 2)
     """
 
     def __init__(self, num_peers: int, size: int, embedding_dim: int, *, generator: torch.Generator) -> None:

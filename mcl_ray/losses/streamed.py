@@ -35,9 +35,13 @@ def streamed_losses(
 ) -> Streamed:
     """Compute the four terms of queries against their keys and a queue of earlier keys.
 
-    Entry (i, j) of the grid is [q_i·k_j, q_i·queue_j] / tau; its first column is the only positive (MoCo: He et al.,
-    CVPR 2020, arXiv 1911.05722, eq. 1). The terms are those of `terms.contrastive_terms`. Only the queries get a
-    gradient, that of the weighted sum, so that one backward product per chunk suffices.
+    Yang et al., AAAI 2022 (arXiv 2104.12565), eqs. 2 to 5, with the contrast sets of MoCo (He et al., CVPR 2020, arXiv
+    1911.05722, eq. 1): of the grid L the first column is the only positive,
+
+        L_ij = [q_i·k_j, q_i·queue_j] / tau
+
+    and the terms are those of `terms.contrastive_terms`. Only the queries get a gradient, that of the weighted sum, so
+    that one backward product per chunk suffices.
 
     Args:
         queries_NBD: embeddings of the query encoders, of unit length.
@@ -47,7 +51,7 @@ def streamed_losses(
         chunk: number of columns in a chunk; None chooses it by `CHUNK_BYTES`.
 
     Shape:
-        queries_NBD, keys_NBD: [N, B, D]; queue_NKD: [N, K, D].
+        queries_NBD, keys_NBD: [N, B, D]; queue_NKD: [N, K, D]; returns scalars.
 
     Example:
         >>> import torch

@@ -175,7 +175,16 @@ def soft_icl(logits_NNBM: Tensor, temperature: float) -> Tensor:
 
 
 def diagonal(tensor: Tensor) -> Tensor:
-    """Return the entries (i, i) of a grid: [N, N, ...] → [N, ...], or [1, 1, ...] → [1, ...]."""
+    """Return the entries (i, i) of a grid, or of its masks.
+
+    Shape:
+        tensor: [N, N, ...]; returns [N, ...]. Masks that all peers share: [1, 1, ...]; returns [1, ...].
+
+    Example:
+        >>> import torch
+        >>> diagonal(torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])).tolist()
+        [[1.0], [4.0]]
+    """
     return tensor.diagonal(dim1=0, dim2=1).movedim(-1, 0)
 
 
@@ -183,6 +192,16 @@ def with_gradient(value: Tensor, wrt: Tensor, gradient: Tensor) -> Tensor:
     """Return `value` with `gradient` as its derivative with respect to `wrt`.
 
     The soft terms need this: their teachers are detached, and the closed form of their value has another derivative.
+
+    Shape:
+        value: a scalar; wrt, gradient: any shape, the same for both; returns a scalar.
+
+    Example:
+        >>> import torch
+        >>> weights = torch.ones(2, requires_grad=True)
+        >>> loss = with_gradient(torch.tensor(5.0), weights, torch.tensor([1.0, 2.0]))
+        >>> loss.item(), torch.autograd.grad(loss, weights)[0].tolist()
+        (5.0, [1.0, 2.0])
     """
     linear = (gradient * wrt).sum()
     return value + (linear - linear.detach())

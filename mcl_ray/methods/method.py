@@ -113,8 +113,21 @@ def weighted_sum(terms: dict[str, Tensor], weights: LossSpec) -> Tensor:
 def cross_entropy(logits_NBC: Tensor, batch: Batch) -> Tensor:
     """Compute Σ over peers of the mean cross-entropy, weighted as this worker's part of the whole batch.
 
+    Yang et al., AAAI 2022 (arXiv 2104.12565), with z_i[b] the logits of image b by peer i, and y[b] its class:
+
+        −1/B · Σ_i Σ_b log softmax(z_i[b])[y[b]]
+
+    Args:
+        logits_NBC: the peers' logits.
+        batch: this worker's images, with their labels.
+
     Shape:
         logits_NBC: [N, B, C]; returns a scalar.
+
+    Example:
+        >>> batch = Batch(torch.zeros(1, 3, 8, 8), labels=torch.tensor([1]), image_ids=torch.tensor([0]))
+        >>> round(cross_entropy(torch.zeros(2, 1, 2), batch).item(), 4)  # 2 peers, log(2) each
+        1.3863
     """
     num_peers, batch_size, _ = logits_NBC.shape
     summed: Tensor = F.cross_entropy(logits_NBC.flatten(0, 1), batch.labels.repeat(num_peers), reduction="sum")
