@@ -13,7 +13,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 
-pytest_plugins = ["tests.support.data", "tests.support.old_code", "tests.support.results", "tests.support.shared_ray"]
+pytest_plugins = [
+    "tests.support.data",
+    "tests.support.old_code",
+    "tests.support.results",
+    "tests.support.running_command",
+    "tests.support.shared_ray",
+]
 
 # A shell that runs the tests in the background ignores Ctrl-C, and so would every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

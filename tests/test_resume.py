@@ -12,23 +12,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
-import torch
 
-from mcl_ray.config import recipes
-from mcl_ray.config.overrides import parse
-from mcl_ray.config.overrides import replace as replace_fields
-from mcl_ray.config.spec import RunSpec
-from mcl_ray.results.store import RunWriter, find_run, read_epochs, read_runs
+from mcl_ray.results.store import RunWriter, read_epochs
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
 from tests.support.commands import HANGS_AFTER_S, command, snapshot, surroundings
+from tests.support.comparison import assert_ends_alike, checkpoints_of, figures
 from tests.support.once import once
+from tests.support.run_progress import hold_in_the_middle, runs_of, wait_for_epochs
 
 EPOCHS = 6
 OVERRIDES = (f"epochs={EPOCHS}", "test=every_epoch", "validation_fraction=0.1")
-WALL_CLOCK = {"epoch_time_s", "images_per_s"}
 
 
 def training(*more: str, overrides: tuple[str, ...] = OVERRIDES) -> list[str]:
@@ -56,90 +51,13 @@ def started_run(cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES) -
             process.kill()
 
 
-def runs_of(results: Path) -> list[dict[str, Any]]:
-    return read_runs(results).to_pylist()
-
-
-def wait_for_epochs(results: Path, epochs_done: int, *, at_most_s: float | None = None) -> None:
-    """Wait until a run has so many epochs on record, or for so long."""
-    began = time.monotonic()
-    while not ((results / "runs").is_dir() and any(run["epochs_done"] >= epochs_done for run in runs_of(results))):
-        if at_most_s is not None and time.monotonic() - began >= at_most_s:
-            return
-        assert time.monotonic() - began < HANGS_AFTER_S
-        time.sleep(0.01)
-
-
 def epoch_times(results: Path) -> list[float]:
     """Seconds of every epoch."""
     return [row["value"] for row in read_epochs(results).to_pylist() if row["metric"] == "epoch_time_s"]
 
 
-def hold_in_the_middle(process: subprocess.Popen[str], results: Path, *, epochs_done: int) -> None:
-    """Wait until so many epochs or more are on record and two more are to come, and hold the process still there.
-
-    It stops wherever it is, and its record is read while it does: however loaded the machine is, it has not run on.
-    """
-    deadline = time.monotonic() + HANGS_AFTER_S
-    while True:
-        process.send_signal(signal.SIGSTOP)
-        runs = runs_of(results) if (results / "runs").is_dir() else []
-        if any(epochs_done <= run["epochs_done"] <= run["epochs_planned"] - 2 for run in runs):
-            return
-        process.send_signal(signal.SIGCONT)
-        assert process.poll() is None, f"it was not seen in its middle: {runs}"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def figures(results: Path) -> dict[tuple[object, ...], float]:
-    """Every figure that is not of the wall clock."""
-    rows = read_epochs(results).to_pylist()
-    names = ("epoch", "member", "split", "metric")
-    found = {tuple(row[name] for name in names): row["value"] for row in rows if row["metric"] not in WALL_CLOCK}
-    assert len(found) == sum(row["metric"] not in WALL_CLOCK for row in rows), "a figure is there twice"
-    return found
-
-
-def checkpoints_of(results: Path, overrides: tuple[str, ...] = OVERRIDES) -> CheckpointFolder:
-    spec = replace_fields(recipes.digits(), parse(RunSpec, overrides))
-    folder = find_run(results, spec)
-    assert folder is not None
-    return CheckpointFolder(folder / "checkpoints")
-
-
 def newest(folder: CheckpointFolder) -> Path:
     return max(folder.path.glob("*.pt"))
-
-
-def assert_equal_to_the_bit(first: object, second: object) -> None:
-    """Nested state of modules and optimisers; tensors are compared as bytes, so that -0.0 is not 0.0."""
-    assert type(first) is type(second)
-    if isinstance(first, torch.Tensor):
-        assert first.dtype == second.dtype
-        assert first.shape == second.shape
-        assert first.contiguous().numpy().tobytes() == second.contiguous().numpy().tobytes()
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_equal_to_the_bit(first[key], second[key])
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second)
-        for one, other in zip(first, second, strict=True):
-            assert_equal_to_the_bit(one, other)
-    else:
-        assert first == second
-
-
-def assert_ends_alike(results: Path, reference: Path, overrides: tuple[str, ...] = OVERRIDES) -> None:
-    """Same figures of every epoch, same state at the end, to the bit."""
-    assert figures(results) == figures(reference)
-    (ours, _), (theirs, _) = (checkpoints_of(place, overrides).latest() for place in (results, reference))
-    assert ours.epoch == theirs.epoch
-    assert len(ours.cohort) > 20
-    assert len(ours.optimizer["state"]) > 20
-    assert_equal_to_the_bit(ours.cohort, theirs.cohort)
-    assert_equal_to_the_bit(ours.optimizer, theirs.optimizer)
 
 
 def state_of(results: Path) -> tuple[str, int, int]:
@@ -188,7 +106,7 @@ def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, referen
     done = train(killed, "--resume")
     assert (done.returncode, done.stderr) == (0, "")
     assert state_of(killed / "results") == ("finished", 2, EPOCHS)
-    assert_ends_alike(killed / "results", reference)
+    assert_ends_alike(killed / "results", reference, OVERRIDES)
     assert before.items() <= figures(killed / "results").items()
 
 
@@ -206,12 +124,12 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
     assert state == "interrupted"
     assert 1 <= epochs_done < EPOCHS
     assert train(tmp_path, "--resume").returncode == 0
-    assert_ends_alike(tmp_path / "results", reference)
+    assert_ends_alike(tmp_path / "results", reference, OVERRIDES)
 
 
 @pytest.mark.slow
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(killed, reference):
-    folder = checkpoints_of(killed / "results")
+    folder = checkpoints_of(killed / "results", OVERRIDES)
     file = newest(folder)
     file.write_bytes(file.read_bytes()[:-1])
     done = train(killed, "--resume")
@@ -220,7 +138,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(ki
     assert done.stderr.startswith(f"WARNING: checkpoint {path} is damaged: its checksum is ")
     assert done.stderr.endswith("; falling back to the previous checkpoint\n")
     assert done.stderr.count("\n") == 1
-    assert_ends_alike(killed / "results", reference)
+    assert_ends_alike(killed / "results", reference, OVERRIDES)
 
 
 def refused(killed: Path, *more: str) -> str:
@@ -235,7 +153,7 @@ def refused(killed: Path, *more: str) -> str:
 
 
 def test_a_run_without_an_undamaged_checkpoint_is_not_begun_anew(killed):
-    folder = checkpoints_of(killed / "results")
+    folder = checkpoints_of(killed / "results", OVERRIDES)
     files = list(folder.path.glob("*.pt"))
     assert len(files) in (2, 3), "the last two, and one more where it was killed before it dropped the oldest"
     for file in files:
@@ -254,7 +172,7 @@ def test_a_run_without_an_undamaged_checkpoint_is_not_begun_anew(killed):
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(change, rule, killed):
-    folder = checkpoints_of(killed / "results")
+    folder = checkpoints_of(killed / "results", OVERRIDES)
     file = newest(folder)
     checkpoint = replace(read_checkpoint(file), **change)
     file.unlink()
@@ -264,7 +182,7 @@ def test_a_checkpoint_of_another_run_is_refused(change, rule, killed):
 
 @pytest.mark.slow
 def test_a_run_that_somebody_writes_is_left_alone(killed):
-    folder = checkpoints_of(killed / "results").path.parent
+    folder = checkpoints_of(killed / "results", OVERRIDES).path.parent
     with RunWriter.resume(folder):
         assert "another process writes results/runs/" in refused(killed)
 

@@ -16,9 +16,10 @@ from mcl_ray.errors import UserError
 from mcl_ray.results.store import read_runs
 from mcl_ray.torchrun import TorchrunEnv, read_torchrun_env
 from tests.support.commands import HANGS_AFTER_S, command, snapshot, surroundings
+from tests.support.comparison import assert_ends_alike, figures
 from tests.support.pictures import write_folder
 from tests.support.ports import free_port
-from tests.test_resume import assert_ends_alike, figures, hold_in_the_middle, wait_for_epochs
+from tests.support.run_progress import hold_in_the_middle, wait_for_epochs
 
 OVERRIDES = ("epochs=6", "test=every_epoch", "validation_fraction=0.1")
 ON_CPUS = ("--device", "cpu")

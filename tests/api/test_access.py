@@ -10,7 +10,7 @@ import pytest
 from api import keys, optuna_page
 from api.app import create_app
 from api.settings import Settings
-from tests.api.conftest import JOB, is_problem, running, settings_for
+from tests.support.application import JOB, is_problem, running, settings_for
 
 OPENAPI = json.loads((Path(__file__).parents[2] / "api" / "openapi.json").read_text())
 OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/version"), ("DELETE", "/api/v1/session")}

@@ -27,7 +27,7 @@ from api.settings import Settings
 from api.writer import Writer
 from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.states import TERMINAL
-from tests.api.conftest import App, running
+from tests.support.application import App, running
 from tests.support.ray_stand_in import RayStandIn, Submission
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from playwright.sync_api import expect
 
 from api.database import job
-from tests.api.conftest import running, settings_for
 from tests.support import service_jobs
+from tests.support.application import running, settings_for
 from tests.support.browser import chromium, tab
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from mcl_ray.cli import app as cli
 from mcl_ray.cli import jobs
 from mcl_ray.client import Client, RefusedError, ServiceError
 from mcl_ray.errors import TrainingError, UserError
-from tests.api.conftest import end
+from tests.support.application import end
 from tests.support.synthetic import write_sweep
 
 

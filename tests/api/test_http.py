@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from api.app import create_app
-from tests.api.conftest import is_problem, running, settings_for
+from tests.support.application import is_problem, running, settings_for
 
 
 @pytest.mark.parametrize(

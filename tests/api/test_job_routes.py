@@ -12,7 +12,7 @@ import pytest
 
 from mcl_ray.jobs.messages import JobSpec
 from mcl_ray.jobs.specs import total_trials
-from tests.api.conftest import end, is_problem, running, settings_for
+from tests.support.application import end, is_problem, running, settings_for
 
 
 def test_one_key_gives_one_job(app):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from api import jobs
 from api.database import Database, event
-from tests.api.conftest import running, settings_for
+from tests.support.application import running, settings_for
 
 MIB = 2**20
 MANY = 100_000

@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from api.tables import table
-from tests.api.conftest import is_problem
+from tests.support.application import is_problem
 from tests.support.synthetic import write_sweep
 
 

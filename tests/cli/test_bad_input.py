@@ -12,7 +12,7 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.config.spec import SPEC_VERSION
 from mcl_ray.results.reader import RUN_FILE
 from mcl_ray.results.store import RunWriter
-from tests.support.commands import TRAINING_IMPORTS, run_command, snapshot
+from tests.support.commands import refused, run_command, snapshot
 from tests.support.data import archive_in
 
 MINE = ("--data", "images.tar.gz", "checksum=off")
@@ -23,19 +23,6 @@ class Hostile:
 
     def __reduce__(self):
         return open, ("owned", "w")
-
-
-def refused(cwd: Path, *words: str) -> str:
-    """Return the error line of a command run in `cwd`, after checking that nothing else happened."""
-    before = snapshot(cwd)
-    seen = run_command(cwd, *words)
-    assert seen.code == 2, seen.stderr
-    assert seen.stdout == ""
-    assert seen.stderr.startswith("error: ")
-    assert seen.stderr.count("\n") == 1
-    assert seen.modules.isdisjoint(TRAINING_IMPORTS)
-    assert snapshot(cwd) == before
-    return seen.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from mcl_ray.object_store import Uri
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
 from tests.support.commands import HANGS_AFTER_S, TRAINING_IMPORTS, command, run_command, snapshot, surroundings
+from tests.support.comparison import assert_ends_alike
 from tests.support.ray_nodes import RayNodes
 from tests.support.running_command import ALONE, descendants, kill_below, send
 from tests.support.s3 import serving
-from tests.test_resume import assert_ends_alike
 
 EPOCHS = 8
 OVERRIDES = (f"epochs={EPOCHS}", "cohort.size=1", "test=every_epoch")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pydantic import BaseModel
 from safetensors.numpy import load_file
 
@@ -24,6 +23,7 @@ from mcl_ray.results.store import read_epochs, read_runs, read_spec, read_sweeps
 from mcl_ray.training.checkpoint import CheckpointFolder
 from searches.spec.search_registry import SEARCHES
 from searches.spec.suite_registry import SUITES
+from tests.support.comparison import assert_equal_to_the_bit
 from tests.support.old_code import FIXTURES, TIMEOUT_S, environment, python
 from tests.support.once import once
 from tests.support.running_command import ALONE
@@ -82,32 +82,14 @@ def without_run_id(found: Figures) -> dict[tuple[Any, ...], float]:
     return {key[1:]: value for key, value in found.items()}
 
 
-def assert_same_bits(first: object, second: object) -> None:
-    """Compare the nested state of modules and optimizers; tensors as bytes."""
-    assert type(first) is type(second)
-    if isinstance(first, torch.Tensor):
-        assert (first.dtype, first.shape) == (second.dtype, second.shape)
-        assert first.contiguous().numpy().tobytes() == second.contiguous().numpy().tobytes()
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_same_bits(first[key], second[key])
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second)
-        for one, other in zip(first, second, strict=True):
-            assert_same_bits(one, other)
-    else:
-        assert first == second
-
-
 def assert_same_run(ours: Path, theirs: Path) -> None:
     """Compare all figures of two runs, and the state at their ends, to the bit."""
     assert figures(ours) == figures(theirs)
     (first, _), (second, _) = (CheckpointFolder(run / "checkpoints").latest() for run in (ours, theirs))
     assert first.epoch == second.epoch == 2
     assert len(first.cohort) > 20
-    assert_same_bits(first.cohort, second.cohort)
-    assert_same_bits(first.optimizer, second.optimizer)
+    assert_equal_to_the_bit(first.cohort, second.cohort)
+    assert_equal_to_the_bit(first.optimizer, second.optimizer)
 
 
 def short_hash(model: BaseModel) -> str:

@@ -10,8 +10,9 @@ from mcl_ray.config import recipes
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
+from tests.support.comparison import figures
 from tests.support.pictures import write_folder
-from tests.support.small_runs import Parts, figures, newest, replace_newest, train
+from tests.support.small_runs import Parts, newest, replace_newest, train
 from tests.support.workers import some_workers
 
 SMALL = ("networks=resnet8", "image_size=16", "batch.size=6", "lr=0.02", "neighbours=5")

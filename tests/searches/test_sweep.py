@@ -17,24 +17,11 @@ from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
 from searches.tune.converters import suggest, to_sampler
-from tests.support.running_command import ALONE, ROOT, RunningCommand, descendants, send
+from tests.support.running_command import ALONE, ROOT, descendants, send
 
 SMALL = ("epochs=3", "scheduler.kind=none", *ALONE)
 ACTOR = "ray::ImplicitFunc"
 """Title of the process of a trial; while it trains, `.train` follows."""
-
-
-@pytest.fixture
-def start_command(tmp_path):
-    commands = []
-
-    def open_one(*arguments, **options):
-        commands.append(RunningCommand(tmp_path, *arguments, **options))
-        return commands[-1]
-
-    yield open_one
-    for running in commands:
-        running.close()
 
 
 @pytest.mark.slow

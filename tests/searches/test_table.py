@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from statistics import fmean, stdev
 
 import pytest
@@ -10,7 +11,6 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps, wait_for_orphans
 from mcl_ray.training.backbone import find_backbone
 from tests.support.pictures import write_folder
-from tests.support.running_command import RunningCommand
 
 ROWS = (
     "rows=[resnet8_baseline,resnet8_x2]",
@@ -21,16 +21,9 @@ FIELDS = (*ROWS, "epochs=2", "repeats=2", "batch.size=240", "per_class=24")
 
 
 @pytest.fixture
-def start_command(tmp_path, shared_ray):
-    commands = []
-
-    def open_one(*arguments):
-        commands.append(RunningCommand(tmp_path, *arguments, ray=shared_ray))
-        return commands[-1]
-
-    yield open_one
-    for running in commands:
-        running.close()
+def start_command(start_command, shared_ray):
+    """All commands of this module run on one Ray."""
+    return partial(start_command, ray=shared_ray)
 
 
 def figures(folder):

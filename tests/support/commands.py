@@ -61,3 +61,16 @@ def run(cwd: Path, arguments: list[str]) -> CommandResult:
 def snapshot(folder: Path) -> dict[str, bytes | None]:
     """Return path → content of every file below a folder; None for folders."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def refused(cwd: Path, *words: str) -> str:
+    """Return the error line of a command that is run in `cwd`; check that it is all that happened."""
+    before = snapshot(cwd)
+    seen = run_command(cwd, *words)
+    assert seen.code == 2, seen.stderr
+    assert seen.stdout == ""
+    assert seen.stderr.startswith("error: ")
+    assert seen.stderr.count("\n") == 1
+    assert seen.modules.isdisjoint(TRAINING_IMPORTS)
+    assert snapshot(cwd) == before
+    return seen.stderr

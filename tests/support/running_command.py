@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.support.ray_nodes import RayNodes
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 600.0
 """Longer than any wait of a test for a line or the end: a process that takes longer hangs, and is killed."""
-
-
 ALONE = ("baseline={}", "confirm.configurations=0")
 """Fields of a search without runs after its trials."""
 
@@ -101,6 +102,20 @@ class RunningCommand:
         """The only sweep's."""
         (folder,) = (self.results / "sweeps").iterdir()
         return folder
+
+
+@pytest.fixture
+def start_command(tmp_path: Path) -> Iterator[Callable[..., RunningCommand]]:
+    """Start commands that write below `tmp_path`; those that still run at the end of the test are killed."""
+    commands: list[RunningCommand] = []
+
+    def start(*arguments: str, **options: Any) -> RunningCommand:
+        commands.append(RunningCommand(tmp_path, *arguments, **options))
+        return commands[-1]
+
+    yield start
+    for running in commands:
+        running.close()
 
 
 def send(pids: Iterable[int], what: signal.Signals) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import structlog
 from playwright.sync_api import Page
 
-from tests.api.conftest import App, running, settings_for
 from tests.support import service_jobs
+from tests.support.application import App, running, settings_for
 from tests.support.browser import Scheme, chromium, tab
 
 SIZES = {1400: 900, 390: 844}

@@ -17,7 +17,7 @@ from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter
 from tests.support.synthetic import PROVENANCE, SweepSpec, epoch_rows, spec, write_sweep
 
 if TYPE_CHECKING:
-    from tests.api.conftest import App
+    from tests.support.application import App
 
 MARKUP = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
 OWN_POINT = {"losses.alpha": 0.1, "losses.beta": 0.1, "cohort.size": 2}

@@ -15,7 +15,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import dataset_for
 from mcl_ray.methods.method import Batch
-from mcl_ray.results.store import RunWriter, read_epochs
+from mcl_ray.results.store import RunWriter
 from mcl_ray.training.build import build_method, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder
 from mcl_ray.training.loaders import build_loaders
@@ -38,13 +38,6 @@ def train(spec: RunSpec, folder: Path, results: Path, epochs: int | None = None)
         with pytest.raises(KeyboardInterrupt):
             run.throw(KeyboardInterrupt())
     return writer
-
-
-def figures(results: Path) -> dict[tuple[object, ...], float]:
-    """Every figure on record that does not depend on the machine."""
-    rows = read_epochs(results).to_pylist()
-    kept = [row for row in rows if row["metric"] not in ("epoch_time_s", "images_per_s")]
-    return {(row["epoch"], row["split"], row["metric"], row["member"]): row["value"] for row in kept}
 
 
 def newest(writer: RunWriter) -> Checkpoint:

@@ -12,9 +12,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
+from mcl_ray.results.store import read_runs, read_sweeps
+from tests.support.comparison import figures
 from tests.support.ray_nodes import RayNodes
-from tests.support.running_command import ALONE, ROOT, RunningCommand, descendants, send
+from tests.support.running_command import ALONE, ROOT, descendants, send
 
 pytestmark = pytest.mark.slow
 
@@ -22,19 +23,6 @@ EPOCHS = 10
 NODES = 3
 """The head, which trains nothing and lives, and two of one core each."""
 RUN = ("digits", f"epochs={EPOCHS}")
-
-
-@pytest.fixture
-def start_command(tmp_path):
-    commands = []
-
-    def open_one(*arguments, **options):
-        commands.append(RunningCommand(tmp_path, *arguments, **options))
-        return commands[-1]
-
-    yield open_one
-    for running in commands:
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +55,6 @@ def in_the_middle(running, results, below, title, num_runs=1):
             send(pids, signal.SIGCONT)
         time.sleep(0.1)
     raise AssertionError(f"no run was seen in its middle:\n{running.end()[1]}")
-
-
-def figures(folder):
-    """Every figure but the wall clock's."""
-    rows = read_epochs(folder).to_pylist()
-    places = ("epoch", "split", "metric", "member")
-    return {
-        tuple(row[name] for name in places): row["value"]
-        for row in rows
-        if row["metric"] not in ("epoch_time_s", "images_per_s")
-    }
 
 
 def groups_on(dashboard):

@@ -30,8 +30,7 @@ from mcl_ray.training.build import cohort_of
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import train_recorded_run
 from mcl_ray.transfer.bundle import export_run
-from tests.cli.test_bad_input import refused
-from tests.support.commands import HANGS_AFTER_S, run_command, snapshot, surroundings
+from tests.support.commands import HANGS_AFTER_S, refused, run_command, snapshot, surroundings
 from tests.support.pictures import COLOURS, write_folder
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
