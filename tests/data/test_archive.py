@@ -20,22 +20,7 @@ from mcl_ray.data.source import load_dataset
 from mcl_ray.data.unpickle import read_pickle
 from mcl_ray.errors import DataError
 from mcl_ray.training.estimate import images_of
-from tests.support.data import as_python2
-
-NAMES = ("apple", "bear", "clock")
-
-
-def files_of(layout, dumps=pickle.dumps, as_labels=list):
-    """The files of a layout: 12 training and 6 test images of three classes."""
-    rng = np.random.default_rng(0)
-
-    def split(count):
-        labels = [index % 3 for index in range(count)]
-        return {"data": rng.integers(0, 256, (count, 3072), dtype=np.uint8), layout.labels_key: as_labels(labels)}
-
-    counts = dict.fromkeys(layout.train, 12 if layout == CIFAR100 else 3) | {layout.test: 6}
-    files = {name: dumps(split(count)) for name, count in counts.items()}
-    return files | {layout.meta: dumps({layout.names_key: list(NAMES)})}
+from tests.support.data import CLASS_NAMES, as_python2, files_of
 
 
 def tar(files, folder="cifar-100-python"):
@@ -88,7 +73,7 @@ def test_an_archive_may_be_packed_in_any_way(pack, layout, tmp_path):
         assert (len(dataset.train), len(dataset.test), dataset.class_names) == (
             12 if layout == CIFAR100 else 15,
             6,
-            NAMES,
+            CLASS_NAMES,
         )
         last = read_pickle(files[layout.train[-1]], "train")["data"][-1]
         assert np.array_equal(dataset.train.images[-1], last.reshape(3, 32, 32))

@@ -1,8 +1,6 @@
 """Arrays in the layout of MedMNIST, and data sets that torchvision reads."""
 
-import gzip
 import io
-import struct
 import zipfile
 
 import numpy as np
@@ -13,18 +11,7 @@ from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import DataError
 from mcl_ray.training.estimate import images_of
-
-RNG = np.random.default_rng(0)
-
-
-def arrays(splits=("train", "val", "test"), shape=(9, 7, 3), keys=("{}_images", "{}_labels")):
-    """Arrays of three splits: 12, 6 and 3 images of three classes, 0, 2 and 5."""
-    counts = dict(zip(("train", "val", "test"), (12, 6, 3), strict=True))
-    found = {}
-    for split in splits:
-        found[keys[0].format(split)] = RNG.integers(0, 256, (counts[split], *shape), dtype=np.uint8)
-        found[keys[1].format(split)] = np.array([[0, 2, 5][i % 3] for i in range(counts[split])], np.uint8)[:, None]
-    return found
+from tests.support.data import npz_arrays, write_fashion_mnist
 
 
 def loaded(tmp_path, content, spec=DataSpec(source="npz"), save=np.savez):  # noqa: B008 -- a frozen spec
@@ -35,7 +22,7 @@ def loaded(tmp_path, content, spec=DataSpec(source="npz"), save=np.savez):  # no
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("shape", [(9, 7, 3), (9, 7), (9, 7, 1)])
 def test_three_splits_are_three(save, shape, tmp_path):
-    content = arrays(shape=shape)
+    content = npz_arrays(shape=shape)
     dataset = loaded(tmp_path, content, save=save)
     assert {name: split.labels.tolist() for name, split in dataset.splits.items()} == {
         "train": [0, 1, 2] * 4, "validation": [0, 1, 2] * 2, "test": [0, 1, 2],
@@ -51,13 +38,13 @@ def test_three_splits_are_three(save, shape, tmp_path):
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_of_two_splits_the_second_is_the_test_split(split, tmp_path):
     spec = DataSpec(source="npz", validation_fraction=0.25)
-    dataset = loaded(tmp_path, arrays(("train", split)), spec)
+    dataset = loaded(tmp_path, npz_arrays(("train", split)), spec)
     assert len(dataset.test) == {"val": 6, "test": 3}[split]
     assert len(dataset.validation) == 3
 
 
 def test_kerass_names_are_known_too(tmp_path):
-    content = arrays(("train", "test"), keys=("x_{}", "y_{}"))
+    content = npz_arrays(("train", "test"), keys=("x_{}", "y_{}"))
     content["y_train"] = content["y_train"][:, 0]
     assert len(loaded(tmp_path, content).train) == 12
 
@@ -79,7 +66,7 @@ def test_kerass_names_are_known_too(tmp_path):
     ],
 )
 def test_arrays_that_are_not_laid_out_so_are_refused(changes, rule, tmp_path):
-    content = {name: array for name, array in (arrays() | changes).items() if array is not None}
+    content = {name: array for name, array in (npz_arrays() | changes).items() if array is not None}
     with pytest.raises(DataError, match=rule):
         loaded(tmp_path, content)
 
@@ -88,7 +75,7 @@ def test_what_is_no_npz_is_refused(tmp_path):
     one, empty = io.BytesIO(), io.BytesIO()
     np.save(one, np.zeros(3))
     zipfile.ZipFile(empty, "w").close()
-    np.savez(tmp_path / "whole.npz", **arrays())
+    np.savez(tmp_path / "whole.npz", **npz_arrays())
     whole = (tmp_path / "whole.npz").read_bytes()
     damaged = bytearray(whole)
     damaged[len(whole) // 3] ^= 1
@@ -101,14 +88,7 @@ def test_what_is_no_npz_is_refused(tmp_path):
 
 
 def test_a_data_set_of_torchvision_is_read_from_where_it_puts_it(tmp_path):
-    folder = tmp_path / "FashionMNIST/raw"
-    folder.mkdir(parents=True)
-    images, labels = RNG.integers(0, 256, (20, 28, 28), dtype=np.uint8), np.arange(20, dtype=np.uint8) % 10
-    for name in ("train", "t10k"):
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            header = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
-            (folder / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
-            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+    images, labels = write_fashion_mnist(tmp_path)
     spec, local = DataSpec(source="FashionMNIST"), Environment(data=tmp_path)
     dataset = load_dataset(spec, local)
     assert dataset.class_names[:2] == ("T-shirt/top", "Trouser")
