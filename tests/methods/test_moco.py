@@ -83,17 +83,6 @@ def test_no_gradient_reaches_the_key_encoders(folder):
     assert all(parameter.grad is not None for parameter in parts.cohort.parameters())
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(folder, tmp_path):
-    whole = train(spec_of(), folder, tmp_path / "whole")
-    train(spec_of(), folder, tmp_path / "parts", epochs=2)
-    parts = train(spec_of(), folder, tmp_path / "parts")
-    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
-    one, other = newest(parts).method, newest(whole).method
-    assert torch.equal(one["keys"], other["keys"])
-    assert one["pointer"] == other["pointer"]
-    assert all(torch.equal(one["encoders"][name], tensor) for name, tensor in other["encoders"].items())
-
-
 @pytest.mark.parametrize("what", ["keys", "encoders"])
 def test_queues_and_key_encoders_are_part_of_what_is_learned(folder, tmp_path, what):
     train(spec_of(), folder, tmp_path / "whole")

@@ -39,14 +39,6 @@ def test_it_learns_the_colours_and_remembers_unit_vectors(folder, tmp_path):
     torch.testing.assert_close(bank.norm(dim=-1), torch.ones(2, 24))
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(folder, tmp_path):
-    whole = train(spec_of(), folder, tmp_path / "whole")
-    train(spec_of(), folder, tmp_path / "parts", epochs=2)
-    parts = train(spec_of(), folder, tmp_path / "parts")
-    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
-    assert torch.equal(slots(parts), slots(whole))
-
-
 def test_the_bank_is_part_of_what_is_learned(folder, tmp_path):
     """What a fresh bank in place of the remembered one would do: other figures."""
     train(spec_of(), folder, tmp_path / "whole")
