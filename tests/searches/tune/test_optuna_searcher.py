@@ -1,4 +1,3 @@
-import pytest
 from optuna.trial import TrialState
 
 from searches.tune.optuna_searcher import OptunaSearcher
@@ -49,19 +48,6 @@ def test_a_warm_start_adds_trials_inside_the_space_and_changes_no_ids(tmp_path):
     study = OptunaSearcher(sweep(), tmp_path, [], warm)
     assert [kept.value for kept in study._study.trials if kept.state.is_finished()] == [70.0]
     assert [point["trial"] for point in proposals(study, 2)] == ["0000", "0001"]
-
-
-@pytest.mark.parametrize("kind", ["random", "qmc", "tpe"])
-def test_a_resumed_sweep_gets_new_proposals(tmp_path, kind):
-    asked = sweep(**{"sampler.kind": kind})
-    study = OptunaSearcher(asked, tmp_path, [], [])
-    before = proposals(study, 4)
-    study.on_trial_start(info(0))
-    known = [trial(n, alpha=point["losses.alpha"], size=point["cohort.size"]) for n, point in enumerate(before)]
-    after = proposals(OptunaSearcher(asked, tmp_path, known, []), 4)
-    alphas = [point["losses.alpha"] for point in before + after]
-    assert len(set(alphas)) == 8
-    assert [point["trial"] for point in after] == ["0004", "0005", "0006", "0007"]
 
 
 def test_nsga2_continues_its_generations(tmp_path):
