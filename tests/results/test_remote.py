@@ -17,7 +17,7 @@ from mcl_ray.results.remote import pull
 from mcl_ray.results.store import RunWriter, SweepWriter, open_results, read_epochs, read_runs, read_sweeps, state_of
 from tests.support.data import contents, tar_of
 from tests.support.s3 import serving
-from tests.support.synthetic import SweepSpec, epoch_rows, spec
+from tests.support.synthetic import SweepSpec, record_epochs, spec, write_checkpoint
 
 EPOCHS = 4
 
@@ -52,21 +52,6 @@ def on(uri, tmp_path, monkeypatch):
     return machine
 
 
-def checkpoint(folder, epoch):
-    """Write a checkpoint as the training loop does: named by its content, keeping the last two."""
-    content = b"weights %d" % epoch
-    folder.mkdir(exist_ok=True)
-    (folder / f"epoch-{epoch:04d}-{hashlib.sha256(content).hexdigest()[:16]}.pt").write_bytes(content)
-    for old in sorted(folder.glob("*.pt"))[:-2]:
-        old.unlink()
-
-
-def train(writer, *epochs):
-    for epoch in epochs:
-        checkpoint(writer.checkpoints, epoch)
-        writer.record_epoch(epoch, epoch_rows(epoch, 2, 60))
-
-
 def checkpoints(names):
     return sorted(name.split("/")[-1][:10] for name in names if "/checkpoints/" in f"/{name}")
 
@@ -78,7 +63,7 @@ def names_in(folder):
 def test_a_finished_run_is_read_on_another_machine(on, objects):
     local = on("a")
     with RunWriter.create(local, spec(epochs=EPOCHS)) as writer:
-        train(writer, *range(1, EPOCHS + 1))
+        record_epochs(writer, *range(1, EPOCHS + 1))
         writer.finish("finished")
     runs, figures = read_runs(local), read_epochs(local)
     assert checkpoints(objects()) == ["epoch-0003", "epoch-0004"]
@@ -97,7 +82,7 @@ def test_a_finished_run_is_read_on_another_machine(on, objects):
 def test_every_epoch_is_in_the_store_once_it_is_recorded(on, objects):
     writer = RunWriter.create(on("a"), spec(epochs=EPOCHS))
     for epoch in range(1, EPOCHS + 1):
-        train(writer, epoch)
+        record_epochs(writer, epoch)
         assert checkpoints(objects())[-1] == f"epoch-{epoch:04d}"
         other = on("b")
         pull.fetch(other)
@@ -113,24 +98,24 @@ def test_the_row_is_sent_last(on, monkeypatch):
     monkeypatch.setattr(
         Remote, "write", lambda remote, name, content: (sent.append(name), write(remote, name, content))
     )
-    train(writer, 1)
+    record_epochs(writer, 1)
     writer.close()
     assert [name.split("/")[2] for name in sent] == ["checkpoints", "epochs-a0001.parquet", "run.parquet"]
 
 
 def test_a_run_is_resumed_on_another_machine_and_then_on_the_first(on, objects):
     writer = RunWriter.create(on("a"), spec(epochs=EPOCHS))
-    train(writer, 1, 2)
+    record_epochs(writer, 1, 2)
     writer.close()  # as if its process was killed
-    checkpoint(writer.checkpoints, 3)  # written just before it was killed
+    write_checkpoint(writer.checkpoints, 3)  # written just before it was killed
 
     other = on("b")
     with RunWriter.begin(other, writer.run_id, spec(epochs=EPOCHS)) as second:
         assert checkpoints(names_in(second.folder)) == ["epoch-0001", "epoch-0002"]
-        train(second, 3)
+        record_epochs(second, 3)
     with RunWriter.begin(on("a"), writer.run_id, spec(epochs=EPOCHS)) as third:
         assert (third.attempt, checkpoints(names_in(third.folder))) == (3, ["epoch-0002", "epoch-0003"])
-        train(third, 4)
+        record_epochs(third, 4)
         third.finish("finished")
     assert checkpoints(objects()) == ["epoch-0003", "epoch-0004"]
     pull.fetch(on("b"))
@@ -140,12 +125,12 @@ def test_a_run_is_resumed_on_another_machine_and_then_on_the_first(on, objects):
 
 def test_a_writer_stops_when_its_run_was_resumed_on_another_machine(on, objects):
     orphan = RunWriter.create(on("a"), spec(epochs=EPOCHS))
-    train(orphan, 1)
+    record_epochs(orphan, 1)
     second = RunWriter.begin(on("b"), orphan.run_id, spec(epochs=EPOCHS))
-    train(second, 2)
+    record_epochs(second, 2)
     before = objects()
     with pytest.raises(StoreError, match=r"attempt 2 of s3://results/.* follows 1$"), orphan:
-        train(orphan, 2)
+        record_epochs(orphan, 2)
     assert objects() == before
     second.finish("finished")
     pull.fetch(on("a"))
@@ -154,7 +139,7 @@ def test_a_writer_stops_when_its_run_was_resumed_on_another_machine(on, objects)
 
 def test_a_writer_without_local_checkpoints_leaves_them_in_the_store(on, objects):
     writer = RunWriter.create(on("a"), spec(epochs=EPOCHS))
-    train(writer, 1, 2)
+    record_epochs(writer, 1, 2)
     writer.close()
     other = on("b") / "runs" / writer.run_id
     with pytest.raises(StoreError, match="only a run can be resumed"):
@@ -167,9 +152,9 @@ def test_a_writer_without_local_checkpoints_leaves_them_in_the_store(on, objects
 def test_a_failed_upload_is_repeated_when_the_run_is_resumed_on_its_machine(on, store, objects, tmp_path):
     local = on("a")
     writer = RunWriter.create(local, spec(epochs=EPOCHS))
-    train(writer, 1)
+    record_epochs(writer, 1)
     before = objects()
-    train(writer, 2)
+    record_epochs(writer, 2)
     writer.close()
     store.put(tmp_path.name, before)  # as if the uploads of epoch 2 had failed
     folder = local / "runs" / writer.run_id
@@ -186,7 +171,7 @@ def test_a_locked_record_is_left_alone_and_one_deleted_from_the_store_is_removed
     local = on("a")
     locked, deleted = (RunWriter.create(local, spec(epochs=EPOCHS, seed=seed)) for seed in (1, 2))
     for writer in (locked, deleted):
-        train(writer, 1)
+        record_epochs(writer, 1)
     deleted.close()
     store.put(tmp_path.name, {})
     pull.fetch(local)
@@ -196,24 +181,11 @@ def test_a_locked_record_is_left_alone_and_one_deleted_from_the_store_is_removed
     assert read_runs(local).num_rows == 0
 
 
-def test_two_machines_name_their_runs_and_sweeps_differently(on):
-    ids = []
-    for machine in ("a", "b"):
-        local = on(machine)
-        with RunWriter.create(local, spec()) as writer:
-            writer.finish("finished")
-        sweep = SweepWriter.create(local, "s", SweepSpec(), objective="o", mode="max", trials_planned=1)
-        ids.append((writer.run_id, sweep.sweep_id))
-        sweep.finish("finished")
-    assert [run_id[-2:] for run_id, _ in ids] == ["-1", "-2"]
-    assert [sweep_id[-2:] for _, sweep_id in ids] == ["-1", "-2"]
-
-
 def test_a_sweep_is_fetched_with_its_runs_and_its_report_is_uploaded_into_it(on, uri, objects):
     local = on("a")
     sweep = SweepWriter.create(local, "s", SweepSpec(), objective="o", mode="max", trials_planned=1)
     with RunWriter.begin(sweep.folder, f"{sweep.sweep_id}-0000-r0", spec(epochs=1)) as writer:
-        train(writer, 1)
+        record_epochs(writer, 1)
         writer.finish("finished")
     sweep.finish("finished")
 
@@ -232,7 +204,7 @@ def test_a_sweep_is_fetched_with_its_runs_and_its_report_is_uploaded_into_it(on,
 
 def test_a_folder_outside_of_replicas_is_not_synchronised(tmp_path):
     with RunWriter.create(tmp_path, spec(epochs=EPOCHS)) as writer:
-        train(writer, 1, 2)
+        record_epochs(writer, 1, 2)
         writer.finish("finished")
     pull.fetch(tmp_path)
     assert pull.display_path(writer.folder) == str(writer.folder)
@@ -241,9 +213,9 @@ def test_a_folder_outside_of_replicas_is_not_synchronised(tmp_path):
 
 def test_readers_and_writers_do_not_wait_for_each_other(on):
     with RunWriter.create(on("a"), spec()) as writer, FolderLock(writer.folder, name="another"):
-        train(writer, 1)
+        record_epochs(writer, 1)
         pull.fetch(writer.folder)
-        train(writer, 2)
+        record_epochs(writer, 2)
     assert read_runs(writer.folder)["epochs_done"].to_pylist() == [2]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,22 @@ def write_run(
             writer.record_epoch(epoch, epoch_rows(epoch, run_spec.cohort.size, level, splits))
         writer.finish(state, error)
     return writer.run_id
+
+
+def write_checkpoint(folder: Path, epoch: int) -> None:
+    """Write a checkpoint as the training loop does: named by its content, keeping the last two."""
+    content = b"weights %d" % epoch
+    folder.mkdir(exist_ok=True)
+    (folder / f"epoch-{epoch:04d}-{hashlib.sha256(content).hexdigest()[:16]}.pt").write_bytes(content)
+    for old in sorted(folder.glob("*.pt"))[:-2]:
+        old.unlink()
+
+
+def record_epochs(writer: RunWriter, *epochs: int) -> None:
+    """Write the checkpoint of each epoch, then its figures, as the training loop does."""
+    for epoch in epochs:
+        write_checkpoint(writer.checkpoints, epoch)
+        writer.record_epoch(epoch, epoch_rows(epoch, 2, 60))
 
 
 def write_sweep(
