@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcl_ray import register
     from mcl_ray.callbacks import RunCallback, SweepCallback
     from mcl_ray.config.spec import RunSpec
     from mcl_ray.errors import MclError
@@ -30,6 +31,7 @@ __all__ = [
     "SweepCallback",
     "__version__",
     "load",
+    "register",
 ]
 __version__ = "0.1.0"
 
@@ -47,6 +49,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "register":  # a module
+        return import_module("mcl_ray.register")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

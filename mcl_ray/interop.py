@@ -143,8 +143,7 @@ _NAMING = {
 
 
 def _naming(network: str) -> _Naming:
-    module, _, _ = NETWORKS[network].builder.partition(":")
-    return _NAMING[module.rpartition(".")[2]]
+    return next(naming for module, naming in _NAMING.items() if NETWORKS[network].is_of(f"mcl_ray.models.{module}"))
 
 
 def _prefixes(cohort: Cohort) -> Iterator[tuple[str, str, _Naming]]:
@@ -185,12 +184,14 @@ def published_names(cohort: Cohort) -> dict[str, str]:
 def network_names(name: str, network: Network) -> dict[str, str]:
     """Return our name → published name of every tensor of one network, in its order, batch counters included.
 
-    For networks of torchvision the published names are torchvision's own.
+    For networks of torchvision the published names are torchvision's own; those of plugins keep ours.
 
     Args:
         name: the name of the network, a key of `NETWORKS`.
         network: the network itself.
     """
+    if NETWORKS.module_of(name) is not None:
+        return {ours: ours for ours in network.state_dict()}
     naming = _naming(name)
     prefixes = {f"stem.{ours}": published for ours, published in naming.stem.items()} | {
         ours if ours == "classifier" else f"branch.{ours}": published for ours, published in naming.independent.items()

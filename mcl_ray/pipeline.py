@@ -72,7 +72,7 @@ class Stage:
         Raises:
             SpecError: it does not, or a field does.
         """
-        if self.base.method != "linear":
+        if self.base.trains_networks:
             raise SpecError(
                 f"linear classification freezes the networks of another run, but {self.base.recipe} trains its own "
                 f"(method={self.base.method})"
@@ -87,7 +87,7 @@ class Stage:
             raise SpecError("linear.backbone follows from the run or checkpoint that is given, and cannot be given too")
 
     def _checked(self, spec: RunSpec) -> RunSpec:
-        if spec.method == "linear" and spec.linear.backbone != "random":
+        if not spec.trains_networks and spec.linear.backbone != "random":
             raise SpecError(
                 "linear classification freezes networks: it needs --from with a run or a checkpoint, or "
                 f"linear.backbone=random, but got no --from and linear.backbone={spec.linear.backbone or 'null'}"

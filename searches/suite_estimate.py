@@ -12,12 +12,6 @@ from mcl_ray.training.estimate import RunEstimate, estimate_run
 from searches.linear_eval import planned_follower
 from searches.spec.suite import ROW, SuiteSpec
 
-PASSES = {"linear": 1, "moco": 4}
-"""Method → duration of a step in forward passes of all peers: a backward pass counts as two, linear classification has
-none, and key encoders have a forward pass of their own."""
-FORWARD_AND_BACKWARD = 3
-"""Duration of a step of all other methods, in forward passes."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RowEstimate:
@@ -35,8 +29,8 @@ class RowEstimate:
 
     @property
     def passes(self) -> int:
-        """Duration of a step, in forward passes."""
-        return PASSES.get(self.run.method, FORWARD_AND_BACKWARD)
+        """Duration of a step, in forward passes of all peers."""
+        return self.run.method_entry.passes
 
     @property
     def multiply_adds(self) -> int:

@@ -53,9 +53,11 @@ CONTINUES = {"--resume", "--from", "extend", "retry"}
 EXAMPLES = {
     page.name: blocks
     for page in PAGES
-    if page.name != "service.md" and (blocks := re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    if page.name not in ("service.md", "plugins.md")
+    and (blocks := re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 }
-"""Python examples of each page; tests/api/test_service_docs.py runs those that need a server."""
+"""Python examples of each page; tests/api/test_service_docs.py runs those that need a server, and
+tests/test_register.py trains with parts like those of plugins.md."""
 ON_ONE_RAY = """
 import runpy, sys
 from mcl_ray.config.execution import ExecutionOptions

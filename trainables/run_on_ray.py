@@ -66,7 +66,7 @@ def train_on_ray(
 
 def _files_to_read(spec: RunSpec, environment: Environment) -> list[Path | Uri]:
     backbone = [environment.backbone] if environment.backbone else []
-    data = [] if spec.data.source == "digits" else [environment.data]
+    data = [environment.data] if spec.data.reads_files else []
     return [*backbone, *data]
 
 

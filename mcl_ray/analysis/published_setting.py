@@ -65,14 +65,14 @@ def _different(spec: RunSpec, published: RunSpec) -> list[str]:
     ]
     if spec.cohort.shares_stem != published.cohort.shares_stem:
         different.append(f"cohort.sharing={spec.cohort.sharing} (published: {published.cohort.sharing})")
-    if spec.method != "linear" and not is_mutual(spec) and spec.cohort.size != BASELINE_PEERS:
+    if spec.trains_networks and not is_mutual(spec) and spec.cohort.size != BASELINE_PEERS:
         different.append(f"cohort.size={spec.cohort.size} (of a baseline: {BASELINE_PEERS})")
     return different
 
 
 def is_mutual(spec: RunSpec) -> bool:
     """Return whether peers learn from each other."""
-    teaching = ("beta", "gamma", "lam") if spec.method == "moco" else WEIGHTS
+    teaching = ("beta", "gamma", "lam") if not spec.is_supervised else WEIGHTS
     return any(getattr(spec.losses, name) > 0 for name in teaching)
 
 

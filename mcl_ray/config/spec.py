@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mcl_ray.config.registry import NETWORKS
+from mcl_ray.config.methods import METHODS, UNKNOWN, MethodEntry
+from mcl_ray.config.registry import DATASETS, NETWORKS, Registry
 from mcl_ray.errors import unknown
 
 SPEC_VERSION = 1
 MAX_PEERS = 16
 
-Method = Literal["supervised", "supervised_bank", "moco", "linear"]
 Sharing = Literal["none", "stem", "reference"]
 Head = Literal["mcl", "linear", "mlp"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -30,6 +30,11 @@ Count = Annotated[int, Field(ge=1)]
 def _as_tuple(value: object) -> object:
     """Wrap a single name in a tuple."""
     return (value,) if isinstance(value, str) else value
+
+
+def _names(registry: Registry[Any]) -> Any:
+    """Return a pydantic field whose JSON schema lists the names of a registry."""
+    return Field(json_schema_extra=lambda schema: schema.update(enum=[*registry]))
 
 
 def _is_other_than_its_number(annotation: Any, value: object) -> bool:
@@ -83,13 +88,11 @@ class Part(BaseModel):
 class DataSpec(Part):
     """The data set and its splits."""
 
-    source: Literal[
-        "cifar", "cifar10", "digits", "folder", "parquet", "npz",
-        "MNIST", "FashionMNIST", "KMNIST", "USPS", "SVHN", "STL10",
-    ] = "cifar"  # fmt: skip
+    source: Annotated[str, _names(DATASETS)] = "cifar"
     """Data set: `cifar` and `cifar10` are any data set in the python layout of CIFAR-100 and CIFAR-10, `digits` is
     scikit-learn's, `folder` has images as train/<class>/… and val/<class>/… (the layout of ImageNet), `parquet` has
-    encoded images with labels, `npz` has arrays as MedMNIST; the others are those of `torchvision.datasets`."""
+    encoded images with labels, `npz` has arrays as MedMNIST; the others are those of `torchvision.datasets`, and of
+    plugins."""
     checksum: Annotated[str, Field(pattern=r"^(official|off|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")] = "official"
     """Expected checksum of a `cifar` or `cifar10` archive: `official` (as published), `md5:…`, `sha256:…`, or `off`."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
@@ -119,7 +122,12 @@ class DataSpec(Part):
     @property
     def is_encoded(self) -> bool:
         """Return whether images are decoded on demand rather than held in memory."""
-        return self.source in ("folder", "parquet")
+        return self.source in DATASETS and DATASETS[self.source].is_encoded
+
+    @property
+    def reads_files(self) -> bool:
+        """Return whether the images are in a folder or a store, rather than in an installed package."""
+        return DATASETS[self.source].reads_files
 
 
 class AugmentationSpec(Part):
@@ -185,9 +193,6 @@ class CohortSpec(Part):
 
     @model_validator(mode="after")
     def _peers_fit(self) -> CohortSpec:
-        for name in self.networks:
-            if name not in NETWORKS:
-                raise ValueError(unknown("network", name, NETWORKS))
         if len(self.networks) not in (1, self.size):
             raise ValueError(
                 f"cohort.networks must name one network or one per peer, but got {len(self.networks)} names "
@@ -338,10 +343,10 @@ class RunSpec(Part):
     """Recipe that this run derives from; reports use it to find the published figure."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the weights, the batches and the augmentation."""
-    method: Method = "supervised"
+    method: Annotated[str, _names(METHODS)] = "supervised"
     """Training method, which defines the contrast set: the batch (`supervised`), a memory bank of all training images
     (`supervised_bank`), or a queue of keys of earlier batches, without labels (`moco`). `linear` has no contrast set:
-    it trains linear classifiers on frozen features."""
+    it trains linear classifiers on frozen features. Plugins add others."""
     data: DataSpec = DataSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     batch: BatchSpec = BatchSpec()
@@ -358,14 +363,34 @@ class RunSpec(Part):
     evaluation: EvaluationSpec = EvaluationSpec()
 
     @property
+    def method_entry(self) -> MethodEntry:
+        """What is known of the method."""
+        return METHODS.get(self.method, UNKNOWN)
+
+    @property
     def num_views(self) -> int:
         """Number of views of each training image in a batch."""
-        return 2 if self.method == "moco" else 1
+        return self.method_entry.num_views
 
     @property
     def is_supervised(self) -> bool:
         """Return whether the peers have classifiers that learn from labels."""
-        return self.method != "moco"
+        return self.method_entry.is_supervised
+
+    @property
+    def trains_networks(self) -> bool:
+        """Return whether networks are trained, rather than classifiers on the features of frozen ones."""
+        return self.method_entry.trains_networks
+
+    def has_effect_on(self, field: str) -> bool:
+        """Return whether the method uses a field that only some methods have."""
+        return field in self.method_entry.own_fields
+
+    @property
+    def named_parts(self) -> tuple[tuple[Registry[Any], str], ...]:
+        """Registry and name of each part that the run names."""
+        networks = tuple((NETWORKS, name) for name in dict.fromkeys(self.cohort.networks))
+        return ((METHODS, self.method), (DATASETS, self.data.source), *networks)
 
     @property
     def has_pairs(self) -> bool:
@@ -394,8 +419,15 @@ class RunSpec(Part):
         )
 
     @model_validator(mode="after")
+    def _names_are_known(self) -> RunSpec:
+        for registry, name in self.named_parts:
+            if name not in registry:
+                raise ValueError(unknown(registry.kind, name, registry))
+        return self
+
+    @model_validator(mode="after")
     def _local_contrast_is_in_batch(self) -> RunSpec:
-        if self.method != "supervised" and self.losses.contrast == "local":
+        if not self.method_entry.contrasts_locally and self.losses.contrast == "local":
             raise ValueError(f"losses.contrast=local requires method=supervised, but got method={self.method}")
         return self
 
@@ -409,22 +441,20 @@ class RunSpec(Part):
         return self
 
     @model_validator(mode="after")
-    def _moco_can_learn(self) -> RunSpec:
-        if self.method != "moco":
-            return self
-        weights, has_pairs = self.losses, self.cohort.size > 1
-        if not self.data.is_encoded:
+    def _method_can_learn(self) -> RunSpec:
+        weights, method = self.losses, self.method_entry
+        if method.num_views > 1 and not self.data.is_encoded:
             raise ValueError(
-                f"method=moco requires data.source=folder or parquet, but got data.source={self.data.source}"
+                f"method={self.method} requires data.source=folder or parquet, but got data.source={self.data.source}"
             )
-        if weights.logit_distillation != "off":
+        if not method.is_supervised and weights.logit_distillation != "off":
             raise ValueError(
-                f"method=moco requires losses.logit_distillation=off, as its peers have no logits, but got "
+                f"method={self.method} requires losses.logit_distillation=off, as its peers have no logits, but got "
                 f"logit_distillation={weights.logit_distillation}"
             )
-        if not (weights.alpha or (has_pairs and (weights.beta or weights.gamma or weights.lam))):
+        if method.needs_contrast and not self.has_contrast:
             raise ValueError(
-                f"method=moco requires a contrastive weight > 0 (alpha > 0 for one peer), but got "
+                f"method={self.method} requires a contrastive weight > 0 (alpha > 0 for one peer), but got "
                 f"alpha={weights.alpha}, beta={weights.beta}, gamma={weights.gamma}, lam={weights.lam} and "
                 f"cohort.size={self.cohort.size}"
             )
@@ -433,13 +463,13 @@ class RunSpec(Part):
     @model_validator(mode="after")
     def _linear_only_classifies(self) -> RunSpec:
         weights, chosen = self.losses, self.linear.features
-        if self.method != "linear":
+        if self.trains_networks:
             if self.linear.backbone or self.pretraining:
                 raise ValueError(f"linear.backbone and pretraining require method=linear, but got method={self.method}")
             return self
         if any((weights.alpha, weights.beta, weights.gamma, weights.lam)) or weights.logit_distillation != "off":
             raise ValueError(
-                f"method=linear requires alpha=beta=gamma=lam=0 and logit_distillation=off, but got "
+                f"method={self.method} requires alpha=beta=gamma=lam=0 and logit_distillation=off, but got "
                 f"alpha={weights.alpha}, beta={weights.beta}, gamma={weights.gamma}, lam={weights.lam}, "
                 f"logit_distillation={weights.logit_distillation}"
             )

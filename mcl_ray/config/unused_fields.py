@@ -25,16 +25,16 @@ class Use(NamedTuple):
 
 _DECODED_AUGMENTATION = ("augmentation.min_area", "augmentation.views")
 USES = (
-    Use(("bank.",), lambda run: run.method == "supervised_bank", "method=supervised_bank"),
-    Use(("queue.",), lambda run: run.method == "moco", "method=moco"),
-    Use(("linear.",), lambda run: run.method == "linear", "method=linear"),
-    Use(("evaluation.neighbours", "evaluation.neighbour_images"), lambda run: run.method == "moco", "method=moco"),
+    Use(("bank.",), lambda run: run.has_effect_on("bank."), "method=supervised_bank"),
+    Use(("queue.",), lambda run: run.has_effect_on("queue."), "method=moco"),
+    Use(("linear.",), lambda run: run.has_effect_on("linear."), "method=linear"),
+    Use(("evaluation.neighbours", "evaluation.neighbour_images"), lambda run: not run.is_supervised, "method=moco"),
     Use(
         ("losses.tau", "losses.temperature", "cohort.embedding_dim", "cohort.head"),
-        lambda run: run.method != "linear",
+        lambda run: run.trains_networks,
         "method=supervised, supervised_bank or moco",
     ),
-    Use(("losses.contrast",), lambda run: run.method == "supervised", "method=supervised"),
+    Use(("losses.contrast",), lambda run: run.method_entry.contrasts_locally, "method=supervised"),
     Use(("data.checksum",), lambda run: run.data.source.startswith("cifar"), "data.source=cifar or cifar10"),
     Use(
         ("data.image_column", "data.label_column", "data.split_column"),

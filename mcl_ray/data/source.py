@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mcl_ray.config.environment import Environment
+from mcl_ray.config.registry import DATASETS
 from mcl_ray.config.spec import DataSpec, RunSpec
 from mcl_ray.data.cifar import LAYOUTS, Layout, download_cifar, is_present, load_cifar
-from mcl_ray.data.dataset import Dataset, held_out_of, hold_out
+from mcl_ray.data.dataset import Dataset, ImageSet, held_out_of, hold_out
 from mcl_ray.data.dataset_index import Check, DatasetIndex
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
 from mcl_ray.data.download import download
@@ -59,7 +60,7 @@ def check_counts(class_counts: Sequence[int] | Ints, run: RunSpec, world_size: i
     """
     check_batches(class_counts, run.batch, world_size)
     others = int(np.sum(class_counts) - np.max(class_counts))
-    if run.method == "supervised_bank" and run.bank.negatives > others:
+    if run.has_effect_on("bank.") and run.bank.negatives > others:
         raise SpecError(
             "`bank.negatives <= training images outside the largest class` must hold, but got "
             f"negatives={run.bank.negatives}, images={others}"
@@ -97,6 +98,9 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
 
 def _load(spec: DataSpec, environment: Environment, check: Check) -> Dataset:
     """Load the data set of a spec with the splits and the normalisation of its source."""
+    entry = DATASETS[spec.source]
+    if entry.loader is not None:
+        return _load_of_plugin(spec.source, entry.loader, environment)
     if spec.source == "digits":
         if environment.download:
             raise DataError("data.source=digits ships with scikit-learn, so that --download has nothing to fetch")
@@ -121,6 +125,23 @@ def _load_cifar(spec: DataSpec, environment: Environment, layout: Layout) -> Dat
     if environment.download and not is_present(data, layout):
         download_cifar(data, layout)
     return load_cifar(data, spec.checksum, layout)
+
+
+def _load_of_plugin(source: str, loader: Callable[..., Dataset], environment: Environment) -> Dataset:
+    """Load a data set by the function of a plugin.
+
+    Raises:
+        DataError: it is to come from a store, or the function does not return a `Dataset` of images in memory.
+    """
+    if isinstance(environment.data, Uri):
+        raise DataError(f"data.source={source} requires images on this machine, but got {environment.data}")
+    dataset = loader(environment.data, download=environment.download)
+    if not (isinstance(dataset, Dataset) and isinstance(dataset.train, ImageSet)):
+        raise DataError(
+            f"a data set's function must return a mcl_ray.data.dataset.Dataset of ImageSets, but that of {source!r} "
+            f"returned {type(dataset).__name__}"
+        )
+    return replace(dataset, name=source)
 
 
 def _local(spec: DataSpec, environment: Environment) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from mcl_ray.config.spec import LossSpec
+from mcl_ray.cohort import Cohort
+from mcl_ray.config.spec import LossSpec, RunSpec
+from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import BackboneChangedError
 from mcl_ray.linear_probe import FrozenCohort
 from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, cross_entropy, outputs, weighted_sum
@@ -30,6 +32,12 @@ class Linear(Method):
     def __init__(self, peers: Peers, weights: LossSpec, *, bf16: bool, cohort: FrozenCohort) -> None:
         super().__init__(peers, weights, bf16=bf16)
         self._cohort, self._digest = cohort, digest_of(cohort.backbone())
+
+    @classmethod
+    def build(cls, spec: RunSpec, *, peers: Peers, cohort: Cohort, dataset: Dataset) -> Self:
+        """Build the method of a run in its state before the first step."""
+        assert isinstance(cohort, FrozenCohort), "the cohort of linear classification is frozen"
+        return cls(peers, spec.losses, bf16=spec.compute.precision == "bf16", cohort=cohort)
 
     def losses(self, batch: Batch) -> StepLosses:
         """Compute the sum of all classifiers' cross-entropy."""

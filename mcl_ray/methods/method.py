@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mcl_ray.cohort import CohortOutput
-from mcl_ray.config.spec import LossSpec
+from mcl_ray.cohort import Cohort, CohortOutput
+from mcl_ray.config.spec import LossSpec, RunSpec
+from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import SINGLE_SHARD, BatchShards
 
 WEIGHT_OF_TERM = {"vcl": "alpha", "icl": "beta", "soft_vcl": "gamma", "soft_icl": "lam"}
@@ -51,7 +52,8 @@ class Method(ABC):
     """A training method: computes the losses of a batch, and keeps state from step to step.
 
     The training loop calls `on_epoch_start`, then `losses` and `after_optimizer_step` for every batch, then
-    `on_epoch_end`. This base class keeps no state.
+    `on_epoch_end`. This base class keeps no state. What a method is without torch, such as whether it needs labels, is
+    its entry in `mcl_ray.config.methods`.
 
     Args:
         peers: the cohort, or the module that wraps it for data parallelism.
@@ -61,6 +63,29 @@ class Method(ABC):
 
     def __init__(self, peers: Peers, weights: LossSpec, *, bf16: bool) -> None:
         self.peers, self.weights, self.bf16 = peers, weights, bf16
+
+    @classmethod
+    def build(cls, spec: RunSpec, *, peers: Peers, cohort: Cohort, dataset: Dataset) -> Self:
+        """Build the method of a run in its state before the first step.
+
+        Args:
+            spec: the run.
+            peers: the cohort, or the module that wraps it for data parallelism.
+            cohort: the cohort itself, on its device.
+            dataset: the run's data set.
+        """
+        return cls(peers, spec.losses, bf16=spec.compute.precision == "bf16")
+
+    @classmethod
+    def state_bytes(cls, spec: RunSpec, *, parameters: int, train_images: int) -> int:
+        """Return the bytes that the method keeps beside the cohort, in float32, for estimates.
+
+        Args:
+            spec: the run.
+            parameters: number of parameters of its cohort.
+            train_images: number of training images.
+        """
+        return 0
 
     def on_epoch_start(self, seed: int, epoch: int) -> None:  # noqa: B027 -- most methods need no action
         """Prepare for an epoch: called before its first batch.
@@ -90,6 +115,14 @@ class Method(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Restore the state that `state_dict` returned."""
+
+
+FLOAT_BYTES = 4
+
+
+def seeded_generator(spec: RunSpec, cohort: Cohort) -> torch.Generator:
+    """Return a generator on the cohort's device, seeded with the run's seed, for the initial state of a method."""
+    return torch.Generator(next(cohort.parameters()).device).manual_seed(spec.seed)
 
 
 def outputs(peers: Peers, images: Tensor, *, bf16: bool) -> CohortOutput:

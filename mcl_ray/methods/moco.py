@@ -5,18 +5,21 @@ N peers, B images of this worker, G images of all workers, D embedding.
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
-from mcl_ray.config.spec import LossSpec
+from mcl_ray.config.spec import LossSpec, RunSpec
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.augment import epoch_generator
+from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import BatchShards, gather
 from mcl_ray.losses.streamed import streamed_losses
-from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, outputs
+from mcl_ray.methods.method import FLOAT_BYTES, Batch, Method, Peers, StepLosses, outputs, seeded_generator
 
 SHUFFLE_STREAM = 3
 """Random stream of the order of key images, independent of other streams of the same (seed, epoch)."""
@@ -59,6 +62,26 @@ class Moco(Method):
         self._cohort, self._key_momentum, self._shuffles = cohort, key_momentum, shuffles
         self._generator: torch.Generator | None = None
         self._new_keys: Tensor | None = None
+
+    @classmethod
+    def build(cls, spec: RunSpec, *, peers: Peers, cohort: Cohort, dataset: Dataset) -> Self:
+        """Build the method of a run in its state before the first step: the keys are random."""
+        generator = seeded_generator(spec, cohort)
+        return cls(
+            peers,
+            spec.losses,
+            bf16=spec.compute.precision == "bf16",
+            cohort=cohort,
+            keys=copy.deepcopy(cohort).requires_grad_(False),
+            queue=KeyQueue(spec.cohort.size, spec.queue.keys, spec.cohort.embedding_dim, generator=generator),
+            key_momentum=spec.queue.key_momentum,
+            shuffles=distributed.world_size() > 1 and spec.compute.batch_statistics == "local",
+        )
+
+    @classmethod
+    def state_bytes(cls, spec: RunSpec, *, parameters: int, train_images: int) -> int:
+        """Return the bytes of the key encoders and the queue."""
+        return FLOAT_BYTES * (spec.cohort.size * spec.cohort.embedding_dim * spec.queue.keys + parameters)
 
     def on_epoch_start(self, seed: int, epoch: int) -> None:
         """Seed the shuffling of key images with (seed, epoch)."""

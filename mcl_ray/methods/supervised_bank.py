@@ -5,24 +5,28 @@ N peers, B images of this worker, D embedding.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from mcl_ray.config.spec import LossSpec
+from mcl_ray.cohort import Cohort
+from mcl_ray.config.spec import LossSpec, RunSpec
 from mcl_ray.contrast.bank import MemoryBank, SlotSampler
 from mcl_ray.data.augment import epoch_generator
+from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import gather
 from mcl_ray.losses.distill import Learners, logit_distillation
 from mcl_ray.losses.terms import contrastive_terms
 from mcl_ray.methods.method import (
+    FLOAT_BYTES,
     Batch,
     Method,
     Peers,
     StepLosses,
     cross_entropy,
     outputs,
+    seeded_generator,
     uses_contrastive_terms,
     weighted_sum,
 )
@@ -49,6 +53,25 @@ class SupervisedBank(Method):
         self.bank, self._sampler = bank, sampler
         self._generator: torch.Generator | None = None
         self._pending_update: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def build(cls, spec: RunSpec, *, peers: Peers, cohort: Cohort, dataset: Dataset) -> Self:
+        """Build the method of a run in its state before the first step: the banks are random."""
+        generator = seeded_generator(spec, cohort)
+        labels = torch.from_numpy(dataset.train.labels).to(generator.device)
+        size, width, momentum = spec.cohort.size, spec.cohort.embedding_dim, spec.bank.memory_momentum
+        return cls(
+            peers,
+            spec.losses,
+            bf16=spec.compute.precision == "bf16",
+            bank=MemoryBank(size, num_slots(spec, len(labels)), width, momentum=momentum, generator=generator),
+            sampler=SlotSampler(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
+        )
+
+    @classmethod
+    def state_bytes(cls, spec: RunSpec, *, parameters: int, train_images: int) -> int:
+        """Return the bytes of the memory banks."""
+        return FLOAT_BYTES * spec.cohort.size * spec.cohort.embedding_dim * num_slots(spec, train_images)
 
     def on_epoch_start(self, seed: int, epoch: int) -> None:
         """Seed the sampling of slots with (seed, epoch)."""
@@ -88,3 +111,8 @@ class SupervisedBank(Method):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the memory banks."""
         self.bank.slots.copy_(state["slots"])
+
+
+def num_slots(spec: RunSpec, train_images: int) -> int:
+    """Return the number of slots of each memory bank: one per training image, or none if no term uses the bank."""
+    return train_images if uses_contrastive_terms(spec.losses, spec.cohort.size) else 0

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import cast
-
-from mcl_ray.config.registry import NETWORKS
+from mcl_ray.config.registry import NETWORKS, imported
 from mcl_ray.errors import SpecError, unknown
 from mcl_ray.models.network import Network
 
@@ -20,10 +16,14 @@ def build_network(name: str, num_classes: int, in_channels: int = 3) -> Network:
         in_channels: K.
 
     Raises:
-        SpecError: there is no network of this name.
+        SpecError: there is no network of this name, or the function of a plugin does not return a `Network`.
     """
     if name not in NETWORKS:
         raise SpecError(unknown("network", name, NETWORKS))
-    module, _, function = NETWORKS[name].builder.partition(":")
-    builder = cast("Callable[[int, int], Network]", getattr(import_module(module), function))
-    return builder(num_classes, in_channels)
+    network = imported(NETWORKS[name].builder)(num_classes, in_channels)
+    if not isinstance(network, Network):
+        raise SpecError(
+            f"a network's function must return a mcl_ray.models.network.Network, but that of {name!r} returned "
+            f"{type(network).__name__}"
+        )
+    return network

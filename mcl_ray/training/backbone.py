@@ -57,7 +57,7 @@ def find_backbone(source: Path) -> Backbone:
         return Backbone(file=source, checksum=checksum, pretraining=None, num_peers=len(read_encoders(source)))
     read_checkpoint(source)  # raises an error if it is damaged
     pretraining = _spec_of_run(source)
-    if pretraining is not None and pretraining.method == "linear":
+    if pretraining is not None and not pretraining.trains_networks:
         raise CheckpointError(f"--from requires a run that trains networks, but {source} is of linear classification")
     return Backbone(file=source, checksum=checksum, pretraining=pretraining, num_peers=None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
@@ -11,16 +10,11 @@ from torch.nn.parallel import DistributedDataParallel
 from mcl_ray import distributed
 from mcl_ray.cohort import Cohort, build_cohort
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.contrast.bank import MemoryBank, SlotSampler
-from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import UserError
-from mcl_ray.linear_probe import FrozenCohort, build_backbone, build_linear_classifiers
-from mcl_ray.methods.linear import Linear
+from mcl_ray.linear_probe import build_backbone, build_linear_classifiers
 from mcl_ray.methods.method import Method, Peers, uses_contrastive_terms
-from mcl_ray.methods.moco import Moco
-from mcl_ray.methods.supervised import Supervised
-from mcl_ray.methods.supervised_bank import SupervisedBank
+from mcl_ray.methods.registry import method_class
 from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.training.backbone import checkpoint_at, load_backbone
 from mcl_ray.training.batch_norm import synchronise_batch_norm
@@ -75,7 +69,7 @@ def cohort_of(spec: RunSpec, num_classes: int, in_channels: int, backbone: Path 
     Raises:
         CheckpointError: the checkpoint cannot be read, or differs from the spec.
     """
-    if spec.method == "linear":
+    if not spec.trains_networks:
         networks = build_backbone(spec.cohort, in_channels)
         if backbone is not None:
             assert spec.linear.backbone is not None, "the command sets it together with the path"
@@ -110,39 +104,8 @@ def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.
         cohort: the cohort that the method trains.
         device: device of the cohort.
     """
-    peers, bf16 = data_parallel(cohort, device), spec.compute.precision == "bf16"
-    if spec.method == "supervised":
-        return Supervised(peers, spec.losses, bf16=bf16)
-    if isinstance(cohort, FrozenCohort):
-        return Linear(peers, spec.losses, bf16=bf16, cohort=cohort)
-    generator = torch.Generator(device).manual_seed(spec.seed)
-    size, width = spec.cohort.size, spec.cohort.embedding_dim
-    if spec.method == "moco":
-        return Moco(
-            peers,
-            spec.losses,
-            bf16=bf16,
-            cohort=cohort,
-            keys=copy.deepcopy(cohort).requires_grad_(False),
-            queue=KeyQueue(size, spec.queue.keys, width, generator=generator),
-            key_momentum=spec.queue.key_momentum,
-            shuffles=distributed.world_size() > 1 and spec.compute.batch_statistics == "local",
-        )
-    labels = torch.from_numpy(dataset.train.labels).to(device)
-    momentum = spec.bank.memory_momentum
-    return SupervisedBank(
-        peers,
-        spec.losses,
-        bf16=bf16,
-        bank=MemoryBank(size, num_bank_slots(spec, len(labels)), width, momentum=momentum, generator=generator),
-        sampler=SlotSampler(labels, positives=spec.bank.positives, negatives=spec.bank.negatives),
-    )
-
-
-def num_bank_slots(spec: RunSpec, train_images: int) -> int:
-    """Return the number of slots of each memory bank: one per training image, or none if no term uses the bank."""
-    is_used = spec.method == "supervised_bank" and uses_contrastive_terms(spec.losses, spec.cohort.size)
-    return train_images if is_used else 0
+    peers = data_parallel(cohort, device)
+    return method_class(spec.method).build(spec, peers=peers, cohort=cohort, dataset=dataset)
 
 
 def describe(spec: RunSpec, dataset: Dataset | DatasetInfo) -> str:
@@ -151,7 +114,7 @@ def describe(spec: RunSpec, dataset: Dataset | DatasetInfo) -> str:
     stem = "one stem" if spec.cohort.shares_stem else "own stems"
     head = "" if spec.cohort.head == "mcl" else f", {spec.cohort.head} heads"
     shape = "×".join(map(str, dataset.image_shape))
-    if spec.method == "linear":
+    if not spec.trains_networks:
         chosen = spec.linear.features
         whose = f"peer {chosen}" if isinstance(chosen, int) else chosen
         return f"linear classifiers ({whose}) of {dataset.num_classes} classes on {networks} ({stem}) of {shape} images"

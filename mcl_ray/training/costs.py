@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mcl_ray.config.spec import RunSpec
+from mcl_ray.methods.registry import method_class
 from mcl_ray.models.cost import activation_bytes, multiply_adds, parameter_count, shapes_alone, training_bytes
-from mcl_ray.training.build import cohort_of, num_bank_slots
-
-FLOAT_BYTES = 4
+from mcl_ray.training.build import cohort_of
 
 
 class Cost(NamedTuple):
@@ -62,10 +61,7 @@ def method_state_bytes(spec: RunSpec, parameters: int, train_images: int) -> int
         parameters: number of parameters of its cohort.
         train_images: number of training images.
     """
-    width = spec.cohort.size * spec.cohort.embedding_dim
-    if spec.method == "moco":
-        return FLOAT_BYTES * (width * spec.queue.keys + parameters)
-    return FLOAT_BYTES * width * num_bank_slots(spec, train_images)
+    return method_class(spec.method).state_bytes(spec, parameters=parameters, train_images=train_images)
 
 
 def cost_of(spec: RunSpec, num_classes: int, image_shape: tuple[int, int, int]) -> Cost:

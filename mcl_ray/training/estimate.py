@@ -17,6 +17,7 @@ from mcl_ray.data.images import list_images
 from mcl_ray.data.sampling import Ints
 from mcl_ray.data.source import check_counts, load_dataset
 from mcl_ray.data.torchvision_datasets import TORCHVISION, is_downloaded
+from mcl_ray.errors import DataError
 from mcl_ray.object_store import Uri
 
 
@@ -82,10 +83,8 @@ def estimate_run(
     check_counts(counts, spec, workers[1])
     num_images, classes = int(counts.sum()), len(counts)
     steps = num_images // spec.batch.size
-    from mcl_ray.training import (
-        build,  # imports torch, which the checks above do without
-        costs,
-    )
+    from mcl_ray.methods.method import FLOAT_BYTES  # imports torch, which the checks above do without
+    from mcl_ray.training import build, costs
 
     if environment.backbone is not None:
         build.cohort_of(spec, classes, shape[0], environment.backbone)
@@ -102,7 +101,7 @@ def estimate_run(
         steps=steps * spec.schedule.epochs,
         parameters=cost.parameters,
         multiply_adds=cost.multiply_adds,
-        disk_bytes=environment.checkpoints_kept * (costs.FLOAT_BYTES * (cost.parameters + trained) + method_state),
+        disk_bytes=environment.checkpoints_kept * (FLOAT_BYTES * (cost.parameters + trained) + method_state),
         state_bytes=memory.state,
         activation_bytes=memory.activations,
     )
@@ -112,22 +111,25 @@ def images_of(data: DataSpec, environment: Environment) -> Images:
     """Count the training images of a data set on this machine; otherwise return the published numbers.
 
     Raises:
-        DataError: the data set is damaged, or its checksum differs from the spec's.
+        DataError: the data set is damaged, or its checksum differs from the spec's; or it is missing, and nothing else
+            says its size.
     """
     location = environment.data
     if _is_in_memory_here(data, location):
         dataset = load_dataset(data, replace(environment, download=False))
         counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
         return Images("counted on this machine", counts, dataset.image_shape)
-    entry = DATASETS[data.source]
-    shape = (3, data.image_size, data.image_size) if data.is_encoded else entry.image_shape
+    size = DATASETS[data.source].size
+    if size is None:
+        raise DataError(f"the size of data.source={data.source} is known by its images alone, but {location} has none")
+    shape = (3, data.image_size, data.image_size) if data.is_encoded else size.image_shape
     if data.is_encoded and not isinstance(location, Uri) and location != Environment.data and location.exists():
         index = list_images(data, location)
         counts = index.train_counts(data.validation_fraction)
         return Images("counted on this machine", counts, shape, index.left_out)
     absent = "not downloaded from" if isinstance(location, Uri) else "not at"
-    num_images = round(entry.num_train * (1 - data.validation_fraction))
-    counts = np.full(entry.num_classes, num_images // entry.num_classes)
+    num_images = round(size.num_train * (1 - data.validation_fraction))
+    counts = np.full(size.num_classes, num_images // size.num_classes)
     counts[: num_images - int(counts.sum())] += 1
     return Images(f"{absent} {location}: counts as published", counts, shape)
 
@@ -138,4 +140,7 @@ def _is_in_memory_here(data: DataSpec, location: Path | Uri) -> bool:
         return not isinstance(location, Uri) and cifar.is_present(location, cifar.LAYOUTS[data.source])
     if data.source in TORCHVISION:
         return not isinstance(location, Uri) and is_downloaded(data.source, location)
-    return data.source in ("digits", "npz")
+    entry = DATASETS[data.source]
+    if entry.loader is None or not entry.reads_files:
+        return data.source == "npz" or not entry.reads_files
+    return not isinstance(location, Uri) and location.exists()

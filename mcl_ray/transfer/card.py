@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from mcl_ray.analysis.ranking import RunSummary
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.results.reader import to_yaml
 from mcl_ray.transfer import usage
-from mcl_ray.transfer.member import OUTPUTS, Member
+from mcl_ray.transfer.member import Member
 
 CONFIG_VERSION = 1
 
@@ -41,7 +42,12 @@ class Export:
     @property
     def classifies(self) -> bool:
         """True if the output is logits, and not features."""
-        return OUTPUTS[self.spec.method] == "logits"
+        return self.spec.is_supervised
+
+    @property
+    def output(self) -> Literal["logits", "features"]:
+        """What the networks compute."""
+        return "logits" if self.classifies else "features"
 
 
 def to_config(export: Export) -> str:
@@ -51,7 +57,7 @@ def to_config(export: Export) -> str:
         "version": CONFIG_VERSION,
         "architecture": list(export.member.networks),
         "member": export.member.name,
-        "output": OUTPUTS[export.spec.method],
+        "output": export.output,
         "num_classes": len(dataset.class_names),
         "class_names": dataset.class_names,
         "input_size": dataset.image_shape,
@@ -71,7 +77,7 @@ def to_card(export: Export) -> str:
         _introduction(export),
         _files(export),
         _images(export.dataset, is_encoded=export.spec.data.is_encoded),
-        usage.section(export.member, export.dataset, OUTPUTS[export.spec.method]),
+        usage.section(export.member, export.dataset, export.output),
         _figures(export),
         _training(export),
         _LICENCE,

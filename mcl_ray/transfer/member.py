@@ -11,9 +11,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results.queries import Objective, accuracy, points
 
-OUTPUTS = {"supervised": "logits", "supervised_bank": "logits", "moco": "features", "linear": "logits"}
-"""Method → output of its networks."""
-_TORCHVISION = "mcl_ray.models.resnet_imagenet:"
+_TORCHVISION = "mcl_ray.models.resnet_imagenet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,12 @@ class Member:
     @property
     def is_torchvision(self) -> bool:
         """True if torchvision has the networks of all peers."""
-        return all(NETWORKS[network].builder.startswith(_TORCHVISION) for network in self.networks)
+        return all(NETWORKS[network].is_of(_TORCHVISION) for network in self.networks)
+
+    @property
+    def is_of_plugins(self) -> bool:
+        """True if a plugin has the network of a peer."""
+        return any(NETWORKS.module_of(network) is not None for network in self.networks)
 
 
 def choose(text: str, spec: RunSpec, epochs: pa.Table) -> Member:
@@ -55,7 +58,7 @@ def choose(text: str, spec: RunSpec, epochs: pa.Table) -> Member:
     networks = _networks(spec)
     size = len(networks)
     if text == "ensemble":
-        if OUTPUTS[spec.method] == "features":
+        if not spec.is_supervised:
             raise SpecError(
                 f"an ensemble needs logits, but method={spec.method} has none; name a peer from 0 to {size - 1}"
             )
@@ -73,7 +76,7 @@ def choose(text: str, spec: RunSpec, epochs: pa.Table) -> Member:
 def _networks(spec: RunSpec) -> tuple[str, ...]:
     """Return the name of the network of each peer in the tables."""
     features = spec.linear.features
-    if spec.method != "linear" or features == "each":
+    if spec.trains_networks or features == "each":
         return spec.cohort.peers
     if features == "mean":
         raise SpecError(

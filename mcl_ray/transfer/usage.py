@@ -62,6 +62,8 @@ def names(member: Member) -> str:
     each = ", those of peer i below `peers.{i}.`" if member.is_ensemble else ""
     if member.is_torchvision:
         return f"tensors by torchvision's names, which are timm's as well{each}"
+    if member.is_of_plugins:
+        return f"tensors by their names in the stem, the branch and the classifier of a network{each}"
     return f"tensors by the names of one network in the published code of Mutual Contrastive Learning{each}"
 
 

@@ -113,7 +113,7 @@ class SuiteSpec(ExperimentSpec):
     def _what_follows_classifies(self) -> SuiteSpec:
         if self.then is None:
             return self
-        if self.then.method != "linear" or self.run.method == "linear":
+        if self.then.trains_networks or not self.run.trains_networks:
             raise ValueError(
                 "what follows is linear classification (method=linear) of what was trained otherwise, but got "
                 f"run.method={self.run.method} and then.method={self.then.method}"
@@ -134,12 +134,12 @@ class SuiteSpec(ExperimentSpec):
         if self.built_on is not None:
             known = {row: len(runs) for row, runs in self.built_on.runs.items()}
             missing = [row for row in self.rows if known.get(row, 0) < self.repeats]
-            if self.run.method != "linear" or missing:
+            if self.run.trains_networks or missing:
                 raise ValueError(
                     f"built_on is of linear classification, with {self.repeats} runs for every row, but run.method="
                     f"{self.run.method}, and it has no such runs for {', '.join(missing) or 'none'}"
                 )
-        elif self.run.method == "linear" and self.run.linear.backbone != "random":
+        elif not self.run.trains_networks and self.run.linear.backbone != "random":
             raise ValueError(
                 "rows of linear classification freeze networks: give what trains them as run, and the classification "
                 f"as then, but got run.method=linear and run.linear.backbone={self.run.linear.backbone or 'null'}"

@@ -123,8 +123,8 @@ class SweepSpec(ExperimentSpec):
 
     @model_validator(mode="after")
     def _objective_is_what_the_method_is_scored_by(self) -> SweepSpec:
-        if self.run.method == "linear":
-            raise ValueError("a search trains networks, but got run.method=linear, which freezes them")
+        if not self.run.trains_networks:
+            raise ValueError(f"a search trains networks, but got run.method={self.run.method}, which freezes them")
         if ("/knn_" in self.objective) == self.run.is_supervised:
             raise ValueError(
                 f"nearest neighbours (knn_top1, knn_top5) score method=moco, and it alone, but got "

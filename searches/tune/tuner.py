@@ -59,7 +59,7 @@ def connected(
             folders as the others; nothing has been written.
     """
     with connect(execution, partial(notify, callbacks, "on_status")):
-        data = [] if sweep.run.data.source == "digits" else [environment.data]
+        data = [environment.data] if sweep.run.data.reads_files else []
         check_shared(environment, environment.results, data)
         fits(bundle(execution), *(execution.group or (1, 1)))
         yield

@@ -9,7 +9,7 @@ from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
 
 
 def test_digits_are_what_the_catalog_says() -> None:
-    digits, entry = load_digits(), DATASETS["digits"]
+    digits, entry = load_digits(), DATASETS["digits"].size
     assert (len(digits.train), len(digits.test)) == (entry.num_train, entry.num_test)
     assert (digits.num_classes, digits.image_shape) == (entry.num_classes, entry.image_shape)
     assert digits.class_names == tuple("0123456789")

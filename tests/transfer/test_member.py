@@ -1,15 +1,12 @@
 """Selection of the networks of a run to export: a peer by its number, the best one, or all."""
 
-from typing import get_args
-
 import pytest
 
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
-from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs
-from mcl_ray.transfer.member import OUTPUTS, choose
+from mcl_ray.transfer.member import choose
 
 
 def epochs(tmp_path, *figures):
@@ -40,10 +37,6 @@ def test_without_figures_no_peer_is_best(tmp_path):
         choose("best", recipes.digits(), epochs(tmp_path))
     with pytest.raises(SpecError, match="from 0 to 1, but got '2'"):
         choose("2", recipes.digits(), epochs(tmp_path))
-
-
-def test_every_method_has_an_output():
-    assert set(OUTPUTS) == set(get_args(RunSpec.model_fields["method"].annotation))
 
 
 def test_the_mean_of_features_cannot_be_exported(tmp_path):

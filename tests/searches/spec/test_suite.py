@@ -128,7 +128,7 @@ def test_rows_are_selected_by_name_and_added():
         (["rows.a={validation_fraction: 0.1}"], "data.validation_fraction is the same for all rows"),
         (["rows.a={seed: 1}"], "seed is the same for all rows"),
         (["rows.a={alhpa: 1}"], "unknown field 'alhpa'; did you mean 'alpha'?"),
-        (["rows.a={networks: resnt8}"], "row a: cohort: unknown network 'resnt8'; did you mean 'resnet8'?"),
+        (["rows.a={networks: resnt8}"], "row a: unknown network 'resnt8'; did you mean 'resnet8'?"),
         (["validation_fraction=0.1"], "run.data.validation_fraction = 0 must hold, but got 0.1"),
         (["seed=4294967295"], "run.seed + repeats <= 2**32 must hold, but got seed=4294967295, repeats=3"),
         (["run=digts"], "unknown recipe 'digts'; did you mean 'digits'?"),
