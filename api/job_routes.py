@@ -108,7 +108,7 @@ async def submit(
     """Submit a job. A 202 means that it is durable."""
     from mcl_ray.jobs import specs  # 5 MB of memory, at the first submission
 
-    resolved = await asyncio.to_thread(specs.resolve, request)
+    resolved = await asyncio.to_thread(specs.resolve, request, service.settings.plugins)
     if validate_only:
         response.status_code = 200
         return resolved

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     """Command of a job's driver on the cluster; with a local Ray, this interpreter."""
     driver_resource: str = ""
     """Custom resource of Ray that drivers ask for, so that they stay off the head; if empty, a fraction of a CPU."""
+    plugins: tuple[str, ...] = ()
+    """Modules that jobs may name as plugins, with all below them; drivers and workers import them. Those of installed
+    distributions need no mention."""
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1")
     """Names that a request may address the service by."""
     insecure_local: bool = False

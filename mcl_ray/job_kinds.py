@@ -89,12 +89,14 @@ def _export(spec: JobSpec, root: Uri | Path, folder: Path) -> None:
 def _evaluate(spec: JobSpec, root: Uri | Path, folder: Path) -> None:
     """Score the newest checkpoint of a run on the test split, into `evaluation.json`; the run stays as it is."""
     from mcl_ray.config.environment import Environment
+    from mcl_ray.config.plugins import import_plugins
     from mcl_ray.data.source import dataset_for
     from mcl_ray.results.atomic_io import ensure_writable, write_atomically
     from mcl_ray.results.remote.pull import push
     from mcl_ray.training.recorded_run import score_test_split
 
     run, execution = _source(spec, root), spec.request.execution
+    import_plugins(run.spec.plugins)
     environment = Environment(
         data=_location(spec.data), device=execution.device, readers=execution.readers, threads=execution.cpus_per_worker
     )

@@ -12,12 +12,14 @@ from typing import Any
 
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.part_modules import with_plugins
+from mcl_ray.config.plugins import import_plugins
 from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.config.unused_fields import check_used
 from mcl_ray.errors import CheckpointError, SpecError
 from mcl_ray.object_store import Uri
 
-SHARED = ("data.", "batch.", "compute.", "seed")
+SHARED = ("data.", "batch.", "compute.", "seed", "plugins")
 """Fields that every stage takes from the first, unless one is named with its stage: `lincls.batch.size=128`."""
 SETTLED = ("cohort.", "pretraining", "linear.backbone")
 """Fields of a linear classification that follow from the run that it builds on."""
@@ -51,6 +53,7 @@ class Stage:
         found = find_backbone(source)
         cohort: dict[str, Any] = {}
         if found.pretraining is not None:
+            import_plugins(found.pretraining.plugins)
             cohort = found.pretraining.cohort.model_dump()
         elif found.num_peers is not None:
             cohort = {"size": found.num_peers, "sharing": "none"}
@@ -96,7 +99,7 @@ class Stage:
 
     def _used(self, spec: RunSpec) -> RunSpec:
         check_used(spec, self.values)
-        return spec
+        return with_plugins(spec, spec.model_dump())
 
 
 def stages(name: str | RunSpec, overrides: Sequence[str]) -> list[Stage]:
@@ -126,6 +129,30 @@ def stages(name: str | RunSpec, overrides: Sequence[str]) -> list[Stage]:
     for later in result[1:]:
         later.check_takes_networks()
     return result
+
+
+def import_named_plugins(name: str | RunSpec, overrides: Sequence[str]) -> None:
+    """Import the plugins that the first arguments of `stages` name, so that these know the plugins' parts.
+
+    Raises:
+        SpecError: one cannot be imported, or what names it breaks a rule.
+    """
+    if isinstance(name, RunSpec):
+        import_plugins(name.plugins)
+    elif Path(name).suffix in (".yaml", ".yml"):
+        import_plugins(recipes.load(name).plugins)
+    import_plugins(named_plugins(overrides))
+
+
+def named_plugins(overrides: Sequence[str], field: str = "plugins") -> tuple[str, ...]:
+    """Return the modules that overrides name, `plugins=[my_networks]`; other overrides may have any form.
+
+    Raises:
+        SpecError: they are no list of names of modules.
+    """
+    own = [one for one in overrides if one.partition("=")[0].strip() in ("plugins", field)]
+    given = parse(RunSpec, [f"plugins={one.partition('=')[2]}" for one in own])
+    return replace(RunSpec(), given).plugins
 
 
 def by_stage(names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from mcl_ray.config.overrides import replace
 from mcl_ray.errors import CheckpointError, TrainingError
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import is_finished, read_sweeps
@@ -107,7 +108,7 @@ def _built_on(suite: SuiteSpec, foundation: Foundation) -> SuiteSpec:
     assert suite.then is not None, "nothing follows"
     return SuiteSpec(
         name=f"{suite.name}_{suite.then.recipe}"[:LONGEST_NAME],
-        run=suite.then,
+        run=replace(suite.then, {"plugins": suite.plugins}),
         rows={row: {} for row in suite.rows if row in foundation.runs},
         table=suite.table,
         repeats=suite.repeats,

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcl_ray.config.plugins import import_plugins
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results.store import RunWriter, read_sweeps, state_of
 from searches.further_runs import further_runs
 from searches.spec.difference import difference, only_extends
 from searches.spec.experiment import Experiment
-from searches.spec.stored_spec import parse_stored
+from searches.spec.stored_spec import parse_stored, stored_plugins
 from searches.trial_history import KnownTrial, read_trials
 
 Change = Callable[[Experiment], Experiment]
@@ -63,10 +64,11 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
         retry_failed: Try failed trials again.
 
     Raises:
-        SpecError: other fields have changed, or trials remain but no time.
+        SpecError: other fields have changed, a plugin cannot be imported, or trials remain but no time.
         StoreError: failed trials are to be tried again, but there are none.
     """
     (row,) = read_sweeps(folder).to_pylist()
+    import_plugins(stored_plugins(row["spec"]))
     before = parse_stored(row["spec"])
     experiment = _changed(before, change)
     trials = read_trials(folder, experiment)

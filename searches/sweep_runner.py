@@ -14,6 +14,7 @@ from mcl_ray.analysis.conclusion import SweepConclusion
 from mcl_ray.callbacks import SweepCallback, SweepEnd, SweepStart, notify
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.config.plugins import import_plugins
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import dataset_for
 from mcl_ray.results.atomic_io import FolderLock
@@ -74,6 +75,7 @@ class SweepRunner:
             KeyboardInterrupt: the sweep was interrupted; it can be resumed.
         """
         self.execution.check()
+        import_plugins(experiment.plugins)
         open_results(self.environment)
         dataset = self._check_data(experiment, trains=True)
         self._warm_trials(experiment)

@@ -18,6 +18,7 @@ from mcl_ray.results.remote.pull import fetch
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import RunWriter, is_run, read_runs, state_of
 from trainables.cluster.connect import bundle, connect, fits
+from trainables.cluster.node_plugins import check_plugins
 from trainables.cluster.shared_storage import check_shared
 from trainables.cluster.signals import interruptible
 from trainables.event_channel import EventReceiver
@@ -57,6 +58,7 @@ def train_on_ray(
         group = Group(fewest=fewest, most=most, bundle=bundle(execution))
         fits(group.bundle, fewest, most)
         check_shared(environment, environment.results, _files_to_read(spec, environment))
+        check_plugins(spec.plugins)
         if folder is None:
             folder = RunWriter.claim(environment.results, spec)
         on_status(f"starting {group} for run {folder.name}")

@@ -18,6 +18,7 @@ import ray.train.torch
 
 from mcl_ray.callbacks import EpochEnd, RunCallback
 from mcl_ray.config.environment import Environment
+from mcl_ray.config.plugins import import_plugins
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import load_dataset
 from mcl_ray.distributed import is_rank_zero, run_on_all_ranks, run_on_rank_zero
@@ -40,6 +41,7 @@ class RankLocalError(Exception):
 
 def train_run(spec: RunSpec, environment: Environment, folder: Path, callbacks: Sequence[RunCallback] = ()) -> None:
     """Train the run in `folder`, from its last checkpoint if it has one; rank 0 calls the callbacks."""
+    import_plugins(spec.plugins)
     environment = _with_local_device(environment)
 
     def open_writer() -> RunWriter | None:

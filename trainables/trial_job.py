@@ -13,6 +13,7 @@ from typing import Any
 
 from mcl_ray.callbacks import EpochEnd, TrialInfo
 from mcl_ray.config.environment import Environment
+from mcl_ray.config.plugins import import_plugins
 from mcl_ray.config.scoring import Score
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import MclError, SpecError, StoreError, TrainingError
@@ -45,7 +46,12 @@ class TrialJob:
     environment: Environment
 
     def on_this_node(self) -> TrialJob:
-        """Return the job for this machine, whose copy of a remote store may be in another folder."""
+        """Return the job for this process, with its plugins imported, and for this machine's copy of a remote store.
+
+        Raises:
+            SpecError: a plugin cannot be imported.
+        """
+        import_plugins(self.run.plugins)
         if self.environment.store is None:
             return self
         results = open_replica(self.environment.store)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from mcl_ray.cli import app
 
 COMMANDS = {
@@ -30,6 +33,7 @@ COMMANDS = {
 
 def main() -> None:
     """Run `mcl` with the arguments of this process, and exit."""
+    sys.path.append(str(Path.cwd()))  # as `python -m` does: plugins may lie in the current folder
     program = app.new_app("mcl", "Train and tune cohorts of networks that teach each other.")
     for name, (function, help_text) in COMMANDS.items():
         program.command(function, name=name, help=help_text)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, Literal, TypeVar
 
+from mcl_ray.config.plugins import import_installed
 from mcl_ray.errors import SpecError
 
 Regime = Literal["cifar", "imagenet"]
@@ -21,6 +22,8 @@ NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
     """Parts of one kind by name, the built-in ones first.
+
+    A name that is not known is looked for once more after the modules of installed plugins were imported.
 
     Args:
         kind: noun of the parts, for error messages.
@@ -59,7 +62,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return self._added[name][1] if name in self._added else None
 
     def __getitem__(self, name: str) -> Entry:
-        return self._built_in[name] if name in self._built_in else self._added[name][0]
+        if name in self._built_in:
+            return self._built_in[name]
+        if name not in self._added:
+            import_installed()
+        return self._added[name][0]
 
     def __iter__(self) -> Iterator[str]:
         return iter([*self._built_in, *self._added])

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mcl_ray.config.methods import METHODS, UNKNOWN, MethodEntry
+from mcl_ray.config.plugins import MODULE, are_imported
 from mcl_ray.config.registry import DATASETS, NETWORKS, Registry
 from mcl_ray.errors import unknown
 
@@ -25,6 +26,7 @@ Head = Literal["mcl", "linear", "mlp"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Module = Annotated[str, Field(pattern=MODULE, max_length=200)]
 
 
 def _as_tuple(value: object) -> object:
@@ -127,7 +129,7 @@ class DataSpec(Part):
     @property
     def reads_files(self) -> bool:
         """Return whether the images are in a folder or a store, rather than in an installed package."""
-        return DATASETS[self.source].reads_files
+        return self.source not in DATASETS or DATASETS[self.source].reads_files
 
 
 class AugmentationSpec(Part):
@@ -347,6 +349,11 @@ class RunSpec(Part):
     """Training method, which defines the contrast set: the batch (`supervised`), a memory bank of all training images
     (`supervised_bank`), or a queue of keys of earlier batches, without labels (`moco`). `linear` has no contrast set:
     it trains linear classifiers on frozen features. Plugins add others."""
+    plugins: Annotated[
+        tuple[Module, ...], BeforeValidator(_as_tuple), Field(exclude_if=lambda modules: not modules)
+    ] = ()
+    """Modules that register parts of one's own which the run names. Every process that trains imports them; those that
+    registered a part that is named are added."""
     data: DataSpec = DataSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
     batch: BatchSpec = BatchSpec()
@@ -366,6 +373,11 @@ class RunSpec(Part):
     def method_entry(self) -> MethodEntry:
         """What is known of the method."""
         return METHODS.get(self.method, UNKNOWN)
+
+    @property
+    def has_known_method(self) -> bool:
+        """Return whether a module in this process has registered the method."""
+        return self.method in METHODS
 
     @property
     def num_views(self) -> int:
@@ -420,6 +432,8 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> RunSpec:
+        if not are_imported(self.plugins):  # one of them may know the names
+            return self
         for registry, name in self.named_parts:
             if name not in registry:
                 raise ValueError(unknown(registry.kind, name, registry))
@@ -462,6 +476,8 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _linear_only_classifies(self) -> RunSpec:
+        if not self.has_known_method:
+            return self
         weights, chosen = self.losses, self.linear.features
         if self.trains_networks:
             if self.linear.backbone or self.pretraining:

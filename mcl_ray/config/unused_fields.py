@@ -87,6 +87,8 @@ def check_used_by_any(runs: Sequence[RunSpec], paths: Iterable[str]) -> None:
 
 def _unused_message(run: RunSpec, path: str) -> str | None:
     """Return the error message for a field without effect in a run; None if it has an effect."""
+    if not run.has_known_method:  # a plugin that was not imported has it
+        return None
     for use in USES:
         if path.startswith(use.fields) and not use.holds(run):
             other = use.when.partition("=")[0]

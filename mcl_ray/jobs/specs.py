@@ -6,8 +6,10 @@ Only names that are known and fields of specs get through: no path, no command, 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 
 from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.config.plugins import installed_plugins, is_covered
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, unknown
@@ -19,12 +21,37 @@ REFUSED = ("study", "warm_start", "built_on")
 """Fields that name a database or results outside of the job's own folder."""
 
 
-def resolve(request: JobRequest) -> Resolved:
-    """Return what a request would run.
+def resolve(request: JobRequest, plugins: Collection[str] | None = None) -> Resolved:
+    """Return what a request would run. Plugins are not imported: the driver finds out whether they can be.
+
+    Args:
+        request: The request.
+        plugins: Modules that its runs may name as plugins, beside those of installed distributions; None: any.
 
     Raises:
         SpecError: a name or a field is unknown, or a rule is broken.
     """
+    resolved = _resolved(request)
+    if plugins is not None:
+        _check_plugins(resolved.spec, (*plugins, *installed_plugins()))
+    return resolved
+
+
+def _check_plugins(tree: object, allowed: Sequence[str]) -> None:
+    """Check every `plugins` in plain data, at any depth."""
+    if isinstance(tree, list):
+        for item in tree:
+            _check_plugins(item, allowed)
+    if isinstance(tree, dict):
+        refused = [module for module in tree.get("plugins", ()) if not is_covered(module, allowed)]
+        if refused:
+            raise SpecError(
+                f"a job imports only modules that the service's setting `plugins` names, but got plugins={refused[0]}"
+            )
+        _check_plugins([*tree.values()], allowed)
+
+
+def _resolved(request: JobRequest) -> Resolved:
     ExecutionOptions(workers=request.execution.workers).group  # noqa: B018  # raises for 4..2
     refused = [name for name in request.overrides if name.split(".")[0] in REFUSED]
     if refused:
@@ -96,9 +123,8 @@ def _expected(stage: Stage, *, is_later: bool) -> RunSpec:
     return stage.resolved(None)[0]
 
 
-def _known(kind: str, name: str | None, names: object) -> str:
+def _known(kind: str, name: str | None, names: Mapping[str, object]) -> str:
     """Return the name, which is one that is known: elsewhere a name may also be a file."""
-    assert isinstance(names, dict)
     if name not in names:
         raise SpecError(unknown(kind, str(name), names))
     return str(name)

@@ -1,7 +1,7 @@
 """The layout of a results folder, and the tables read from it.
 
     <root>/runs/<run_id>/                  run.parquet, epochs-a0001.parquet (one per attempt), checkpoints/
-                                           spec.yaml, images.json
+                                           spec.yaml, images.json, plugins.json
     <root>/sweeps/<sweep_id>/              sweep.parquet, sweep.yaml, best.yaml, report/
     <root>/sweeps/<sweep_id>/runs/<run_id>/
 

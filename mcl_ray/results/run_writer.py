@@ -14,11 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from mcl_ray.config.plugins import plugin_records
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError, WorkerDiedError
 from mcl_ray.results import reader, schema
 from mcl_ray.results.atomic_io import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
 from mcl_ray.results.dataset_info import DatasetInfo, write_dataset_info
+from mcl_ray.results.plugin_info import write_plugins
 from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.queries import training_times
 from mcl_ray.results.record_writer import RecordWriter
@@ -111,6 +113,7 @@ class RunWriter(RecordWriter):
         writer = cls(folder, lock, _run_row(folder.name, spec, provenance or Provenance()) | labels)
         try:
             write_atomically(folder / reader.SPEC_FILE, reader.to_yaml(spec.model_dump(mode="json")).encode())
+            write_plugins(folder, writer.attempt, plugin_records(spec.plugins))
             writer._write_row()
             writer._uploader.push()
         except BaseException:
@@ -163,6 +166,7 @@ class RunWriter(RecordWriter):
                     "error_type": None,
                     "error": None,
                 }
+                write_plugins(folder, writer.attempt, plugin_records(writer.spec.plugins))
             else:
                 writer.stop_clock()
             writer._write_row()

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mcl_ray.config.environment import Environment
+from mcl_ray.config.plugins import PluginRecord
 from mcl_ray.config.spec import RunSpec
+from mcl_ray.results.plugin_info import read_plugins
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_spec
 from mcl_ray.sdk.options import location
@@ -64,6 +66,13 @@ class Run:
         """The resolved spec."""
         pull.fetch(self.folder)
         return read_spec(self.folder)
+
+    @property
+    def plugins(self) -> tuple[PluginRecord, ...]:
+        """Plugins that the newest attempt trained with: module, distribution, version and checksum."""
+        pull.fetch(self.folder)
+        attempts = read_plugins(self.folder)
+        return attempts[max(attempts)] if attempts else ()
 
     @property
     def state(self) -> str:

@@ -13,7 +13,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import DEFAULT_EXECUTION, ExecutionOptions
 from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.errors import UserError
-from mcl_ray.pipeline import Stage, found_at, stages
+from mcl_ray.pipeline import Stage, found_at, import_named_plugins, stages
 from mcl_ray.sdk.options import Overrides, RunOptions, assignments, location, split_keywords
 from mcl_ray.sdk.run import Run
 from mcl_ray.torchrun import TorchrunEnv, read_torchrun_env
@@ -51,12 +51,14 @@ class CohortTrainer:
                 `resume`; every other name is a field of the spec.
 
         Raises:
-            SpecError: a name or field is unknown, or a value breaks a rule.
+            SpecError: a name or field is unknown, a value breaks a rule, or a plugin cannot be imported.
             UserError: options contradict each other, or cannot be met.
         """
         self._options, spec_fields = split_keywords(options_and_fields)
         base = name if isinstance(name, RunSpec) else str(name)
-        self._stages = stages(base, assignments(spec_fields, overrides))
+        given = assignments(spec_fields, overrides)
+        import_named_plugins(base, given)
+        self._stages = stages(base, given)
         self._callbacks = tuple(callbacks)
         self._worker = read_torchrun_env()
         self.workers = _check(self._options, self._worker)

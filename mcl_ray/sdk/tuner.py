@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 from mcl_ray.callbacks import SweepCallback
 from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.config.plugins import import_plugins
 from mcl_ray.errors import SpecError
+from mcl_ray.pipeline import named_plugins
 from mcl_ray.sdk.options import Overrides, RunOptions, assignments, split_keywords
 from mcl_ray.sdk.sweep import Sweep, located
 
@@ -198,7 +200,10 @@ def _resolved(load: Callable[[str], Experiment], spec: str | Path | BaseModel, o
     experiment: Any = spec if isinstance(spec, BaseModel) else load(str(spec))
     if not hasattr(experiment, "with_overrides"):
         raise SpecError(f"a tuner needs a name, a file, a SweepSpec or a SuiteSpec, but got {type(spec).__name__}")
-    resolved: Experiment = experiment.with_overrides(overrides)
+    import_plugins((*experiment.plugins, *named_plugins(overrides, "run.plugins")))
+    if not isinstance(spec, BaseModel):
+        experiment = load(str(spec))  # once more, with the parts that the plugins have registered
+    resolved: Experiment = experiment.with_overrides(overrides).with_named_plugins()
     return resolved
 
 

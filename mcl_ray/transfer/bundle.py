@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mcl_ray.config.environment import Environment
+from mcl_ray.config.plugins import import_plugins
 from mcl_ray.errors import CheckpointError, StoreError
 from mcl_ray.object_store import Uri
 from mcl_ray.results.atomic_io import check_writable, write_folder
@@ -33,11 +34,13 @@ def export_run(
         The files: `model.safetensors`, `program.pt2`, `config.json` and `README.md`.
 
     Raises:
-        SpecError: the run has no such peer, or no such ensemble.
+        SpecError: the run has no such peer, or no such ensemble, or a plugin of its own cannot be imported.
         StoreError: no figure says which peer is best, `out` is a URI, is not empty, or cannot be written.
         CheckpointError: the run has no checkpoint, or none that is undamaged and belongs to it.
     """
-    out, member = local_folder(out), choose(peer, read_spec(run_folder), read_epochs(run_folder))
+    spec = read_spec(run_folder)
+    import_plugins(spec.plugins)
+    out, member = local_folder(out), choose(peer, spec, read_epochs(run_folder))
     folder = run_folder / "export" / member.name if out is None else out
     _check_free(folder)
     fetch(run_folder, checkpoints=True)

@@ -106,6 +106,13 @@ class Experiment(Protocol):
     def with_more_trials(self, trials: int) -> Self:
         """Return a copy with more trials."""
 
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """Modules that the specs of its runs name."""
+
+    def with_named_plugins(self) -> Self:
+        """Return a copy whose runs name the modules of every part of a plugin that any of its fields names."""
+
     def leaves(self) -> dict[str, Any]:
         """Return every field by its full path, for comparisons."""
 

@@ -11,7 +11,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
 from searches.spec.space import Dimension, FloatRange, Point, Space, Value, applied, applies, same
 
-FIXED = ("version", "recipe", "data", "evaluation", "schedule.epochs")
+FIXED = ("version", "recipe", "plugins", "data", "evaluation", "schedule.epochs")
 MAX_COMBINATIONS = 4096
 """Maximum number of combinations of values with which a field is asked for its effect."""
 """Fields that all trials of a search have in common: images, splits, when they are scored, and how long they train."""

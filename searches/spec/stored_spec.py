@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcl_ray.config.overrides import validate
+from mcl_ray.config.recipes import RUN_FIELDS
 from mcl_ray.config.spec import SPEC_VERSION
 from mcl_ray.errors import SpecError
 from searches.spec.experiment import Experiment
 from searches.spec.suite import SUITE_VERSION, SuiteSpec
 from searches.spec.sweep import STORED, SWEEP_VERSION, SweepSpec
+
+
+def stored_plugins(spec_json: str) -> tuple[str, ...]:
+    """Return the modules that the runs of a stored search or suite name; to import them before it is parsed."""
+    tree = json.loads(spec_json)
+    runs = [tree[name] for name in RUN_FIELDS if tree.get(name)]
+    return tuple(dict.fromkeys(module for run in runs for module in run.get("plugins", ())))
 
 
 def parse_stored(spec_json: str) -> Experiment:

@@ -29,7 +29,7 @@ from searches.spec.strategy import Direction, Outputs, SamplerSpec, SchedulerSpe
 SUITE_VERSION = 1
 ROW = "row"
 """Name of the only field of a suite's points."""
-OF_ALL_ROWS = ("version", "recipe", "seed", "data", "evaluation", "schedule.epochs")
+OF_ALL_ROWS = ("version", "recipe", "plugins", "seed", "data", "evaluation", "schedule.epochs")
 
 RowName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 

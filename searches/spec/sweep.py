@@ -125,7 +125,7 @@ class SweepSpec(ExperimentSpec):
     def _objective_is_what_the_method_is_scored_by(self) -> SweepSpec:
         if not self.run.trains_networks:
             raise ValueError(f"a search trains networks, but got run.method={self.run.method}, which freezes them")
-        if ("/knn_" in self.objective) == self.run.is_supervised:
+        if self.run.has_known_method and ("/knn_" in self.objective) == self.run.is_supervised:
             raise ValueError(
                 f"nearest neighbours (knn_top1, knn_top5) score method=moco, and it alone, but got "
                 f"objective={self.objective} and run.method={self.run.method}"

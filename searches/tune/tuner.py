@@ -35,6 +35,7 @@ from searches.tune.optuna_searcher import OptunaSearcher
 from searches.tune.scheduler import to_scheduler
 from searches.tune.trial_recorder import TrialRecorder
 from trainables.cluster.connect import bundle, connect, fits
+from trainables.cluster.node_plugins import check_plugins
 from trainables.cluster.shared_storage import check_shared
 from trainables.cluster.signals import restore_signal_handlers
 from trainables.pending_workers import report_pending_workers
@@ -56,11 +57,12 @@ def connected(
 
     Raises:
         UserError: the cluster does not accept this process, has no room for a trial, or a node does not see the same
-            folders as the others; nothing has been written.
+            folders or plugins as the others; nothing has been written.
     """
     with connect(execution, partial(notify, callbacks, "on_status")):
         data = [environment.data] if sweep.run.data.reads_files else []
         check_shared(environment, environment.results, data)
+        check_plugins(sweep.run.plugins)
         fits(bundle(execution), *(execution.group or (1, 1)))
         yield
 

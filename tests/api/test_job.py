@@ -69,6 +69,14 @@ def test_a_driver_that_cannot_run_says_why(tmp_path):
     assert Attempts(tmp_path).read(FIRST, 1, "manifest") is None
 
 
+def test_a_driver_imports_plugins_and_says_which_it_cannot(tmp_path):
+    assert begin(tmp_path, spec_of(overrides={"plugins": ["nowhere"], "networks": "own"})).wait() == 2
+    outcome = Attempts(tmp_path).read(FIRST, 1, "outcome")
+    assert (
+        "a plugin must be a module that Python can import, but nowhere raises ModuleNotFoundError" in outcome["reason"]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, number):
