@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.part_modules import with_plugins
@@ -131,28 +133,20 @@ def stages(name: str | RunSpec, overrides: Sequence[str]) -> list[Stage]:
     return result
 
 
-def import_named_plugins(name: str | RunSpec, overrides: Sequence[str]) -> None:
-    """Import the plugins that the first arguments of `stages` name, so that these know the plugins' parts.
+def import_named_plugins(named: str | BaseModel, overrides: Sequence[str]) -> None:
+    """Import the plugins of a spec, search or suite before it is loaded, so that their parts are known.
+
+    Args:
+        named: its name, the path of its file, or itself.
+        overrides: Fields as `field=value`, of which those that end in `plugins` are looked at.
 
     Raises:
-        SpecError: one cannot be imported, or what names it breaks a rule.
+        SpecError: one cannot be imported, or they are no names of modules.
     """
-    if isinstance(name, RunSpec):
-        import_plugins(name.plugins)
-    elif Path(name).suffix in (".yaml", ".yml"):
-        import_plugins(recipes.load(name).plugins)
-    import_plugins(named_plugins(overrides))
-
-
-def named_plugins(overrides: Sequence[str], field: str = "plugins") -> tuple[str, ...]:
-    """Return the modules that overrides name, `plugins=[my_networks]`; other overrides may have any form.
-
-    Raises:
-        SpecError: they are no list of names of modules.
-    """
-    own = [one for one in overrides if one.partition("=")[0].strip() in ("plugins", field)]
-    given = parse(RunSpec, [f"plugins={one.partition('=')[2]}" for one in own])
-    return replace(RunSpec(), given).plugins
+    import_plugins(getattr(named, "plugins", ()) if isinstance(named, BaseModel) else recipes.plugins_of_file(named))
+    for name, _, value in (one.partition("=") for one in overrides):
+        if name.strip().split(".")[-1] == "plugins":
+            import_plugins(replace(RunSpec(), parse(RunSpec, [f"plugins={value}"])).plugins)
 
 
 def by_stage(names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:

@@ -15,7 +15,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from mcl_ray.config.loss_terms import LOSS_TERMS, LossTermEntry
 from mcl_ray.config.methods import FORWARD_AND_BACKWARD, METHODS, MethodEntry
+from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import DATASETS, NETWORKS, DatasetEntry, DatasetSize, NetworkEntry, Regime
 
 Part = TypeVar("Part", bound=Callable[..., Any])
@@ -73,6 +75,7 @@ def method(
     is_supervised: bool = True,
     num_views: int = 1,
     needs_contrast: bool = False,
+    has_grid: bool = False,
     own_fields: tuple[str, ...] = (),
     passes: int = FORWARD_AND_BACKWARD,
 ) -> Callable[[Part], Part]:
@@ -85,6 +88,7 @@ def method(
         num_views: number of views of each training image in a batch; more than one requires images that are decoded
             on demand.
         needs_contrast: whether nothing but the contrastive terms trains the peers.
+        has_grid: whether it computes `contrastive_terms` of a grid, and with them those of `losses.extra`.
         own_fields: fields of other methods that it uses, such as `bank.`, which stands for all fields below it.
         passes: duration of a step in forward passes of all peers, for estimates.
 
@@ -99,10 +103,77 @@ def method(
             is_supervised=is_supervised,
             num_views=num_views,
             needs_contrast=needs_contrast,
+            has_grid=has_grid,
             own_fields=own_fields,
             passes=passes,
         )
         METHODS.add(name, entry, module)
+        return builder
+
+    return add
+
+
+def loss_term(name: str) -> Callable[[Part], Part]:
+    """Register a function that computes a term of the loss from the contrast grid.
+
+    The function takes a `mcl_ray.losses.grid.ContrastGrid`, which has logits [N, N, B, M] of N peers, B anchors and M
+    entries, and returns a scalar. It is computed if its weight in `losses.extra` is not zero.
+
+    Args:
+        name: its name in `losses.extra`, and in the records of the figures.
+
+    Raises:
+        SpecError: the name is taken, or has other characters than letters, digits and underscores.
+    """
+    module = _caller()
+
+    def add(function: Part) -> Part:
+        LOSS_TERMS.add(name, LossTermEntry(function=function), module)
+        return function
+
+    return add
+
+
+def recipe(function: Part) -> Part:
+    """Register a function that returns a `RunSpec`, under its own name; its docstring is shown by `mcl recipes`.
+
+    Raises:
+        SpecError: the name is taken.
+    """
+    RECIPES.add(function.__name__, function, _caller())
+    return function
+
+
+def search(function: Part) -> Part:
+    """Register a function that returns a `searches.spec.sweep.SweepSpec`, under its own name.
+
+    Raises:
+        SpecError: the name is taken.
+    """
+    from searches.spec.search_registry import SEARCHES  # a plugin of networks does not need it
+
+    SEARCHES.add(function.__name__, function, _caller())
+    return function
+
+
+def sampler(name: str, *, learns_from_others: bool = False) -> Callable[[Part], Part]:
+    """Register a function that takes a seed and returns a sampler of Optuna, as those of OptunaHub.
+
+    A sweep that is resumed calls it again, with another seed, and tells it of the trials before.
+
+    Args:
+        name: its name in `sampler.kind`.
+        learns_from_others: whether it learns from trials that it did not propose, so that `warm_start` has an effect.
+
+    Raises:
+        SpecError: the name is taken, or has other characters than letters, digits and underscores.
+    """
+    from searches.spec.samplers import SAMPLERS, SamplerEntry
+
+    module = _caller()
+
+    def add(builder: Part) -> Part:
+        SAMPLERS.add(name, SamplerEntry(builder=builder, learns_from_others=learns_from_others), module)
         return builder
 
     return add

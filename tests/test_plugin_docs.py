@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
 MODULES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
 PARTS = ("plugins=[my_networks,my_data,my_method]", "networks=two_layers", "source=noise", "method=smoothed")
+NAMES = ["my_networks", "my_data", "my_method"]
 SMALL = ("batch.size=16", "per_class=4", "epochs=1")
 
 
@@ -39,7 +40,7 @@ def test_a_run_with_parts_of_ones_own_is_trained_resumed_and_exported(folder):
     assert done.code == 0, done.stderr
     (path,) = (folder / "results" / "runs").iterdir()
     ((attempt, records),) = read_plugins(path).items()
-    assert (attempt, [record.module for record in records]) == (1, ["my_networks", "my_data", "my_method"])
+    assert (attempt, [record.module for record in records]) == (1, NAMES)
     assert all(record.sha256 and record.distribution is None for record in records)
 
     more = run_command(folder, "mcl", "train", *words, "--resume")
@@ -54,6 +55,14 @@ def test_a_run_with_parts_of_ones_own_is_trained_resumed_and_exported(folder):
     assert elsewhere.metrics["test/top1/mean"] >= 0
     assert elsewhere.plugins == records
     assert json.loads((path / PLUGINS_FILE).read_text()).keys() == {"1"}
+
+
+def test_the_recipes_of_a_plugin_are_trained_by_their_names(folder):
+    words = ("short_digits", "plugins=[my_recipes,my_loss]", "epochs=1", "losses.extra.agreement=0.5")
+    done = run_command(folder, "mcl", "train", *words)
+    assert done.code == 0, done.stderr
+    (path,) = (folder / "results" / "runs").glob("short_digits-*")
+    assert Run(path).metrics["train/agreement/cohort"] > 0
 
 
 def test_a_plugin_that_is_missing_is_one_line_and_exit_code_2(tmp_path):
@@ -72,8 +81,9 @@ def on_ray(shared_ray, monkeypatch):
         monkeypatch.setenv(name, value)
     space = "space={losses.tau: {kind: float, low: 0.1, high: 0.2}}"
     held_out = ("validation_fraction=0.25", "trials=2", "scheduler.kind=none")
-    parts = ("plugins=[my_networks,my_data]", "networks=two_layers", "source=noise")
-    words = ("digits", space, *held_out, *parts, *SMALL, *ALONE, "--address", shared_ray.address)
+    own = ("networks=two_layers", "source=noise", "losses.extra.agreement=0.5", "sampler.kind=multivariate_tpe")
+    parts = ("plugins=[my_networks,my_data,my_loss,my_sampler,my_searches]", *own)
+    words = ("short_digits", space, *held_out, *parts, *SMALL, *ALONE, "--address", shared_ray.address)
     return lambda folder: run_command(folder, "sweep", *words)
 
 

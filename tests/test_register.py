@@ -1,19 +1,28 @@
 """Parts of one's own, registered by decorator in this process, train as the built-in ones do."""
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mcl_ray import CohortTrainer, register
+from mcl_ray import CohortTrainer, CohortTuner, register
+from mcl_ray.config import recipes
 from mcl_ray.config.methods import METHODS
+from mcl_ray.config.overrides import replace
 from mcl_ray.config.registry import NETWORKS
+from mcl_ray.config.spec import LossSpec
+from mcl_ray.contrast.in_batch import in_batch_grid
 from mcl_ray.data.arrays import arrays_of_pairs, dataset_of_arrays
 from mcl_ray.errors import DataError, SpecError
-from mcl_ray.methods.method import Method, StepLosses, outputs
+from mcl_ray.losses.terms import contrastive_terms
+from mcl_ray.methods.method import Method, StepLosses, outputs, weighted_sum
 from mcl_ray.models.network import GlobalAveragePool, Network
 from mcl_ray.models.registry import build_network
+from searches.spec import search_registry
+from searches.spec.sweep import SweepSpec
+from searches.tune.converters import check_sampler, to_sampler
 
 pytest_plugins = ["tests.support.own_parts"]
 pytestmark = pytest.mark.usefixtures("own_registries")
@@ -155,3 +164,113 @@ def test_what_is_no_method_is_refused(tmp_path):
     register.method("function")(tiny)
     with pytest.raises(SpecError, match="must be a subclass of .*Method, but 'function' is <function tiny"):
         train(tmp_path, "method=function").fit()
+
+
+def spread(grid):
+    own_BMN = grid.logits.diagonal(dim1=0, dim2=1)
+    return (own_BMN - own_BMN.mean(-1, keepdim=True)).square().mean()
+
+
+def grid_of(num_peers):
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(num_peers, 6, 4, generator=generator).requires_grad_()
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    return in_batch_grid(embeddings, labels, torch.arange(6), 0.5), embeddings
+
+
+def test_a_loss_term_is_computed_from_the_grid_and_weighted():
+    register.loss_term("spread")(spread)
+    grid, embeddings = grid_of(3)
+    weights = LossSpec(alpha=0.2, beta=0, gamma=0, lam=0, extra={"spread": 0.7})
+    terms = contrastive_terms(grid, weights)
+    own = torch.stack([grid.logits[i, i] for i in range(3)])
+    expected = sum(((own[i] - own.mean(0)) ** 2).sum() for i in range(3)) / own.numel()
+    torch.testing.assert_close(terms["spread"], expected)
+    torch.testing.assert_close(weighted_sum(terms, weights), 0.2 * terms["vcl"] + 0.7 * terms["spread"])
+    terms["spread"].backward()
+    assert embeddings.grad.abs().sum() > 0
+    assert "spread" not in contrastive_terms(grid, LossSpec(extra={"spread": 0.0})), "a weight of zero costs nothing"
+
+
+def test_what_is_no_scalar_is_no_loss_term():
+    register.loss_term("whole")(lambda grid: grid.logits)
+    with pytest.raises(SpecError, match=r"without dimensions, but that of 'whole' is \[2, 2, 6, 6\]"):
+        contrastive_terms(grid_of(2)[0], LossSpec(extra={"whole": 1.0}))
+
+
+def test_a_run_learns_from_its_own_loss_term_alone(tmp_path):
+    register.loss_term("spread")(spread)
+    weights = ("alpha=0", "beta=0", "gamma=0", "lam=0", "losses.extra.spread=1.0")
+    run = train(tmp_path, *weights).fit()
+    assert run.metrics["train/spread/cohort"] > 0
+    assert run.spec.losses.extra == {"spread": 1.0}
+    assert {*run.spec.plugins} == {__name__}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rule"),
+    [
+        (["losses.extra.spraed=1"], "unknown loss term 'spraed'; did you mean 'spread'"),
+        (["losses.extra.vcl=1"], "names the terms of plugins, but got the built-in vcl"),
+        (["losses.extra.spread=-1"], "losses.extra.spread must be greater than or equal to 0, but got -1"),
+        (["losses.extra.spread=true"], "extra must be a number"),
+        (["losses.extra={a b: 1}"], "losses.extra"),
+    ],
+)
+def test_weights_of_loss_terms_are_checked(tmp_path, overrides, rule):
+    register.loss_term("spread")(spread)
+    with pytest.raises(SpecError, match=rule):
+        train(tmp_path, *overrides).estimate()
+
+
+def test_a_method_without_a_grid_has_no_extra_terms():
+    register.loss_term("spread")(spread)
+    with pytest.raises(
+        SpecError, match="losses.extra requires method=supervised or supervised_bank, but got method=mo"
+    ):
+        CohortTrainer("moco", overrides=["losses.extra.spread=1"]).estimate()
+
+
+def test_a_loss_term_is_searched_from_a_weight_of_zero():
+    register.loss_term("spread")(spread)
+    wide = ["space.losses.extra.spread={kind: float, low: 0, high: 1}"]
+    search = search_registry.load("digits").with_overrides(wide).with_named_plugins()
+    assert search.first_points[0]["losses.extra.spread"] == 0.0
+    assert search.run.plugins == (__name__,)
+    assert search.trial_run({"losses.extra.spread": 0.25}).losses.extra == {"spread": 0.25}
+    assert SweepSpec.model_validate(search.model_dump(mode="json")) == search
+
+
+def test_a_recipe_and_a_search_are_known_by_their_names(tmp_path):
+    @register.recipe
+    def brief():
+        """One epoch."""
+        return replace(recipes.digits(), {"recipe": "brief", "schedule.epochs": 1})
+
+    @register.search
+    def narrow():
+        """Two trials."""
+        return replace(search_registry.digits(), {"name": "narrow", "trials": 2})
+
+    (stage,) = CohortTrainer("brief", results=tmp_path).estimate()
+    assert (stage.spec.recipe, stage.spec.schedule.epochs) == ("brief", 1)
+    (tmp_path / "search.yaml").write_text("{run: brief, space: {losses.tau: {kind: float, low: 0.1, high: 1}}}")
+    assert CohortTuner(tmp_path / "search.yaml").experiment.run.schedule.epochs == 1
+    assert CohortTuner("narrow").experiment.trials == 2
+    with pytest.raises(SpecError, match="unknown recipe 'breif'; did you mean 'brief'"):
+        CohortTrainer("breif")
+
+
+def test_a_sampler_proposes_points_of_the_space():
+    register.sampler("own", learns_from_others=True)(lambda seed: optuna.samplers.RandomSampler(seed=seed))
+    search = search_registry.load("digits").with_overrides(["sampler.kind=own"])
+    check_sampler(search)
+    assert search.with_named_plugins().run.plugins == (__name__,)
+    assert isinstance(to_sampler(search), optuna.samplers.RandomSampler)
+    with pytest.raises(SpecError, match="startup_trials goes with kind=tpe or gp and only with it, but got kind=own"):
+        search_registry.load("digits").with_overrides(["sampler.kind=own", "startup_trials=3"])
+    with pytest.raises(SpecError, match="unknown sampler 'owm'; did you mean 'own'"):
+        search_registry.load("digits").with_overrides(["sampler.kind=owm"])
+    register.sampler("none")(lambda seed: None)
+    with pytest.raises(SpecError, match="must return a sampler of Optuna, but that of 'none' returned NoneType"):
+        to_sampler(search_registry.load("digits").with_overrides(["sampler.kind=none"]))

@@ -11,6 +11,7 @@ from rich.table import Table
 from mcl_ray.cli import app
 from mcl_ray.config import yaml12
 from mcl_ray.config.overrides import field_paths
+from mcl_ray.config.plugins import import_installed
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.spec import RunSpec
 
@@ -56,6 +57,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _print(kind: str, known: Mapping[str, Callable[[], object]]) -> None:
+    import_installed()
     table = Table(kind, "what it is", box=None, pad_edge=False)
     for name, function in known.items():
         table.add_row(name, function.__doc__)

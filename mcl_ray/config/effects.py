@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mcl_ray.config.spec import RunSpec
+from mcl_ray.config.spec import RunSpec, Weights
 from mcl_ray.config.unused_fields import USES
 
 _SIZE = ("cohort.size", "cohort.networks")
@@ -48,6 +48,8 @@ def partial(run: RunSpec, values: Mapping[str, Any]) -> RunSpec:
         part, _, name = path.rpartition(".")
         parts.setdefault(part, {})[name] = value
     own = parts.pop("", {})
+    if extra := parts.pop("losses.extra", {}):
+        parts.setdefault("losses", {})["extra"] = Weights({**run.losses.extra, **extra})
     known = {part: fields for part, fields in parts.items() if hasattr(run, part)}
     sections = {part: getattr(run, part).model_copy(update=fields) for part, fields in known.items()}
     return run.model_copy(update=own | sections)

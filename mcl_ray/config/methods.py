@@ -26,6 +26,8 @@ class MethodEntry:
     """Number of views of each training image in a batch; more than one requires images that are decoded on demand."""
     needs_contrast: bool = False
     """Whether nothing but the contrastive terms trains the peers, so that a weight of them must be positive."""
+    has_grid: bool = False
+    """Whether the contrastive terms are computed from a grid, so that `losses.extra` has an effect."""
     contrasts_locally: bool = False
     """Whether `losses.contrast=local` has an effect."""
     own_fields: tuple[str, ...] = ()
@@ -34,13 +36,17 @@ class MethodEntry:
     """Duration of a step in forward passes of all peers, for estimates."""
 
 
-UNKNOWN = MethodEntry(builder="", contrasts_locally=True)
+UNKNOWN = MethodEntry(builder="", has_grid=True, contrasts_locally=True)
 """What is assumed of a method that no module in this process has registered."""
 METHODS: Registry[MethodEntry] = Registry(
     "method",
     {
-        "supervised": MethodEntry(builder="mcl_ray.methods.supervised:Supervised", contrasts_locally=True),
-        "supervised_bank": MethodEntry(builder="mcl_ray.methods.supervised_bank:SupervisedBank", own_fields=("bank.",)),
+        "supervised": MethodEntry(
+            builder="mcl_ray.methods.supervised:Supervised", has_grid=True, contrasts_locally=True
+        ),
+        "supervised_bank": MethodEntry(
+            builder="mcl_ray.methods.supervised_bank:SupervisedBank", has_grid=True, own_fields=("bank.",)
+        ),
         "moco": MethodEntry(
             builder="mcl_ray.methods.moco:Moco",
             is_supervised=False,

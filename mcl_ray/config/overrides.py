@@ -93,7 +93,7 @@ def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
         if mapping is None:
             node[leaf] = value
         else:
-            node[leaf] = _with_entry(node[leaf], path.removeprefix(mapping + "."), value)
+            node[leaf] = _with_entry(node.get(leaf, {}), path.removeprefix(mapping + "."), value)
     return validate(type(spec), tree)
 
 

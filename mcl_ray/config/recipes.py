@@ -5,6 +5,7 @@ Source of the published settings: Yang et al., AAAI 2022 (arXiv 2104.12565) and 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 
 from mcl_ray.config import yaml12
 from mcl_ray.config.overrides import Spec, replace, validate
+from mcl_ray.config.registry import Registry
 from mcl_ray.config.spec import SPEC_VERSION, RunSpec
 from mcl_ray.errors import SpecError, unknown
 
@@ -150,26 +152,29 @@ def digits_baseline() -> RunSpec:
     return replace(digits(), {"recipe": "digits_baseline"} | NO_MUTUAL_LEARNING)
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.__name__: recipe
-    for recipe in (
-        cifar,
-        cifar10,
-        cifar_x4,
-        cifar_x4_kd,
-        cifar_baseline,
-        imagenet,
-        imagenet_x4,
-        imagenet_x4_kd,
-        imagenet_baseline,
-        moco,
-        moco_v2,
-        moco_baseline,
-        lincls,
-        digits,
-        digits_baseline,
-    )
-}
+RECIPES: Registry[Recipe] = Registry(
+    "recipe",
+    {
+        recipe.__name__: recipe
+        for recipe in (
+            cifar,
+            cifar10,
+            cifar_x4,
+            cifar_x4_kd,
+            cifar_baseline,
+            imagenet,
+            imagenet_x4,
+            imagenet_x4_kd,
+            imagenet_baseline,
+            moco,
+            moco_v2,
+            moco_baseline,
+            lincls,
+            digits,
+            digits_baseline,
+        )
+    },
+)
 
 
 def load(name_or_file: str) -> RunSpec:
@@ -212,6 +217,20 @@ def load_named(
         on_recipes = {name: _on_recipe(tree[name], held_out) for name in RUN_FIELDS if tree.get(name) is not None}
         return validate(model, tree | on_recipes)
     raise SpecError(f"{unknown(kind, name_or_file, known)} (a spec file's name ends in .yaml)")
+
+
+def plugins_of_file(name_or_file: str) -> tuple[str, ...]:
+    """Return the plugins that the runs in a spec, search or suite file name; none for a name.
+
+    Raises:
+        SpecError: the file cannot be read, or they are no names of modules.
+    """
+    if Path(name_or_file).suffix not in (".yaml", ".yml"):
+        return ()
+    tree = read_yaml(Path(name_or_file), sys.maxsize)
+    runs = [run for run in (tree, *(tree.get(name) for name in RUN_FIELDS)) if isinstance(run, dict)]
+    named = [replace(RunSpec(), {"plugins": run["plugins"]}).plugins for run in runs if "plugins" in run]
+    return tuple(module for modules in named for module in modules)
 
 
 def _on_recipe(given: object, held_out: float) -> object:

@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from mcl_ray.config.loss_terms import LOSS_TERMS
 from mcl_ray.config.methods import METHODS, UNKNOWN, MethodEntry
 from mcl_ray.config.plugins import MODULE, are_imported
 from mcl_ray.config.registry import DATASETS, NETWORKS, Registry
@@ -34,7 +35,7 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def _names(registry: Registry[Any]) -> Any:
+def names_of(registry: Registry[Any]) -> Any:
     """Return a pydantic field whose JSON schema lists the names of a registry."""
     return Field(json_schema_extra=lambda schema: schema.update(enum=[*registry]))
 
@@ -43,6 +44,8 @@ def _is_other_than_its_number(annotation: Any, value: object) -> bool:
     """Return whether a value is a truth value or text where a field's type has only numbers, at any depth."""
     if isinstance(value, list | tuple):
         return any(_is_other_than_its_number(annotation, item) for item in value)
+    if isinstance(value, dict) and get_origin(annotation) is dict:
+        return any(isinstance(item, bool) for item in value.values())
     if not isinstance(value, bool | str):
         return False
     kinds = set(_leaves(annotation))
@@ -90,7 +93,7 @@ class Part(BaseModel):
 class DataSpec(Part):
     """The data set and its splits."""
 
-    source: Annotated[str, _names(DATASETS)] = "cifar"
+    source: Annotated[str, names_of(DATASETS)] = "cifar"
     """Data set: `cifar` and `cifar10` are any data set in the python layout of CIFAR-100 and CIFAR-10, `digits` is
     scikit-learn's, `folder` has images as train/<class>/… and val/<class>/… (the layout of ImageNet), `parquet` has
     encoded images with labels, `npz` has arrays as MedMNIST; the others are those of `torchvision.datasets`, and of
@@ -208,6 +211,13 @@ class CohortSpec(Part):
         return self
 
 
+class Weights(dict[str, float]):
+    """Name → weight; hashable, as every part of a spec, and never changed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
 class LossSpec(Part):
     """Weights and temperatures of the loss terms. A term whose weight is zero is not computed."""
 
@@ -229,6 +239,12 @@ class LossSpec(Part):
     contrast: Literal["global", "local"] = "global"
     """Contrast set of method `supervised` where several workers share a batch: the images of all workers (`global`,
     independent of the number of workers), or each worker's own images (`local`, which exchanges no embeddings)."""
+    extra: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], NonNegative],
+        AfterValidator(Weights),
+        Field(exclude_if=lambda weights: not weights),
+    ] = Weights()
+    """Name of a plugin's loss term → its weight; of the methods `supervised` and `supervised_bank`."""
 
 
 class BankSpec(Part):
@@ -345,7 +361,7 @@ class RunSpec(Part):
     """Recipe that this run derives from; reports use it to find the published figure."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the weights, the batches and the augmentation."""
-    method: Annotated[str, _names(METHODS)] = "supervised"
+    method: Annotated[str, names_of(METHODS)] = "supervised"
     """Training method, which defines the contrast set: the batch (`supervised`), a memory bank of all training images
     (`supervised_bank`), or a queue of keys of earlier batches, without labels (`moco`). `linear` has no contrast set:
     it trains linear classifiers on frozen features. Plugins add others."""
@@ -402,7 +418,8 @@ class RunSpec(Part):
     def named_parts(self) -> tuple[tuple[Registry[Any], str], ...]:
         """Registry and name of each part that the run names."""
         networks = tuple((NETWORKS, name) for name in dict.fromkeys(self.cohort.networks))
-        return ((METHODS, self.method), (DATASETS, self.data.source), *networks)
+        terms = tuple((LOSS_TERMS, name) for name in self.losses.extra)
+        return ((METHODS, self.method), (DATASETS, self.data.source), *networks, *terms)
 
     @property
     def has_pairs(self) -> bool:
@@ -413,7 +430,8 @@ class RunSpec(Part):
     def has_contrast(self) -> bool:
         """Return whether any contrastive term is computed; one peer has only VCL."""
         losses = self.losses
-        return bool(losses.alpha or (self.has_pairs and (losses.beta or losses.gamma or losses.lam)))
+        within, between = (losses.alpha, *losses.extra.values()), (losses.beta, losses.gamma, losses.lam)
+        return any(within) or (self.has_pairs and any(between))
 
     @property
     def has_distillation(self) -> bool:
@@ -443,6 +461,17 @@ class RunSpec(Part):
     def _local_contrast_is_in_batch(self) -> RunSpec:
         if not self.method_entry.contrasts_locally and self.losses.contrast == "local":
             raise ValueError(f"losses.contrast=local requires method=supervised, but got method={self.method}")
+        return self
+
+    @model_validator(mode="after")
+    def _extra_terms_have_a_grid(self) -> RunSpec:
+        if self.losses.extra and not self.method_entry.has_grid:
+            raise ValueError(
+                f"losses.extra requires method=supervised or supervised_bank, but got method={self.method}"
+            )
+        taken = [name for name in self.losses.extra if name in LOSS_TERMS and LOSS_TERMS[name].function is None]
+        if taken:
+            raise ValueError(f"losses.extra names the terms of plugins, but got the built-in {', '.join(taken)}")
         return self
 
     @model_validator(mode="after")

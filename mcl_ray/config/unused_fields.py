@@ -34,6 +34,7 @@ USES = (
         lambda run: run.trains_networks,
         "method=supervised, supervised_bank or moco",
     ),
+    Use(("losses.extra",), lambda run: run.method_entry.has_grid, "method=supervised or supervised_bank"),
     Use(("losses.contrast",), lambda run: run.method_entry.contrasts_locally, "method=supervised"),
     Use(("data.checksum",), lambda run: run.data.source.startswith("cifar"), "data.source=cifar or cifar10"),
     Use(

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from mcl_ray.config.spec import LossSpec
+from mcl_ray.losses.extra import extra_terms
 from mcl_ray.losses.grid import ContrastGrid
 
 
 def contrastive_terms(grid: ContrastGrid, weights: LossSpec) -> dict[str, Tensor]:
-    """Compute the unweighted terms whose weight is not zero: `vcl`, `soft_vcl`, `icl`, `soft_icl`.
+    """Compute the unweighted terms whose weight is not zero: `vcl`, `soft_vcl`, `icl`, `soft_icl`, those of plugins.
 
     Yang et al., AAAI 2022 (arXiv 2104.12565), eqs. 2 to 5, for a grid of logits L:
 
@@ -67,7 +68,7 @@ def contrastive_terms(grid: ContrastGrid, weights: LossSpec) -> dict[str, Tensor
         terms["soft_vcl"] = soft_vcl(diagonal(grid.logits)[..., grid.own_slots :], weights.temperature)
     if weights.lam and has_pairs:
         terms["soft_icl"] = soft_icl(grid.logits, weights.temperature)
-    return terms
+    return terms | extra_terms(grid, weights.extra)
 
 
 def hard_contrast(logits: Tensor, positives: Tensor, valid: Tensor) -> Tensor:

@@ -134,12 +134,13 @@ def outputs(peers: Peers, images: Tensor, *, bf16: bool) -> CohortOutput:
 
 def uses_contrastive_terms(weights: LossSpec, num_peers: int) -> bool:
     """Return whether any contrastive term is computed, so that embeddings are needed; one peer has only VCL."""
-    return any((weights.alpha, num_peers > 1 and any((weights.beta, weights.gamma, weights.lam))))
+    between = num_peers > 1 and any((weights.beta, weights.gamma, weights.lam))
+    return any((weights.alpha, between, *weights.extra.values()))
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: LossSpec) -> Tensor:
     """Return the total loss; terms without a weight of their own have weight 1."""
-    scale = {name: getattr(weights, weight) for name, weight in WEIGHT_OF_TERM.items()}
+    scale = {name: getattr(weights, weight) for name, weight in WEIGHT_OF_TERM.items()} | weights.extra
     return torch.stack([scale.get(name, 1.0) * value for name, value in terms.items()]).sum()
 
 

@@ -10,9 +10,8 @@ from pydantic import BaseModel
 
 from mcl_ray.callbacks import SweepCallback
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.config.plugins import import_plugins
 from mcl_ray.errors import SpecError
-from mcl_ray.pipeline import named_plugins
+from mcl_ray.pipeline import import_named_plugins
 from mcl_ray.sdk.options import Overrides, RunOptions, assignments, split_keywords
 from mcl_ray.sdk.sweep import Sweep, located
 
@@ -197,12 +196,10 @@ class CohortTuner:
 
 def _resolved(load: Callable[[str], Experiment], spec: str | Path | BaseModel, overrides: Sequence[str]) -> Experiment:
     """Return the experiment of this name, file or object with fields replaced."""
+    import_named_plugins(spec if isinstance(spec, BaseModel) else str(spec), overrides)
     experiment: Any = spec if isinstance(spec, BaseModel) else load(str(spec))
     if not hasattr(experiment, "with_overrides"):
         raise SpecError(f"a tuner needs a name, a file, a SweepSpec or a SuiteSpec, but got {type(spec).__name__}")
-    import_plugins((*experiment.plugins, *named_plugins(overrides, "run.plugins")))
-    if not isinstance(spec, BaseModel):
-        experiment = load(str(spec))  # once more, with the parts that the plugins have registered
     resolved: Experiment = experiment.with_overrides(overrides).with_named_plugins()
     return resolved
 

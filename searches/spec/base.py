@@ -8,6 +8,7 @@ from mcl_ray.config.overrides import field_paths, flat, replace
 from mcl_ray.config.part_modules import with_plugins
 from mcl_ray.config.recipes import RUN_FIELDS
 from mcl_ray.config.spec import Part, RunSpec
+from searches.spec.samplers import SAMPLERS
 
 
 class ExperimentSpec(Part):
@@ -31,5 +32,5 @@ class ExperimentSpec(Part):
         """Return a copy whose runs name the modules of every part of a plugin that any of its fields names."""
         tree = self.model_dump()
         runs = {name: run for name in RUN_FIELDS if isinstance(run := getattr(self, name, None), RunSpec)}
-        complete = {name: with_plugins(run, tree) for name, run in runs.items()}
+        complete = {name: with_plugins(run, tree, [SAMPLERS]) for name, run in runs.items()}
         return self if complete == runs else replace(self, complete)

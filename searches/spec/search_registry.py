@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace, validate
-from mcl_ray.config.registry import published_networks
+from mcl_ray.config.registry import Registry, published_networks
 from searches.spec.sweep import SWEEP_VERSION, SweepSpec
 
 WEIGHTS_AND_SIZE = {
@@ -97,7 +97,9 @@ def _cifar_with(network: str) -> Search:
 
 PUBLISHED = [_cifar_with(name) for name in published_networks("cifar")]
 """One search for each network that was published on CIFAR-100."""
-SEARCHES: dict[str, Search] = {search.__name__: search for search in (cifar, imagenet, moco, digits, *PUBLISHED)}
+SEARCHES: Registry[Search] = Registry(
+    "search", {search.__name__: search for search in (cifar, imagenet, moco, digits, *PUBLISHED)}
+)
 
 
 def load(name_or_file: str) -> SweepSpec:

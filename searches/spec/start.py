@@ -13,10 +13,11 @@ def completed(point: Point, space: Space, run: RunSpec) -> dict[str, Value]:
 
     Inactive fields are left out.
     """
-    values, complete = flat(run), dict[str, Value]()
+    extra = {f"losses.extra.{name}": weight for name, weight in run.losses.extra.items()}
+    values, complete = flat(run) | extra, dict[str, Value]()
     for path, dimension in space.items():
         if applies(dimension, complete):
-            value = point.get(path, values[path])
+            value = point.get(path, values.get(path, 0.0))  # a term that the run does not name has no weight
             match = dimension.match(value)
             complete[path] = value if match is None else match
     return complete

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mcl_ray.config.scoring import ScoreKind
-from mcl_ray.config.spec import Count, NonNegative, Part
+from mcl_ray.config.spec import Count, NonNegative, Part, names_of
+from searches.spec.samplers import SAMPLERS
 
 Cost = Literal["parameters", "multiply_adds", "training_time_s"]
 Direction = Literal["maximize", "minimize"]
@@ -21,10 +22,11 @@ Direction = Literal["maximize", "minimize"]
 class SamplerSpec(Part):
     """Settings of the sampler, with which Optuna proposes configurations."""
 
-    kind: Literal["tpe", "gp", "nsga2", "qmc", "random", "grid"] = "tpe"
+    kind: Annotated[str, names_of(SAMPLERS)] = "tpe"
     """`tpe`: tree-structured Parzen estimator; `gp`: Gaussian process; `nsga2`: genetic, for several objectives;
     `qmc`: scrambled Sobol points; `random`: independent draws; `grid`: every point of the space once. Fields with a
-    condition are drawn independently by `gp`, and by `qmc` where its first trial does not have them."""
+    condition are drawn independently by `gp`, and by `qmc` where its first trial does not have them. Plugins add
+    others."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler; the runs' seed is run.seed."""
     startup_trials: Count = 10
@@ -34,8 +36,8 @@ class SamplerSpec(Part):
 
     @model_validator(mode="after")
     def _settings_go_with_the_kind(self) -> SamplerSpec:
-        _only_with(self, "startup_trials", ("tpe", "gp"))
-        _only_with(self, "population", ("nsga2",))
+        _only_with(self, "startup_trials", [name for name, one in SAMPLERS.items() if one.has_startup_trials])
+        _only_with(self, "population", [name for name, one in SAMPLERS.items() if one.has_population])
         return self
 
 

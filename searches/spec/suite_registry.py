@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from mcl_ray.analysis.published import CIFAR, IMAGENET, MOCO, Column
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
+from mcl_ray.config.registry import Registry
 from mcl_ray.config.spec import RunSpec
 from searches.spec.space import Value
 from searches.spec.suite import SUITE_VERSION, SuiteSpec
@@ -61,7 +62,7 @@ def _suite(name: str, run: RunSpec, rows: Rows, *, table: str, repeats: int, the
 
 
 Suite = Callable[[], SuiteSpec]
-SUITES: dict[str, Suite] = {suite.__name__: suite for suite in (cifar, imagenet, moco, digits)}
+SUITES: Registry[Suite] = Registry("suite", {suite.__name__: suite for suite in (cifar, imagenet, moco, digits)})
 
 
 def load(name_or_file: str) -> SuiteSpec:

@@ -18,13 +18,15 @@ from pydantic import (
 )
 
 from mcl_ray.config.overrides import parse, replace
+from mcl_ray.config.plugins import are_imported
 from mcl_ray.config.scoring import Score, Scoring, current_names
 from mcl_ray.config.spec import Count, RunSpec
 from mcl_ray.config.unused_fields import check_used
-from mcl_ray.errors import SpecError
+from mcl_ray.errors import SpecError, unknown
 from searches.spec.base import ExperimentSpec
 from searches.spec.baseline import completed_baseline
 from searches.spec.fields import resolved
+from searches.spec.samplers import SAMPLERS
 from searches.spec.space import Point, Space, Value, applied, contains, grid, num_values
 from searches.spec.start import completed, start_point
 from searches.spec.strategy import (
@@ -204,9 +206,13 @@ class SweepSpec(ExperimentSpec):
                 f"early stopping needs a single objective: costs need scheduler.kind=none, but got "
                 f"{self.scheduler.kind}"
             )
-        if self.warm_start and self.sampler.kind not in ("tpe", "gp"):
+        sampler = SAMPLERS.get(self.sampler.kind)
+        if sampler is None and are_imported(self.run.plugins):
+            raise ValueError(unknown("sampler", self.sampler.kind, SAMPLERS))
+        if self.warm_start and sampler is not None and not sampler.learns_from_others:
+            learning = ", ".join(name for name, one in SAMPLERS.items() if one.learns_from_others)
             raise ValueError(
-                f"warm_start needs a sampler that learns from trials it did not propose (tpe, gp), but got "
+                f"warm_start needs a sampler that learns from trials it did not propose ({learning}), but got "
                 f"{self.sampler.kind}"
             )
         many = [path for path, dimension in self.space.items() if num_values(dimension) > MAX_GP_VALUES]

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mcl_ray.errors import SpecError
 from searches.optuna_logging import optuna_verbosity
 from searches.spec.experiment import Experiment
+from searches.spec.samplers import SAMPLERS
 from searches.spec.space import Choice, Dimension, FloatRange, IntRange, Point, Scalar, Value, applies, contains
 from searches.trial_history import KnownTrial
 
@@ -50,6 +51,8 @@ def to_sampler(sweep: Experiment, proposed: int = 0, startup_trials: int | None 
             return _qmc(spec.seed, RandomSampler(seed=seed))
         case "random" | "grid":
             return RandomSampler(seed=seed)
+        case _:
+            return _of_plugin(spec.kind, seed)
 
 
 def check_sampler(sweep: Experiment) -> None:
@@ -165,6 +168,18 @@ def _from_optuna(dimension: Dimension, value: Any) -> Value:
     match = dimension.match(value)
     assert match is not None, f"a proposal must lie in its range, but got {value}"
     return match
+
+
+def _of_plugin(kind: str, seed: int) -> BaseSampler:
+    builder = SAMPLERS[kind].builder
+    assert builder is not None, "the samplers without one are those of `to_sampler`"
+    sampler = builder(seed)
+    if not isinstance(sampler, BaseSampler):
+        raise SpecError(
+            f"a sampler's function must return a sampler of Optuna, but that of {kind!r} returned "
+            f"{type(sampler).__name__}"
+        )
+    return sampler
 
 
 def _qmc(seed: int, independent: BaseSampler) -> BaseSampler:
