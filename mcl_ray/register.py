@@ -20,7 +20,9 @@ from mcl_ray.config.methods import FORWARD_AND_BACKWARD, METHODS, MethodEntry
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import DATASETS, NETWORKS, DatasetEntry, DatasetSize, NetworkEntry, Regime
 
-Part = TypeVar("Part", bound=Callable[..., Any])
+Part = TypeVar("Part", bound=Callable[..., Any] | str)
+"""A part, or its `module:name`, which is imported only when the part is used."""
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def network(name: str, *, regime: Regime = "cifar") -> Callable[[Part], Part]:
@@ -45,7 +47,7 @@ def network(name: str, *, regime: Regime = "cifar") -> Callable[[Part], Part]:
     return add
 
 
-def dataset(name: str, *, size: DatasetSize | None = None, reads_files: bool = True) -> Callable[[Part], Part]:
+def dataset(name: str, *, size: DatasetSize | None = None, reads_files: bool = True) -> Callable[[Function], Function]:
     """Register a function that loads a data set whose images fit into memory.
 
     The function takes (folder, download): the folder that `--data` names, and, as a keyword, whether to download what
@@ -62,7 +64,7 @@ def dataset(name: str, *, size: DatasetSize | None = None, reads_files: bool = T
     """
     module = _caller()
 
-    def add(loader: Part) -> Part:
+    def add(loader: Function) -> Function:
         DATASETS.add(name, DatasetEntry(size=size, loader=loader, reads_files=reads_files), module)
         return loader
 
@@ -113,7 +115,7 @@ def method(
     return add
 
 
-def loss_term(name: str) -> Callable[[Part], Part]:
+def loss_term(name: str) -> Callable[[Function], Function]:
     """Register a function that computes a term of the loss from the contrast grid.
 
     The function takes a `mcl_ray.losses.grid.ContrastGrid`, which has logits [N, N, B, M] of N peers, B anchors and M
@@ -127,14 +129,14 @@ def loss_term(name: str) -> Callable[[Part], Part]:
     """
     module = _caller()
 
-    def add(function: Part) -> Part:
+    def add(function: Function) -> Function:
         LOSS_TERMS.add(name, LossTermEntry(function=function), module)
         return function
 
     return add
 
 
-def recipe(function: Part) -> Part:
+def recipe(function: Function) -> Function:
     """Register a function that returns a `RunSpec`, under its own name; its docstring is shown by `mcl recipes`.
 
     Raises:
@@ -144,7 +146,7 @@ def recipe(function: Part) -> Part:
     return function
 
 
-def search(function: Part) -> Part:
+def search(function: Function) -> Function:
     """Register a function that returns a `searches.spec.sweep.SweepSpec`, under its own name.
 
     Raises:
@@ -156,10 +158,10 @@ def search(function: Part) -> Part:
     return function
 
 
-def sampler(name: str, *, learns_from_others: bool = False) -> Callable[[Part], Part]:
+def sampler(name: str, *, learns_from_others: bool = False) -> Callable[[Function], Function]:
     """Register a function that takes a seed and returns a sampler of Optuna, as those of OptunaHub.
 
-    A sweep that is resumed calls it again, with another seed, and tells it of the trials before.
+    A sweep that is resumed calls it again, with another seed, and adds the trials before to its study.
 
     Args:
         name: its name in `sampler.kind`.
@@ -172,7 +174,7 @@ def sampler(name: str, *, learns_from_others: bool = False) -> Callable[[Part], 
 
     module = _caller()
 
-    def add(builder: Part) -> Part:
+    def add(builder: Function) -> Function:
         SAMPLERS.add(name, SamplerEntry(builder=builder, learns_from_others=learns_from_others), module)
         return builder
 

@@ -19,17 +19,17 @@ class MethodEntry:
     builder: str | Callable[..., Any]
     """Subclass of `methods.method.Method`, or its `module:class`."""
     is_supervised: bool = True
-    """Whether the peers have classifiers that learn from labels; otherwise they are scored by nearest neighbours."""
+    """True if the peers have classifiers that learn from labels; otherwise they are scored by nearest neighbours."""
     trains_networks: bool = True
-    """Whether networks are trained; otherwise they are frozen, and their features are classified."""
+    """True if networks are trained; otherwise they are frozen, and their features are classified."""
     num_views: int = 1
     """Number of views of each training image in a batch; more than one requires images that are decoded on demand."""
     needs_contrast: bool = False
-    """Whether nothing but the contrastive terms trains the peers, so that a weight of them must be positive."""
+    """True if nothing but the contrastive terms trains the peers, so that a weight of them must be positive."""
     has_grid: bool = False
-    """Whether the contrastive terms are computed from a grid, so that `losses.extra` has an effect."""
+    """True if the contrastive terms are computed from a grid, so that `losses.extra` has an effect."""
     contrasts_locally: bool = False
-    """Whether `losses.contrast=local` has an effect."""
+    """True if `losses.contrast=local` has an effect."""
     own_fields: tuple[str, ...] = ()
     """Fields of a spec that have an effect with this method and those that name them too; `bank.` are all below."""
     passes: int = FORWARD_AND_BACKWARD
@@ -37,7 +37,7 @@ class MethodEntry:
 
 
 UNKNOWN = MethodEntry(builder="", has_grid=True, contrasts_locally=True)
-"""What is assumed of a method that no module in this process has registered."""
+"""Entry of a method that no module in this process has registered."""
 METHODS: Registry[MethodEntry] = Registry(
     "method",
     {

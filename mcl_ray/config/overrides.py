@@ -124,7 +124,7 @@ def flat(spec: BaseModel) -> dict[str, Any]:
         for part in path.split("."):  # a default that was added later is no part of the tree
             value = getattr(value, part)
             node = node.get(part, value)
-        leaves[path] = node
+        leaves[path] = dict(node) if isinstance(node, dict) else node
     return leaves
 
 

@@ -29,7 +29,7 @@ _imported = {MAIN}
 
 @dataclass(frozen=True, kw_only=True)
 class PluginRecord:
-    """What is recorded of a plugin that was imported."""
+    """Record of a plugin that was imported."""
 
     module: str
     distribution: str | None

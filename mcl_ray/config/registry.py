@@ -124,9 +124,9 @@ class DatasetEntry:
     """Function of a plugin that takes (folder, download) and returns a `data.dataset.Dataset`; None for the sources of
     this package, which `data.source` loads."""
     is_encoded: bool = False
-    """Whether images are decoded on demand rather than held in memory."""
+    """True if images are decoded on demand rather than held in memory."""
     reads_files: bool = True
-    """Whether the images are below the folder of the data; otherwise they come with an installed package."""
+    """True if the images are below the folder of the data; otherwise they come with an installed package."""
 
 
 def _network(module: str, name: str, published_name: str | None = None) -> NetworkEntry:

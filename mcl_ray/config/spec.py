@@ -387,7 +387,7 @@ class RunSpec(Part):
 
     @property
     def method_entry(self) -> MethodEntry:
-        """What is known of the method."""
+        """Entry of the method in its registry."""
         return METHODS.get(self.method, UNKNOWN)
 
     @property

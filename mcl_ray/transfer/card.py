@@ -46,7 +46,7 @@ class Export:
 
     @property
     def output(self) -> Literal["logits", "features"]:
-        """What the networks compute."""
+        """Output of the networks."""
         return "logits" if self.classifies else "features"
 
 

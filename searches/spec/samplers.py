@@ -17,11 +17,11 @@ class SamplerEntry:
     """Function of a plugin that takes a seed and returns a sampler of Optuna; None for those that
     `searches.tune.converters` builds."""
     learns_from_others: bool = False
-    """Whether it learns from trials that it did not propose, as those of an earlier sweep."""
+    """True if it learns from trials that it did not propose, as those of an earlier sweep."""
     has_startup_trials: bool = False
-    """Whether `sampler.startup_trials` has an effect."""
+    """True if `sampler.startup_trials` has an effect."""
     has_population: bool = False
-    """Whether `sampler.population` has an effect."""
+    """True if `sampler.population` has an effect."""
 
 
 _MODEL = SamplerEntry(learns_from_others=True, has_startup_trials=True)
