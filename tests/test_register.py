@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from mcl_ray import CohortTrainer, CohortTuner, register
 from mcl_ray.config import recipes
 from mcl_ray.config.methods import METHODS
-from mcl_ray.config.overrides import replace
+from mcl_ray.config.overrides import replace, resolve
 from mcl_ray.config.registry import NETWORKS
-from mcl_ray.config.spec import LossSpec
+from mcl_ray.config.spec import LossSpec, RunSpec
 from mcl_ray.contrast.in_batch import in_batch_grid
 from mcl_ray.data.arrays import arrays_of_pairs, dataset_of_arrays
 from mcl_ray.errors import DataError, SpecError
@@ -229,6 +229,15 @@ def test_a_method_without_a_grid_has_no_extra_terms():
         SpecError, match="losses.extra requires method=supervised or supervised_bank, but got method=mo"
     ):
         CohortTrainer("moco", overrides=["losses.extra.spread=1"]).estimate()
+
+
+@pytest.mark.parametrize("name", ["run.losses.extra.spread", "losses.extra.spread", "extra.spread"])
+def test_a_weight_has_a_short_name_too(name):
+    register.loss_term("spread")(spread)
+    search = search_registry.load("digits").with_overrides([f"{name}=0.5"])
+    assert search.run.losses.extra == {"spread": 0.5}
+    assert search.with_overrides([f"{name}=null"]).run == search_registry.digits().run
+    assert resolve(RunSpec, name.removeprefix("run.")) == "losses.extra.spread"
 
 
 def test_a_loss_term_is_searched_from_a_weight_of_zero():

@@ -40,11 +40,9 @@ def resolve(model: type[BaseModel], name: str) -> str:
     matches = [path for path in paths if path == name] or [path for path in paths if path.endswith("." + name)]
     if not matches:
         is_part = any(path.startswith(name + ".") for path in paths)
-        is_entry = any(
-            get_origin(field.annotation) is dict for path, field in fields.items() if name.startswith(path + ".")
-        )
-        if is_part or is_entry:
-            return name
+        entries = {name} if is_part else _entries(fields, name)
+        if len(entries) == 1:
+            return entries.pop()
         raise SpecError(unknown("field", name, {path.rpartition(".")[2] for path in paths} | fields.keys()))
     if len(matches) > 1:
         raise SpecError(f"a field's name must be unambiguous, but {name!r} matches {', '.join(matches)}")
@@ -126,6 +124,14 @@ def flat(spec: BaseModel) -> dict[str, Any]:
             node = node.get(part, value)
         leaves[path] = dict(node) if isinstance(node, dict) else node
     return leaves
+
+
+def _entries(fields: Mapping[str, Any], name: str) -> set[str]:
+    """Return the paths of entries of mappings that `name` may stand for: `extra.own` is `losses.extra.own`."""
+    parts = name.split(".")
+    splits = [(".".join(parts[:count]), ".".join(parts[count:])) for count in range(1, len(parts))]
+    mappings = [path for path, field in fields.items() if get_origin(field.annotation) is dict]
+    return {f"{path}.{key}" for path in mappings for head, key in splits if f".{path}".endswith(f".{head}")}
 
 
 def _with_entry(entries: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
