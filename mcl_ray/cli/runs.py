@@ -98,14 +98,14 @@ def _ask(folders: list[Path]) -> None:
     """Ask whether folders may be deleted.
 
     Raises:
-        UserError: the answer is no, or there is nobody to ask.
+        UserError: the answer is no, or the input is not a terminal.
     """
     if not sys.stdin.isatty():
         raise UserError("a deletion must be confirmed on a terminal or by --yes, but there is neither")
     for folder in folders:
         app.stdout().print(str(folder), soft_wrap=True)
     if input(f"delete {len(folders)} for good? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UserError("nothing was deleted, as it was not confirmed")
+        raise UserError("nothing was deleted")
 
 
 def _location(name: str) -> Uri | Path:

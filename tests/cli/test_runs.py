@@ -105,7 +105,7 @@ def test_nothing_is_deleted_without_a_confirmation(results, sweep, monkeypatch):
         runs.delete(sweep.name, results=results)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "")
-    with pytest.raises(UserError, match="not confirmed"):
+    with pytest.raises(UserError, match="nothing was deleted"):
         runs.delete(sweep.name, results=results)
     assert read_runs(sweep).num_rows == 2
 
