@@ -1,6 +1,7 @@
 """`CohortTuner` and `Sweep` on a real Ray: events, results, threads, and nothing left behind in the process."""
 
 import html
+import importlib
 import logging
 import signal
 import threading
@@ -50,6 +51,7 @@ class Broken(SweepCallback):
 
 
 def process_state():
+    importlib.import_module("searches.tune.tuner")  # and ray, whose import sets the level of its logger
     levels = {name: logging.getLogger(name).level for name in ("ray", "ray.tune", "ray.train", "optuna")}
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     return levels, handlers, optuna.logging.get_verbosity()
