@@ -6,10 +6,11 @@ threads belong to `mcl_ray.config.environment`; they are never part of a spec an
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -40,16 +41,30 @@ def names_of(registry: Registry[Any]) -> Any:
     return Field(json_schema_extra=lambda schema: schema.update(enum=[*registry]))
 
 
-def _is_other_than_its_number(annotation: Any, value: object) -> bool:
+class _Kinds(NamedTuple):
+    """The types and literals of which a field's type is made."""
+
+    leaves: frozenset[Any]
+    is_mapping: bool
+
+
+@functools.cache
+def _numeric_fields(model: type[BaseModel]) -> dict[str, _Kinds]:
+    """Return the kinds of each field that takes numbers."""
+    kinds = {
+        name: _Kinds(frozenset(_leaves(field.annotation)), get_origin(field.annotation) is dict)
+        for name, field in model.model_fields.items()
+    }
+    return {name: found for name, found in kinds.items() if found.leaves & {int, float}}
+
+
+def _is_other_than_its_number(kinds: _Kinds, value: object) -> bool:
     """Return whether a value is a truth value or text where a field's type has only numbers, at any depth."""
     if isinstance(value, list | tuple):
-        return any(_is_other_than_its_number(annotation, item) for item in value)
-    if isinstance(value, dict) and get_origin(annotation) is dict:
+        return any(_is_other_than_its_number(kinds, item) for item in value)
+    if isinstance(value, dict) and kinds.is_mapping:
         return any(isinstance(item, bool) for item in value.values())
-    if not isinstance(value, bool | str):
-        return False
-    kinds = set(_leaves(annotation))
-    return bool(kinds & {int, float}) and type(value) not in kinds and value not in kinds
+    return isinstance(value, bool | str) and type(value) not in kinds.leaves and value not in kinds.leaves
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
@@ -83,10 +98,9 @@ class Part(BaseModel):
         """Reject `alpha=true` and `lr=1_0`, which would be taken as 1 and 10, and replace −0.0 by the equal 0.0."""
         if not isinstance(values, dict):
             return values
-        for name, value in values.items():
-            field = cls.model_fields.get(name)
-            if field is not None and _is_other_than_its_number(field.annotation, value):
-                raise ValueError(f"{name} must be a number, but got {json.dumps(value)}")
+        for name, kinds in _numeric_fields(cls).items():
+            if name in values and _is_other_than_its_number(kinds, values[name]):
+                raise ValueError(f"{name} must be a number, but got {json.dumps(values[name])}")
         return {name: _without_minus_zero(value) for name, value in values.items()}
 
 

@@ -5,18 +5,21 @@ Only names that are known and fields of specs get through: no path, no command, 
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
+from mcl_ray.config import recipes
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.plugins import installed_plugins, is_covered
-from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, unknown
 from mcl_ray.jobs.messages import JobRequest, JobSpec, Resolved
 from mcl_ray.pipeline import Stage, stages
 from searches.spec.experiment import Experiment
 
+T = TypeVar("T")
 REFUSED = ("study", "warm_start", "built_on")
 """Fields that name a database or results outside of the job's own folder."""
 
@@ -79,13 +82,15 @@ def assignments(request: JobRequest) -> tuple[str, ...]:
 def _sweep(request: JobRequest) -> Resolved:
     from searches.spec import search_registry
 
-    return _experiment(request, search_registry.load(_known("search", request.name, search_registry.SEARCHES)))
+    name = _known("search", request.name, search_registry.SEARCHES)
+    return _experiment(request, _loaded(search_registry.load, name))
 
 
 def _table(request: JobRequest) -> Resolved:
     from searches.spec import suite_registry
 
-    return _experiment(request, suite_registry.load(_known("suite", request.name, suite_registry.SUITES)))
+    name = _known("suite", request.name, suite_registry.SUITES)
+    return _experiment(request, _loaded(suite_registry.load, name))
 
 
 def _experiment(request: JobRequest, base: Experiment) -> Resolved:
@@ -100,9 +105,9 @@ def _experiment(request: JobRequest, base: Experiment) -> Resolved:
 
 
 def _runs(request: JobRequest) -> Resolved:
-    for name in (request.name or "").split("+"):
-        _known("recipe", name, RECIPES)
-    planned = stages(request.name or "", assignments(request))
+    names = [_known("recipe", name, recipes.RECIPES) for name in (request.name or "").split("+")]
+    base = "+".join(names) if len(names) > 1 else _loaded(recipes.load, names[0])
+    planned = stages(base, assignments(request))
     if request.kind == "linear":
         planned[0].check_takes_networks()
     specs = [_expected(stage, is_later=stage.is_later or request.source is not None) for stage in planned]
@@ -121,6 +126,12 @@ def _expected(stage: Stage, *, is_later: bool) -> RunSpec:
     if is_later:
         return Stage(base=stage.base, values=stage.values, is_later=True).expected(None, None)
     return stage.resolved(None)[0]
+
+
+@functools.cache
+def _loaded(load: Callable[[str], T], name: str) -> T:
+    """Return what is known by a name; to build it takes as long as all that follows, and a spec never changes."""
+    return load(name)
 
 
 def _known(kind: str, name: str | None, names: Mapping[str, object]) -> str:
