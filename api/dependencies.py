@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, HTTPException, Path, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
@@ -89,6 +90,7 @@ async def find_job(service: Service, principal: Principal, job_id: str) -> Row:
     row = await asyncio.to_thread(jobs.get, service.database, job_id, principal.sees)
     if row is None:
         raise HTTPException(404, f"there is no job {job_id}")
+    structlog.contextvars.bind_contextvars(job=row.id)  # for the log line of the request
     return row
 
 

@@ -34,8 +34,6 @@ from mcl_ray.jobs.states import LIVE, State
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 MAX_EVENT_ID = 2**63 - 1
 
-log = structlog.get_logger()
-
 
 class Submission:
     """Adds jobs, for one request."""
@@ -66,7 +64,7 @@ class Submission:
             "created": now,
         }
         most = service.settings.max_jobs_per_owner
-        row, is_new = await service.writer.write(jobs.insert(service.database, values, most))
+        row, is_new = await service.writer.write(jobs.Insertion(service.database, values, most))
         if row is None:
             other = await asyncio.to_thread(jobs.live_of_origin, service.database, spec.origin)
             if other is not None:
@@ -74,8 +72,8 @@ class Submission:
             raise HTTPException(429, f"an owner may have {most} jobs that have not ended")
         if row.body_hash != values["body_hash"]:
             raise HTTPException(422, "an Idempotency-Key is of one request, but this one was used for another")
+        structlog.contextvars.bind_contextvars(job=row.id, is_new=is_new)  # for the log line of the request
         if is_new:
-            log.info("job_submitted", job=row.id)
             service.reconciler.wake()
         self._response.headers["Location"] = f"{API_PREFIX}/jobs/{row.id}"
         return view(row)

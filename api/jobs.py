@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
@@ -30,24 +33,37 @@ class Submitted(NamedTuple):
     is_new: bool
 
 
-def insert(database: Database, values: dict[str, Any], most: int) -> Write[Submitted]:
-    """Return the write that adds a job, unless its owner has one of the same key; then that one is returned.
+@dataclass(frozen=True)
+class Insertion:
+    """The write that adds a job, unless its owner has one of the same key; then that one is returned.
 
     It is refused above the owner's quota of `most` live jobs, and while another job writes into the same folder.
     """
 
-    def write(connection: sa.Connection) -> Submitted:
-        row = connection.execute(
-            _insertion(tuple(values), is_sqlite=database.is_sqlite), values | {"most": most}
-        ).one_or_none()
-        if row is not None and database.is_sqlite:
-            _add_event(connection, row.id, "queued", 1, "")
-        if row is not None:
-            return Submitted(row, True)
-        same = (job.c.owner == values["owner"]) & (job.c.key == values["key"])
+    database: Database
+    values: dict[str, Any]
+    most: int
+
+    def __call__(self, connection: sa.Connection) -> Submitted:
+        """Add the job."""
+        if added := _added(self.database, connection, [self.values | {"room": self.most}]):
+            return Submitted(added[0], True)
+        same = (job.c.owner == self.values["owner"]) & (job.c.key == self.values["key"])
         return Submitted(connection.execute(sa.select(job).where(same)).one_or_none(), False)
 
-    return write
+    @classmethod
+    def together(cls, connection: sa.Connection, writes: Sequence[Insertion]) -> list[Submitted]:
+        """Add the jobs in one statement; those that it left out are tried again, each alone."""
+        given, before = list[dict[str, Any]](), Counter[str]()
+        for write in writes:  # of a statement's own rows, its count of an owner's jobs has none
+            owner = write.values["owner"]
+            given.append(write.values | {"room": write.most - before[owner]})
+            before[owner] += 1
+        added = {row.id: row for row in _added(writes[0].database, connection, given)}
+        new = [added.get(write.values["id"]) for write in writes]
+        return [
+            write(connection) if row is None else Submitted(row, True) for write, row in zip(writes, new, strict=True)
+        ]
 
 
 def claim_due(database: Database, *, count: int, lease_s: float, max_running: int) -> Write[list[Row]]:
@@ -154,18 +170,36 @@ def overdue(database: Database) -> float:
     return 0.0 if earliest is None else max(0.0, time.time() - earliest)
 
 
-@functools.cache
-def _insertion(columns: tuple[str, ...], *, is_sqlite: bool) -> sa.Executable:
-    """Return the statement that adds a job while its owner has room; to build it takes longer than to run it.
+def _added(database: Database, connection: sa.Connection, given: list[dict[str, Any]]) -> list[Row]:
+    """Add jobs with their first events; return those whose owner has room, and whose key and folder are free."""
+    names = tuple(name for name in given[0] if name in job.c)
+    rows = list(connection.execute(_insertion(names, is_sqlite=database.is_sqlite), {"given": given}))
+    if rows and database.is_sqlite:
+        first = [{"job": row.id, "state": row.state, "attempt": row.attempt, "at": row.created} for row in rows]
+        connection.execute(_EVENT, first)
+    return rows
 
-    With PostgreSQL it adds the event as well, since each statement is a round trip.
+
+@functools.cache
+def _insertion(names: tuple[str, ...], *, is_sqlite: bool) -> sa.Executable:
+    """Return the statement that adds jobs, given as JSON, while there is `room`; to build it takes long.
+
+    With PostgreSQL it adds their events as well, since each statement is a round trip.
     """
+    parameter = sa.bindparam("given", type_=sa.JSON)
+    columns = [sa.column("room", sa.Integer()), *(sa.column(name, job.c[name].type) for name in names)]
+    given: list[sa.ColumnElement[Any]]
+    if is_sqlite:
+        value = sa.func.json_each(parameter).table_valued("value").c.value
+        given = [sa.func.json_extract(value, f"$.{column.name}", type_=column.type) for column in columns]
+    else:
+        given = [*sa.func.json_to_recordset(parameter).table_valued(*columns).render_derived(with_types=True).c]
+    room, *values = given
+    owner = values[names.index("owner")]
+    live = sa.select(sa.func.count()).where(job.c.owner == owner, IS_LIVE).scalar_subquery()
     dialect = sqlite if is_sqlite else postgresql
-    live = sa.select(job.c.id).where(job.c.owner == sa.bindparam("owner"), IS_LIVE).limit(sa.bindparam("most"))
-    count = sa.select(sa.func.count()).select_from(live.subquery()).scalar_subquery()
-    values = [sa.bindparam(name, type_=job.c[name].type) for name in columns]
-    chosen = sa.select(*values).where(count < sa.bindparam("most", type_=sa.Integer))
-    added = dialect.insert(job).from_select(columns, chosen).on_conflict_do_nothing().returning(job)
+    added = dialect.insert(job).from_select(names, sa.select(*values).where(live < room))
+    added = added.on_conflict_do_nothing().returning(job)
     if is_sqlite:
         return cast("sa.Executable", added)
     new = added.cte("new")

@@ -7,9 +7,10 @@ not, and no two threads of a process wait for each other's lock.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -18,6 +19,8 @@ from api.database import Database
 
 T = TypeVar("T")
 Write = Callable[[sa.Connection], T]
+"""A function that one transaction runs. A class of writes may have `together(connection, writes)`, which makes several
+that follow each other and returns the result of each: one statement for all, as each is a round trip."""
 Asked = tuple[Write[Any], "asyncio.Future[Any]"]
 MAX_GROUP = 200
 """Writes that go into one commit at most."""
@@ -66,7 +69,7 @@ class Writer:
         failed: Exception | None = None
         try:
             with self._database.write_engine.begin() as connection:
-                results += [write(connection) for write, _ in group]
+                results += _made(connection, [write for write, _ in group])
         except Exception as error:
             if len(group) > 1 and not isinstance(error, sa.exc.OperationalError):
                 for one in group:
@@ -75,6 +78,13 @@ class Writer:
             failed = error
         futures = [future for _, future in group]
         futures[0].get_loop().call_soon_threadsafe(_settle, futures, results, failed)
+
+
+def _made(connection: sa.Connection, writes: list[Write[Any]]) -> Iterator[Any]:
+    """Make the writes in their order, and yield the result of each."""
+    for kind, group in itertools.groupby(writes, type):
+        together, neighbours = getattr(kind, "together", None), list(group)
+        yield from together(connection, neighbours) if together else (write(connection) for write in neighbours)
 
 
 def _settle(futures: list[asyncio.Future[Any]], results: list[Any], error: Exception | None) -> None:

@@ -66,7 +66,7 @@ def test_tables_of_the_first_version_are_migrated(first_version):
     values = {name: before[second]._mapping[name] for name in ("owner", "body_hash", "kind", "spec", "origin")}
     with database.write_engine.begin() as connection:
         new = values | {"id": "x", "key": "new", "due": 0.0, "created": 0.0}
-        assert jobs.insert(database, new, 1000)(connection) == (None, False)
+        assert jobs.Insertion(database, new, 1000)(connection) == (None, False)
 
 
 def test_a_backup_under_load_is_restored(tmp_path, local_ray, database_url):
@@ -147,8 +147,10 @@ def test_the_log_connects_a_request_with_its_job(tmp_path, local_ray):
     assert address.startswith("mcl-ray serves http://")
     entries = [json.loads(line) for line in lines]
     assert all({"event", "level", "timestamp"} <= set(entry) for entry in entries)
-    of_request = [entry for entry in entries if entry.get("request") == "of-the-client"]
-    assert [(entry["event"], entry.get("job")) for entry in of_request] == [("job_submitted", job), ("request", None)]
+    (entry,) = (entry for entry in entries if entry.get("request") == "of-the-client")
+    assert (entry["event"], entry["status"], entry["job"], entry["is_new"]) == ("request", 202, job, True)
+    looks = [entry for entry in entries if entry.get("path") == f"/api/v1/jobs/{job}"]
+    assert {(entry["job"], entry["status"]) for entry in looks} == {(job, 200)}
     of_job = [entry for entry in entries if entry.get("job") == job and entry["event"] == "job_changed"]
     assert {entry["attempt"] for entry in of_job} == {1}
     assert of_job[-1]["state"] == "succeeded"

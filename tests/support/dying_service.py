@@ -14,7 +14,7 @@ from api import jobs
 from api.ray_jobs import RayJobs
 from mcl_ray.cli.serve import command
 
-COMMITS = {"insert": "insert", "claim": "claim_due", "record": "record"}
+COMMITS = {"insert": "Insertion", "claim": "claim_due", "record": "record"}
 WHEN, POINT, *OPTIONS = sys.argv[1:]
 is_next_commit = False
 
