@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import structlog
+from anyio import BrokenResourceError
 from fastapi import HTTPException
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -72,6 +73,8 @@ class Envelope:
             else:
                 body = _Body(receive, self._settings.max_body_bytes, self._settings.body_timeout_s)
                 await self._app(scope, body, answer)
+        except* BrokenResourceError:
+            pass  # the reader of an event stream has gone: github.com/fastapi/fastapi/discussions/15725
         finally:
             _record(scope, status, time.perf_counter() - started)
 

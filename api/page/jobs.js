@@ -56,10 +56,16 @@ export async function showJobs(main, address, guarded) {
       token && make("button", { type: "button", onclick: guarded(async () => { pages += 1; await load(); }) }, "More"));
     if (focused) body.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
   };
-  const follow = async () => {
-    await load();
-    if (isOpen) timer = setTimeout(guarded(follow), LOOK_EVERY_MS);
+  const follow = () => {
+    timer = setTimeout(guarded(async () => {
+      try {
+        await load();
+      } finally {
+        if (isOpen) follow();
+      }
+    }), LOOK_EVERY_MS);
   };
-  await follow();
+  await load();
+  follow();
   return () => { isOpen = false; clearTimeout(timer); };
 }

@@ -12,7 +12,7 @@ export function showSignIn(main, onSignedIn) {
     error.textContent = "";
     try {
       await signIn(key.value.trim());
-      onSignedIn();
+      onSignedIn(event);
     } catch (problem) {
       error.textContent = problem.status === 401 ? "The service does not know this key, or it has expired or was revoked."
         : problem.message;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,19 @@ from tests.support.s3 import CREDENTIALS
 from tests.support.service import ServiceProcess, wait_until_ready
 from trainables.cluster.local_ray import LocalRay
 
-structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+# Through `logging`, to which pytest listens while a test runs. A service's threads also log between two tests, when
+# whatever is written to stderr would be mixed into pytest's own output.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(["event"]),
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+)
+logging.getLogger("api").setLevel(logging.INFO)
+logging.getLogger("api").addHandler(logging.NullHandler())
 
 
 @pytest.fixture(scope="package")

@@ -17,7 +17,7 @@ import pytest
 from mcl_ray.client import Client, RefusedError
 from tests.support.pictures import write_folder
 from tests.support.s3 import serving
-from tests.support.service import ServiceProcess
+from tests.support.service import HANGS_AFTER_S, ServiceProcess
 
 DRIVER = f"{sys.executable} -m mcl_ray.job"
 
@@ -50,7 +50,7 @@ def test_a_sweep_survives_a_trial_without_memory_and_its_driver_and_is_extended(
     with service, Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
         service.start()
         handle = client.submit("digits", overrides=TINY, trials=3)
-        ends = time.monotonic() + 400
+        ends = time.monotonic() + HANGS_AFTER_S
         while "trial 0000: finished" not in handle.logs(0)[0]:
             assert time.monotonic() < ends, (handle.refresh(), handle.logs()[0])
             time.sleep(0.5)
@@ -61,13 +61,13 @@ def test_a_sweep_survives_a_trial_without_memory_and_its_driver_and_is_extended(
             assert time.monotonic() < ends, (handle.refresh(), handle.logs()[0])
             time.sleep(0.5)
         os.kill(driver_of(handle.id), signal.SIGKILL)
-        done = handle.wait(timeout_s=500)
+        done = handle.wait(timeout_s=HANGS_AFTER_S)
         assert done.job.state == "succeeded", (done.job.reason, handle.logs(0)[0])
         assert (done.job.attempt, done.job.lost) == (2, 1)
         ranked = handle.ranking()
         assert len(ranked) == 3
         assert all(row["score"] is not None for row in ranked)
-        more = handle.extend(1).wait(timeout_s=500)
+        more = handle.extend(1).wait(timeout_s=HANGS_AFTER_S)
         assert more.job.state == "succeeded", (more.job.reason, more.logs(0)[0])
         assert len(more.ranking()) == 4
         assert b"<html" in more.report()
@@ -126,7 +126,7 @@ def test_jobs_of_every_kind_have_their_results_in_a_store(local_ray, tmp_path):
 
 
 def succeeded(handle):
-    done = handle.wait(timeout_s=600)
+    done = handle.wait(timeout_s=HANGS_AFTER_S)
     assert done.job.state == "succeeded", (done.job.kind, done.job.reason, handle.logs(0)[0][-3000:])
     return True
 

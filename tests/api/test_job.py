@@ -16,6 +16,7 @@ from mcl_ray.jobs.messages import JobRequest, JobSpec
 from mcl_ray.object_store import Uri
 from mcl_ray.results.store import read_runs
 from tests.support.s3 import serving
+from tests.support.service import HANGS_AFTER_S
 
 FIRST, SECOND = "a" * 32, "b" * 32
 
@@ -84,7 +85,7 @@ def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, numbe
     driver = begin(tmp_path, spec)
     _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
     driver.send_signal(number)
-    assert driver.wait(120) == -signal.SIGINT
+    assert driver.wait(HANGS_AFTER_S) == -signal.SIGINT
     assert attempts.read(FIRST, 1, "outcome")["outcome"] == "interrupted"
     (row,) = read_runs(results_of(tmp_path, FIRST)).to_pylist()
     assert row["state"] == "interrupted"
@@ -105,7 +106,7 @@ def test_an_attempt_on_another_node_resumes_what_is_in_the_store(tmp_path):
         driver = begin(root, spec, XDG_CACHE_HOME=str(tmp_path / "one"))
         _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
         driver.send_signal(signal.SIGINT)
-        assert driver.wait(120) == -signal.SIGINT
+        assert driver.wait(HANGS_AFTER_S) == -signal.SIGINT
         other = begin(root, spec, attempt=2, XDG_CACHE_HOME=str(tmp_path / "two"))
         _wait_for(lambda: "epoch " in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
         other.kill()
@@ -157,7 +158,7 @@ def test_a_driver_that_was_given_up_ends_for_its_successor(tmp_path):
     orphan = begin(tmp_path, spec)
     _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
     successor = begin(tmp_path, spec, attempt=2)
-    assert orphan.wait(120) == -signal.SIGINT
+    assert orphan.wait(HANGS_AFTER_S) == -signal.SIGINT
     _wait_for(lambda: "attempt 2" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
     assert successor.poll() is None
     successor.kill()
@@ -188,8 +189,8 @@ def test_of_many_claims_one_succeeds(tmp_path):
     assert sum(taken) == 1
 
 
-def _wait_for(condition, deadline_s=180):
-    ends = time.monotonic() + deadline_s
+def _wait_for(condition):
+    ends = time.monotonic() + HANGS_AFTER_S
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.1)

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -86,10 +87,12 @@ def test_a_backup_under_load_is_restored(tmp_path, local_ray, database_url):
         submitter.start()
         while len(acknowledged) < 4:
             assert submitter.is_alive()
+            time.sleep(0.02)
         before = dict(acknowledged)
         execute("back up", service)
         while len(acknowledged) < len(before) + 4:
             assert submitter.is_alive()
+            time.sleep(0.02)
         is_over.set()
         submitter.join()
         service.wait(before["long"])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from api.database import Database, event, job
 from mcl_ray.client import Client
 from tests.support.postgres import postgres
-from tests.support.service import KilledPostgres, ServiceProcess, wait_until_ready
+from tests.support.service import HANGS_AFTER_S, KilledPostgres, ServiceProcess, wait_until_ready
 
 PASSWORD = "canary-of-the-database"
 
@@ -41,7 +41,7 @@ def test_secrets_are_in_no_log_event_report_page_or_command_line(local_ray, tmp_
                 handle = client.submit("digits", kind="train", overrides={"epochs": 1})
                 service.wait(handle.id, "running", "succeeded", "failed")
                 places["command lines"] = command_lines()
-                done = handle.wait(timeout_s=500)
+                done = handle.wait(timeout_s=HANGS_AFTER_S)
                 assert done.job.state == "succeeded", done.job.reason
                 headers = {"Authorization": f"Bearer {token.strip()}"}
                 places["Ray's jobs"] = httpx.get(f"{local_ray.url}/api/jobs/", headers=headers, timeout=60).content

@@ -14,13 +14,11 @@ from pathlib import Path
 import httpx
 
 from mcl_ray.client import Client, ServiceError
-from tests.support.service import CHECKOUT, ServiceProcess
+from tests.support.service import CHECKOUT, HANGS_AFTER_S, ServiceProcess
 from trainables.cluster.local_ray import LocalRay
 
 IDLE_MIB = 100
 """The most memory of a process that waits for requests."""
-
-HANGS_AFTER_S = 600
 
 
 @contextlib.contextmanager

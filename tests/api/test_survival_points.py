@@ -11,10 +11,9 @@ import pytest
 
 from tests.support.dropping_proxy import DroppingProxy
 from tests.support.ray_nodes import RayNodes
-from tests.support.service import CHECKOUT, ServiceProcess
+from tests.support.service import CHECKOUT, HANGS_AFTER_S, ServiceProcess
 
 DYING = str(CHECKOUT / "tests/support/dying_service.py")
-HANGS_AFTER_S = 300
 pytestmark = pytest.mark.slow
 
 

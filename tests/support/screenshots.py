@@ -8,7 +8,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import structlog
 from playwright.sync_api import Page
 
 from tests.support import service_jobs
@@ -21,7 +20,8 @@ SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 def main(folder: Path, *names: str) -> None:
     """Fill a service with jobs, and write a picture of each view, or of those named, in each size and colour scheme."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.basicConfig()
+    logging.getLogger("api").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as state,

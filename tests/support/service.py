@@ -23,13 +23,14 @@ from tests.support.ports import free_port
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIGHT_DRIVER = f"{sys.executable} {CHECKOUT / 'tests/support/light_driver.py'}"
 TERMINAL = ("succeeded", "failed", "cancelled")
-READY_WITHIN_S = 240
+HANGS_AFTER_S = 600
+"""Time after which what waits for an event gives up."""
 
 
 def wait_until_ready(ray: RayAddress) -> None:
     """Return once a Ray has accepted a job."""
     headers = {"Authorization": f"Bearer {ray.token_file.read_text()}"}
-    ends = time.monotonic() + READY_WITHIN_S
+    ends = time.monotonic() + HANGS_AFTER_S
     while True:
         try:
             body = {"entrypoint": "true", "submission_id": f"warm-{time.monotonic_ns()}"}
@@ -116,7 +117,7 @@ class ServiceProcess:
                 | self.environment,
             )
 
-    def wait_until_ready(self, deadline_s: float = 300) -> None:
+    def wait_until_ready(self, deadline_s: float = HANGS_AFTER_S) -> None:
         ends = time.monotonic() + deadline_s
         while True:
             with contextlib.suppress(httpx.HTTPError):
@@ -128,9 +129,9 @@ class ServiceProcess:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(HANGS_AFTER_S)
 
-    def submit(self, label: str, key: str, deadline_s: float = 90) -> str:
+    def submit(self, label: str, key: str, deadline_s: float = HANGS_AFTER_S) -> str:
         """Send a job until it is acknowledged, and return its id."""
         body = {"kind": "sweep", "name": "digits", "label": label}
         ends = time.monotonic() + deadline_s
@@ -149,7 +150,7 @@ class ServiceProcess:
         found: dict[str, object] = self.http.get(f"/jobs/{job_id}").raise_for_status().json()
         return found
 
-    def wait(self, job_id: str, *states: str, deadline_s: float = 120) -> dict[str, object]:
+    def wait(self, job_id: str, *states: str, deadline_s: float = HANGS_AFTER_S) -> dict[str, object]:
         """Return the job once it is in one of these states; by default in a terminal one."""
         ends = time.monotonic() + deadline_s
         while True:
