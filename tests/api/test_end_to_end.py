@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from mcl_ray.client import Client, RefusedError
 from tests.support.pictures import write_folder
 from tests.support.s3 import serving
-from tests.support.service import HANGS_AFTER_S, ServiceProcess
+from tests.support.service import HANGS_AFTER_S, ServiceProcess, wait_for
 
 DRIVER = f"{sys.executable} -m mcl_ray.job"
 
@@ -50,16 +49,10 @@ def test_a_sweep_survives_a_trial_without_memory_and_its_driver_and_is_extended(
     with service, Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
         service.start()
         handle = client.submit("digits", overrides=TINY, trials=3)
-        ends = time.monotonic() + HANGS_AFTER_S
-        while "trial 0000: finished" not in handle.logs(0)[0]:
-            assert time.monotonic() < ends, (handle.refresh(), handle.logs()[0])
-            time.sleep(0.5)
-        while not (trials := trials_of(local_ray)):  # Linux ends a trial for which there is no memory in this way
-            time.sleep(0.1)
-        os.kill(trials[0], signal.SIGKILL)
-        while "trial 0001: finished" not in handle.logs(0)[0]:
-            assert time.monotonic() < ends, (handle.refresh(), handle.logs()[0])
-            time.sleep(0.5)
+        wait_for(lambda: "trial 0000: finished" in handle.logs(0)[0])
+        trials = wait_for(lambda: trials_of(local_ray))
+        os.kill(trials[0], signal.SIGKILL)  # Linux ends a trial for which there is no memory in this way
+        wait_for(lambda: "trial 0001: finished" in handle.logs(0)[0])
         os.kill(driver_of(handle.id), signal.SIGKILL)
         done = handle.wait(timeout_s=HANGS_AFTER_S)
         assert done.job.state == "succeeded", (done.job.reason, handle.logs(0)[0])

@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,7 +15,7 @@ from mcl_ray.jobs.messages import JobRequest, JobSpec
 from mcl_ray.object_store import Uri
 from mcl_ray.results.store import read_runs
 from tests.support.s3 import serving
-from tests.support.service import HANGS_AFTER_S
+from tests.support.service import HANGS_AFTER_S, wait_for
 
 FIRST, SECOND = "a" * 32, "b" * 32
 
@@ -83,14 +82,14 @@ def test_a_driver_imports_plugins_and_says_which_it_cannot(tmp_path):
 def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, number):
     spec, attempts = spec_of(overrides={"epochs": 30}), Attempts(tmp_path)
     driver = begin(tmp_path, spec)
-    _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+    wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
     driver.send_signal(number)
     assert driver.wait(HANGS_AFTER_S) == -signal.SIGINT
     assert attempts.read(FIRST, 1, "outcome")["outcome"] == "interrupted"
     (row,) = read_runs(results_of(tmp_path, FIRST)).to_pylist()
     assert row["state"] == "interrupted"
     short = begin(tmp_path, spec, attempt=2)
-    _wait_for(lambda: "attempt 2" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
+    wait_for(lambda: "attempt 2" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
     short.kill()
     short.wait()
     (row,) = read_runs(results_of(tmp_path, FIRST)).to_pylist()
@@ -104,11 +103,11 @@ def test_an_attempt_on_another_node_resumes_what_is_in_the_store(tmp_path):
         root, spec = Uri(store.uri("service")), spec_of(overrides={"epochs": 200})
         attempts = Attempts(root)
         driver = begin(root, spec, XDG_CACHE_HOME=str(tmp_path / "one"))
-        _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+        wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
         driver.send_signal(signal.SIGINT)
         assert driver.wait(HANGS_AFTER_S) == -signal.SIGINT
         other = begin(root, spec, attempt=2, XDG_CACHE_HOME=str(tmp_path / "two"))
-        _wait_for(lambda: "epoch " in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
+        wait_for(lambda: "epoch " in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
         other.kill()
         other.wait()
         (run,) = {name.split("/")[3] for name in store.objects("service/jobs") if "/results/runs/" in name}
@@ -136,7 +135,7 @@ def test_a_damaged_checkpoint_and_a_truncated_table(tmp_path):
     """The next attempt falls back to the checkpoint before; a table that cannot be read is named, not replaced."""
     spec, attempts = spec_of(overrides={"epochs": 4}), Attempts(tmp_path)
     driver = begin(tmp_path, spec)
-    _wait_for(lambda: "epoch 3:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+    wait_for(lambda: "epoch 3:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
     driver.kill()
     driver.wait()
     (run,) = (results_of(tmp_path, FIRST) / "runs").iterdir()
@@ -156,10 +155,10 @@ def test_a_driver_that_was_given_up_ends_for_its_successor(tmp_path):
     """Two attempts never write into one folder, and the later one does not fail because the earlier one still runs."""
     spec, attempts = spec_of(overrides={"epochs": 40}), Attempts(tmp_path)
     orphan = begin(tmp_path, spec)
-    _wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+    wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
     successor = begin(tmp_path, spec, attempt=2)
     assert orphan.wait(HANGS_AFTER_S) == -signal.SIGINT
-    _wait_for(lambda: "attempt 2" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
+    wait_for(lambda: "attempt 2" in attempts.read_log(FIRST, 2, 0, 99999)[0].decode())
     assert successor.poll() is None
     successor.kill()
     successor.wait()
@@ -187,10 +186,3 @@ def test_of_many_claims_one_succeeds(tmp_path):
     with ThreadPoolExecutor(16) as pool:
         taken = list(pool.map(lambda number: attempts.take(FIRST, 1, str(number)), range(64)))
     assert sum(taken) == 1
-
-
-def _wait_for(condition):
-    ends = time.monotonic() + HANGS_AFTER_S
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.1)

@@ -6,14 +6,14 @@ import json
 import re
 import sqlite3
 import threading
-import time
+from functools import partial
 
 import pytest
 
 from mcl_ray.jobs.messages import JobSpec
 from mcl_ray.jobs.specs import total_trials
 from tests.support.application import end, is_problem, running, settings_for
-from tests.support.service import HANGS_AFTER_S
+from tests.support.service import wait_for
 
 
 def test_one_key_gives_one_job(app):
@@ -132,9 +132,11 @@ def test_quotas(tmp_path):
             assert is_problem(app.http.get(f"/api/v1/jobs/{job}/events", headers=headers), 429)
             end(app, job, "failed")
             stream.read()
-        ends = time.monotonic() + HANGS_AFTER_S
-        while app.http.get(f"/api/v1/jobs/{job}/events", headers=headers).status_code == 429:
-            assert time.monotonic() < ends  # its place is free shortly after its end
+        assert wait_for(partial(is_followed, app, job, headers))  # its place is free shortly after its end
+
+
+def is_followed(app, job, headers):
+    return app.http.get(f"/api/v1/jobs/{job}/events", headers=headers).status_code == 200
 
 
 def test_events_are_replayed_and_followed(app):

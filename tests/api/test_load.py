@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import sqlalchemy as sa
 from api import jobs
 from api.database import Database, event
 from tests.support.application import running, settings_for
-from tests.support.service import HANGS_AFTER_S
+from tests.support.service import wait_for
 
 MIB = 2**20
 MANY = 100_000
@@ -134,8 +133,8 @@ def test_readers_that_stall_delay_nobody(tmp_path, caplog):
 def follow_without_reading(app, job, key):
     """A connection whose answer has begun and is not read any further; one that ended counts a little longer."""
     head = f"GET /api/v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
-    ends = time.monotonic() + HANGS_AFTER_S
-    while True:
+
+    def opened():
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((app.http.base_url.host, app.http.base_url.port))
@@ -143,5 +142,6 @@ def follow_without_reading(app, job, key):
         if connection.recv(12) == b"HTTP/1.1 200":
             return connection
         connection.close()
-        assert time.monotonic() < ends, "no place for a stream becomes free"
-        time.sleep(0.1)
+        return None
+
+    return wait_for(opened)

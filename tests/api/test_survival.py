@@ -2,21 +2,23 @@
 
 import asyncio
 import contextlib
-import http.server
 import os
 import random
 import signal
 import threading
 import time
 
+import httpx
 import pytest
 
 from api.database import Database
 from api.ray_jobs import RayError, RayJobs
 from api.settings import Settings
 from benchmarks.campaign.service import processes_of
+from tests.api.conftest import running, settings_for
 from tests.support.postgres import postgres
-from tests.support.service import HANGS_AFTER_S, KilledPostgres, ServiceProcess
+from tests.support.service import KilledPostgres, ServiceProcess, wait_for
+from trainables.cluster.local_ray import LocalRay
 
 
 def test_the_api_is_killed_at_random_moments(service):
@@ -111,47 +113,55 @@ def test_sigterm_ends_a_process_with_open_streams_in_time(service):
     service.check({job: "cancelled"})
 
 
-def test_a_ray_that_anybody_can_use_is_refused(ray, tmp_path):
+def test_ray_is_used_with_its_token_alone(ray, tmp_path):
     async def look():
         client = RayJobs(Settings(address=ray.url, ray_token_file=ray.token_file, state=tmp_path), "root")
-        await client.check_ready()  # the real one asks for a token
+        await client.check_ready()
+        await client.close()
         wrong = tmp_path / "token"
         wrong.write_text("wrong")
         refused = RayJobs(Settings(address=ray.url, ray_token_file=wrong, state=tmp_path), "root")
         with pytest.raises(RayError, match="must accept this service's token"):
             await refused.check_ready()
         await refused.close()
-        await client.close()
-
-        with open_server() as url:
-            anybody = RayJobs(Settings(address=url, ray_token_file=wrong, state=tmp_path), "root")
-            with pytest.raises(RayError, match="must refuse requests without a token"):
-                await anybody.check_ready()
-            assert (await anybody.look("x", "y")).backend == "unreachable"
-            await anybody.close()
 
     asyncio.run(look())
 
 
-@contextlib.contextmanager
-def open_server():
-    """A server that answers everybody, as a Ray without a token does."""
+serving = contextlib.contextmanager(running)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"[]")
 
-        def log_message(self, *_):
-            pass
+class OpenRay(LocalRay):
+    """A Ray that asks for no token."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    def _environment(self):
+        return super()._environment() | {"RAY_AUTH_MODE": "disabled"}
+
+
+@pytest.mark.slow
+def test_a_ray_that_anybody_can_use_is_refused(tmp_path):
+    """It is asked for nothing, until `allow_open_ray` says that this is meant."""
+    (tmp_path / "ray").mkdir()
+    ray = OpenRay(tmp_path / "ray")
+    ray.start()
+    settings = settings_for(tmp_path, address=ray.url, ray_token_file=ray.token_file, poll_s=0.1)
+    anybody = httpx.Client(base_url=ray.url, timeout=60)
+    try:
+        wait_for(lambda: anybody.get("/api/jobs/").is_success)
+        with serving(settings) as app:
+            headers = app.headers()
+            job = f"/api/v1/jobs/{app.submit(headers).json()['id']}"
+            refusal = "must refuse requests without a token"
+            wait_for(lambda: refusal in app.http.get(job, headers=headers).json()["reason"])
+            assert app.http.get(job, headers=headers).json()["state"] == "starting"
+            assert app.http.get("/readyz").json()["detail"] == "not ready: ray"
+            assert anybody.get("/api/jobs/").json() == []
+        with serving(settings.model_copy(update={"allow_open_ray": True})) as app:
+            wait_for(lambda: app.http.get("/readyz").is_success)
+            wait_for(lambda: anybody.get("/api/jobs/").json())
+    finally:
+        anybody.close()
+        ray.stop()
 
 
 def test_the_head_is_killed_with_its_job_table(tmp_path, ray, service):
@@ -172,8 +182,7 @@ def test_the_agent_of_the_node_is_killed(ray, service):
     """The raylet ends with it in good order, and `ray start --block` goes on: the service starts the node again."""
     job = service.submit("sleep 3", "k")
     service.wait(job, "running")
-    while not (agents := list(processes_of(ray, "agent"))):  # a node runs jobs before its agents have started
-        time.sleep(0.1)
+    agents = wait_for(lambda: list(processes_of(ray, "agent")))  # a node may run jobs before its agents have started
     os.kill(agents[0], signal.SIGKILL)
     after = service.submit("", "after")
     service.check({job: "succeeded", after: "succeeded"})
@@ -192,7 +201,4 @@ def test_a_row_that_makes_no_sense_is_quarantined(service):
         connection.execute(sa.update(table).where(table.c.id == bad).values(garbage))
     database.close()
     service.check({good: "succeeded"})
-    ends = time.monotonic() + HANGS_AFTER_S
-    while not str(service.job(bad)["reason"]).startswith("quarantined"):
-        assert time.monotonic() < ends
-        time.sleep(0.2)
+    wait_for(lambda: str(service.job(bad)["reason"]).startswith("quarantined"))

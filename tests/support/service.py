@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import httpx
 import sqlalchemy as sa
@@ -23,23 +25,28 @@ from tests.support.ports import free_port
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIGHT_DRIVER = f"{sys.executable} {CHECKOUT / 'tests/support/light_driver.py'}"
 TERMINAL = ("succeeded", "failed", "cancelled")
+T = TypeVar("T")
 HANGS_AFTER_S = 600
 """Time after which what waits for an event gives up."""
 
 
-def wait_until_ready(ray: RayAddress) -> None:
-    """Return once a Ray has accepted a job."""
-    headers = {"Authorization": f"Bearer {ray.token_file.read_text()}"}
+def wait_for(condition: Callable[[], T]) -> T:
+    """The first result of `condition` that counts as true; while a server does not answer, it is asked again."""
     ends = time.monotonic() + HANGS_AFTER_S
     while True:
-        try:
-            body = {"entrypoint": "true", "submission_id": f"warm-{time.monotonic_ns()}"}
-            if httpx.post(f"{ray.url}/api/jobs/", json=body, headers=headers, timeout=60).is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < ends, "Ray does not start"
-        time.sleep(1)
+        with contextlib.suppress(httpx.HTTPError):
+            if found := condition():
+                return found
+        assert time.monotonic() < ends, "what is waited for does not happen"
+        time.sleep(0.1)
+
+
+def wait_until_ready(ray: RayAddress) -> None:
+    """Return once a Ray has accepted a job."""
+    headers, url = {"Authorization": f"Bearer {ray.token_file.read_text()}"}, f"{ray.url}/api/jobs/"
+    ids = (f"warm-{time.monotonic_ns()}" for _ in itertools.count())
+    body = {"entrypoint": "true"}
+    wait_for(lambda: httpx.post(url, json=body | {"submission_id": next(ids)}, headers=headers, timeout=60).is_success)
 
 
 class RayAddress(Protocol):
@@ -117,51 +124,37 @@ class ServiceProcess:
                 | self.environment,
             )
 
-    def wait_until_ready(self, deadline_s: float = HANGS_AFTER_S) -> None:
-        ends = time.monotonic() + deadline_s
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if self.http.get(self.http.base_url.join("/readyz")).is_success:
-                    return
-            assert time.monotonic() < ends, "the service does not become ready"
-            time.sleep(0.3)
+    def wait_until_ready(self) -> None:
+        wait_for(lambda: self.http.get(self.http.base_url.join("/readyz")).is_success)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(HANGS_AFTER_S)
 
-    def submit(self, label: str, key: str, deadline_s: float = HANGS_AFTER_S) -> str:
+    def submit(self, label: str, key: str) -> str:
         """Send a job until it is acknowledged, and return its id."""
         body = {"kind": "sweep", "name": "digits", "label": label}
-        ends = time.monotonic() + deadline_s
-        while True:
-            try:
-                answer = self.http.post("/jobs", json=body, headers={"Idempotency-Key": key})
-                if answer.status_code == 202:
-                    return str(answer.json()["id"])
-                assert answer.status_code == 503, answer.text
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < ends, "the service never answered"
-            time.sleep(0.1)
+
+        def sent() -> str:
+            answer = self.http.post("/jobs", json=body, headers={"Idempotency-Key": key})
+            assert answer.status_code in (202, 503), answer.text
+            return str(answer.json()["id"]) if answer.status_code == 202 else ""
+
+        return wait_for(sent)
 
     def job(self, job_id: str) -> dict[str, object]:
         found: dict[str, object] = self.http.get(f"/jobs/{job_id}").raise_for_status().json()
         return found
 
-    def wait(self, job_id: str, *states: str, deadline_s: float = HANGS_AFTER_S) -> dict[str, object]:
+    def wait(self, job_id: str, *states: str) -> dict[str, object]:
         """Return the job once it is in one of these states; by default in a terminal one."""
-        ends = time.monotonic() + deadline_s
-        while True:
-            try:
-                found = self.job(job_id)
-                if found["state"] in (states or TERMINAL):
-                    return found
-            except httpx.HTTPError:
-                found = {}
-            assert time.monotonic() < ends, f"the job hangs: {found}"
-            time.sleep(0.2)
+
+        def found() -> dict[str, object]:
+            job = self.job(job_id)
+            return job if job["state"] in (states or TERMINAL) else {}
+
+        return wait_for(found)
 
     def effects(self) -> collections.Counter[tuple[str, str, int]]:
         """What drivers did: (effect, job, attempt) → times."""

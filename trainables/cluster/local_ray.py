@@ -1,6 +1,6 @@
 """A Ray of the service's own on this machine: started with ports of its own, watched, and ended with the service.
 
-Another Ray may run here. Every process of ours carries a marker in its environment, so that whatever is left after a
+Another Ray may run here. The processes of ours carry a marker in their environment, so that whatever is left after a
 crash is found again: a head that still runs is used further, anything else is ended.
 """
 
@@ -92,13 +92,20 @@ class LocalRay:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def processes(self) -> set[int]:
-        """Return the processes of this Ray that run."""
-        found = set()
+        """Return the processes of this Ray that run: those with the marker, and all others of their sessions.
+
+        A process that changes its title may overwrite its environment, as Ray's agents do.
+        """
+        sessions: dict[int, int] = {}
+        marked = set()
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if self._marker in (folder / "environ").read_bytes().split(b"\0"):
-                    found.add(int(folder.name))
-        return found
+                process = int(folder.name)
+                if environment := (folder / "environ").read_bytes():  # one that has ended has none
+                    sessions[process] = os.getsid(process)
+                    if self._marker in environment.split(b"\0"):
+                        marked.add(sessions[process])
+        return {process for process, session in sessions.items() if session in marked}
 
     def _watch(self) -> None:
         raylet_by = time.monotonic() + RAYLET_STARTS_WITHIN_S
