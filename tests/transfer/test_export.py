@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +28,12 @@ from mcl_ray.training.build import cohort_of
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import train_recorded_run
 from mcl_ray.transfer.bundle import export_run
-from tests.support.commands import HANGS_AFTER_S, refused, run_command, snapshot, surroundings
+from tests.support.commands import refused, run_command, snapshot
 from tests.support.pictures import COLOURS, write_folder
+from tests.support.without_project import without_project
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 NAMES = ["README.md", "config.json", "model.safetensors", "program.pt2"]
-ALONE = """
-import sys
-for name in ("mcl_ray", "trainables", "searches", {blocked}):
-    sys.modules[name] = None
-"""
 PROGRAM = """
 import torch
 from safetensors.torch import load_file, save_file
@@ -87,10 +81,16 @@ class Trained:
         rows = read_epochs(self.folder).to_pylist()
         return {row["member"]: row["value"] for row in rows if (row["split"], row["metric"]) == ("test", "top1")}
 
-    def exported(self, *words):
+    def exported(self, peer="best", out=None):
+        return self.folder_of(export_run(self.folder, peer, out))
+
+    def exported_by_command(self, *words):
         seen = run_command(self.cwd, "export", self.run_id, *words)
         assert (seen.code, seen.stderr) == (0, "")
-        files = [self.cwd / line.removeprefix("wrote ") for line in seen.stdout.splitlines()]
+        return self.folder_of([self.cwd / line.removeprefix("wrote ") for line in seen.stdout.splitlines()])
+
+    @staticmethod
+    def folder_of(files):
         assert sorted(file.name for file in files) == sorted(path.name for path in files[0].parent.iterdir()) == NAMES
         return files[0].parent
 
@@ -118,21 +118,24 @@ def pictures(tmp_path_factory):
     return train(cwd, replace(recipes.imagenet(), parse(RunSpec, words)), environment)
 
 
-def run_alone(cwd: Path, code: str, *words: str, blocked: str = "") -> str:
-    """Run code without this project, and fail where it warns."""
-    script = ALONE.format(blocked=f'"{blocked}"' if blocked else "") + code
-    arguments = [sys.executable, "-P", "-W", "error", "-c", script, *words]
-    done = subprocess.run(
-        arguments, cwd=cwd, env=surroundings(), capture_output=True, text=True, timeout=HANGS_AFTER_S, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def with_torch():
+    """An interpreter without this project and without torchvision."""
+    with without_project("torchvision") as alone:
+        yield alone
 
 
-def check_program(trained, exported, wanted, tmp_path):
+@pytest.fixture(scope="module")
+def with_torchvision():
+    """An interpreter without this project."""
+    with without_project() as alone:
+        yield alone
+
+
+def check_program(with_torch, trained, exported, wanted, tmp_path):
     """Check that a program gives the expected logits for images in any number and memory format, with torch only."""
     save_file({"images": trained.batch()}, tmp_path / "images")
-    run_alone(tmp_path, PROGRAM, str(exported), blocked="torchvision")
+    with_torch.run(tmp_path, PROGRAM, str(exported))
     found = load_file(tmp_path / "logits")
     assert set(found) == {"whole", "single", "channels_last"}
     for logits in found.values():
@@ -144,29 +147,29 @@ def card_code(exported):
 
 
 @pytest.mark.slow
-def test_the_best_peer_is_exported_by_default(digits, tmp_path):
-    exported = digits.exported()
+def test_the_best_peer_is_exported_by_default(digits, with_torch, tmp_path):
+    exported = digits.exported_by_command()
     top1 = digits.top1()
     best = max(range(3), key=lambda i: top1[f"peer{i}"])
     assert exported == digits.folder / "export" / f"peer{best}"
-    check_program(digits, exported, digits.logits()[best], tmp_path)
+    check_program(with_torch, digits, exported, digits.logits()[best], tmp_path)
     card = (exported / "README.md").read_text()
     assert f"| test | 1 | {top1[f'peer{best}']:.2f} |" in card
     assert "the highest test top-1" in card
 
 
 @pytest.mark.slow
-def test_a_peer_is_exported_by_number_into_an_empty_folder_which_no_other_export_replaces(digits, tmp_path):
+def test_a_peer_is_exported_by_number_into_an_empty_folder_which_no_other_export_replaces(digits, with_torch, tmp_path):
     (tmp_path / "two").mkdir()
-    exported = digits.exported("--peer", "2", "--out", str(tmp_path / "two"))
+    exported = digits.exported("2", tmp_path / "two")
     assert exported == tmp_path / "two"
     (tmp_path / "alone").mkdir()
-    check_program(digits, exported, digits.logits()[2], tmp_path / "alone")
+    check_program(with_torch, digits, exported, digits.logits()[2], tmp_path / "alone")
     config = json.loads((exported / "config.json").read_text())
     assert (config["member"], config["architecture"], config["output"]) == ("peer2", ["resnet8"], "logits")
     assert (config["class_names"], config["input_size"]) == (list("0123456789"), [1, 8, 8])
     assert (config["mean"], config["std"]) == (list(digits.dataset.mean), list(digits.dataset.std))
-    check_card(digits, exported, config)
+    check_card(with_torch, digits, exported, config)
     check_names_no_path_of_the_machine(digits, exported)
     message = refused(digits.cwd, "export", digits.run_id, "--peer", "1", "--out", str(exported))
     assert f"an export replaces nothing, but {exported} is there; remove it, or give another --out" in message
@@ -176,13 +179,13 @@ def test_a_peer_is_exported_by_number_into_an_empty_folder_which_no_other_export
 def test_an_export_from_python_has_the_same_files(digits, tmp_path):
     files = export_run(digits.folder, "0", tmp_path / "python")
     assert sorted(file.name for file in files) == NAMES
-    command = digits.exported("--peer", "0", "--out", str(tmp_path / "command"))
+    command = digits.exported_by_command("--peer", "0", "--out", str(tmp_path / "command"))
     for file in files:
         if file.name != "program.pt2":  # an archive with times
             assert file.read_bytes() == (command / file.name).read_bytes()
 
 
-def check_card(trained, exported, config):
+def check_card(with_torch, trained, exported, config):
     """Check the card of peer 2, and that its code runs without this project."""
     card = (exported / "README.md").read_text()
     _, front, text = card.split("---\n", 2)
@@ -195,7 +198,7 @@ def check_card(trained, exported, config):
     assert "://" not in card
     assert "flatters" not in card
     (code,) = card_code(exported)
-    guessed = run_alone(exported, code, blocked="torchvision")
+    guessed = with_torch.run(exported, code)
     assert set(json.loads(guessed.replace("'", '"'))) <= set("0123456789")
 
 
@@ -211,10 +214,10 @@ def check_names_no_path_of_the_machine(trained, exported):
 
 
 @pytest.mark.slow
-def test_an_ensemble_is_the_mean_of_logits_and_each_of_its_peers_is_complete(digits, tmp_path):
-    exported = digits.exported("--peer", "ensemble")
+def test_an_ensemble_is_the_mean_of_logits_and_each_of_its_peers_is_complete(digits, with_torch, tmp_path):
+    exported = digits.exported("ensemble")
     assert exported == digits.folder / "export" / "ensemble"
-    check_program(digits, exported, digits.logits().mean(0), tmp_path)
+    check_program(with_torch, digits, exported, digits.logits().mean(0), tmp_path)
     tensors = load_file(exported / "model.safetensors")
     apart = build_cohort(CohortSpec(networks=("resnet8",), size=3, sharing="none"), 10, 1).eval()
     load_published(apart, {f"module_list.{name.removeprefix('peers.')}": tensor for name, tensor in tensors.items()})
@@ -242,15 +245,17 @@ save_file({{"logits": logits}}, sys.argv[2])
         ("ensemble", "torch.stack([peer(images) for peer in peers]).mean(0)", lambda logits: logits.mean(0)),
     ],
 )
-def test_torchvisions_networks_take_the_tensors_as_they_are(peer, logits, wanted, pictures, tmp_path):
-    exported = pictures.exported("--peer", peer, "--out", str(tmp_path / "out"))
+def test_torchvisions_networks_take_the_tensors_as_they_are(
+    peer, logits, wanted, pictures, with_torch, with_torchvision, tmp_path
+):
+    exported = pictures.exported(peer, tmp_path / "out")
     with torch.no_grad():
         expected = wanted(pictures.logits())
-    check_program(pictures, exported, expected, tmp_path)
+    check_program(with_torch, pictures, exported, expected, tmp_path)
     _, card = card_code(exported)
     assert "load_state_dict" in card
     code = TORCHVISION.format(card=card, logits=logits)
-    run_alone(exported, code, str(tmp_path / "images"), str(tmp_path / "found"))
+    with_torchvision.run(exported, code, str(tmp_path / "images"), str(tmp_path / "found"))
     torch.testing.assert_close(load_file(tmp_path / "found")["logits"], expected, **TOLERANCE)
     assert json.loads((exported / "config.json").read_text())["class_names"] == sorted(COLOURS)
 
@@ -320,7 +325,9 @@ with torch.no_grad():
 
 
 @pytest.mark.slow
-def test_encoders_are_exported_with_features_and_linear_classifiers_with_the_frozen_networks(tmp_path):
+def test_encoders_are_exported_with_features_and_linear_classifiers_with_the_frozen_networks(
+    with_torch, with_torchvision, tmp_path
+):
     environment = Environment(data=write_folder(tmp_path / "data"), results=tmp_path / "results", readers=0)
     words = ["image_size=32", "epochs=1", "batch.size=12", "schedule.kind=cosine", "milestones=[]", "lr=0.01"]
     own = ["networks=resnet18", "queue.keys=12", "neighbours=3"]
@@ -335,11 +342,12 @@ def test_encoders_are_exported_with_features_and_linear_classifiers_with_the_fro
     cohort.load_state_dict(checkpoint.cohort)
     with torch.no_grad():
         wanted = cohort.features(encoders.batch())[best]
-    check_program(encoders, exported, wanted, tmp_path)
+    check_program(with_torch, encoders, exported, wanted, tmp_path)
     card = (exported / "README.md").read_text()
     assert "kNN top-1 (%)" in card
     assert "learned without labels" in card
-    run_alone(exported, ENCODER.format(card=card_code(exported)[1]), str(tmp_path / "images"), str(tmp_path / "found"))
+    code = ENCODER.format(card=card_code(exported)[1])
+    with_torchvision.run(exported, code, str(tmp_path / "images"), str(tmp_path / "found"))
     torch.testing.assert_close(load_file(tmp_path / "found")["features"], wanted, **TOLERANCE)
     message = refused(tmp_path, "export", encoders.run_id, "--peer", "ensemble")
     assert "an ensemble needs logits, but method=moco has none; name a peer from 0 to 1" in message
@@ -352,7 +360,7 @@ def test_encoders_are_exported_with_features_and_linear_classifiers_with_the_fro
     whole = cohort_of(spec, 3, 3)
     whole.load_state_dict(checkpoint.cohort)
     with torch.no_grad():
-        check_program(classified, exported, whole.logits(classified.batch())[0], tmp_path)
+        check_program(with_torch, classified, exported, whole.logits(classified.batch())[0], tmp_path)
     tensors = load_file(exported / "model.safetensors")
     assert torch.equal(tensors["conv1.weight"], cohort.stems[1].conv.weight)
     assert tensors["fc.weight"].shape == (3, 512)
