@@ -1,8 +1,6 @@
 """What a search trains after its trials: from records whose truth is known, and by a command that is killed."""
 
 import json
-import os
-import signal
 from collections import Counter
 
 import pytest
@@ -10,7 +8,7 @@ import yaml
 
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
-from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs, read_sweeps
+from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs, read_sweeps, wait_for_orphans
 from searches.further_runs import further_runs
 from tests.support.known_trials import sweep
 from tests.support.running_command import RunningCommand
@@ -72,22 +70,22 @@ def test_the_number_of_runs_counts_what_follows_the_trials():
 
 
 @pytest.mark.slow
-def test_a_confirmation_that_is_killed_goes_on_and_is_concluded_with_its_seeds(tmp_path):
-    small = ("trials=3", "epochs=3", "scheduler.kind=none", "confirm.configurations=1", "keep_checkpoints=1")
-    running = RunningCommand(tmp_path, "digits", *small)
+def test_a_confirmation_that_is_killed_goes_on_and_is_concluded_with_its_seeds(shared_ray, tmp_path):
+    small = ("trials=3", "epochs=1", "batch.size=240", "per_class=24", "scheduler.kind=none")
+    kept = ("confirm.configurations=1", "keep_checkpoints=1")
+    running = RunningCommand(tmp_path, "digits", *small, *kept, ray=shared_ray)
     try:
         running.until("confirming: 7 further runs")
         running.until("seed ")
-        os.killpg(running.process.pid, signal.SIGKILL)
-        running.end()
     finally:
         running.close()
+    wait_for_orphans(running.folder)
     before = {
         run["run_id"]: run["attempt"] for run in read_runs(running.folder).to_pylist() if run["state"] == "finished"
     }
     assert len(before) >= 4, "three trials and a further seed"
 
-    resumed = RunningCommand(tmp_path, "--resume", "latest")
+    resumed = RunningCommand(tmp_path, "--resume", "latest", ray=shared_ray)
     try:
         code, output = resumed.end()
     finally:
