@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here and below: tests run side by side
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where there are two, one that waits leaves its core to others
 
 # The tests start hundreds of interpreters. Without this, each would compile the whole of our code again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -15,13 +15,16 @@ ENDS_WITHIN_S = 600
 
 
 def run_command(home: Path, *words: str, ray: RayNodes | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `python -m mcl_ray.<words>` in `home`, with PATH, HOME and PYTHONPATH alone; on `ray` if given."""
+    """Run `python -m mcl_ray.<words>` in `home`, on `ray` if given.
+
+    Its environment has PATH, HOME and PYTHONPATH alone, and a variable by which threads that wait take no time.
+    """
     home.mkdir(parents=True, exist_ok=True)
     if ray is not None:
         (home / ".ray").mkdir(exist_ok=True)
         shutil.copy(ray.token_file, home / ".ray" / "auth_token")
         words = (*words, "--address", ray.address)
-    environment = {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    environment = {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
     return subprocess.run(
         [sys.executable, "-m", f"mcl_ray.{words[0]}", *words[1:]],
         cwd=home,
