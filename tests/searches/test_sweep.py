@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import time
 
 import optuna
 import pytest
@@ -17,7 +16,8 @@ from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
 from searches.tune.converters import suggest, to_sampler
-from tests.support.running_command import ALONE, ROOT, descendants, send
+from tests.support.held_runs import held_in_the_middle
+from tests.support.running_command import ALONE, ROOT, send
 
 SMALL = ("epochs=3", "scheduler.kind=none", *ALONE)
 ACTOR = "ray::ImplicitFunc"
@@ -27,7 +27,7 @@ ACTOR = "ray::ImplicitFunc"
 @pytest.mark.slow
 def test_from_images_to_a_ranking_a_best_spec_and_plots(start_command):
     running = start_command(
-        "digits", "trials=4", "epochs=5", "grace_epochs=2", "reduction_factor=2", *ALONE, dashboard=True
+        "digits", "trials=4", "epochs=3", "grace_epochs=1", "reduction_factor=2", *ALONE, dashboard=True
     )
     running.until("Ray dashboard: http://")
     running.until("trial 1/4")
@@ -68,30 +68,15 @@ def test_from_images_to_a_ranking_a_best_spec_and_plots(start_command):
     assert "report.html" in output
 
 
-def kill_in_the_middle_of_a_run(running, below):
-    """Kill a trial's process below `below` that has reported two epochs and has more to train; return its run's id.
-
-    It is stopped while its record is read, so that it is in the middle when it dies.
-    """
-    while running.process.poll() is None:
-        actors = descendants(below, ACTOR)
-        send(actors, signal.SIGSTOP)
-        runs = read_runs(running.folder).to_pylist()
-        inside = [run["run_id"] for run in runs if run["state"] == "running" and 2 <= run["epochs_done"] <= 6]
-        dies = bool(actors and inside)
-        send(actors, signal.SIGKILL if dies else signal.SIGCONT)
-        if dies:
-            return inside[0]
-        time.sleep(0.1)
-    raise AssertionError(f"no trial was seen in its middle:\n{running.end()[1]}")
-
-
 @pytest.mark.slow
 def test_a_trial_whose_process_is_killed_resumes_from_its_last_epoch(start_command, shared_ray):
     fields = ("trials=2", "scheduler.kind=none", "epochs=8", "space.cohort.size=null", *ALONE)
     running = start_command("digits", *fields, ray=shared_ray)
     running.until(".*trials at once")
-    victim = kill_in_the_middle_of_a_run(running, shared_ray.pid)
+    with held_in_the_middle(running, running.folder, shared_ray.pid, ACTOR) as actors:
+        inside = [run["run_id"] for run in read_runs(running.folder).to_pylist() if 2 <= run["epochs_done"] < 8]
+        send(actors, signal.SIGKILL)
+    (victim, *_) = inside
     code, output = running.end()
     assert code == 0, output
     runs = {run["run_id"]: run for run in read_runs(running.folder).to_pylist()}

@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -14,8 +12,9 @@ import pytest
 
 from mcl_ray.results.store import read_runs, read_sweeps
 from tests.support.comparison import figures
+from tests.support.held_runs import held_in_the_middle
 from tests.support.ray_nodes import RayNodes
-from tests.support.running_command import ALONE, ROOT, descendants, send
+from tests.support.running_command import ALONE, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +22,8 @@ EPOCHS = 10
 NODES = 3
 """The head, which trains nothing and lives, and two of one core each."""
 RUN = ("digits", f"epochs={EPOCHS}")
+ASKS_AGAIN = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "2"}
+"""Has a group of any size not wait for a lost node as long as it does by default, which is 30 s."""
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +40,6 @@ def all_nodes(nodes):
     return nodes
 
 
-@contextmanager
-def in_the_middle(running, results, below, title, num_runs=1):
-    """The workers below a process, held still while so many runs, and no others, run and are in their middle."""
-    while running.process.poll() is None:
-        pids = descendants(below, title)
-        send(pids, signal.SIGSTOP)
-        try:
-            active = [run for run in read_runs(results).to_pylist() if run["state"] == "running"]
-            inside = [run for run in active if 2 <= run["epochs_done"] <= run["epochs_planned"] - 3]
-            if len(active) == len(inside) == num_runs:
-                yield pids
-                return
-        finally:
-            send(pids, signal.SIGCONT)
-        time.sleep(0.1)
-    raise AssertionError(f"no run was seen in its middle:\n{running.end()[1]}")
-
-
 def groups_on(dashboard):
     """What the Ray dashboard tells of groups, to those with this user's token."""
     token = Path("~/.ray/auth_token").expanduser().read_text().strip()
@@ -69,7 +52,7 @@ def test_a_killed_worker_changes_nothing_and_torchrun_trains_the_same(start_comm
     running = start_command(*RUN, "--workers", "2", command="train", dashboard=True)
     (dashboard,) = running.until("Ray dashboard: (.*)").groups()
     running.until("epoch 1/")
-    with in_the_middle(running, tmp_path, running.process.pid, "RayTrainWorker") as workers:
+    with held_in_the_middle(running, tmp_path, running.process.pid, "RayTrainWorker") as workers:
         (group,) = groups_on(dashboard)
         assert group["name"] == read_runs(tmp_path)["run_id"][0].as_py()
         (attempt,) = group["attempts"]
@@ -116,7 +99,7 @@ def test_a_group_waits_aloud_for_another_node_and_goes_on(all_nodes, start_comma
     words = ("--workers", "2", "--address", all_nodes.address)
     running = start_command(*RUN, *words, command="train", variables=all_nodes.variables)
     running.until("epoch 1/")
-    with in_the_middle(running, tmp_path, all_nodes.pid, "RayTrainWorker"):
+    with held_in_the_middle(running, tmp_path, all_nodes.pid, "RayTrainWorker"):
         all_nodes.kill_one_with("RayTrainWorker")
     running.until("waiting for room for 2 workers: each needs 1 CPU cores and 0 GPUs, and the nodes have .*: 1 fit")
     all_nodes.add_one()
@@ -128,9 +111,9 @@ def test_a_group_waits_aloud_for_another_node_and_goes_on(all_nodes, start_comma
 
 def test_a_range_goes_on_with_the_workers_that_are_left(all_nodes, start_command, tmp_path):
     words = ("--workers", "1..2", "--address", all_nodes.address)
-    running = start_command(*RUN, *words, command="train", variables=all_nodes.variables)
+    running = start_command(*RUN, *words, command="train", variables=all_nodes.variables | ASKS_AGAIN)
     running.until("epoch 1/")
-    with in_the_middle(running, tmp_path, all_nodes.pid, "RayTrainWorker") as workers:
+    with held_in_the_middle(running, tmp_path, all_nodes.pid, "RayTrainWorker") as workers:
         assert len(workers) == 2
         all_nodes.kill_one_with("RayTrainWorker")
     code, output = running.end()
@@ -148,26 +131,25 @@ def check_went_on(results):
 
 
 def test_a_sweep_finishes_though_a_node_dies(all_nodes, start_command, tmp_path):
-    epochs = 3 * EPOCHS // 2  # so that two trials are in their middle together, however apart their processes come up
-    space = ("space.cohort.size=null", "scheduler.kind=none", "trials=4", f"epochs={epochs}", *ALONE)
+    space = ("space.cohort.size=null", "scheduler.kind=none", "trials=3", f"epochs={EPOCHS}", *ALONE)
     running = start_command("digits", *space, "--address", all_nodes.address, variables=all_nodes.variables)
     running.until(".*trials at once")
     title = "ImplicitFunc"
-    with in_the_middle(running, tmp_path, all_nodes.pid, title, num_runs=2):
+    with held_in_the_middle(running, tmp_path, all_nodes.pid, title, num_runs=2):
         all_nodes.kill_one_with(title)
     code, output = running.end()
     assert code == 0, output
     runs = read_runs(tmp_path).to_pylist()
     assert {run["state"] for run in runs} == {"finished"}
-    assert len({run["trial_id"] for run in runs}) == len(runs) == 4
+    assert len({run["trial_id"] for run in runs}) == len(runs) == 3
     (sweep,) = read_sweeps(tmp_path).to_pylist()
     tested = sweep["best_run_id"]  # in an attempt of its own
     assert max(run["attempt"] - (run["run_id"] == tested) for run in runs) >= 2
 
 
-def test_a_sweep_that_does_not_fit_on_the_nodes_leaves_nothing_behind(all_nodes, start_command, tmp_path):
-    words = ("--cpus-per-worker", "2", "--address", all_nodes.address)
-    code, output = start_command("digits", *words, variables=all_nodes.variables).end()
+def test_a_sweep_that_does_not_fit_on_the_nodes_leaves_nothing_behind(nodes, start_command, tmp_path):
+    words = ("--cpus-per-worker", "2", "--address", nodes.address)
+    code, output = start_command("digits", *words, variables=nodes.variables).end()
     assert code == 2, output
     assert "a worker must fit on one node, but each needs 2 CPU cores" in output
     assert list(tmp_path.iterdir()) == []
