@@ -22,7 +22,10 @@ from searches.spec.suite_registry import SUITES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-PYTHON = (ROOT / "docs" / "python.md").read_text()
+TRAINING, SEARCHING, PYTHON, BENCHMARKS = (
+    (ROOT / "docs" / f"{page}.md").read_text() for page in ("training", "searching", "python", "benchmarks")
+)
+MOST_LINES_OF_README = 150
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -76,9 +79,32 @@ def rows_of(text):
     return {first.strip("`"): rest for first, *rest in cells}
 
 
-def test_readme_names_every_recipe_search_suite_and_network():
-    words = set(re.findall(r"\w+", README))
-    assert {*RECIPES, *SEARCHES, *SUITES, *NETWORKS} <= words
+def test_every_recipe_and_network_is_documented():
+    assert RECIPES.keys() <= rows_of(TRAINING).keys()
+    (section,) = re.findall(r"## Networks\n(.*?)\n##", TRAINING, re.DOTALL)
+    assert set(NETWORKS) <= set(re.findall(r"\w+", section))
+
+
+@pytest.mark.parametrize(("command", "known"), [("searches", SEARCHES), ("suites", SUITES)])
+def test_every_search_and_suite_is_documented(command, known):
+    (paragraph,) = re.findall(rf"Known by name \(`mcl {command}`\):(.*?)\n\n", SEARCHING, re.DOTALL)
+    assert set(known) <= set(re.findall(r"`(\w+)`", paragraph))
+
+
+def test_every_benchmark_is_documented():
+    scripts = {
+        path.parent.name if path.name == "__main__.py" else path.stem
+        for path in (ROOT / "benchmarks").rglob("*.py")
+        if 'if __name__ == "__main__"' in path.read_text()
+    }
+    documented = {name.removeprefix("python -m benchmarks.") for name in rows_of(BENCHMARKS)}
+    assert documented == scripts - {"bare_service"}, "all but the application that the service is compared with"
+
+
+def test_readme_is_short_and_leads_to_every_page():
+    assert len(README.splitlines()) < MOST_LINES_OF_README
+    pages = {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md", "deploy/monitoring/README.md"}
+    assert pages <= set(re.findall(r"\]\(([\w./-]+)\)", README))
 
 
 def test_readme_leads_to_the_loss_the_loop_and_the_adapters():
@@ -126,12 +152,21 @@ def test_every_suite_file_is_a_suite(tmp_path):
         assert suite_registry.load(str(tmp_path / "suite.yaml")).trials == 3
 
 
+def anchors_of(page):
+    """The anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
-    anchors = {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        assert target.startswith("http") or target in anchors or (page.parent / target).exists(), target
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors_of(file), target
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
