@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -25,6 +26,7 @@ README = (ROOT / "README.md").read_text()
 TRAINING, SEARCHING, PYTHON, BENCHMARKS = (
     (ROOT / "docs" / f"{page}.md").read_text() for page in ("training", "searching", "python", "benchmarks")
 )
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 MOST_LINES_OF_README = 150
 PAGES = [
     ROOT / "README.md",
@@ -114,6 +116,37 @@ def test_readme_leads_to_the_loss_the_loop_and_the_adapters():
         assert (ROOT / file).is_file(), file
 
 
+def test_contributing_shows_where_to_begin_and_what_comes_next():
+    """The four files of README, each with a name that it defines, and lines of files that import one another."""
+    (tour,) = re.findall(r"## A tour\n(.*?)\n##", CONTRIBUTING, re.DOTALL)
+    rows = re.findall(r"^\| (.*?) \| `([\w/.]+)` \| `(\w+)` \| `([\w/.]+)`: .* \|$", tour, re.MULTILINE)
+    assert START_READING.items() <= {what: file for what, file, _, _ in rows}.items()
+    for _, file, name, then in rows:
+        assert re.search(rf"^(def|class) {name}\b", (ROOT / file).read_text(), re.MULTILINE), (file, name)
+        assert (ROOT / then).is_file(), then
+    pairs = re.findall(r"`([\w/]+)\.py`(?= →\s+`([\w/]+)\.py`)", tour)
+    assert len(pairs) > 15
+    for one, other in pairs:
+        package, _, module = other.replace("/", ".").rpartition(".")
+        imports = rf"\b{package}\.{module}\b|from {package} import .*\b{module}\b"
+        assert re.search(imports, (ROOT / f"{one}.py").read_text()), (one, other)
+
+
+def test_the_source_tree_follows_the_layers():
+    (tree,) = re.findall(r"```\n(mcl_ray/.*?)```", CONTRIBUTING, re.DOTALL)
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    place = {name: number for number, line in enumerate(layers) for name in re.findall(r"[\w.]+", line)}
+    package, places = "", []
+    for line in tree.splitlines():
+        if header := re.match(r"(\w+)/", line):
+            package = header[1]
+        name = f"{package}.{entry[1]}" if (entry := re.match(r"  (\w+)", line)) else package
+        if name in place and (entry or header):
+            places.append((place[name], name))
+    assert len(places) > 40
+    assert [name for _, name in places] == [name for _, name in sorted(places, key=lambda found: found[0])]
+
+
 def rule_of(module, words):
     """The rule that a command breaks if there is nothing that it could continue with."""
     if module == "mcl_ray.export":
@@ -182,7 +215,7 @@ def test_files_that_are_named_exist(page):
 
 def test_the_source_tree_names_every_module():
     """Every folder and every module that has no folder of its own below the packages' roots is in CONTRIBUTING."""
-    (tree,) = re.findall(r"```\n(mcl_ray/.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    (tree,) = re.findall(r"```\n(mcl_ray/.*?)```", CONTRIBUTING, re.DOTALL)
     words = set(re.findall(r"[\w.]+/?", tree))
     for package in (ROOT / "mcl_ray", ROOT / "searches", ROOT / "trainables"):
         for entry in package.iterdir():
@@ -192,7 +225,7 @@ def test_the_source_tree_names_every_module():
 
 
 def test_every_module_in_the_source_tree_exists():
-    (tree,) = re.findall(r"```\n(mcl_ray/.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    (tree,) = re.findall(r"```\n(mcl_ray/.*?)```", CONTRIBUTING, re.DOTALL)
     modules = {
         path.name for folder in ("mcl_ray", "searches", "trainables", "api") for path in (ROOT / folder).rglob("*.py")
     }
