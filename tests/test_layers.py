@@ -109,6 +109,17 @@ def test_a_light_package_imports_without_torch_ray_and_optuna(package):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_tests_import_helpers_and_contracts_but_no_other_tests():
+    imported = {
+        (path.relative_to(ROOT).as_posix(), module)
+        for path in (ROOT / "tests").rglob("*.py")
+        for module in re.findall(r"^ *(?:from|import) (tests\.[\w.]+)", path.read_text(), re.MULTILINE)
+    }
+    assert len(imported) > 100
+    folders = {"support", "oracles", "contracts"}
+    assert {(path, name) for path, name in imported if name.split(".")[1] not in folders} == set()
+
+
 def test_a_blocked_import_is_reported_with_its_chain():
     done = run("-c", IMPORT_WITHOUT, "torch", "mcl_ray.errors,mcl_ray.training.loop")
     (line,) = done.stdout.splitlines()
