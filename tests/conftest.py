@@ -17,6 +17,7 @@ import pytest
 pytest_plugins = [
     "tests.support.data",
     "tests.support.old_code",
+    "tests.support.own_parts",
     "tests.support.results",
     "tests.support.running_command",
     "tests.support.shared_ray",

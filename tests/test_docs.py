@@ -226,9 +226,8 @@ def test_the_source_tree_names_every_module():
 
 def test_every_module_in_the_source_tree_exists():
     (tree,) = re.findall(r"```\n(mcl_ray/.*?)```", CONTRIBUTING, re.DOTALL)
-    modules = {
-        path.name for folder in ("mcl_ray", "searches", "trainables", "api") for path in (ROOT / folder).rglob("*.py")
-    }
+    folders = ("mcl_ray", "searches", "trainables", "api", "tests")
+    modules = {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")}
     for name in re.findall(r"\b\w+\.py\b", tree):
         assert name in modules, name
 

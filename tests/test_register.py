@@ -24,7 +24,6 @@ from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 from searches.tune.converters import check_sampler, to_sampler
 
-pytest_plugins = ["tests.support.own_parts"]
 pytestmark = pytest.mark.usefixtures("own_registries")
 
 

@@ -26,6 +26,17 @@ def extra_terms(grid: ContrastGrid, weights: Mapping[str, float]) -> dict[str, T
 
     Raises:
         SpecError: no plugin has registered a term of this name, or its function does not return a scalar.
+
+    Example:
+        >>> import torch
+        >>> from mcl_ray import register
+        >>> @register.loss_term("mean_logit")
+        ... def mean_logit(grid):
+        ...     return grid.logits.mean()
+        >>> mask = torch.ones(1, 1, 1, 2, dtype=torch.bool)
+        >>> grid = ContrastGrid(logits=torch.full((2, 2, 1, 2), 0.5), positives=mask, valid=mask)
+        >>> extra_terms(grid, {"mean_logit": 0.1})
+        {'mean_logit': tensor(0.5000)}
     """
     return {name: _term(name, grid) for name, weight in weights.items() if weight}
 

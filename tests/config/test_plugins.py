@@ -14,7 +14,6 @@ from mcl_ray.errors import SpecError
 from mcl_ray.pipeline import import_named_plugins, stages
 from searches.spec import search_registry
 
-pytest_plugins = ["tests.support.own_parts"]
 pytestmark = pytest.mark.usefixtures("own_registries")
 
 NETWORK = "from mcl_ray import register\n@register.network('{name}')\ndef build(num_classes, in_channels): ...\n"

@@ -32,7 +32,8 @@ from searches.spec.space import contains
 from searches.spec.sweep import SweepSpec
 from searches.tune import converters
 from searches.tune.converters import suggest, to_sampler
-from tests.support.small_runs import Parts, figures, train
+from tests.support.comparison import figures
+from tests.support.small_runs import Parts, train
 
 NUM_CLASSES, NUM_IMAGES = 7, 4
 

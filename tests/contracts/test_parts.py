@@ -23,8 +23,6 @@ from searches.spec.search_registry import SEARCHES
 from tests.contracts import parts
 from tests.support.pictures import write_folder
 
-pytest_plugins = ["tests.support.own_parts"]
-
 QUICK = ("resnet8", "wrn_16_2", "shufflenetv2_05x")
 EXAMPLE = Path(__file__).parents[1] / "example_plugin"
 ONE_TERM = {"vcl": "alpha", "icl": "beta", "soft_vcl": "gamma", "soft_icl": "lam"}

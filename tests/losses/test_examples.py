@@ -14,8 +14,8 @@ from mcl_ray.methods.method import cross_entropy
 
 PARTS = [r"arXiv\s+\d{4}\.\d{5}", r"(?<=\n\n) {4}\S", r"^Shape:$", r"^Example:$"]
 """Paper, equation (an indented paragraph), shapes and example, in this order."""
-HELPERS = {"diagonal", "with_gradient"}
-"""Operations on tensors that no paper has."""
+HELPERS = {"diagonal", "with_gradient", "extra_terms"}
+"""Operations on tensors, and terms of plugins, which are in no paper."""
 RESULTS = {"Streamed", "ContrastSlots"}
 """What others return: a docstring for each field."""
 
@@ -42,6 +42,7 @@ def test_these_are_all():
     }
 
 
+@pytest.mark.usefixtures("own_registries")
 @pytest.mark.parametrize("part", PAGES, ids=lambda part: part.__name__)
 def test_the_example_gives_what_it_shows(part):
     found = doctest.DocTestFinder(recurse=False).find(part, part.__name__, globs=vars(import_module(part.__module__)))
