@@ -159,6 +159,7 @@ class LocalRay:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_prestart_worker_first_driver": "0",  # idle workers, one per core, that a job with variables cannot use
         }
 
     def _drivers(self) -> set[int]:
