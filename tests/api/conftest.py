@@ -31,6 +31,9 @@ structlog.configure(
 logging.getLogger("api").setLevel(logging.INFO)
 logging.getLogger("api").addHandler(logging.NullHandler())
 
+SURVIVAL = ("test_campaign", "test_survival", "test_survival_disk", "test_survival_points")
+"""Modules whose tests take about half of the time of all that need a Ray."""
+
 
 @pytest.fixture(scope="package")
 def postgres_server() -> Iterator[str]:
@@ -39,18 +42,26 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'jobs.db'}"
-        return
-    server = sa.make_url(request.getfixturevalue("postgres_server"))
-    name = f"t{uuid.uuid4().hex}"
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """An empty database of SQLite."""
+    return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+@pytest.fixture
+def postgresql_url(postgres_server: str) -> str:
+    """An empty database of the PostgreSQL server that all tests share."""
+    server, name = sa.make_url(postgres_server), f"t{uuid.uuid4().hex}"
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     engine.dispose()
-    yield server.set(database=name).render_as_string(hide_password=False)
+    return server.set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -93,10 +104,24 @@ def service(tmp_path, database_url, ray):
         yield made
 
 
+@pytest.fixture
+def services(tmp_path, sqlite_url, postgresql_url, ray):
+    """One service on each kind of database, both on the same Ray, so that a test that ends the Ray does so once."""
+    with contextlib.ExitStack() as stack:
+        made = []
+        for url in (sqlite_url, postgresql_url):
+            folder = tmp_path / url.partition(":")[0]
+            folder.mkdir()
+            made.append(stack.enter_context(ServiceProcess(folder, url, ray)))
+            made[-1].start()
+        yield made
+
+
 @pytest.hookimpl(tryfirst=True)  # before that of tests/conftest.py, which was loaded earlier
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process of pytest-xdist run all tests that need that Ray; they are slow."""
+    """Have two processes of pytest-xdist run all tests that need that Ray, each with one of its own; they are slow."""
     for item in items:
         if "local_ray" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("the service's Ray"))
+            group = "survival" if item.path.stem in SURVIVAL else "jobs"
+            item.add_marker(pytest.mark.xdist_group(f"the service's Ray: {group}"))
             item.add_marker(pytest.mark.slow)

@@ -31,7 +31,7 @@ def test_the_api_is_killed_at_random_moments(service):
     )
     submitter.start()
     for _ in range(3):
-        time.sleep(moments.uniform(2.0, 8.0))
+        time.sleep(moments.uniform(0.5, 4.0))
         service.stop(signal.SIGKILL)
         service.start()
     submitter.join()
@@ -73,8 +73,11 @@ def test_cancel_at_every_step(service):
     assert service.job(ids[0])["rev"] == ended["rev"]
 
 
-def test_two_processes_share_a_database_and_one_dies(tmp_path, ray):
-    with postgres() as url, ServiceProcess(tmp_path, url, ray) as first, ServiceProcess(tmp_path, url, ray) as second:
+def test_two_processes_share_a_database_and_one_dies(tmp_path, postgresql_url, ray):
+    with (
+        ServiceProcess(tmp_path, postgresql_url, ray) as first,
+        ServiceProcess(tmp_path, postgresql_url, ray) as second,
+    ):
         first.start()
         second.start()
         acknowledged = {first.submit("", f"k{number}"): "succeeded" for number in range(4)}
@@ -164,28 +167,35 @@ def test_a_ray_that_anybody_can_use_is_refused(tmp_path):
         ray.stop()
 
 
-def test_the_head_is_killed_with_its_job_table(tmp_path, ray, service):
+def test_the_head_is_killed_with_its_job_table(ray, services):
     """All jobs end, each attempt with one driver at most."""
-    acknowledged = {service.submit(f"sleep {number}", f"k{number}"): "succeeded" for number in (1, 5, 8)}
-    for job_id in list(acknowledged)[:1]:
-        service.wait(job_id, "running", "succeeded")
+    acknowledged = [{service.submit("hold", f"k{number}"): "succeeded" for number in range(2)} for service in services]
+    for service, jobs in zip(services, acknowledged, strict=True):
+        service.wait_for_driver(next(iter(jobs)))
+        jobs[service.submit("hold", "starting")] = "succeeded"
     os.kill(ray.head, signal.SIGKILL)
     for process in ray.processes():
         try:
             os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    service.check(acknowledged)
+    for service, jobs in zip(services, acknowledged, strict=True):
+        service.release()
+        service.check(jobs)
+        assert service.job(next(iter(jobs)))["attempt"] == 2
 
 
-def test_the_agent_of_the_node_is_killed(ray, service):
+def test_the_agent_of_the_node_is_killed(ray, services):
     """The raylet ends with it in good order, and `ray start --block` goes on: the service starts the node again."""
-    job = service.submit("sleep 3", "k")
-    service.wait(job, "running")
+    jobs = [service.submit("hold", "k") for service in services]
+    for service, job in zip(services, jobs, strict=True):
+        service.wait_for_driver(job)
     agents = wait_for(lambda: list(processes_of(ray, "agent")))  # a node may run jobs before its agents have started
     os.kill(agents[0], signal.SIGKILL)
-    after = service.submit("", "after")
-    service.check({job: "succeeded", after: "succeeded"})
+    for service, job in zip(services, jobs, strict=True):
+        after = service.submit("", "after")
+        service.release()
+        service.check({job: "succeeded", after: "succeeded"})
 
 
 def test_a_row_that_makes_no_sense_is_quarantined(service):

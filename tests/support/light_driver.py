@@ -39,6 +39,9 @@ log("start")
 label = spec.request.label
 if label.startswith("sleep"):
     time.sleep(float(label.split()[1]))
+elif label == "hold":
+    while not (root / "released").exists():
+        time.sleep(0.05)
 elif (label == "kill me once" and attempt == 1) or label == "kill me":
     os.kill(os.getpid(), signal.SIGKILL)
 elif label == "fail":

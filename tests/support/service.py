@@ -143,6 +143,10 @@ class ServiceProcess:
 
         return wait_for(sent)
 
+    def release(self) -> None:
+        """Let the drivers of jobs with the label `hold` end."""
+        (self.root / "released").touch()
+
     def job(self, job_id: str) -> dict[str, object]:
         found: dict[str, object] = self.http.get(f"/jobs/{job_id}").raise_for_status().json()
         return found
@@ -155,6 +159,13 @@ class ServiceProcess:
             return job if job["state"] in (states or TERMINAL) else {}
 
         return wait_for(found)
+
+    def wait_for_driver(self, job_id: str) -> None:
+        """Return once a driver has claimed the job's first attempt; Ray calls it running somewhat before."""
+        ends = time.monotonic() + HANGS_AFTER_S
+        while not self.effects()["start", job_id, 1]:
+            assert time.monotonic() < ends, f"no driver of {job_id} starts"
+            time.sleep(0.1)
 
     def effects(self) -> collections.Counter[tuple[str, str, int]]:
         """What drivers did: (effect, job, attempt) → times."""
