@@ -81,7 +81,7 @@ def test_a_backup_under_load_is_restored(tmp_path, local_ray, database_url):
                 acknowledged[key] = service.submit("", key)
 
         service.start()
-        acknowledged["long"] = service.submit("sleep 10", "long")
+        acknowledged["long"] = service.submit("hold", "long")
         service.wait(acknowledged["long"], "running")
         submitter = threading.Thread(target=submit)
         submitter.start()
@@ -95,6 +95,7 @@ def test_a_backup_under_load_is_restored(tmp_path, local_ray, database_url):
             time.sleep(0.02)
         is_over.set()
         submitter.join()
+        service.release()
         service.wait(before["long"])
         service.stop()
         execute("restore", service)
@@ -107,7 +108,7 @@ def test_a_backup_under_load_is_restored(tmp_path, local_ray, database_url):
 
 
 def submit_again(service, key):
-    return service.submit("sleep 10" if key == "long" else "", key)
+    return service.submit("hold" if key == "long" else "", key)
 
 
 def execute(step, service):
