@@ -15,7 +15,7 @@ from api.database import Database
 from api.ray_jobs import RayError, RayJobs
 from api.settings import Settings
 from benchmarks.campaign.service import processes_of
-from tests.api.conftest import running, settings_for
+from tests.support.application import running, settings_for
 from tests.support.postgres import postgres
 from tests.support.service import KilledPostgres, ServiceProcess, wait_for
 from trainables.cluster.local_ray import LocalRay

@@ -162,10 +162,7 @@ class ServiceProcess:
 
     def wait_for_driver(self, job_id: str) -> None:
         """Return once a driver has claimed the job's first attempt; Ray calls it running somewhat before."""
-        ends = time.monotonic() + HANGS_AFTER_S
-        while not self.effects()["start", job_id, 1]:
-            assert time.monotonic() < ends, f"no driver of {job_id} starts"
-            time.sleep(0.1)
+        wait_for(lambda: self.effects()["start", job_id, 1])
 
     def effects(self) -> collections.Counter[tuple[str, str, int]]:
         """What drivers did: (effect, job, attempt) → times."""
