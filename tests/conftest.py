@@ -40,7 +40,8 @@ def _shared_folder(name: str) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests that share a fixture of their module in one process, and begin with those that take long.
 
-    Those that have a group already, as tests/api/conftest.py gives one, stay in that one alone.
+    Those that have a group already, as tests/api/conftest.py gives one, stay in that one alone. The option
+    `--no-loadscope-reorder` keeps pytest-xdist from beginning with the groups of most tests instead.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
