@@ -188,16 +188,16 @@ def test_a_run_that_somebody_writes_is_left_alone(killed):
 
 
 @pytest.mark.slow
-def test_any_number_of_kills_at_any_moment_changes_nothing(tmp_path):
+def test_several_kills_at_any_moment_change_nothing(tmp_path):
     """Every second time while it starts, else within the next two epochs or so, however fast the machine is."""
-    whole, killed, overrides = tmp_path / "whole", tmp_path / "killed", ("epochs=30", *OVERRIDES[1:])
+    whole, killed, overrides = tmp_path / "whole", tmp_path / "killed", ("epochs=16", *OVERRIDES[1:])
     whole.mkdir()
     killed.mkdir()
     assert train(whole, overrides=overrides).returncode == 0
     moments, times = random.Random(0), epoch_times(whole / "results")
     with started_run(killed, overrides=overrides):
         wait_for_epochs(killed / "results", 0)
-    for number in range(8):
+    for number in range(4):
         done = state_of(killed / "results")[2]
         with started_run(killed, "--resume", overrides=overrides) as process:
             if number % 2:
@@ -208,8 +208,8 @@ def test_any_number_of_kills_at_any_moment_changes_nothing(tmp_path):
             assert process.poll() is None, f"the run was over before kill {number}"
     assert train(killed, "--resume", overrides=overrides).returncode == 0
     state, attempt, epochs_done = state_of(killed / "results")
-    assert (state, epochs_done) == ("finished", 30)
-    assert attempt > 4, "as often as it was killed while it trained, at least"
+    assert (state, epochs_done) == ("finished", 16)
+    assert attempt > 2, "as often as it was killed while it trained, at least"
     assert_ends_alike(killed / "results", whole / "results", overrides)
 
 

@@ -24,7 +24,7 @@ def wait_for_epochs(results: Path, epochs_done: int, *, at_most_s: float | None 
         if at_most_s is not None and time.monotonic() - began >= at_most_s:
             return
         assert time.monotonic() - began < HANGS_AFTER_S
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 def hold_in_the_middle(process: subprocess.Popen[str], results: Path, *, epochs_done: int) -> None:
