@@ -132,11 +132,11 @@ def test_a_second_sweep_in_the_same_process_prints_nothing_and_ranks_the_same(fi
 
 
 @pytest.mark.slow
-def test_the_command_ranks_the_same(fitted, tmp_path):
+def test_the_command_ranks_the_same(fitted, shared_ray, tmp_path):
     sweep, _, _, _ = fitted
     fields = [f"{name}={value}" for name, value in {**FIELDS, **OVERRIDES}.items()]
     space = ("space.cohort.size=null", "space.tau={kind: float, low: 0.05, high: 0.5}")
-    done = run_command(tmp_path, "sweep", "digits", *fields, *space, "--no-dashboard", "--device", "cpu")
+    done = run_command(tmp_path, "sweep", "digits", *fields, *space, "--device", "cpu", ray=shared_ray)
     assert done.returncode == 0, done.stdout
     assert figures(Sweep.open("latest", results=tmp_path / "results")) == figures(sweep)
 

@@ -91,7 +91,7 @@ def test_a_user_may_import_ray_first(tmp_path):
 import ray
 from mcl_ray import CohortTuner
 options = {"device": "cpu", "no_dashboard": True, "space": {"cohort.size": None}}
-overrides = {"run.cohort.size": 1, "scheduler.kind": "none"}
+overrides = {"run.cohort.size": 1, "scheduler.kind": "none", "baseline": {}, "confirm.configurations": 0}
 print(CohortTuner("digits", trials=1, epochs=1, overrides=overrides, **options).fit().state)
 """
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
