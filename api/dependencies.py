@@ -46,17 +46,22 @@ class Service:
     """Owner → event streams that are open."""
 
 
-async def service_of(request: Request) -> Service:
+def parts(request: Request) -> Service:
     """Return the parts of the service."""
     service: Service = request.app.state.service
     return service
+
+
+async def service_of(request: Request) -> Service:
+    """Return the parts of the service, as a dependency; each takes time, so that those below call `parts`."""
+    return parts(request)
 
 
 ServiceDep = Annotated[Service, Depends(service_of)]
 
 
 async def principal_of(
-    service: ServiceDep,
+    request: Request,
     required: SecurityScopes,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     cookie: Annotated[str | None, Security(_cookie)],
@@ -66,6 +71,7 @@ async def principal_of(
     Raises:
         HTTPException: 401 without a valid key, 403 if the key lacks the scope that the endpoint requires.
     """
+    service = parts(request)
     if service.settings.insecure_local:
         return LOCAL
     found = await service.keys.verify(bearer.credentials if bearer else cookie or "")
@@ -94,14 +100,14 @@ async def find_job(service: Service, principal: Principal, job_id: str) -> Row:
     return row
 
 
-async def readable_job(job_id: JobIdPath, service: ServiceDep, principal: Reader) -> Row:
+async def readable_job(request: Request, job_id: JobIdPath, principal: Reader) -> Row:
     """Return the job that the path names, for those who may read it."""
-    return await find_job(service, principal, job_id)
+    return await find_job(parts(request), principal, job_id)
 
 
-async def controlled_job(job_id: JobIdPath, service: ServiceDep, principal: Submitter) -> Row:
+async def controlled_job(request: Request, job_id: JobIdPath, principal: Submitter) -> Row:
     """Return the job that the path names, for those who may change it."""
-    return await find_job(service, principal, job_id)
+    return await find_job(parts(request), principal, job_id)
 
 
 ReadableJob = Annotated[Row, Depends(readable_job)]

@@ -11,11 +11,21 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import jobs
-from api.dependencies import ControlledJob, ReadableJob, Reader, Service, ServiceDep, Submitter, find_job, open_stream
+from api.dependencies import (
+    ControlledJob,
+    ReadableJob,
+    Reader,
+    Service,
+    ServiceDep,
+    Submitter,
+    find_job,
+    open_stream,
+    parts,
+)
 from api.jobs import Row
 from mcl_ray.jobs.messages import (
     API_PREFIX,
@@ -32,6 +42,8 @@ from mcl_ray.jobs.messages import (
 from mcl_ray.jobs.states import LIVE, State
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+SEARCHING: tuple[Kind, ...] = ("sweep", "table")
+"""Kinds that take milliseconds to check: beside the loop, which would answer nobody meanwhile."""
 MAX_EVENT_ID = 2**63 - 1
 
 
@@ -80,7 +92,7 @@ class Submission:
 
 
 async def submission_of(
-    service: ServiceDep,
+    request: Request,
     response: Response,
     idempotency_key: Annotated[
         str | None,
@@ -88,7 +100,7 @@ async def submission_of(
     ] = None,
 ) -> Submission:
     """Return what adds the jobs of a request."""
-    return Submission(service, response, idempotency_key)
+    return Submission(parts(request), response, idempotency_key)
 
 
 SubmissionDep = Annotated[Submission, Depends(submission_of)]
@@ -106,7 +118,10 @@ async def submit(
     """Submit a job. A 202 means that it is durable."""
     from mcl_ray.jobs import specs  # 5 MB of memory, at the first submission
 
-    resolved = await asyncio.to_thread(specs.resolve, request, service.settings.plugins)
+    if request.kind in SEARCHING:
+        resolved = await asyncio.to_thread(specs.resolve, request, service.settings.plugins)
+    else:
+        resolved = specs.resolve(request, service.settings.plugins)
     if validate_only:
         response.status_code = 200
         return resolved
