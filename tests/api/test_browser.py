@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from playwright.sync_api import expect
 
 from api.database import job
+from mcl_ray.jobs.messages import JobSpec
 from tests.support import service_jobs
 from tests.support.application import running, settings_for
 from tests.support.browser import chromium, tab
@@ -242,6 +243,8 @@ def test_retry_and_extend_ask_first(app, headers, signed_in, sweep):
     page.get_by_label("More trials").fill("5")
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="continues an earlier job")).to_have_attribute("href", f"#/jobs/{other}")
+    spec = app.database.read(sa.select(job.c.spec).where(job.c.id == page.url.rpartition("/")[2]))[0][0]
+    assert JobSpec.model_validate_json(spec).extra_trials == 5
 
 
 def test_markup_is_shown_as_text(app, headers, signed_in):
