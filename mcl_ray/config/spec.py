@@ -257,7 +257,7 @@ class LossSpec(Part):
         dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], NonNegative],
         AfterValidator(Weights),
         Field(exclude_if=lambda weights: not weights),
-    ] = Weights()
+    ] = Field(default_factory=Weights)  # a default of its type is nothing that a JSON schema can hold
     """Name of a plugin's loss term → its weight; of the methods `supervised` and `supervised_bank`."""
 
 
