@@ -5,9 +5,10 @@ import json
 import optuna
 import pytest
 
-from mcl_ray.results.store import read_runs, read_sweeps
+from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
 from searches.tune.optuna_exporter import open_storage
 from tests.support.empty_environment import run_command
+from tests.support.pictures import write_folder
 from tests.support.running_command import ALONE
 
 TINY = (
@@ -18,6 +19,11 @@ TINY = (
     "scheduler.kind=none",
     "keep_checkpoints=1",
     *ALONE,
+)
+TWO_PEERS = tuple(field for field in TINY if field != "cohort.size=1")
+WITHOUT_LABELS = (
+    *("networks=resnet8", "image_size=16", "batch.size=6", "queue.keys=12", "neighbours=3"),
+    *("run.schedule.kind=cosine", "run.schedule.milestones=[]", "validation_fraction=0.25"),
 )
 ON_CPUS = ("--device", "cpu")
 
@@ -78,11 +84,17 @@ def failed(folder):
 
 
 @pytest.mark.slow
-def test_workers_that_share_each_trial(run, shared_ray, tmp_path):
+def test_workers_that_share_each_trial_of_peers_without_labels(run, shared_ray, tmp_path):
     group = ("--workers", "2", "--cpus-per-worker", "1", "--readers", "0")
-    output = run("sweep", "digits", *TINY, *ON_CPUS, *group, ray=shared_ray)
+    data = ("--data", str(write_folder(tmp_path / "pictures")))
+    output = run("sweep", "moco", *TWO_PEERS, *WITHOUT_LABELS, *ON_CPUS, *group, *data, ray=shared_ray)
     assert "1 trials at once, of 2 workers" in output
-    assert [one["state"] for one in sweeps(tmp_path)] == ["finished"]
+    (sweep,) = sweeps(tmp_path)
+    (trained,) = read_runs(tmp_path / "results").to_pylist()
+    assert (sweep["state"], sweep["best_run_id"]) == ("finished", trained["run_id"])
+    assert trained["hardware"].startswith("2 workers, each on ")
+    metrics = {row["metric"] for row in read_epochs(tmp_path / "results").to_pylist() if row["split"] != "train"}
+    assert metrics == {"knn_top1", "knn_top5", "knn_agreement"}
 
 
 @pytest.mark.slow

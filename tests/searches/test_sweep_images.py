@@ -1,4 +1,7 @@
-"""Sweeps over images that are decoded: with memory banks, and without labels, in one process and in groups."""
+"""Sweeps over images that are decoded: with memory banks, and without labels.
+
+Groups of workers are in tests/cli/test_sweep_options.py.
+"""
 
 import pytest
 
@@ -29,8 +32,8 @@ def searched(ray, tmp_path, name, *words):
 
 
 @pytest.mark.slow
-def test_peers_without_labels_are_ranked_by_their_neighbours_in_groups_of_two(shared_ray, tmp_path):
-    output, metrics = searched(shared_ray, tmp_path, "moco", "queue.keys=12", "neighbours=3", "--workers", "2")
+def test_peers_without_labels_are_ranked_by_their_neighbours(shared_ray, tmp_path):
+    output, metrics = searched(shared_ray, tmp_path, "moco", "queue.keys=12", "neighbours=3")
     assert metrics == {"knn_top1", "knn_top5", "knn_agreement"}
     assert "Top-1 kNN accuracy, validation, mean of peers" in output
 
