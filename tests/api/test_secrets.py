@@ -35,7 +35,7 @@ def test_secrets_are_in_no_log_event_report_page_or_command_line(local_ray, tmp_
         with ServiceProcess(tmp_path, url, local_ray, driver=driver, environment={"MCL_DATABASE_URL": url}) as service:
             service.start()
             service.wait_until_ready()
-            secrets = [PASSWORD, token.strip(), service.key, service.key.rpartition("_")[2]]
+            secrets = [PASSWORD, token.strip(), service.key, service.key.split("_", 2)[2]]
             places = {}
             with Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
                 handle = client.submit("digits", kind="train", overrides={"epochs": 1})
