@@ -43,7 +43,7 @@ from mcl_ray.jobs.states import LIVE, State
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 SEARCHING: tuple[Kind, ...] = ("sweep", "table")
-"""Kinds that take milliseconds to check: beside the loop, which would answer nobody meanwhile."""
+"""Kinds that take milliseconds to check: in a thread, so that the loop can answer other requests meanwhile."""
 MAX_EVENT_ID = 2**63 - 1
 
 

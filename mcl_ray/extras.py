@@ -5,7 +5,7 @@ from __future__ import annotations
 EXTRAS = {
     **dict.fromkeys(("PIL", "safetensors", "sklearn", "tensorboardX", "torch", "torchvision"), "train"),
     **dict.fromkeys(("optuna", "pandas", "ray", "scipy", "sqlalchemy"), "ray"),
-    **dict.fromkeys(("a2wsgi", "alembic", "fastapi", "obstore", "optuna_dashboard"), "service"),
+    **dict.fromkeys(("a2wsgi", "alembic", "anyio", "fastapi", "obstore", "optuna_dashboard"), "service"),
     **dict.fromkeys(
         ("prometheus_client", "psycopg", "pydantic_settings", "starlette", "structlog", "uvicorn"), "service"
     ),

@@ -7,7 +7,7 @@ text, 1e-3 is a number. A key that is given twice is an error. Only plain data c
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import yaml
@@ -85,7 +85,7 @@ _Loader.add_constructor(_MERGE, _Loader.construct_text)
 
 def inline(value: object) -> str:
     """Return a value as YAML on one line, as a user would write it after `field=`."""
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
     return dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
 
