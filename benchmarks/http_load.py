@@ -33,6 +33,8 @@ class Load:
     times_s: Sequence[float]
     """Time of each request."""
     wall_s: float
+    num_requests: int
+    """Requests that were answered, those of the warm-up too."""
 
     @property
     def rate(self) -> float:
@@ -96,14 +98,16 @@ async def measure(port: int, next_request: Callable[[], Request], *, connections
     """Send requests over new connections for a while, and return the times of those after the warm-up."""
     opened = [await Connection(port).open() for _ in range(connections)]
     begins = time.perf_counter() + WARM_UP_S
-    ends, times = begins + seconds, list[float]()
+    ends, times, count = begins + seconds, list[float](), 0
 
     async def follow(connection: Connection) -> None:
+        nonlocal count
         while (sent := time.perf_counter()) < ends:
             await connection.call(next_request())
+            count += 1
             if sent >= begins:
                 times.append(time.perf_counter() - sent)
         connection.close()
 
     await asyncio.gather(*map(follow, opened))
-    return Load(times, seconds)
+    return Load(times, seconds, count)

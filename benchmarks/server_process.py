@@ -82,6 +82,12 @@ class ServerProcess:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
 
+    def cpu_s(self) -> float:
+        """Return the processor time that it has used."""
+        assert self.process is not None, "it is started first"
+        numbers = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory_bytes(self, *, peak: bool = False) -> int:
         """Return its resident memory, or the peak since `forget_peak`."""
         assert self.process is not None, "it is started first"

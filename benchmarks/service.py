@@ -30,7 +30,7 @@ from api import keys
 from api.database import IS_LIVE, Database, event, job
 from benchmarks.http_load import Connection, Load, Request, measure
 from benchmarks.record import print_line, ratios
-from benchmarks.server_process import ServerProcess
+from benchmarks.server_process import NO_RAY, ServerProcess
 from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import JobRequest, JobSpec
 from tests.support.postgres import postgres
@@ -38,6 +38,7 @@ from trainables.cluster.local_ray import DRIVER_RESOURCE, LocalRay
 
 CORES = 2
 CONNECTIONS = 16
+PAGES = 1000
 OWNERS = 64
 """Owners, each with a key, that requests take turns with."""
 JOBS = "/api/v1/jobs"
@@ -62,10 +63,17 @@ def rates(setting: Setting) -> dict[str, object]:
         ServerProcess.of_service(setting.folder, str_of(setting.database)) as service,
         ServerProcess.of_bare(setting.folder, setting.bare_url) as bare,
     ):
-        return asyncio.run(_rates(setting, service.port, bare.port))
+        return asyncio.run(_rates(setting, service, bare))
 
 
-async def _rates(setting: Setting, port: int, bare_port: int) -> dict[str, object]:
+class Turn(NamedTuple):
+    """Load of a server, and the processor time that one request took of it."""
+
+    load: Load
+    cpu_s: float
+
+
+async def _rates(setting: Setting, service: ServerProcess, bare: ServerProcess) -> dict[str, object]:
     seeds = itertools.count()
 
     def submission(path: str) -> Request:
@@ -73,33 +81,37 @@ async def _rates(setting: Setting, port: int, bare_port: int) -> dict[str, objec
         body = {"kind": "train", "name": "digits", "overrides": {"seed": seed}}
         return Request("POST", path, setting.keys[seed % OWNERS], json.dumps(body).encode(), 202)
 
-    async def reading(port: int, path: str) -> Callable[[], Request]:
-        connection = await Connection(port).open()
+    async def reading(server: ServerProcess, path: str) -> Callable[[], Request]:
+        connection = await Connection(server.port).open()
         sent = [submission(path) for _ in range(OWNERS)]
         ids = [json.loads(await connection.call(one))["id"] for one in sent]
         connection.close()
         requests = [Request("GET", f"{path}/{found}", one.key) for found, one in zip(ids, sent, strict=True)]
         return itertools.cycle(requests).__next__
 
-    submits = await _in_turns(setting, (port, lambda: submission(JOBS)), (bare_port, lambda: submission("/jobs")))
-    reads = await _in_turns(setting, (port, await reading(port, JOBS)), (bare_port, await reading(bare_port, "/jobs")))
+    submits = await _in_turns(setting, (service, lambda: submission(JOBS)), (bare, lambda: submission("/jobs")))
+    reads = await _in_turns(setting, (service, await reading(service, JOBS)), (bare, await reading(bare, "/jobs")))
     return {"connections": CONNECTIONS, "submit": _compared(*submits), "get": _compared(*reads)}
 
 
-async def _in_turns(setting: Setting, *sides: tuple[int, Callable[[], Request]]) -> tuple[list[Load], ...]:
-    loads: tuple[list[Load], ...] = tuple([] for _ in sides)
+async def _in_turns(setting: Setting, *sides: tuple[ServerProcess, Callable[[], Request]]) -> tuple[list[Turn], ...]:
+    turns: tuple[list[Turn], ...] = tuple([] for _ in sides)
     for _ in range(setting.repeats):
-        for (port, next_request), found in zip(sides, loads, strict=True):
-            found.append(await measure(port, next_request, connections=CONNECTIONS, seconds=setting.seconds))
-    return loads
+        for (server, next_request), found in zip(sides, turns, strict=True):
+            before = server.cpu_s()
+            load = await measure(server.port, next_request, connections=CONNECTIONS, seconds=setting.seconds)
+            found.append(Turn(load, (server.cpu_s() - before) / load.num_requests))
+    return turns
 
 
-def _compared(ours: Sequence[Load], bare: Sequence[Load]) -> dict[str, object]:
+def _compared(ours: Sequence[Turn], bare: Sequence[Turn]) -> dict[str, object]:
     return {
-        "rate_ratio": ratios([one.rate for one in ours], [one.rate for one in bare]),
-        "p99_ratio": ratios([one.p99_s for one in ours], [one.p99_s for one in bare]),
-        "per_s": round(statistics.median(one.rate for one in ours)),
-        "p99_ms": round(1000 * statistics.median(one.p99_s for one in ours), 1),
+        "rate_ratio": ratios([one.load.rate for one in ours], [one.load.rate for one in bare]),
+        "p99_ratio": ratios([one.load.p99_s for one in ours], [one.load.p99_s for one in bare]),
+        "cpu_ratio": ratios([one.cpu_s for one in ours], [one.cpu_s for one in bare]),
+        "per_s": round(statistics.median(one.load.rate for one in ours)),
+        "p99_ms": round(1000 * statistics.median(one.load.p99_s for one in ours), 1),
+        "cpu_ms": round(1000 * statistics.median(one.cpu_s for one in ours), 2),
     }
 
 
@@ -109,16 +121,17 @@ def pages(setting: Setting) -> dict[str, object]:
         insert_jobs(setting.database, owner, count, state="succeeded")
     with ServerProcess.of_service(setting.folder, str_of(setting.database)) as service:
         many, few = asyncio.run(_pages(setting, service.port))
-    base, third = statistics.median(few), len(many) // 3
-    depths = {"newest": many[:third], "middle": many[third : 2 * third], "oldest": many[2 * third :]}
-    ratio = {name: round(statistics.median(times) / base, 3) for name, times in depths.items()}
-    return {"pages": len(many), "ms_among_1000": round(1000 * base, 2), "ratio": ratio}
+    third, ratio = PAGES // 3, dict[str, float]()
+    for number, depth in enumerate(("newest", "middle", "oldest")):
+        part = slice(number * third, (number + 1) * third)  # each page was read beside one among 1,000
+        ratio[depth] = round(statistics.median(many[part]) / statistics.median(few[part]), 3)
+    return {"ms_among_1000": round(1000 * statistics.median(few), 2), "ratio": ratio}
 
 
 async def _pages(setting: Setting, port: int) -> tuple[list[float], list[float]]:
     connection = await Connection(port).open()
     walks = [_walk(connection, key) for key in setting.keys[:2]]
-    times = [[await anext(walk) for walk in walks] for _ in range(1000)]
+    times = [[await anext(walk) for walk in walks] for _ in range(PAGES)]
     connection.close()
     many, few = zip(*times, strict=True)
     return list(many), list(few)
@@ -138,8 +151,8 @@ async def _walk(connection: Connection, key: str) -> AsyncIterator[float]:
 def streams(setting: Setting) -> dict[str, object]:
     """Return the memory that 500 event streams take, of which 50 are never read, and whether each event arrived."""
     owners = [f"owner{number}" for number in range(10)]
-    ids = [insert_jobs(setting.database, owner, 1, due=time.time() + 3600)[0] for owner in owners]
-    with ServerProcess.of_service(setting.folder, str_of(setting.database)) as service:
+    ids = [insert_jobs(setting.database, owner, 1)[0] for owner in owners]
+    with ServerProcess.of_service(setting.folder, str_of(setting.database), NO_RAY, "--no-reconciler") as service:
         asyncio.run(_warm(service.port, setting.keys[0]))
         before = service.memory_bytes()
         service.forget_peak()
@@ -178,12 +191,12 @@ async def _events_until_end(connection: Connection) -> int:
 
 def logs(setting: Setting) -> dict[str, object]:
     """Return the memory that reading a log of 1 GB takes: its end, and then all of it in parts of 1 MiB."""
-    (job_id,) = insert_jobs(setting.database, "owner0", 1, due=time.time() + 3600)
+    (job_id,) = insert_jobs(setting.database, "owner0", 1)
     path = setting.folder / "results" / "jobs" / job_id / "a1.log"
     path.parent.mkdir(parents=True)
     with path.open("wb") as file:
         file.truncate(2**30)
-    with ServerProcess.of_service(setting.folder, str_of(setting.database)) as service:
+    with ServerProcess.of_service(setting.folder, str_of(setting.database), NO_RAY, "--no-reconciler") as service:
         asyncio.run(_warm(service.port, setting.keys[0]))
         before = service.memory_bytes()
         service.forget_peak()
@@ -246,12 +259,12 @@ def start(setting: Setting, *, live: int = 100) -> dict[str, object]:
     return {"live_jobs": live, **worst}
 
 
-def insert_jobs(database: Database, owner: str, count: int, *, state: str = "queued", due: float = 0.0) -> list[str]:
+def insert_jobs(database: Database, owner: str, count: int, *, state: str = "queued") -> list[str]:
     """Add jobs to the database, and return their ids."""
     now, rows = time.time(), []
     for number in range(count):
         name = uuid.uuid4().hex
-        values = {"id": name, "owner": owner, "key": name, "body_hash": "", "kind": "sweep", "state": state, "due": due}
+        values = {"id": name, "owner": owner, "key": name, "body_hash": "", "kind": "sweep", "state": state, "due": 0.0}
         rows.append(values | {"spec": SPEC.model_dump_json(), "origin": name, "created": now - count + number})
     with database.write_engine.begin() as connection:
         connection.execute(sa.insert(job), rows)
@@ -300,6 +313,8 @@ def _new_database(server: str) -> str:
 CASES: dict[str, Callable[[Setting], dict[str, object]]] = {
     function.__name__: function for function in (rates, pages, streams, logs, start)
 }
+MEASURED = {"pages": PAGES, "streams": 1, "logs": 1}
+"""Measurements of the cases that do not take the number of repetitions."""
 
 
 def main() -> None:
@@ -315,7 +330,8 @@ def main() -> None:
         with postgres(fsync="on") if name == "postgresql" else nullcontext() as server:
             for case in asked.cases:
                 with _setting(server, asked) as setting:
-                    print_line("service", {"case": case, "database": name, **CASES[case](setting)}, n=asked.repeats)
+                    n = MEASURED.get(case, asked.repeats)
+                    print_line("service", {"case": case, "database": name, **CASES[case](setting)}, n=n)
 
 
 if __name__ == "__main__":
