@@ -77,7 +77,9 @@ def claim_due(database: Database, *, count: int, lease_s: float, max_running: in
         now = time.time()
 
         def pick(condition: sa.ColumnElement[bool], most: int) -> list[str]:
-            query = sa.select(job.c.id).where(condition, job.c.due <= now).order_by(job.c.due).limit(max(0, most))
+            if most <= 0:
+                return []
+            query = sa.select(job.c.id).where(condition, job.c.due <= now).order_by(job.c.due).limit(most)
             return list(connection.scalars(query.with_for_update(skip_locked=True)))
 
         active = connection.scalar(sa.select(sa.func.count()).where(ACTIVE)) or 0

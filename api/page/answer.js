@@ -11,13 +11,14 @@ export function significance(best, other) {
   return other.paired.excludes_zero ? { text: "more than the noise", mark: "sure" } : { text: "within the noise", mark: "unsure" };
 }
 
-function certainty({ best, runner_up: second, own_point: own }, isEnded) {
+function certainty({ best, runner_up: second, own_point: own, baseline }, isEnded) {
   const when = isEnded ? "" : " The sweep goes on, so that this may change.";
   if (best.n < 2) {
     return `How sure: not known. ${best.num_planned > 1 ? "Only one of its seeds has a value" : "Each configuration was trained with one seed"}, ` +
       `so nothing is known of the noise; repeats=3 would tell.${when}`;
   }
-  const parts = [second && !second.is_best && ["the runner-up", second], own && !own.is_best && [`the ${ownName(own)}`, own]].filter(Boolean);
+  const parts = [second && !second.is_best && ["the runner-up", second], own && !own.is_best && [`the ${ownName(own)}`, own],
+    baseline && ["the baseline", baseline]].filter(Boolean);
   const unsure = parts.filter(([, other]) => significance(best, other).mark === "unsure").map(([name]) => name);
   if (!parts.length) return `How sure: there is nothing to compare it with.${when}`;
   if (!unsure.length) return `How sure: over ${best.n} seeds it differs from ${parts.map(([name]) => name).join(" and ")} by more than the noise.${when}`;
@@ -38,12 +39,14 @@ export function sweepAnswer(summary, isEnded, exporting) {
   const { answer, sweep, parameters } = summary;
   const { best } = answer;
   const unit = sweep.unit;
-  const rows = [["best", best, null], ["runner-up", answer.runner_up, answer.runner_up], [ownName(answer.own_point), answer.own_point, answer.own_point]]
+  const rows = [["best", best, null], ["runner-up", answer.runner_up, answer.runner_up], [ownName(answer.own_point), answer.own_point, answer.own_point],
+    ["baseline", answer.baseline, answer.baseline]]
     .filter(([name, row]) => row && !(name !== "best" && row.is_best));
   return make("section", { class: "card answer", "aria-labelledby": "answer" },
     make("div", { class: "choice" },
       make("h2", { id: "answer" }, isEnded ? "Use this configuration" : "Best so far"),
       fields(best, parameters),
+      answer.own_point?.is_best && make("p", { class: "soft" }, `These are the ${ownName(answer.own_point)}.`),
       make("p", { class: "value" }, make("strong", {}, figure(best.value, unit)),
         best.std === null ? "" : ` ± ${figure(best.std, unit)}`, unit && ` ${unit}`,
         make("span", { class: "soft" }, ` n = ${best.n} ${best.n === 1 ? "seed" : "seeds"}`)),

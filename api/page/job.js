@@ -73,15 +73,20 @@ class JobView {
   }
 
   async start() {
-    await this.update();
-    if (!this.isOpen) return;
+    const look = this.update();
     this.source = new EventSource(`${API}/jobs/${this.id}/events`);
     this.source.addEventListener("state", this.guarded(async (event) => {
       const change = JSON.parse(event.data);
       this.changes.append(make("li", {}, make("time", {}, when(change.at)), " ", stateOf(change.state), ` attempt ${change.attempt}`, change.reason && `: ${change.reason}`));
       if (ENDED.includes(change.state)) this.source.close();
-      if (!ENDED.includes(this.job.state) && change.state !== this.job.state) this.lookSoon();
+      if (this.job && !ENDED.includes(this.job.state) && change.state !== this.job.state) this.lookSoon();
     }));
+    try {
+      await look;
+    } catch (error) {
+      this.stop();
+      throw error;
+    }
     this.follow();
   }
 
@@ -179,10 +184,12 @@ class JobView {
   }
 
   showAll({ configurations, sweep, parameters }) {
-    const drawn = configurations.filter((row) => row.curve.length);
+    const drawn = configurations.filter((row) => row.curve.length && !row.is_baseline);
     const running = drawn.find((row) => row.state === "running");
+    const baseline = configurations.find((row) => row.is_baseline && row.curve.length);
     const lines = drawn.filter((row) => row.place !== 1 && row !== running).map((row) => ({ name: "", points: row.curve, mark: "quiet", isQuiet: true }));
     const best = drawn.find((row) => row.place === 1);
+    if (baseline) lines.push({ name: `baseline: ${caption(baseline, parameters)}`, points: baseline.curve, mark: "peer c2" });
     if (running && running !== best) lines.push({ name: `running: ${caption(running, parameters)}`, points: running.curve, mark: "peer c1" });
     if (best) lines.push({ name: `best: ${caption(best, parameters)}`, points: best.curve, mark: "ensemble" });
     this.all.update(lines);
@@ -258,11 +265,10 @@ const runsOf = ({ configurations, parameters }) => configurations.flatMap((row) 
 })));
 
 function progress(sweep, isEnded) {
-  const planned = sweep.trials_planned * sweep.repeats;
-  const counts = sweep.runs;
-  const done = (counts.finished ?? 0) + (counts.stopped ?? 0) + (counts.failed ?? 0);
-  const parts = Object.entries(counts).map(([state, number]) => `${number} ${state}`);
-  return meter(done, planned, `${done} of ${planned} runs have ended${parts.length ? ` (${parts.join(", ")})` : ""}${isEnded ? `; the sweep is ${sweep.state}` : ""}`);
+  const { trials_ended: done, trials_planned: planned } = sweep;
+  const parts = Object.entries(sweep.runs).map(([state, number]) => `${number} ${state}`);
+  const runs = parts.length ? `; runs: ${parts.join(", ")}` : "";
+  return meter(done, planned, `${done} of ${planned} configurations have ended${runs}${isEnded ? `; the sweep is ${sweep.state}` : ""}`);
 }
 
 const meter = (done, planned, text) => make("div", { class: "meter", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": planned, "aria-valuenow": done, "aria-label": text },

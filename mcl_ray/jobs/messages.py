@@ -14,7 +14,7 @@ Kind = Literal["train", "sweep", "table", "linear", "export", "evaluate"]
 Scope = Literal["read", "submit", "admin"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}(\+[a-z0-9_]{1,40})?$")]
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-RecordId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,60}(-[A-Za-z0-9_]{1,60}){0,3}$")]
+RecordId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,60}(-[A-Za-z0-9_]{1,60}){0,7}$")]
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.]{0,127}$")]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/ -]{0,64}$")]
 NAMED: tuple[Kind, ...] = ("train", "sweep", "table", "linear")

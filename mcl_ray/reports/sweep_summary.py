@@ -69,6 +69,8 @@ def sweep_summary(folder: Path) -> dict[str, Any]:
 
 def _sweep(ranked: SweepRanking) -> dict[str, Any]:
     sweep, goal, states = ranked.sweep, ranked.goal, ranked.runs["state"].to_pylist()
+    state_of, repeats = dict(zip(ranked.runs["run_id"].to_pylist(), states, strict=True)), ranked.scoring.repeats
+    tried = [[state_of[run_id] for run_id in row.run_ids] for row in ranked.rows if not row.is_baseline]
     return {
         "sweep_id": sweep["sweep_id"],
         "name": sweep["name"],
@@ -78,9 +80,10 @@ def _sweep(ranked: SweepRanking) -> dict[str, Any]:
         "unit": goal.unit,
         "mode": ranked.mode,
         "score": ranked.scoring.score.name(ranked.mode),
-        "repeats": ranked.scoring.repeats,
+        "repeats": repeats,
         "trials_planned": sweep["trials_planned"],
-        "configurations": len(ranked.rows),
+        "trials_ended": sum(len(own) - own.count("running") >= min(len(own), repeats) for own in tried),
+        "configurations": len(tried),
         "runs": {state: states.count(state) for state in dict.fromkeys(states)},
     }
 
@@ -112,22 +115,24 @@ def _configuration(row: Ranked, values: Values, own: Mapping[str, Any]) -> dict[
     kept = ("place", "trial_id", "run_ids", "searched", "state", "reason", "value", "std", "n", "num_planned")
     content = {name: getattr(row, name) for name in (*kept, "score", "epochs_done", "wall_time_s", "costs")}
     low_high = None if found is None else (found.low, found.high)
-    return content | {"interval": low_high, "is_own_point": _is_own_point(row, own)}
+    return content | {"interval": low_high, "is_own_point": _is_own_point(row, own), "is_baseline": row.is_baseline}
 
 
 def _answer(ranked: SweepRanking, values: Values, own: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the best configuration beside the runner-up and the run's own point; None without a score."""
+    """Return the best configuration beside the runner-up, the run's own point and baseline; None without a score."""
     if ranked.best is None:
         return None
     best, *others = scored(ranked.rows)
     second = others[0] if others else None
     start = next((row for row in [best, *others] if _is_own_point(row, own)), None)
+    baseline = next((row for row in ranked.rows if row.is_baseline and row.score is not None), None)
     return {
         "best": _configuration(best, values, own),
         "runner_up": None if second is None else _compared(best, second, ranked, values, own),
         "own_point": None
         if start is None
         else _compared(best, start, ranked, values, own) | {"is_published": _has_published_weights(own)},
+        "baseline": None if baseline is None else _compared(best, baseline, ranked, values, own),
         "test": _test_scores(ranked, best),
     }
 

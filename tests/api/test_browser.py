@@ -112,7 +112,7 @@ def test_a_key_signs_in_and_out(app, key, browser):
 
 
 @pytest.mark.parametrize("width", SIZES)
-def test_the_first_screen_of_a_finished_sweep_has_the_answer(signed_in, sweep, width):
+def test_the_first_screen_of_a_finished_sweep_has_the_answer(app, headers, signed_in, sweep, width):
     found = signed_in(width=width, height=SIZES[width])
     found.page.get_by_role("row", name="weights").get_by_role("link").click()
     card = found.page.get_by_role("region", name="Use this configuration")
@@ -120,12 +120,16 @@ def test_the_first_screen_of_a_finished_sweep_has_the_answer(signed_in, sweep, w
     expect(best).to_have_text(re.compile(r"^\d\d\.\d\d ± \d\.\d\d % n = 3 seeds$"))
     sure = card.get_by_text("How sure: ")
     expect(sure).to_contain_text(re.compile("over 3 seeds", re.IGNORECASE))
-    for seen in (best, sure, card.get_by_role("rowheader", name="runner-up")):
+    for seen in (best, sure, card.get_by_role("rowheader", name="runner-up").first):
         box = seen.bounding_box()
         assert box["y"] + box["height"] < SIZES[width], box
-    own = card.get_by_role("row", name=re.compile("^published weights"))
-    expect(own.locator(".significance")).to_have_text(re.compile("noise"))
-    expect(card.locator("pre")).to_contain_text(f"mcl submit export --from {sweep} --run cifar-")
+    expect(card.locator("tbody th")).to_contain_text(["best", "runner-up", "published weights", "baseline"])
+    told = ["within the noise", "more than the noise", "more than the noise"]
+    expect(card.locator(".significance")).to_have_text(told)
+    command = card.locator("pre").text_content()
+    run = re.fullmatch(rf"mcl submit export --from {sweep} --run (\S+) --server \S+", command)[1]
+    export = {"kind": "export", "name": None, "overrides": {}, "source": sweep, "run": run}
+    assert app.submit(headers, **export).status_code == 202
 
 
 def test_one_seed_is_not_called_sure(app, headers, signed_in):
@@ -138,7 +142,8 @@ def test_one_seed_is_not_called_sure(app, headers, signed_in):
 def test_a_sweep_shows_its_ranking_and_its_figures(signed_in, sweep):
     page = signed_in(f"#/jobs/{sweep}").page
     ranking = page.get_by_role("region", name="Ranking")
-    expect(ranking.get_by_role("row")).to_have_count(17)
+    expect(ranking.get_by_role("row")).to_have_count(18)
+    expect(ranking.get_by_role("row", name=re.compile("^– 1 .* baseline, for comparison$"))).to_be_visible()
     expect(ranking.get_by_role("img").first).to_have_attribute("aria-label", re.compile(r"^\d\d\.\d\d … \d\d\.\d\d$"))
     expect(page.get_by_role("row", name=re.compile(r"alpha\s+62\.0 %"))).to_be_visible()
     expect(page.get_by_role("group", name=re.compile("On the front: place"))).to_have_count(2)
@@ -172,8 +177,9 @@ def test_curves_grow_while_a_sweep_runs(app, headers, signed_in):
             expect(losses.locator("thead td")).to_have_text(str(epoch))
             points = "paths => paths.map(path => path.getAttribute('d').split('L').length)"
             lengths = accuracy.locator("path.stroke").evaluate_all(points)
-            assert set(lengths) == {epoch}
-            assert len(lengths) == 5  # three peers, their mean, their ensemble
+            assert lengths == [epoch] * 5
+        names = ["mean of peers", "peer 0", "peer 1", "peer 2", "ensemble"]
+        expect(accuracy.locator("tbody th")).to_have_text(names)
         service_jobs.write_log(app, live.job_id, "the newest line\n")
         expect(page.get_by_label("Log", exact=True)).to_contain_text("the newest line")
         expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "1")

@@ -55,6 +55,28 @@ def test_without_a_score_there_is_no_answer(tmp_path):
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
 
 
+def test_the_baseline_is_compared_and_is_no_configuration_of_the_search(tmp_path):
+    trials, baseline = [{"losses.alpha": alpha} for alpha in (0.1, 0.3, 0.5)], {"cohort.size": 1}
+    found = sweep_summary(write_sweep(tmp_path, trials, seeds=(0, 1), baseline=baseline))
+    assert (found["sweep"]["configurations"], found["sweep"]["trials_ended"]) == (3, 3)
+    (row,) = (row for row in found["configurations"] if row["is_baseline"])
+    assert (row["place"], row["searched"], row["n"]) == (None, baseline, 2)
+    compared = found["answer"]["baseline"]
+    assert (compared["value"], compared["is_best"]) == (row["value"], False)
+    assert compared["difference"] == pytest.approx(found["answer"]["best"]["value"] - row["value"])
+    assert found["answer"]["runner_up"]["is_baseline"] is False
+
+
+def test_a_configuration_has_ended_once_all_seeds_of_its_trial_have(tmp_path):
+    """Further seeds, which are trained after all trials, do not begin it anew."""
+    folder = write(tmp_path, {0.1: [90.0, 91.0], 0.3: [91.0, 90.0], 0.5: [92.0, 93.0]}, state="running")
+    for trial, alpha, seed in (("1", 0.3, 2), ("3", 0.7, 0)):
+        where = {"searched": {"losses.alpha": alpha}, "sweep_id": folder.name, "trial_id": trial}
+        RunWriter.create(folder, spec(2, 1, seed, alpha=alpha), provenance=PROVENANCE, **where).close()
+    sweep = sweep_summary(folder)["sweep"]
+    assert (sweep["trials_ended"], sweep["configurations"], sweep["runs"]) == (3, 4, {"finished": 6, "running": 2})
+
+
 def test_importances_are_those_that_the_report_recorded(tmp_path):
     folder = write(tmp_path, {0.1: [90.0], 0.3: [91.0]})
     assert "did not record" in sweep_summary(folder)["importances"]["reason"]

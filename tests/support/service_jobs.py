@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MARKUP = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
 OWN_POINT = {"losses.alpha": 0.1, "losses.beta": 0.1, "cohort.size": 2}
+BASELINE_POINT = {"losses.alpha": 0.0, "cohort.size": 1}
 SHARES = {"losses.alpha": 0.62, "cohort.size": 0.27, "losses.beta": 0.11}
 
 
@@ -77,7 +78,8 @@ def finished_sweep(
     """Submit a sweep that has succeeded, with its ranking, its report and its manifest."""
     job_id = submit(app, headers, "succeeded", kind="sweep", name="digits", overrides={}, label=label)
     own = {"losses": {"alpha": 0.1, "beta": 0.1, "gamma": 1.0, "lam": 1.0}, "cohort": {"size": 2}}
-    folder = write_sweep(results(app, job_id), trials(number), name="digits", seeds=seeds, epochs=12, run=own)
+    root, more = results(app, job_id), {"run": own, "baseline": BASELINE_POINT, "noise": 0.3}
+    folder = write_sweep(root, trials(number), name="digits", seeds=seeds, epochs=12, **more)
     write_report(folder, SHARES)
     files = {f"sweeps/{folder.name}/report/report.html": {"bytes": 1, "sha256": "0" * 64}}
     Attempts(app.settings.results_root).write(job_id, 1, "manifest", {"job": job_id, "attempt": 1, "files": files})
@@ -96,15 +98,16 @@ class RunningSweep:
             provenance=PROVENANCE,
         )  # fmt: skip
         self._open: list[RunWriter] = []
-        ended = self._run("0", OWN_POINT)
+        ended = self._run("0000", OWN_POINT)
         for epoch in range(1, 13):
             ended.record_epoch(epoch, epoch_rows(epoch, 2, 70.0))
         ended.finish("finished")
-        self._live, self._epoch = self._run("1", {**OWN_POINT, "cohort.size": 3, "losses.alpha": 0.5}), 0
+        self._live, self._epoch = self._run("0001", {**OWN_POINT, "cohort.size": 3, "losses.alpha": 0.5}), 0
 
     def _run(self, trial: str, searched: dict[str, Any]) -> RunWriter:
-        writer = RunWriter.create(
-            self._sweep.folder, spec(searched["cohort.size"], 12, int(trial)), provenance=PROVENANCE,
+        run_id = f"{self._sweep.sweep_id}-{trial}-r0"
+        writer = RunWriter.begin(
+            self._sweep.folder, run_id, spec(searched["cohort.size"], 12, int(trial)), provenance=PROVENANCE,
             searched=searched, sweep_id=self._sweep.sweep_id, trial_id=trial,
         )  # fmt: skip
         self._open.append(writer)

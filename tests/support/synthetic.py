@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mcl_ray.analysis.roles import BASELINE
 from mcl_ray.config.spec import CohortSpec, LossSpec, RunSpec, ScheduleSpec
 from mcl_ray.results.schema import RunState
 from mcl_ray.results.store import EpochRow, Provenance, RunWriter, SweepWriter
@@ -64,9 +65,15 @@ def write_run(
     epochs: int | None = None,
     error: BaseException | None = None,
     splits: Sequence[str] = ("validation",),
+    run_id: str | None = None,
     **where: Any,
 ) -> str:
-    with RunWriter.create(root, run_spec, provenance=PROVENANCE, **where) as writer:
+    """Write a run, under the next free name of its spec unless `run_id` is its name."""
+    if run_id is None:
+        opened = RunWriter.create(root, run_spec, provenance=PROVENANCE, **where)
+    else:
+        opened = RunWriter.begin(root, run_id, run_spec, provenance=PROVENANCE, **where)
+    with opened as writer:
         size = run_spec.cohort.size
         writer.describe(parameters=77_000 * size, multiply_adds=1_200_000 * size)
         for epoch in range(1, (run_spec.schedule.epochs if epochs is None else epochs) + 1):
@@ -98,11 +105,14 @@ def write_sweep(
     name: str = "weights",
     seeds: Sequence[int] = (0,),
     epochs: int = 6,
+    baseline: Mapping[str, Any] | None = None,
+    noise: float = 0.0,
     **fields: Any,
 ) -> Path:
     """Write a sweep with one trial per mapping of searched overrides; every seventh fails, every fifth stops early.
 
-    With several seeds, the last seed of every fourth trial fails. `fields` are fields of the spec.
+    With several seeds, the last seed of every fourth trial fails. `noise` is by how many points trials differ between
+    their seeds beside what all differ by. `fields` are fields of the spec.
     """
     with SweepWriter.create(
         root,
@@ -125,7 +135,7 @@ def write_sweep(
                 - 2 * abs(math.log10(weights.get("beta", 0.1) + 1e-3) + 1)
                 + size
             )
-            for seed in seeds:
+            for repeat, seed in enumerate(seeds):
                 state: RunState = "finished"
                 error, done = None, epochs
                 if place % 7 == 6 or (place % 4 == 3 and seed == seeds[-1] != seeds[0]):
@@ -135,13 +145,25 @@ def write_sweep(
                 write_run(
                     sweep.folder,
                     spec(size, max(1, epochs), seed, **({"tau": tau} | weights)),
-                    level=level + seed,
+                    level=level + seed + noise * ((7 * place + 3 * repeat) % 5 - 2),
                     state=state,
                     error=error,
                     epochs=done,
                     searched=searched,
+                    run_id=f"{sweep.sweep_id}-{place:04d}-r{repeat}",  # as `trainables.trial_job` names it
                     sweep_id=sweep.sweep_id,
                     trial_id=str(place),
                 )
+        for repeat, seed in enumerate(seeds if baseline else ()):
+            write_run(
+                sweep.folder,
+                spec(1, max(1, epochs), seed),
+                level=60 + seed,
+                epochs=epochs,
+                searched=baseline,
+                run_id=f"{sweep.sweep_id}-{BASELINE}-r{repeat}",
+                sweep_id=sweep.sweep_id,
+                trial_id=BASELINE,
+            )
         sweep.finish("finished")
     return sweep.folder
