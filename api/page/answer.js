@@ -15,7 +15,7 @@ function certainty({ best, runner_up: second, own_point: own, baseline }, isEnde
   const when = isEnded ? "" : " The sweep goes on, so that this may change.";
   if (best.n < 2) {
     return `How sure: not known. ${best.num_planned > 1 ? "Only one of its seeds has a value" : "Each configuration was trained with one seed"}, ` +
-      `so nothing is known of the noise; repeats=3 would tell.${when}`;
+      `so nothing is known of the noise${isEnded ? "; repeats=3 would tell" : ""}.${when}`;
   }
   const parts = [second && !second.is_best && ["the runner-up", second], own && !own.is_best && [`the ${ownName(own)}`, own],
     baseline && ["the baseline", baseline]].filter(Boolean);

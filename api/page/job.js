@@ -16,6 +16,7 @@ import { NONE, when } from "./text.js";
 
 const LOOKS_EVERY_MS = 2000;
 const SEARCHING = ["sweep", "table"];
+const WITHOUT_RUNS = ["export", "evaluate"];
 const MOST_FILES = 40;
 
 /** Show a job; return the function that stops following it. */
@@ -122,6 +123,7 @@ class JobView {
     if (!this.isOpen) return;
     this.job = job;
     this.head.show({ ...job, rev: null }, () => this.drawHead(job));
+    if (this.answer.seen === null && !WITHOUT_RUNS.includes(job.kind)) this.answer.show("loading", () => [soft("Loading…")]);
     const work = [this.log.update(job.attempt), SEARCHING.includes(job.kind) ? this.updateSweep(job, isEnded) : this.updateRuns(job, isEnded)];
     if (job.state === "succeeded") work.push(this.updateFiles());
     await Promise.all(work);
@@ -198,7 +200,7 @@ class JobView {
   }
 
   async updateRuns(job, isEnded) {
-    if (job.kind === "export" || job.kind === "evaluate") return;
+    if (WITHOUT_RUNS.includes(job.kind)) return;
     const runs = (await readIfAny(`/jobs/${this.id}/runs`, { rows: [] })).rows;
     if (!this.isOpen) return;
     if (!runs.length) {

@@ -36,6 +36,6 @@ const DASHBOARDS = { optuna: "Optuna", ray: "Ray" };
 /** Show links to the dashboards that are open to the key: an admin's, and nobody else's. */
 export async function showDashboards(place) {
   const { dashboards } = await read("/session");
-  replace(place, ...Object.entries(dashboards).flatMap(([name, address]) => [
-    make("a", { href: address, target: "_blank", rel: "noreferrer" }, DASHBOARDS[name]), " "]));
+  replace(place, ...Object.entries(dashboards).map(([name, address]) =>
+    make("a", { href: address, target: "_blank", rel: "noreferrer" }, DASHBOARDS[name])));
 }

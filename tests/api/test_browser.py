@@ -149,7 +149,7 @@ def test_a_sweep_shows_its_ranking_and_its_figures(signed_in, sweep):
     expect(page.get_by_role("group", name=re.compile("On the front: place"))).to_have_count(2)
     expect(page.locator(".way")).to_have_count(14)
     *axes, last = page.locator(".coordinates text.label").all_text_contents()
-    assert (sorted(axes), last) == (["alpha", "beta", "cohort size"], "score (%)")
+    assert (sorted(axes), last) == (["alpha", "beta", "cohort size", "gamma", "lam"], "score (%)")
     page.get_by_role("group", name=re.compile("Parallel coordinates")).focus()
     page.keyboard.press("ArrowDown")
     expect(page.locator(".readout")).to_have_text(re.compile(r"^2\. "))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.application import App
 
 MARKUP = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
-OWN_POINT = {"losses.alpha": 0.1, "losses.beta": 0.1, "cohort.size": 2}
+OWN_POINT = {"losses.alpha": 0.1, "losses.beta": 0.1, "losses.gamma": 1.0, "losses.lam": 1.0, "cohort.size": 2}
 BASELINE_POINT = {"losses.alpha": 0.0, "cohort.size": 1}
 SHARES = {"losses.alpha": 0.62, "cohort.size": 0.27, "losses.beta": 0.11}
 
@@ -28,8 +28,15 @@ SHARES = {"losses.alpha": 0.62, "cohort.size": 0.27, "losses.beta": 0.11}
 def trials(number: int) -> list[dict[str, Any]]:
     """Return configurations, the run's own values first."""
     alphas, betas = (0.1, 0.55, 0.02, 0.93, 0.31, 0.74, 0.18), (0.1, 0.4, 0.9, 0.02, 0.65)
+    gammas, lams = (1.0, 0.4, 1.6), (1.0, 0.2, 1.8, 0.7)
     return [
-        {"losses.alpha": alphas[at % 7], "losses.beta": betas[at % 5], "cohort.size": 2 + (at + at // 7) % 3}
+        {
+            "losses.alpha": alphas[at % 7],
+            "losses.beta": betas[at % 5],
+            "losses.gamma": gammas[at % 3],
+            "losses.lam": lams[at % 4],
+            "cohort.size": 2 + (at + at // 7) % 3,
+        }
         for at in range(number)
     ]
 
