@@ -23,6 +23,7 @@ from mcl_ray.cli import app
 from mcl_ray.errors import SpecError, StoreError
 
 if TYPE_CHECKING:
+    import uvicorn
     from structlog.typing import Processor
 
 Options = Annotated[Settings | None, Parameter(name="*")]
@@ -35,8 +36,6 @@ def serve(*, settings: Options = None) -> None:
 
     Every option is also an environment variable: `--max-running` is MCL_MAX_RUNNING.
     """
-    import uvicorn
-
     settings = settings or _from_environment()
     _configure_logs()
     signal.signal(signal.SIGTERM, _stop)  # uvicorn sends itself the signal again once it has shut down
@@ -46,16 +45,24 @@ def serve(*, settings: Options = None) -> None:
         if not settings.address:
             settings = stack.enter_context(_local_ray(settings))
         _print_address(settings, listener.getsockname()[1])
-        from api.app import create_app
+        http_server(settings).run(sockets=[listener])
 
-        config = uvicorn.Config(
-            create_app(settings),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.shutdown_s,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+
+def http_server(settings: Settings) -> uvicorn.Server:
+    """Return the server of an application of these settings."""
+    import uvicorn
+
+    from api.app import create_app
+
+    config = uvicorn.Config(
+        create_app(settings),
+        http="h11",  # limits the size of a request's head, as uvicorn's other parser does not
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_s,
+    )
+    return uvicorn.Server(config)
 
 
 def create_key(

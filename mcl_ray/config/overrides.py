@@ -40,7 +40,7 @@ def resolve(model: type[BaseModel], name: str) -> str:
     matches = [path for path in paths if path == name] or [path for path in paths if path.endswith("." + name)]
     if not matches:
         is_part = any(path.startswith(name + ".") for path in paths)
-        entries = {name} if is_part else _entries(fields, name)
+        entries = {name} if is_part else _entries(model, name)
         if len(entries) == 1:
             return entries.pop()
         raise SpecError(unknown("field", name, {path.rpartition(".")[2] for path in paths} | fields.keys()))
@@ -79,9 +79,8 @@ def replace(spec: Spec, values: Mapping[str, Any]) -> Spec:
         SpecError: the new values break a rule.
     """
     tree = spec.model_dump()
-    mappings = [path for path, field in _fields(type(spec)).items() if get_origin(field.annotation) is dict]
     for path, value in values.items():
-        mapping = next((m for m in mappings if path.startswith(m + ".")), None)
+        mapping = next((m for m in _mappings(type(spec)) if path.startswith(m + ".")), None)
         *parents, leaf = (mapping or path).split(".")
         node = tree
         for parent in parents:
@@ -126,12 +125,11 @@ def flat(spec: BaseModel) -> dict[str, Any]:
     return leaves
 
 
-def _entries(fields: Mapping[str, Any], name: str) -> set[str]:
+def _entries(model: type[BaseModel], name: str) -> set[str]:
     """Return the paths of entries of mappings that `name` may stand for: `extra.own` is `losses.extra.own`."""
     parts = name.split(".")
     splits = [(".".join(parts[:count]), ".".join(parts[count:])) for count in range(1, len(parts))]
-    mappings = [path for path, field in fields.items() if get_origin(field.annotation) is dict]
-    return {f"{path}.{key}" for path in mappings for head, key in splits if f".{path}".endswith(f".{head}")}
+    return {f"{path}.{key}" for path in _mappings(model) for head, key in splits if f".{path}".endswith(f".{head}")}
 
 
 def _with_entry(entries: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
@@ -155,6 +153,12 @@ def _sentence(model: type[BaseModel], part: Any) -> str:
 @functools.cache
 def _fields(model: type[BaseModel]) -> Mapping[str, Any]:
     return dict(field_paths(model))
+
+
+@functools.cache
+def _mappings(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the full paths of the fields that are mappings."""
+    return tuple(path for path, field in _fields(model).items() if get_origin(field.annotation) is dict)
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

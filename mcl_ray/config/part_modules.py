@@ -23,7 +23,11 @@ def with_plugins(run: RunSpec, tree: object, others: Sequence[Registry[Any]] = (
         tree: plain data in which the names are: the run itself, or the search that it is part of.
         others: registries of parts that a search may name, beside those of a run.
     """
-    found = {registry.module_of(text) for text in _texts(tree) for registry in (*REGISTRIES, *others)}
+    registries = [registry for registry in (*REGISTRIES, *others) if registry.added]
+    if not registries:
+        return run
+    texts = set(_texts(tree))
+    found = {registry.module_of(name) for registry in registries for name in registry.added & texts}
     missing = sorted(module for module in found if module is not None and not is_covered(module, run.plugins))
     return replace(run, {"plugins": (*run.plugins, *missing)}) if missing else run
 

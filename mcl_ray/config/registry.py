@@ -7,7 +7,7 @@ torch is imported. `mcl_ray.register` has the decorators, `config/methods.py` th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, Literal, TypeVar
@@ -60,6 +60,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def module_of(self, name: str) -> str | None:
         """Return the module that registered a part; None for a built-in one, and for one that is not known."""
         return self._added[name][1] if name in self._added else None
+
+    @property
+    def added(self) -> Set[str]:
+        """Names of the parts that plugins have registered."""
+        return self._added.keys()
 
     def __getitem__(self, name: str) -> Entry:
         if name in self._built_in:

@@ -97,6 +97,25 @@ def test_a_key_in_use_is_looked_up_after_a_second_and_ends_when_it_expires(share
     ]  # fmt: skip
 
 
+def test_one_query_looks_up_all_keys_in_use_and_a_revoked_one_among_them_ends(shared, monkeypatch):
+    now, verifier = time.time(), keys.KeyVerifier(shared.database)
+    given = [shared.key(owner) for owner in ("ada", "eve", "ben")]
+
+    async def owners(count):
+        return [found and found.owner for found in await asyncio.gather(*map(verifier.verify, given * count))]
+
+    monkeypatch.setattr(keys, "time", SimpleNamespace(time=lambda: now))
+    assert asyncio.run(owners(2)) == 2 * ["ada", "eve", "ben"]
+    keys.revoke(shared.database, given[1].split("_")[1])
+    assert asyncio.run(owners(1)) == ["ada", "eve", "ben"], "they are trusted for a second"
+    looks = []
+    sa.event.listen(shared.database.read_engine, "before_cursor_execute", lambda *_: looks.append(1))
+    monkeypatch.setattr(keys, "time", SimpleNamespace(time=lambda: now + 1.1 * keys.TRUSTED_S))
+    assert asyncio.run(owners(3)) == 3 * ["ada", None, "ben"]
+    assert len(looks) == 1
+    assert asyncio.run(owners(1)) == ["ada", None, "ben"]
+
+
 def test_lists_hold_the_owners_jobs_and_admins_see_all(app):
     ada, eve = app.headers("ada"), app.headers("eve")
     job = app.submit(ada).json()["id"]

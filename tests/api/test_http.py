@@ -49,6 +49,19 @@ def test_a_body_is_counted_while_it_arrives(shared):
     assert is_problem(shared.http.post("/api/v1/jobs", content=b"{", headers=headers), 422)
 
 
+def test_the_head_of_a_request_is_bounded(shared):
+    def answer(length):
+        url, found = shared.http.base_url, b""
+        with socket.create_connection((url.host, url.port)) as connection, contextlib.suppress(ConnectionError):
+            connection.settimeout(HANGS_AFTER_S)
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: %s\r\n\r\n" % (b"x" * length))
+            found = connection.recv(4096)  # or a reset, where the rest was not read
+        return found[:12]
+
+    assert answer(1_000) == b"HTTP/1.1 200"
+    assert answer(1_000_000) in (b"HTTP/1.1 400", b"")
+
+
 def test_a_stalled_submitter_is_sent_away(tmp_path):
     for app in running(settings_for(tmp_path, no_reconciler=True, body_timeout_s=0.5)):
         key, url = app.key(), app.http.base_url

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import uvicorn
 
 from api import keys
-from api.app import create_app
 from api.database import Database
 from api.settings import Settings
+from mcl_ray.cli.serve import http_server
 from mcl_ray.jobs.messages import Problem
 
 NOWHERE = "http://127.0.0.1:9"
@@ -45,7 +44,7 @@ class App:
 
 
 def settings_for(tmp_path: Path, **values: object) -> Settings:
-    return Settings(**{"state": tmp_path / "state", "address": NOWHERE, **values})
+    return Settings(**{"state": tmp_path / "state", "address": NOWHERE, "shutdown_s": 1, **values})
 
 
 def is_problem(answer: httpx.Response, status: int) -> bool:
@@ -66,8 +65,7 @@ def end(app: App, job: str, state: str) -> None:
 
 def running(settings: Settings) -> Iterator[App]:
     database = Database(settings.url_of_database)
-    config = uvicorn.Config(create_app(settings), log_config=None, timeout_graceful_shutdown=1)
-    server, listener = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    server, listener = http_server(settings), socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
