@@ -58,6 +58,16 @@ def _numeric_fields(model: type[BaseModel]) -> dict[str, _Kinds]:
     return {name: found for name, found in kinds.items() if found.leaves & {int, float}}
 
 
+@functools.cache
+def _parts(model: type[BaseModel]) -> frozenset[str]:
+    """Return the names of the fields that are parts of a spec, and nothing else."""
+    return frozenset(
+        name
+        for name, field in model.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Part)
+    )
+
+
 def _is_other_than_its_number(kinds: _Kinds, value: object) -> bool:
     """Return whether a value is a truth value or text where a field's type has only numbers, at any depth."""
     if isinstance(value, list | tuple):
@@ -101,7 +111,8 @@ class Part(BaseModel):
         for name, kinds in _numeric_fields(cls).items():
             if name in values and _is_other_than_its_number(kinds, values[name]):
                 raise ValueError(f"{name} must be a number, but got {json.dumps(values[name])}")
-        return {name: _without_minus_zero(value) for name, value in values.items()}
+        parts = _parts(cls)  # they see to their own numbers
+        return {name: value if name in parts else _without_minus_zero(value) for name, value in values.items()}
 
 
 class DataSpec(Part):

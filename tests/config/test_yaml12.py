@@ -36,6 +36,19 @@ def test_scalars_are_those_of_yaml_1_2(text, value):
     assert type(yaml12.load(text)) is type(value)
 
 
+@given(st.text("0123456789xoeEaAfFnNiItTrRuUyYlLsS+-._", min_size=1))
+def test_a_word_is_read_as_a_text_that_is_no_word_alone(word):
+    """A word does not pass through the parser; with a space behind it, it does."""
+    assert _read(word) == _read(f"{word} ")
+
+
+def _read(text):
+    try:
+        return repr(yaml12.load(text))
+    except yaml.YAMLError:
+        return "error"
+
+
 @given(PLAIN)
 def test_what_is_written_is_read_back(value):
     for written in (yaml12.dump(value), yaml12.inline(value)):
