@@ -51,7 +51,7 @@ class Submission:
     """Adds jobs, for one request."""
 
     def __init__(self, service: Service, response: Response, key: str | None) -> None:
-        self._service, self._response, self._key = service, response, key
+        self.service, self._response, self._key = service, response, key
 
     async def add(self, owner: str, spec: JobSpec, body: str, parent: str | None = None) -> Job:
         """Make a job durable, and return it; or return the one that the same key made before.
@@ -60,7 +60,7 @@ class Submission:
             HTTPException: 422 for a key of another request, 429 above the owner's quota, 409 while another job writes
                 into the same folder.
         """
-        service, now = self._service, time.time()
+        service, now = self.service, time.time()
         job_id = spec.origin if parent is None else secrets.token_hex(16)
         values = {
             "id": job_id,
@@ -110,7 +110,6 @@ SubmissionDep = Annotated[Submission, Depends(submission_of)]
 async def submit(
     request: JobRequest,
     response: Response,
-    service: ServiceDep,
     principal: Submitter,
     submission: SubmissionDep,
     validate_only: Annotated[bool, Query(description="Answer what would run, and run nothing.")] = False,
@@ -118,6 +117,7 @@ async def submit(
     """Submit a job. A 202 means that it is durable."""
     from mcl_ray.jobs import specs  # 5 MB of memory, at the first submission
 
+    service = submission.service
     if request.kind in SEARCHING:
         resolved = await asyncio.to_thread(specs.resolve, request, service.settings.plugins)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from mcl_ray.config import recipes
@@ -40,18 +40,19 @@ def resolve(request: JobRequest, plugins: Collection[str] | None = None) -> Reso
     return resolved
 
 
-def _check_plugins(tree: object, allowed: Sequence[str]) -> None:
+def _check_plugins(tree: Mapping[str, object] | Sequence[object], allowed: Sequence[str]) -> None:
     """Check every `plugins` in plain data, at any depth."""
-    if isinstance(tree, list):
-        for item in tree:
-            _check_plugins(item, allowed)
-    if isinstance(tree, dict):
-        refused = [module for module in tree.get("plugins", ()) if not is_covered(module, allowed)]
+    items: Iterable[object] = tree
+    if isinstance(tree, Mapping):
+        items, named = tree.values(), tree.get("plugins")
+        refused = [module for module in named if not is_covered(module, allowed)] if isinstance(named, list) else []
         if refused:
             raise SpecError(
                 f"a job imports only modules that the service's setting `plugins` names, but got plugins={refused[0]}"
             )
-        _check_plugins([*tree.values()], allowed)
+    for item in items:
+        if isinstance(item, dict | list):
+            _check_plugins(item, allowed)
 
 
 def _resolved(request: JobRequest) -> Resolved:
