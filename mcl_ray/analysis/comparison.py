@@ -15,10 +15,12 @@ from pathlib import Path
 
 from mcl_ray.analysis.published import Column, Figure, PublishedTable, column_of
 from mcl_ray.analysis.published_setting import SETTINGS, deviations
+from mcl_ray.analysis.workers import pretraining_workers, workers_nearby
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.object_store import Uri
 from mcl_ray.results import queries
+from mcl_ray.results.provenance import workers_of
 from mcl_ray.results.queries import BEST_PEER_TEST
 from mcl_ray.results.reader import read_epochs, read_runs
 from mcl_ray.results.remote.pull import display_path, pull_replica
@@ -33,24 +35,34 @@ class Outcome:
     started_at: datetime
     figure: float | None
     """best_peer_best_epoch in %: the best peer's test top-1 at its best epoch; None if test was never scored."""
+    workers: int = 1
+    """Workers that shared its batches."""
+    pretraining_workers: int | None = None
+    """Those of its pretraining, or `UNKNOWN_WORKERS`; None without one."""
 
 
 def outcomes(folder: Path) -> list[Outcome]:
     """Return the outcome of every run in a run folder, a sweep folder or a results folder.
 
+    The record of a pretraining is looked for in the results folder around it.
+
     Raises:
         StoreError: `folder` is none of the three, or holds damaged files.
     """
+    rows = [(row, RunSpec.model_validate_json(row["spec"])) for row in read_runs(folder).to_pylist()]
+    known = workers_nearby(folder) if any(spec.pretraining for _, spec in rows) else {}
     curves = queries.points(read_epochs(folder), BEST_PEER_TEST)
     peaks = {run_id: queries.highest(curve) for run_id, curve in curves.items()}
     return [
         Outcome(
-            spec=RunSpec.model_validate_json(row["spec"]),
+            spec=spec,
             state=row["state"],
             started_at=row["started_at"],
             figure=peak.value if (peak := peaks.get(row["run_id"])) else None,
+            workers=workers_of(row["hardware"]),
+            pretraining_workers=pretraining_workers(spec, known),
         )
-        for row in read_runs(folder).to_pylist()
+        for row, spec in rows
     ]
 
 
@@ -118,7 +130,7 @@ def compare(table: PublishedTable, runs: Iterable[Outcome]) -> Comparison:
         if reason is not None or column is None or run.figure is None:
             left_out[reason or ""] += 1
             continue
-        cells = found.setdefault(deviations(run.spec), {})
+        cells = found.setdefault(deviations(run.spec, run.workers, run.pretraining_workers), {})
         seeds = cells.setdefault((run.spec.cohort.peers[0], column), {})
         left_out["replaced by a later run of the same seed"] += run.spec.seed in seeds
         seeds[run.spec.seed] = run.figure

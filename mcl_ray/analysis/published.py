@@ -134,11 +134,18 @@ def _column_of_pretraining(spec: RunSpec | None) -> Column | None:
     return "baseline"
 
 
-def published_figure(spec: RunSpec) -> PublishedFigure | None:
+def published_figure(
+    spec: RunSpec, workers: int | None = None, pretraining_workers: int | None = None
+) -> PublishedFigure | None:
     """Return the figure of the published cell that a run belongs to; None without one.
 
     Supervised runs must be trained on CIFAR-100 with the published checksum. For linear classification, images of
     another source are allowed, and are listed among the deviations.
+
+    Args:
+        spec: The run.
+        workers: Workers that shared its batches; None: as published.
+        pretraining_workers: Those of its pretraining; None: as published.
     """
     column, network = column_of(spec), spec.cohort.peers[0]
     if column is None or spec.method not in (CIFAR.method, MOCO.method):
@@ -154,6 +161,6 @@ def published_figure(spec: RunSpec) -> PublishedFigure | None:
         label=label,
         mean=figure[0],
         std=figure[1],
-        deviations=deviations(spec),
+        deviations=deviations(spec, workers, pretraining_workers),
         is_of_other_images=spec.data.source != SETTINGS[spec.method](spec).data.source,
     )

@@ -28,6 +28,7 @@ WEIGHTS = tuple(MUTUAL_WEIGHTS)
 NOT_COMPARED = {
     "cohort.size",
     "cohort.sharing",
+    "compute.batch_statistics",
     "compute.channels_last",
     "evaluation.batch_size",
     "evaluation.neighbours",
@@ -36,27 +37,37 @@ NOT_COMPARED = {
 }
 BASELINE_PEERS = 2
 """Peers of a published baseline; the best of more networks would be a higher figure."""
+PUBLISHED_WORKERS = {"supervised": 1, "supervised_bank": 1, "moco": 8}
+"""Method → workers of the published runs, each with batch statistics of its own: one GPU, for MoCo eight (the README
+of the published code). Linear classification has no batch statistics, as its networks are frozen."""
 
 
-def deviations(spec: RunSpec) -> tuple[str, ...]:
+UNKNOWN_WORKERS = 0
+"""Number of workers of a run that has no record here."""
+
+
+def deviations(spec: RunSpec, workers: int | None = None, pretraining_workers: int | None = None) -> tuple[str, ...]:
     """Return the settings in which a run, or its pretraining, differs from the corresponding published run.
 
     The published run is the one with the same network, cohort size and kind of loss.
 
     Args:
         spec: A run whose method is one of `SETTINGS`.
+        workers: Workers that shared its batches; None: as published, for a run that is planned.
+        pretraining_workers: Those of its pretraining, or `UNKNOWN_WORKERS`; None: as published.
 
     Returns:
         Texts of the form `schedule.epochs=5 (published: 300)`.
     """
     published = SETTINGS[spec.method](spec)
-    different = _different(spec, published)
+    different = _different(spec, published, workers)
     if spec.pretraining is not None and published.pretraining is not None:
-        different += [f"pretraining.{one}" for one in _different(spec.pretraining, published.pretraining)]
+        of_pretraining = _different(spec.pretraining, published.pretraining, pretraining_workers)
+        different += [f"pretraining.{one}" for one in of_pretraining]
     return tuple(different)
 
 
-def _different(spec: RunSpec, published: RunSpec) -> list[str]:
+def _different(spec: RunSpec, published: RunSpec, workers: int | None) -> list[str]:
     ours, theirs = (flat(one.model_dump(mode="json", exclude={"pretraining"})) for one in (spec, published))
     different = [
         f"{name}={value} (published: {theirs[name]})"
@@ -67,7 +78,25 @@ def _different(spec: RunSpec, published: RunSpec) -> list[str]:
         different.append(f"cohort.sharing={spec.cohort.sharing} (published: {published.cohort.sharing})")
     if spec.trains_networks and not is_mutual(spec) and spec.cohort.size != BASELINE_PEERS:
         different.append(f"cohort.size={spec.cohort.size} (of a baseline: {BASELINE_PEERS})")
-    return different
+    statistics = _statistics(spec, workers), _statistics(published, None)
+    return different + (["{} (published: {})".format(*statistics)] if len(set(statistics)) > 1 else [])
+
+
+def _statistics(spec: RunSpec, workers: int | None) -> str:
+    """Return the images over which batch normalisation averages; of `moco`, also whether keys are shuffled.
+
+    Workers that share a batch shuffle their keys, unless their statistics are synchronised: `mcl_ray.methods.moco`.
+    """
+    published = PUBLISHED_WORKERS.get(spec.method)
+    if published is None:
+        return ""
+    if workers == UNKNOWN_WORKERS:
+        return "batch statistics over an unknown number of images"
+    parts = 1 if spec.compute.batch_statistics == "synchronised" else workers or published
+    images = f"batch statistics over {-(-spec.batch.size // parts)} images"
+    if spec.method != "moco":
+        return images
+    return f"{images}, keys {'' if parts > 1 else 'not '}shuffled"
 
 
 def is_mutual(spec: RunSpec) -> bool:

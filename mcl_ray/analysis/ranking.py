@@ -18,11 +18,13 @@ import pyarrow as pa
 from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.published import PublishedFigure, published_figure
 from mcl_ray.analysis.roles import BASELINE, counts, is_further
+from mcl_ray.analysis.workers import pretraining_workers, workers_by_spec
 from mcl_ray.config.effects import acts, deciding
 from mcl_ray.config.scoring import MEAN, Mode, Score, has_enough_seeds
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results import queries
+from mcl_ray.results.provenance import workers_of
 from mcl_ray.results.queries import BEST_PEER_TEST, Objective, Point
 
 STATES = ("finished", "stopped", "interrupted", "running", "failed")
@@ -301,8 +303,15 @@ def summary(runs: pa.Table, epochs: pa.Table, run_id: str | None = None) -> RunS
         run=row,
         scores=tuple(scores),
         best_peer_best_epoch=queries.highest(queries.points(own, BEST_PEER_TEST).get(row["run_id"], [])),
-        published=published_figure(RunSpec.model_validate_json(row["spec"])),
+        published=_published(row, runs),
     )
+
+
+def _published(row: Mapping[str, Any], runs: pa.Table) -> PublishedFigure | None:
+    """Return the published figure of a run; its pretraining is compared as far as it is among the runs."""
+    spec = RunSpec.model_validate_json(row["spec"])
+    known = workers_by_spec(runs.to_pylist()) if spec.pretraining else {}
+    return published_figure(spec, workers_of(row["hardware"]), pretraining_workers(spec, known))
 
 
 def _member_score(epochs: pa.Table, run_id: str, split: str, member: str) -> MemberScore | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -27,6 +28,20 @@ def processor() -> str:
         model = models[0] if models else model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{model}, {cores} core{'s' if cores > 1 else ''}"
+
+
+_WORKERS = re.compile(r"(\d+) workers, each on ")
+
+
+def on_workers(hardware: str, workers: int) -> str:
+    """Return the hardware of several workers of one run; of one worker its own."""
+    return hardware if workers == 1 else f"{workers} workers, each on {hardware}"
+
+
+def workers_of(hardware: str) -> int:
+    """Return the number of workers that the recorded hardware of a run names."""
+    match = _WORKERS.match(hardware)
+    return int(match[1]) if match else 1
 
 
 def code_version() -> str:

@@ -18,6 +18,7 @@ from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import world_size
 from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
 from mcl_ray.results.dataset_info import DatasetInfo
+from mcl_ray.results.provenance import on_workers
 from mcl_ray.results.schema import EpochRow, RunState
 from mcl_ray.results.store import Provenance, RunWriter
 from mcl_ray.training.build import choose_device, describe, place_cohort
@@ -186,10 +187,7 @@ def machine_provenance(environment: Environment) -> Provenance:
     device = choose_device(environment.device)
     if device.type == "cuda":
         provenance = replace(provenance, hardware=torch.cuda.get_device_name(device))
-    workers = world_size()
-    if workers == 1:
-        return provenance
-    return replace(provenance, hardware=f"{workers} workers, each on {provenance.hardware}")
+    return replace(provenance, hardware=on_workers(provenance.hardware, world_size()))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Comparison with published tables: the cell that a run belongs to, and the numbers in it."""
 
+import dataclasses
 import io
 import re
 
@@ -15,6 +16,7 @@ from mcl_ray.config.overrides import replace
 from mcl_ray.errors import StoreError
 from mcl_ray.reports.comparison_table import comparison_view
 from mcl_ray.reports.terminal import describe_published
+from mcl_ray.results.provenance import on_workers, workers_of
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
 from tests.support.synthetic import PROVENANCE
 
@@ -22,9 +24,10 @@ FIELDS = {"baseline": recipes.NO_MUTUAL_LEARNING, "x2": {}, "x4": {"cohort.size"
 FIELDS["x4_kd"] = {"cohort.size": 4, "losses.logit_distillation": "reference"}
 
 
-def write(root, spec, curve, state="finished", split="test", **fields):
+def write(root, spec, curve, state="finished", split="test", workers=1, **fields):
     """Write a run whose best peer has the figures of `curve`; the mean of peers, which must not count, is higher."""
-    with RunWriter.create(root, replace(spec, fields), provenance=PROVENANCE) as writer:
+    provenance = dataclasses.replace(PROVENANCE, hardware=on_workers(PROVENANCE.hardware, workers))
+    with RunWriter.create(root, replace(spec, fields), provenance=provenance) as writer:
         for epoch, value in enumerate(curve, start=1):
             rows = [EpochRow("best", split, "top1", value), EpochRow("mean", split, "top1", 99.0)]
             writer.record_epoch(epoch, rows)
@@ -133,6 +136,58 @@ def test_linear_classification_as_published_and_not():
     assert str(figure) == "48.04 ± 0.13"
     assert figure.label == "MoCo on ImageNet, linear classification, resnet18, MCL ×2"
     assert len(figure.deviations) == 2
+
+
+def test_batch_statistics_over_fewer_images_than_published_are_another_setting(tmp_path):
+    write(tmp_path, recipes.cifar(), [72.0])
+    write(tmp_path, recipes.cifar(), [71.0], workers=4)
+    write(tmp_path, recipes.cifar(), [73.0], workers=4, seed=1, **{"compute.batch_statistics": "synchronised"})
+    found = compared(tmp_path)
+    assert sorted(found.reproduced["resnet32", "x2"].values) == [72.0, 73.0], "synchronised, over 128 images as well"
+    (other,) = found.others
+    assert other.deviations == ("batch statistics over 32 images (published: batch statistics over 128 images)",)
+    assert other.cells["resnet32", "x2"].values == (71.0,)
+
+
+@pytest.mark.parametrize(
+    ("workers", "statistics", "own"),
+    [
+        (8, "local", None),
+        (4, "local", "batch statistics over 64 images, keys shuffled"),
+        (1, "local", "batch statistics over 256 images, keys not shuffled"),
+        (8, "synchronised", "batch statistics over 256 images, keys not shuffled"),
+    ],
+)
+def test_moco_is_as_published_on_eight_workers_that_shuffle_keys(tmp_path, workers, statistics, own):
+    pretraining = replace(recipes.moco(), {"compute.batch_statistics": statistics})
+    write(tmp_path, pretraining, [], workers=workers)
+    write(tmp_path, classified(pretraining), [48.0])
+    found = compared(tmp_path, MOCO)
+    published = "(published: batch statistics over 32 images, keys shuffled)"
+    expected = () if own is None else (f"pretraining.{own} {published}",)
+    assert [section.deviations for section in found.others] == ([] if own is None else [expected])
+    assert (("resnet18", "x2") in found.reproduced) == (own is None)
+    (linear,) = [row["run_id"] for row in read_runs(tmp_path).to_pylist() if row["recipe"] == "lincls"]
+    assert summary(read_runs(tmp_path), read_epochs(tmp_path), linear).published.deviations == expected
+
+
+def test_the_workers_of_a_pretraining_are_looked_for_in_the_whole_results_folder(tmp_path):
+    write(tmp_path, recipes.moco(), [], workers=8)
+    sweep = tmp_path / "sweeps" / "table-1"
+    write(sweep, classified(recipes.moco()), [48.0])
+    write(tmp_path / "elsewhere", classified(recipes.moco()), [48.0])
+    assert [run.pretraining_workers for run in outcomes(sweep)] == [8]
+    assert compared(tmp_path, MOCO).reproduced["resnet18", "x2"].n == 1
+    assert [run.pretraining_workers for run in outcomes(tmp_path / "elsewhere")] == [0]
+    (other,) = compared(tmp_path / "elsewhere", MOCO).others
+    assert other.deviations[0].startswith("pretraining.batch statistics over an unknown number of images (published: ")
+    write(tmp_path, recipes.moco(), [], workers=1)
+    assert not compared(tmp_path, MOCO).reproduced, "either may be the one"
+
+
+def test_the_recorded_hardware_names_the_workers():
+    assert [workers_of(on_workers("a GPU", workers)) for workers in (1, 2, 16)] == [1, 2, 16]
+    assert on_workers("4 cores", 1) == "4 cores"
 
 
 def test_for_other_images_the_published_figure_is_shown_without_a_difference(tmp_path):
