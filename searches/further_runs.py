@@ -36,9 +36,19 @@ class FurtherRun:
 
 def further_runs(folder: Path, sweep: Experiment) -> list[FurtherRun]:
     """Return the further runs of the sweep in `folder` that have not ended, in the order in which they are trained."""
+    return [run for run, state in _states(folder, sweep) if state not in COUNTED]
+
+
+def failed_further_runs(folder: Path, sweep: Experiment) -> list[FurtherRun]:
+    """Return the further runs of the sweep in `folder` that failed, without those of no configuration to confirm."""
+    return [run for run, state in _states(folder, sweep) if state == "failed"]
+
+
+def _states(folder: Path, sweep: Experiment) -> list[tuple[FurtherRun, str | None]]:
+    """Return every further run with its recorded state."""
     states = {row["run_id"]: row["state"] for row in read_runs(folder).to_pylist()}
     planned = _planned(sweep, read_trials(folder, sweep))
-    return [run for run in planned if states.get(f"{folder.name}-{run.info.name}") not in COUNTED]
+    return [(run, states.get(f"{folder.name}-{run.info.name}")) for run in planned]
 
 
 def _planned(sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[FurtherRun]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mcl_ray.config.plugins import import_plugins
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.results.store import RunWriter, read_sweeps, state_of
-from searches.further_runs import further_runs
+from searches.further_runs import FurtherRun, failed_further_runs, further_runs
 from searches.spec.difference import difference, only_extends
 from searches.spec.experiment import Experiment
 from searches.spec.stored_spec import parse_stored, stored_plugins
@@ -32,10 +32,12 @@ class Resumption:
     """The experiment from now on."""
     retried: Sequence[KnownTrial]
     """Failed trials that are tried again."""
+    retried_further: Sequence[FurtherRun]
+    """Failed further runs that are tried again."""
     left: int
     """Number of trials that remain, those that are tried again among them."""
     further: int
-    """Number of further runs that remain after the trials."""
+    """Number of further runs that remain after the trials, those that are tried again among them."""
     time_left_s: float | None
     """Seconds that remain; None: no limit."""
     out_of_time: bool
@@ -44,13 +46,20 @@ class Resumption:
     """True if the sweep is finished, and neither changed nor retried."""
 
     @property
+    def num_retried(self) -> int:
+        """Number of failed trials and further runs that are tried again."""
+        return len(self.retried) + len(self.retried_further)
+
+    @property
     def trains(self) -> bool:
         """True if trials are run."""
         return self.left + self.further > 0 and not self.out_of_time
 
     def take_up_failed(self) -> None:
-        """Record the failed runs of the retried trials as interrupted."""
-        for run in (self.folder / "runs" / run_id for trial in self.retried for run_id in trial.run_ids):
+        """Record the failed runs that are tried again as interrupted."""
+        run_ids = [run_id for trial in self.retried for run_id in trial.run_ids]
+        run_ids += [f"{self.folder.name}-{run.info.name}" for run in self.retried_further]
+        for run in (self.folder / "runs" / run_id for run_id in run_ids):
             if state_of(run) == "failed":
                 RunWriter.amend(run).finish("interrupted")
 
@@ -61,11 +70,11 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
     Args:
         folder: Of the sweep, its records up to date.
         change: Returns the experiment from now on; it may raise the fields that are `extensible`.
-        retry_failed: Try failed trials again.
+        retry_failed: Try failed trials and further runs again.
 
     Raises:
         SpecError: other fields have changed, a plugin cannot be imported, or trials remain but no time.
-        StoreError: failed trials are to be tried again, but there are none.
+        StoreError: failed ones are to be tried again, but there are none.
     """
     (row,) = read_sweeps(folder).to_pylist()
     import_plugins(stored_plugins(row["spec"]))
@@ -73,20 +82,22 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
     experiment = _changed(before, change)
     trials = read_trials(folder, experiment)
     failed = [trial for trial in trials if trial.state == "failed"] if retry_failed else []
-    if retry_failed and not failed:
-        raise StoreError(f"only failed trials can be tried again, but {folder.name} has none")
+    failed_further = failed_further_runs(folder, experiment) if retry_failed else []
+    if retry_failed and not (failed or failed_further):
+        raise StoreError(f"only failed trials and further runs can be tried again, but {folder.name} has none")
     left = experiment.trials - sum(trial.state != "unfinished" for trial in trials) + len(failed)
     limit = experiment.strategy.time_limit_s
     time_left_s = None if limit is None else max(0.0, limit - row["wall_time_s"])
     is_same = experiment == before and not retry_failed
     out_of_time = time_left_s == 0 and row["state"] != "finished" and is_same
-    further = len(further_runs(folder, experiment))
+    further = len(further_runs(folder, experiment)) + len(failed_further)
     if left + further and time_left_s == 0 and not out_of_time:
         raise _no_time(folder.name, limit or 0.0, row["wall_time_s"])
     return Resumption(
         folder=folder,
         experiment=experiment,
         retried=failed,
+        retried_further=failed_further,
         left=left,
         further=further,
         time_left_s=time_left_s,

@@ -100,7 +100,7 @@ def retry(
     failed: Annotated[bool, Parameter(help="Which trials: those that failed. It must be given.")],
     execution: app.Options = DEFAULT_EXECUTION,
 ) -> None:
-    """Try the failed trials of a sweep again, from their last checkpoints, and resume it.
+    """Try the failed trials and further seeds of a sweep again, from their last checkpoints, and resume it.
 
     Args:
         sweep_id: The sweep's id, or latest.

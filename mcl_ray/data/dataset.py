@@ -82,7 +82,11 @@ class Dataset:
         return {name: split for name, split in named.items() if split is not None}
 
 
-def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
+SPLIT_SEED = 0
+"""Seed of the validation split. It is not the run's seed: every trial and repeat of a search uses the same split."""
+
+
+def hold_out(train: Split, fraction: float, seed: int = SPLIT_SEED) -> tuple[Split, Split | None]:
     """Split `train` into training and validation images, class by class.
 
     A class of n images gives round(fraction·n) images to the validation split, at least one and at most n − 1; a class
@@ -91,7 +95,7 @@ def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split | N
     Args:
         train: all training images.
         fraction: fraction of each class's images to hold out.
-        seed: seed of the split. It is not a run's seed: the trials and repeats of a search all use the same split.
+        seed: seed of the split.
 
     Returns:
         Training and validation images; `train` itself and None if `fraction` is 0.

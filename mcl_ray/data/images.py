@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mcl_ray.config.spec import DataSpec
-from mcl_ray.data.dataset import Dataset
+from mcl_ray.data.dataset import Dataset, hold_out
 from mcl_ray.data.dataset_index import TEST, TRAIN, VALIDATION, Check, DatasetIndex
 from mcl_ray.data.encoded import Encoded, EncodedSet, printable
 from mcl_ray.data.folder import list_folder, open_folder
@@ -39,14 +39,16 @@ def load_encoded(spec: DataSpec, path: Path, cache: Path, check: Check) -> Datas
         EncodedSet(encoded=encoded, rows=rows, labels=index.labels[rows], side=spec.image_size, upright=upright)
         for rows in map(index.rows, (TRAIN, VALIDATION, TEST))
     )
-    mean, std = IMAGENET if spec.normalisation == "imagenet" else measured(train, index_cache)
+    kept, held_out = (train, validation) if index.has_validation else hold_out(train, spec.validation_fraction)
+    assert isinstance(kept, EncodedSet), "as the images that it is a part of"
+    mean, std = IMAGENET if spec.normalisation == "imagenet" else measured(kept, index_cache)
     return Dataset(
         name=spec.source,
         class_names=index.class_names,
         mean=mean,
         std=std,
-        train=train,
-        validation=validation if index.has_validation else None,
+        train=kept,
+        validation=held_out,
         test=test,
         left_out=dict(index.left_out),
     )

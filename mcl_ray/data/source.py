@@ -12,7 +12,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.registry import DATASETS
 from mcl_ray.config.spec import DataSpec, RunSpec
 from mcl_ray.data.cifar import LAYOUTS, Layout, download_cifar, is_present, load_cifar
-from mcl_ray.data.dataset import Dataset, ImageSet, held_out_of, hold_out
+from mcl_ray.data.dataset import Dataset, ImageSet, channel_statistics, held_out_of, hold_out
 from mcl_ray.data.dataset_index import Check, DatasetIndex
 from mcl_ray.data.digits import DIGITS_TRAIN, load_digits
 from mcl_ray.data.download import download
@@ -23,9 +23,6 @@ from mcl_ray.data.sampling import Ints, check_batches
 from mcl_ray.data.torchvision_datasets import load_torchvision
 from mcl_ray.errors import DataError, SpecError
 from mcl_ray.object_store import Uri
-
-SPLIT_SEED = 0
-"""Seed of the validation split. It is not the run's seed: every trial and repeat of a search uses the same split."""
 
 
 def dataset_for(run: RunSpec, environment: Environment) -> Dataset:
@@ -90,10 +87,25 @@ def load_dataset(spec: DataSpec, environment: Environment, check: Check = lambda
                 f"data.source={spec.source} have {dataset.image_shape[0]}"
             )
         dataset = replace(dataset, mean=IMAGENET[0], std=IMAGENET[1])
-    if dataset.validation is not None:  # the source's own
+    if dataset.validation is not None:  # the source's own, or held out as the images were listed
         return dataset
-    train, validation = hold_out(dataset.train, spec.validation_fraction, SPLIT_SEED)
+    train, validation = hold_out(dataset.train, spec.validation_fraction)
+    if validation is not None and isinstance(train, ImageSet) and _is_measured(spec, dataset):
+        mean, std = channel_statistics(train.images)
+        dataset = replace(dataset, mean=mean, std=std)
     return replace(dataset, train=train, validation=validation)
+
+
+def _is_measured(spec: DataSpec, dataset: Dataset) -> bool:
+    """Return whether the mean and standard deviation are those of all training images, rather than given numbers."""
+    if spec.normalisation == "imagenet":
+        return False
+    if spec.source in LAYOUTS:
+        return spec.checksum != "official" or LAYOUTS[spec.source].statistics is None
+    if DATASETS[spec.source].loader is None:
+        return True
+    assert isinstance(dataset.train, ImageSet), "a plugin's data set is in memory"
+    return (dataset.mean, dataset.std) == channel_statistics(dataset.train.images)
 
 
 def _load(spec: DataSpec, environment: Environment, check: Check) -> Dataset:

@@ -72,6 +72,15 @@ def test_statistics_are_those_of_the_training_images_and_kept(source, tmp_path):
     assert load_dataset(published, local).mean == (0.485, 0.456, 0.406)
 
 
+def test_the_statistics_are_those_of_the_images_that_are_trained_on(source, tmp_path):
+    spec, data = source
+    local = environment(tmp_path, data)
+    held = load_dataset(replace(spec, {"validation_fraction": 0.25}), local)
+    assert len(held.validation) > 0
+    names = sorted(file.name for file in local.cache.glob("*/statistics-*"))
+    assert names == [f"statistics-{len(held.train)}-exif"], "measured once, on those alone"
+
+
 def test_what_is_kept_is_made_anew_when_the_source_has_changed(source, tmp_path):
     spec, data = source
     local = environment(tmp_path, data)

@@ -8,8 +8,18 @@ import yaml
 
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
-from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs, read_sweeps, wait_for_orphans
+from mcl_ray.errors import StoreError
+from mcl_ray.results.store import (
+    EpochRow,
+    RunWriter,
+    SweepWriter,
+    read_epochs,
+    read_runs,
+    read_sweeps,
+    wait_for_orphans,
+)
 from searches.further_runs import further_runs
+from searches.resumption import plan_resumption
 from tests.support.known_trials import sweep
 from tests.support.running_command import RunningCommand
 
@@ -45,6 +55,32 @@ def test_the_best_that_trained_to_the_end_and_the_runs_own_values_get_further_se
     write(tmp_path, asked, "0003", 10.0, "interrupted", repeat=1)
     write(tmp_path, asked, "0003", 10.0, "failed", repeat=2)
     assert left(tmp_path, asked) == ["0000-r1", "0000-r2", "0002-r2", "0003-r1"], "whatever the further seeds score"
+
+
+def test_further_seeds_that_failed_are_tried_again_on_request(asked, tmp_path):
+    with SweepWriter.create(
+        tmp_path, asked.name, asked, objective=asked.objective, mode="max", trials_planned=asked.trials
+    ) as writer:
+        folder = writer.folder
+        write(folder, asked, "0000", 50.0, alpha=0.1)
+        for number, score in enumerate((60.0, 90.0, 70.0), start=1):
+            write(folder, asked, f"000{number}", score)
+        for trial in ("0000", "0002", "0003"):
+            for repeat in (1, 2):
+                state = "failed" if (trial, repeat) in (("0000", 2), ("0002", 1)) else "finished"
+                write(folder, asked, trial, 80.0, state, repeat)
+        write(folder, asked, "0001", 80.0, "failed", 1)  # of a configuration that is not confirmed
+        writer.finish("finished")
+    assert plan_resumption(folder).further == 0
+    plan = plan_resumption(folder, retry_failed=True)
+    assert (plan.num_retried, plan.further, plan.nothing_left) == (2, 2, False)
+    plan.take_up_failed()
+    assert left(folder, asked) == ["0000-r2", "0002-r1"]
+    for name in left(folder, asked):
+        trial, repeat = name.split("-r")
+        write(folder, asked, trial, 81.0, repeat=int(repeat))
+    with pytest.raises(StoreError, match="only failed trials and further runs can be tried again, but .* has none"):
+        plan_resumption(folder, retry_failed=True)
 
 
 def test_the_runs_own_values_are_trained_to_the_end_if_they_were_stopped_early(asked, tmp_path):
