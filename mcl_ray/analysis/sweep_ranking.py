@@ -54,6 +54,27 @@ class SweepRanking:
         return improvement(self.rows, self.runs, self.epochs, self.objective, self.mode, self.sweep["spec"])
 
     @property
+    def log_fields(self) -> dict[str, bool]:
+        """Searched field → whether it was searched on a logarithmic scale, for fields of numbers."""
+        space = json.loads(self.sweep["spec"]).get("space") or {}
+        return {path: bool(dimension.get("log")) for path, dimension in space.items() if "low" in dimension}
+
+    @property
+    def rungs(self) -> list[int]:
+        """Epochs at which trials were compared and may have been stopped."""
+        spec = json.loads(self.sweep["spec"])
+        scheduler, epochs = spec.get("scheduler") or {}, self._epochs_planned
+        if scheduler.get("kind", "none") == "none":
+            return []
+        grace, factor = scheduler["grace_epochs"], scheduler["reduction_factor"]
+        powers = range(max(1, epochs).bit_length())
+        return [grace * factor**power for power in powers if grace * factor**power < epochs]
+
+    @property
+    def _epochs_planned(self) -> int:
+        return max(self.runs["epochs_planned"].to_pylist(), default=0)
+
+    @property
     def best(self) -> Ranked | None:
         """The best configuration; None if none has a score."""
         return best_of(self.rows)

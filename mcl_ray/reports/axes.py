@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ MIN_GAP = 0.09
 """Smallest gap between ticks, as a share of the axis."""
 MAX_TICK_LENGTH = 16
 """Characters of a tick's label."""
+NO_FIELDS: Mapping[str, bool] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +43,33 @@ class ParameterAxis:
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def parameter_axes(rows: Sequence[Ranked]) -> list[ParameterAxis]:
-    """Return one axis per searched parameter of these rows."""
+def parameter_axes(rows: Sequence[Ranked], log_fields: Mapping[str, bool] = NO_FIELDS) -> list[ParameterAxis]:
+    """Return one axis per searched parameter of these rows.
+
+    Args:
+        rows: Configurations of a ranking.
+        log_fields: Parameter → whether its axis is logarithmic, as it was searched; others follow from their values.
+    """
     parameters = parameters_of(rows)
     names = short_names(parameters)
-    return [_axis(name, names[name], [row.searched.get(name) for row in rows]) for name in parameters]
+    return [
+        _axis(name, names[name], [row.searched.get(name) for row in rows], log_fields.get(name)) for name in parameters
+    ]
 
 
-def _axis(parameter: str, label: str, values: Sequence[Any]) -> ParameterAxis:
+def epoch_axis(rows: Sequence[Ranked]) -> ParameterAxis | None:
+    """Return the axis of the epochs that the figures are of; None if all rows trained equally long."""
+    epochs = [row.epochs_done for row in rows]
+    return _axis("epoch", "epoch of the figure", epochs) if len(set(epochs)) > 1 else None
+
+
+def _axis(parameter: str, label: str, values: Sequence[Any], has_log: bool | None = None) -> ParameterAxis:
     numbers = [float(value) for value in values if _is_number(value)]
     if not numbers or any(value is not None and not _is_number(value) for value in values):
         return _category_axis(parameter, label, values)
     above = [value for value in numbers if value > 0]
     is_log = min(numbers) >= 0 and len(above) > 1 and max(above) / min(above) >= LOG_FROM_RATIO
+    is_log = is_log if has_log is None else has_log and min(numbers) >= 0 and bool(above)
     position_of = {value: math.log10(value) if is_log else value for value in numbers if value > 0 or not is_log}
     span = max(position_of.values()) - min(position_of.values())
     # Below the scale: zero on a logarithmic axis, and the missing value of a trial without this parameter.

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mcl_ray.reports.labels import LOSS_LABELS, MEMBER_LABELS, METRIC_LABELS
-from mcl_ray.reports.style import BAND, BLACK, GREY, STYLE, palette
+from mcl_ray.reports.style import BAND, BLACK, GREY, STYLE, end_percent_at_100, palette
 from mcl_ray.results import queries
 from mcl_ray.results.queries import Objective, Spread
 
@@ -104,6 +104,7 @@ def _draw_accuracies(panel: Axes, own: pa.Table, split: str) -> None:
         _draw(panel, curve, rank, label=MEMBER_LABELS.get(name, name), **style)
         if name not in peers:
             _draw_band(panel, curve, GREY if name == "mean" else BLACK)
+    end_percent_at_100(panel, Objective(split, metric, "mean"))
     panel.set_ylabel(f"{METRIC_LABELS[metric]},\n{split} (%)")
     _legend_beside(panel, len(names))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import MEAN, Score
-from mcl_ray.reports.axes import ParameterAxis, parameter_axes, scored, values_of
+from mcl_ray.reports.axes import NO_FIELDS, ParameterAxis, epoch_axis, parameter_axes, scored, values_of
 from mcl_ray.reports.curves import wants_log
 from mcl_ray.reports.labels import (
     LOSS_LABELS,
@@ -38,8 +38,18 @@ MAX_LABEL_LENGTH = 26
 """Characters of an axis label."""
 FEW_EPOCHS = 6
 """Up to this number, every epoch has a tick of its own."""
-MARGINS = {"l": 80, "r": 30, "t": 40, "b": 60}
-LAYOUT = {"template": "plotly_white", "font": {"size": 13}, "margin": MARGINS}
+MARGINS = {"l": 10, "r": 16, "t": 24, "b": 10}
+CLEAR = "rgba(0,0,0,0)"
+LAYOUT = {
+    "template": "plotly_white",
+    "font": {"size": 13},
+    "margin": MARGINS,
+    "xaxis_automargin": True,
+    "yaxis_automargin": True,
+    "paper_bgcolor": CLEAR,
+    "plot_bgcolor": CLEAR,
+}
+LEGEND_BELOW = {"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0}
 
 
 def colour_at(share: float) -> str:
@@ -58,6 +68,27 @@ def in_lines(text: str, width: int) -> str:
     return "<br>".join(map(escaped, textwrap.wrap(text, width)))
 
 
+def percent_range(values: Iterable[float | None]) -> list[float] | None:
+    """Return the range of an axis of percentages, which ends at 100 at the latest; None without a value."""
+    found = [value for value in values if value is not None and math.isfinite(value)]
+    if not found:
+        return None
+    margin = 0.08 * (max(found) - min(found)) or 1.0
+    return [max(0.0, min(found) - margin), min(100.0, max(found) + margin)]
+
+
+def end_percent_at_100(figure: go.Figure, objective: Objective, values: Iterable[float | None], **panel: int) -> None:
+    """Let the vertical axis of a percentage show these values and end at 100; points on that edge are drawn whole."""
+    if objective.unit == "%":
+        figure.update_yaxes(range=percent_range(values), **panel)
+        figure.update_traces(cliponaxis=False, selector={"type": "scatter"}, **panel)
+
+
+def with_spread(rows: Sequence[Ranked]) -> list[float]:
+    """Return the ends of the error bars of rows that have a score."""
+    return [row.score + sign * (row.std or 0.0) for row in rows if row.score is not None for sign in (-1, 1)]
+
+
 def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
     """Draw the accuracies of peers, mean and ensemble on each scored split, and the terms of the training loss.
 
@@ -69,19 +100,24 @@ def learning_curves(epochs: pa.Table, run_ids: Sequence[str]) -> go.Figure:
     rows = len(splits) + 1
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for row, split in enumerate(splits, start=1):
+        start = len(figure.data)
         _add_accuracies(figure, own, split, row)
-        figure.update_yaxes(title_text=f"{METRIC_LABELS[metric]}, {split} (%)", row=row, col=1)
+        figure.update_yaxes(title_text=f"{METRIC_LABELS[metric]},<br>{split} (%)", row=row, col=1)
+        drawn = [value for trace in figure.data[start:] for value in trace.y]
+        end_percent_at_100(figure, Objective(split, metric, "mean"), drawn, row=row, col=1)
     losses = {term: _curve(own, Objective("train", term, "cohort")) for term in LOSS_LABELS}
     losses = {term: curve for term, curve in losses.items() if curve}
     for rank, (term, curve) in enumerate(losses.items()):
         style = {"color": colour_at(rank / max(1, len(losses) - 1)), "dash": DASHES[rank % 4], "width": 2}
         _add_curve(figure, curve, rank, LOSS_LABELS[term], style, rows, "training loss", has_band=True)
     scale = "log" if wants_log(losses) else "linear"
-    figure.update_yaxes(title_text="Training loss and its terms", type=scale, row=rows, col=1)
+    figure.update_yaxes(title_text="Training loss<br>and its terms", type=scale, row=rows, col=1)
     figure.update_xaxes(title_text="Epoch", row=rows, col=1)
     if len(set(own["epoch"].to_pylist())) <= FEW_EPOCHS:
         figure.update_xaxes(dtick=1)  # otherwise plotly would add fractions of epochs
-    return figure.update_layout(**LAYOUT, height=340 * rows, legend={"groupclick": "toggleitem", "tracegroupgap": 24})
+    figure.update_yaxes(automargin=True)
+    below = LEGEND_BELOW | {"y": -0.16 / rows, "groupclick": "toggleitem"}
+    return figure.update_layout(**LAYOUT, height=90 + 320 * rows, legend=below)
 
 
 def _curve(own: pa.Table, objective: Objective) -> list[Spread]:
@@ -151,20 +187,27 @@ def _band(wide: Sequence[tuple[int, float, float]], colour: str) -> go.Scatter:
     )
 
 
-def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> go.Figure:
-    """Draw one line per configuration, darker for better; dragging along an axis selects lines."""
+def parallel_coordinates(
+    rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN, log_fields: Mapping[str, bool] = NO_FIELDS
+) -> go.Figure:
+    """Draw one line per configuration, darker for better; dragging along an axis selects lines.
+
+    Where some were stopped early, the epoch of the figures has an axis, too.
+    """
     drawn, goal = scored(rows), Objective.parse(objective)
     values = values_of(drawn)
     low, high = min(values), max(values)
     limits = (low, high) if high > low else (low - 0.5, high + 0.5)
     label = f"{METRIC_LABELS.get(goal.metric, goal.metric)}{' (%)' if goal.unit else ''}"
-    dimensions = [_dimension(axis) for axis in parameter_axes(drawn)]
+    epochs = epoch_axis(drawn)
+    axes = [*parameter_axes(drawn, log_fields), *([] if epochs is None else [epochs])]
+    dimensions = [_dimension(axis) for axis in axes]
     dimensions.append({"label": escaped(shortened(label, MAX_LABEL_LENGTH)), "values": values, "range": limits})
     shades = [[share / 8, colour_at(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
     line = {"color": values, "colorscale": shades, "cmin": limits[0], "cmax": limits[1], "showscale": True}
     line["colorbar"] = {"title": {"text": in_lines(score.label(objective_label(goal), mode), 44), "side": "right"}}
     figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, labelfont={"size": 13}, tickfont={"size": 11}))
-    margins = MARGINS | {"t": 80, "l": 140}
+    margins = MARGINS | {"t": 80, "l": 70, "b": 30}
     return figure.update_layout(**(LAYOUT | {"margin": margins}), height=460)
 
 
@@ -193,30 +236,30 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> go.Figu
         marker={"color": colour_at(0.35)},
     )
     figure = go.Figure(bars)
-    figure.update_xaxes(title_text=f"Share of the variance of {escaped(objective)} (%)", range=[0, 110])
-    figure.update_yaxes(automargin=True)
-    return figure.update_layout(**LAYOUT, height=140 + 34 * len(ordered))
+    figure.update_xaxes(title_text=in_lines(f"Share of the variance of {objective} (%)", 40), range=[0, 100])
+    margins = MARGINS | {"r": 60}
+    return figure.update_layout(**(LAYOUT | {"margin": margins}), height=140 + 34 * len(ordered))
 
 
-def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> go.Figure:
-    """Draw the score, ± the standard deviation over seeds, against each searched parameter."""
+def accuracy_by_parameter(
+    rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN, log_fields: Mapping[str, bool] = NO_FIELDS
+) -> list[go.Figure]:
+    """Draw the score, ± the standard deviation over seeds, against each searched parameter, a figure each."""
     drawn, goal = scored(rows), Objective.parse(objective)
-    axes = parameter_axes(drawn)
-    columns = min(3, len(axes))
-    lines = math.ceil(len(axes) / columns)
-    figure = make_subplots(rows=lines, cols=columns, shared_yaxes="all", vertical_spacing=0.32 / lines)
     shades = [[share / 8, colour_at(1 - share / 8 if mode == "max" else share / 8)] for share in range(9)]
-    for index, axis in enumerate(axes):
-        row, column = index // columns + 1, index % columns + 1
-        figure.add_trace(_scatter(axis, drawn, goal, shades), row=row, col=column)
+    name = f"{METRIC_LABELS.get(goal.metric, goal.metric)} {goal.unit and '(%)'}"
+    figures = []
+    for axis in parameter_axes(drawn, log_fields):
+        figure = go.Figure(_scatter(axis, drawn, goal, shades))
         title = escaped(shortened(axis.label, MAX_LABEL_LENGTH)) + (" (log scale)" if axis.kind == "log" else "")
         ticks = {"tickvals": [at for at, _ in axis.ticks], "ticktext": [escaped(name) for _, name in axis.ticks]}
         low, high = axis.limits
         reach = [low - 0.07 * (high - low), high + 0.07 * (high - low)]
-        figure.update_xaxes(title_text=title, range=reach, zeroline=False, **ticks, row=row, col=column)
-    name = f"{METRIC_LABELS.get(goal.metric, goal.metric)} {goal.unit and '(%)'}"
-    figure.update_yaxes(title_text=in_lines(score.label(name, mode), 30), col=1)
-    return figure.update_layout(**LAYOUT, height=110 + 290 * lines, showlegend=False)
+        figure.update_xaxes(title_text=title, range=reach, zeroline=False, **ticks)
+        figure.update_yaxes(title_text=in_lines(score.label(name, mode), 30))
+        end_percent_at_100(figure, goal, with_spread(drawn))
+        figures.append(figure.update_layout(**LAYOUT, height=320, showlegend=False))
+    return figures
 
 
 def hover_text(row: Ranked, goal: Objective) -> str:
@@ -233,8 +276,11 @@ def _scatter(axis: ParameterAxis, rows: Sequence[Ranked], goal: Objective, shade
         x=axis.positions,
         y=values,
         error_y={"array": spread, "color": "#666666", "thickness": 1} if any(spread) else None,
-        mode="markers",
-        text=[hover_text(row, goal) for row in rows],
+        mode="markers+text",
+        text=["" if row.state == "finished" else str(row.epochs_done) for row in rows],
+        textposition="top center",
+        textfont={"size": 10, "color": "#555555"},
+        hovertext=[hover_text(row, goal) for row in rows],
         hoverinfo="text",
         marker={
             "color": values,

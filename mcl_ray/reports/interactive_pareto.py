@@ -10,7 +10,16 @@ from plotly.subplots import make_subplots
 
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
-from mcl_ray.reports.interactive import LAYOUT, MARGINS, colour_at, escaped, hover_text, in_lines
+from mcl_ray.reports.interactive import (
+    LAYOUT,
+    LEGEND_BELOW,
+    colour_at,
+    end_percent_at_100,
+    escaped,
+    hover_text,
+    in_lines,
+    with_spread,
+)
 from mcl_ray.reports.labels import METRIC_LABELS, Unit, cost_label, unit_of
 from mcl_ray.reports.pareto import is_log, priced, step_line
 from mcl_ray.results.queries import Objective
@@ -37,8 +46,9 @@ def pareto(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring) 
         figure.update_xaxes(title_text=escaped(cost_label(cost, unit)), type=scale, zeroline=False, **panel)
     name = f"{METRIC_LABELS.get(goal.metric, goal.metric)} {goal.unit and '(%)'}"
     figure.update_yaxes(title_text=in_lines(scoring.score.label(name, mode), 44), col=1)
-    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
-    return figure.update_layout(**(LAYOUT | {"margin": MARGINS | {"t": 60}}), height=480, legend=legend)
+    end_percent_at_100(figure, goal, with_spread(drawn))
+    figure.update_yaxes(automargin=True)
+    return figure.update_layout(**LAYOUT, height=480, legend=LEGEND_BELOW)
 
 
 def _points(

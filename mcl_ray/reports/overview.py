@@ -38,9 +38,8 @@ def sweep_overview(folder: Path) -> list[RenderableType]:
     """
     ranked = rank_sweep(folder)
     rows, objective, mode, scoring = ranked.rows, ranked.objective, ranked.mode, ranked.scoring
-    state = (
-        f"{ranked.sweep['sweep_id']}: {ranked.sweep['state']}, {len(rows)} of {ranked.sweep['trials_planned']} trials"
-    )
+    tried, planned = sum(not row.is_baseline for row in rows), ranked.sweep["trials_planned"]
+    state = f"{ranked.sweep['sweep_id']}: {ranked.sweep['state']}, {tried} of {planned} trials"
     front = [front_table(rows, objective, mode, scoring)] if scoring.costs else []
     return [state, ranking_table(rows, objective, mode, scoring), *front, *_published(ranked)]
 

@@ -19,7 +19,7 @@ from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.reports.axes import LOG_FROM_RATIO
 from mcl_ray.reports.labels import cost_label, objective_label, unit_of
-from mcl_ray.reports.style import BLACK, GREY, STYLE, palette
+from mcl_ray.reports.style import BLACK, GREY, STYLE, end_percent_at_100, palette
 from mcl_ray.results.queries import Objective
 
 LABEL_STEPS = 12
@@ -39,7 +39,7 @@ def pareto(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring) 
         figure = Figure(figsize=(1.6 + 4.6 * columns, 4.6), layout="constrained")
         panels = list(figure.subplots(1, columns, squeeze=False, sharey=True).flat)
         for panel, cost in zip(panels, scoring.costs, strict=True):
-            _draw_cost(panel, cost, drawn, front, mode)
+            _draw_cost(panel, cost, drawn, front, mode, Objective.parse(objective))
         label = scoring.score.label(objective_label(Objective.parse(objective)), mode)
         figure.supylabel(textwrap.fill(label, 56), fontsize=9.5)
         handles, labels = panels[0].get_legend_handles_labels()
@@ -68,7 +68,9 @@ def step_line(rows: Sequence[Ranked], cost: str, mode: str) -> list[tuple[float,
     return [*corners, (max(row.costs[cost] for row in rows), corners[-1][1])]
 
 
-def _draw_cost(panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[Ranked], mode: str) -> None:
+def _draw_cost(
+    panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[Ranked], mode: str, objective: Objective
+) -> None:
     unit = unit_of(cost, [row.costs[cost] for row in rows])
     line = step_line(rows, cost, mode)
     xs, ys = [x / unit.size for x, _ in line], [y for _, y in line]
@@ -88,6 +90,7 @@ def _draw_cost(panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[R
     if is_log(cost, rows):
         panel.set_xscale("log")
     panel.margins(x=0.08, y=0.1)
+    end_percent_at_100(panel, objective)
     panel.set_xlabel(cost_label(cost, unit) + (", log scale" if is_log(cost, rows) else ""))
 
 

@@ -19,28 +19,37 @@ from matplotlib.figure import Figure
 
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import MEAN, Score
-from mcl_ray.reports.axes import ParameterAxis, parameter_axes, scored, values_of
+from mcl_ray.reports.axes import NO_FIELDS, ParameterAxis, epoch_axis, parameter_axes, scored, values_of
 from mcl_ray.reports.curves import learning_curves, seeds_legend
 from mcl_ray.reports.labels import METRIC_LABELS, objective_label, short_names
 from mcl_ray.reports.pareto import pareto
-from mcl_ray.reports.style import BLACK, GREY, STYLE, palette, save, score_colours
+from mcl_ray.reports.style import BLACK, GREY, STYLE, end_percent_at_100, palette, save, score_colours
+from mcl_ray.reports.trial_plots import add_epoch, history, trial_curves
 from mcl_ray.results.queries import Objective
 
 __all__ = [
     "accuracy_by_parameter",
+    "history",
     "importance_bars",
     "learning_curves",
     "parallel_coordinates",
     "pareto",
     "save",
     "seeds_legend",
+    "trial_curves",
 ]
 
 
-def parallel_coordinates(rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN) -> Figure:
-    """Draw one line per configuration through its parameters to its objective, darker for better."""
+def parallel_coordinates(
+    rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN, log_fields: Mapping[str, bool] = NO_FIELDS
+) -> Figure:
+    """Draw one line per configuration through its parameters to its objective, darker for better.
+
+    Where some were stopped early, the epoch of the figures has an axis, too.
+    """
     drawn, goal = scored(rows), Objective.parse(objective)
-    axes, values = parameter_axes(drawn), values_of(drawn)
+    epochs, values = epoch_axis(drawn), values_of(drawn)
+    axes = [*parameter_axes(drawn, log_fields), *([] if epochs is None else [epochs])]
     width = max(6.5, 1.7 * (len(axes) + 1) + 1.5)
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(width, 5.0), layout="constrained")
@@ -111,15 +120,24 @@ def importance_bars(importances: Mapping[str, float], objective: str) -> Figure:
         bars = panel.barh(range(len(ordered)), [100 * value for _, value in ordered], color=palette(0.35), height=0.62)
         panel.set_yticks(range(len(ordered)), labels)
         panel.bar_label(bars, [f"{100 * value:.1f}" for _, value in ordered], padding=3)
-        panel.set_xlim(0, 112)
+        panel.set_xlim(0, 100)
         panel.set_xlabel(textwrap.fill(f"Share of the variance of {objective} that it explains (%)", 80))
     return figure
 
 
-def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str = "max", score: Score = MEAN) -> Figure:
-    """Draw the score, ± the standard deviation over seeds, against each searched parameter, one panel each."""
+def accuracy_by_parameter(
+    rows: Sequence[Ranked],
+    objective: str,
+    mode: str = "max",
+    score: Score = MEAN,
+    log_fields: Mapping[str, bool] = NO_FIELDS,
+) -> Figure:
+    """Draw the score, ± the standard deviation over seeds, against each searched parameter, one panel each.
+
+    The epoch of the figure stands beside configurations that were stopped early.
+    """
     drawn, label = scored(rows), score.label(objective_label(Objective.parse(objective)), mode)
-    axes = parameter_axes(drawn)
+    axes = parameter_axes(drawn, log_fields)
     columns = min(3, len(axes))
     lines = math.ceil(len(axes) / columns)
     with mpl.rc_context(STYLE):
@@ -127,6 +145,7 @@ def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str = "m
         panels = list(figure.subplots(lines, columns, squeeze=False, sharey=True).flat)
         for panel, axis in zip(panels, axes, strict=False):
             _draw_scatter(panel, axis, drawn)
+            end_percent_at_100(panel, Objective.parse(objective))
         for panel in panels[len(axes) :]:
             panel.set_axis_off()
         figure.supylabel(textwrap.fill(label, 40 if lines == 1 else 80), fontsize=9.5)
@@ -136,12 +155,13 @@ def accuracy_by_parameter(rows: Sequence[Ranked], objective: str, mode: str = "m
 
 
 def _draw_scatter(panel: Axes, axis: ParameterAxis, rows: Sequence[Ranked]) -> None:
-    styles = {"finished": ("o", (*palette(0.25)[:3], 0.55)), "other state": ("^", "none"), "best": ("*", BLACK)}
+    stopped = "stopped early, with the epoch"
+    styles = {"trained to the end": ("o", (*palette(0.25)[:3], 0.55)), stopped: ("^", "none"), "best": ("*", BLACK)}
     for name, (marker, face) in styles.items():
         chosen = [
             (axis.positions[rank], row)
             for rank, row in enumerate(rows)
-            if name == ("best" if rank == 0 else "finished" if row.state == "finished" else "other state")
+            if name == ("best" if rank == 0 else "trained to the end" if row.state == "finished" else stopped)
         ]
         if not chosen:
             continue
@@ -151,8 +171,19 @@ def _draw_scatter(panel: Axes, axis: ParameterAxis, rows: Sequence[Ranked]) -> N
             panel.errorbar(xs, ys, yerr=spread, fmt="none", ecolor=GREY, elinewidth=0.8, zorder=2)
         size = 130 if name == "best" else 26
         panel.scatter(
-            xs, ys, s=size, marker=marker, facecolors=face, edgecolors=BLACK, linewidths=0.7, label=name, zorder=3
+            xs,
+            ys,
+            s=size,
+            marker=marker,
+            facecolors=face,
+            edgecolors=BLACK,
+            linewidths=0.7,
+            label=name,
+            zorder=3,
+            clip_on=False,
         )
+        for position, row in chosen if name == stopped else ():
+            add_epoch(panel, position, row)
     low, high = axis.limits
     panel.set_xlim(low - 0.07 * (high - low), high + 0.07 * (high - low))
     crowded = max(len(name) for _, name in axis.ticks) > 10 or sum(len(name) for _, name in axis.ticks) > 26

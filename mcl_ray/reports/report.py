@@ -18,7 +18,15 @@ from mcl_ray.results.reader import to_yaml
 
 PAGE_FILE = "report.html"
 IMPORTANCES_FILE = "importances.json"
-FIGURE_NAMES = ("learning_curves", "parallel_coordinates", "importances", "accuracy_by_parameter", "pareto")
+FIGURE_NAMES = (
+    "learning_curves",
+    "trial_curves",
+    "history",
+    "parallel_coordinates",
+    "importances",
+    "accuracy_by_parameter",
+    "pareto",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

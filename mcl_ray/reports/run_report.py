@@ -32,7 +32,7 @@ def run_report(folder: Path) -> Report:
     cells = [score_cells(score) for score in found.scores]
     parts = [Part(section=Section(title="Accuracy at the last epoch", note=NOTE, headers=found.headers, cells=cells))]
     if epochs.num_rows:
-        curves = Section(title="Learning curves", figure=interactive.learning_curves(epochs, [run_id]))
+        curves = Section(title="Learning curves", figures=[interactive.learning_curves(epochs, [run_id])])
         parts.append(Part(section=curves, figures={"learning_curves": plots.learning_curves(epochs, [run_id])}))
     parts.append(spec_part("Spec", run["spec"]))
     return Report(title=f"Run {run_id}", facts=facts | describe_run(found), parts=parts)

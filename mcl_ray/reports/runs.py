@@ -16,6 +16,8 @@ from mcl_ray.results.tags import read_tags
 
 MEMBERS = ("mean", "peer0")
 """Members whose last accuracy is listed, the first that a run has: the mean of peers, or the only peer."""
+SPLITS = {"test": "test", "validation": "valid."}
+"""Split → its name in the list; the accuracy of the first one that a run has is listed."""
 
 
 def runs_table(results: Path, *, tag: str | None = None, state: str | None = None) -> Table:
@@ -29,8 +31,13 @@ def runs_table(results: Path, *, tag: str | None = None, state: str | None = Non
     Raises:
         StoreError: `results` holds no results, or damaged ones.
     """
-    headers = ("run", "state", "epochs", "top-1 (%)", "of", "started (UTC)", "time", "tags")
-    table = Table(*headers, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True)  # it is what the other commands are given
+    for header in ("state", "epochs", "top-1", "of"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("started (UTC)", min_width=len("2026-01-01"))
+    for header in ("time", "tags"):
+        table.add_column(header, overflow="fold")
     found = [(folder, _summary(folder), read_tags(folder)) for folder in run_folders(results)]
     for folder, run, tags in sorted(found, key=lambda each: each[1].run["started_at"]):
         if tag in (None, *tags) and state in (None, run.run["state"]):
@@ -47,10 +54,10 @@ def _epochs(found: RunSummary) -> str:
 def _score(found: RunSummary) -> tuple[str, str]:
     """Return the last accuracy of the mean of peers, or of the only peer, and its split: test before validation."""
     scores = {(score.split, score.member): score.top1 for score in found.scores}
-    for split in ("test", "val"):
+    for split in SPLITS:
         for member in MEMBERS:
             if (split, member) in scores:
-                return f"{scores[split, member]:.2f}", split
+                return f"{scores[split, member]:.2f}", SPLITS[split]
     return NO_VALUE, NO_VALUE
 
 

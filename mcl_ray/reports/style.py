@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from mcl_ray.results.atomic_io import write_atomically
+from mcl_ray.results.queries import Objective
 
 DARKEST, PALEST = 0.0, 0.82
 DPI = 150
@@ -31,6 +33,13 @@ def palette(share: float) -> tuple[float, float, float, float]:
     """Return a colour of cividis, from dark (0) to the palest that is visible on white (1)."""
     colour = mpl.colormaps["cividis"](DARKEST + (PALEST - DARKEST) * share)
     return (colour[0], colour[1], colour[2], colour[3])
+
+
+def end_percent_at_100(panel: Axes, objective: Objective) -> None:
+    """End the vertical axis of a percentage at 100, and begin it at 0 or above."""
+    if objective.unit == "%":
+        low, high = panel.get_ylim()
+        panel.set_ylim(max(low, 0.0), min(high, 100.0) if low < 100.0 else high)
 
 
 def save(figure: Figure, path: Path) -> None:

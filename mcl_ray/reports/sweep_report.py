@@ -13,13 +13,23 @@ from matplotlib.figure import Figure
 from mcl_ray.analysis.importance import Importances, at_common_epoch
 from mcl_ray.analysis.ranking import STATES, Ranked, pareto_front, summary
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
-from mcl_ray.reports import interactive, interactive_pareto, plots
+from mcl_ray.reports import interactive, interactive_pareto, interactive_trials, plots
 from mcl_ray.reports.improvement import figure_text, improvement_line
-from mcl_ray.reports.labels import caption, objective_label, parameters_of, short_names
-from mcl_ray.reports.page import Section
+from mcl_ray.reports.labels import (
+    NO_VALUE,
+    caption,
+    duration,
+    objective_label,
+    parameters_of,
+    short_names,
+    shortened,
+)
+from mcl_ray.reports.page import Cell, Link, Section
 from mcl_ray.reports.pareto import priced
 from mcl_ray.reports.report import Part, Report, spec_part
 from mcl_ray.reports.terminal import describe_provenance, describe_published, front_title, ranking_cells, rule_for
+from mcl_ray.reports.trials import CURVES_NOTE, HISTORY_NOTE, rungs_text, trials_of
+from mcl_ray.results import queries
 from mcl_ray.results.queries import scored_splits
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
@@ -32,8 +42,12 @@ FRONT_NOTE = (
     "a place in the ranking, bars are ± std over seeds, and the line is the best score to be had at this cost or less, "
     "whatever the other costs are."
 )
-LINES_NOTE = "One line per configuration, darker is better. Drag along an axis to choose lines."
-DOTS_NOTE = "The star is the best configuration, triangles did not run to their end. Bars are ± std over seeds."
+LINES_NOTE = "One line per configuration; the more it stands out, the better. Drag along an axis to choose lines."
+DOTS_NOTE = (
+    "The star is the best configuration; triangles did not run to their end, with the epoch of their figure beside "
+    "them. Bars are ± std over seeds."
+)
+RUNS_NOTE = "The link leads to the folder of the run, where its spec, its figures and its checkpoints are."
 
 
 def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
@@ -52,11 +66,12 @@ def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
     if ranked.best is not None:
         if ranked.scoring.costs and priced(ranked.rows, ranked.scoring.costs):
             parts.append(_front(ranked))
-        parts.append(_curves(ranked, ranked.best))
+        parts += [_curves(ranked, ranked.best), *_trials(ranked)]
         if parameters_of(ranked.rows):
             computed = _computed(importances, ranked)
             parts += [_parallel_coordinates(ranked), _accuracy_by_parameter(ranked), _importances(ranked, computed)]
         parts.append(_best_spec(ranked, ranked.best))
+        parts.append(_runs(ranked))
         facts |= _published_facts(ranked, ranked.best)
     found = ranked.improvement
     first = {} if found is None else {"result": improvement_line(found, ranked.objective)}
@@ -90,7 +105,56 @@ def _published_facts(ranked: SweepRanking, best: Ranked) -> dict[str, str]:
 
 def _ranking(ranked: SweepRanking) -> Part:
     headers, cells = ranking_cells(ranked.rows, ranked.objective, ranked.mode, ranked.scoring)
-    return Part(section=Section(title="Ranking", note=_ranking_note(ranked), headers=headers, cells=cells))
+    linked = _linked(headers, cells, ranked)
+    return Part(section=Section(title="Ranking", note=_ranking_note(ranked), headers=headers, cells=linked))
+
+
+def _linked(headers: Sequence[str], cells: Sequence[Sequence[str]], ranked: SweepRanking) -> list[list[Cell]]:
+    """Return the cells of a ranking in which each run leads, by its trial and seed, to its row among the runs."""
+    column, prefix = headers.index("runs"), f"{ranked.sweep['sweep_id']}-"
+
+    def links(run_ids: str) -> list[Link]:
+        return [Link(run_id.removeprefix(prefix), f"#{run_id}") for run_id in run_ids.split()]
+
+    return [[*row[:column], links(row[column]), *row[column + 1 :]] for row in cells]
+
+
+def _runs(ranked: SweepRanking) -> Part:
+    """Return the runs of the sweep, to which the ranking leads."""
+    curves = queries.points(ranked.epochs, ranked.goal)
+    headers = ("run", "seed", "state", "epochs", objective_label(ranked.goal), "wall time", "machine", "reason")
+    rows = ranked.runs.to_pylist()
+    cells: list[list[Cell]] = [
+        [
+            [Link(row["run_id"], f"../runs/{row['run_id']}/")],
+            str(row["seed"]),
+            row["state"],
+            f"{row['epochs_done']}/{row['epochs_planned']}",
+            ranked.goal.format(curves[row["run_id"]][-1].value) if row["run_id"] in curves else NO_VALUE,
+            duration(row["wall_time_s"]),
+            row["host"],
+            shortened(row["error"] or ""),
+        ]
+        for row in rows
+    ]
+    ids = [row["run_id"] for row in rows]
+    return Part(section=Section(title="Runs", note=RUNS_NOTE, headers=headers, cells=cells, row_ids=ids))
+
+
+def _trials(ranked: SweepRanking) -> list[Part]:
+    """Return the learning curves of all trials, and the optimisation history."""
+    trials, goal = trials_of(ranked), ranked.goal
+    note = f"{CURVES_NOTE} {rungs_text(ranked.rungs)}".strip()
+    curves = (trials, ranked.rungs, goal)
+    baseline = next((row for row in ranked.rows if row.is_baseline), None)
+    drawn = (trials, baseline, goal, ranked.mode, ranked.scoring.score)
+    figures = [interactive_trials.trial_curves(*curves)]
+    of_all = Section(title="Learning curves of all trials", note=note, figures=figures)
+    in_order = Section(title="Optimisation history", note=HISTORY_NOTE, figures=[interactive_trials.history(*drawn)])
+    return [
+        Part(section=of_all, figures={"trial_curves": plots.trial_curves(*curves)}),
+        Part(section=in_order, figures={"history": plots.history(*drawn)}),
+    ]
 
 
 def _ranking_note(ranked: SweepRanking) -> str:
@@ -114,8 +178,8 @@ def _front(ranked: SweepRanking) -> Part:
         title="Pareto front",
         note=f"{front_title(rows, front, mode, scoring.costs)}. {FRONT_NOTE}",
         headers=headers,
-        cells=cells,
-        figure=interactive_pareto.pareto(rows, objective, mode, scoring),
+        cells=_linked(headers, cells, ranked),
+        figures=[interactive_pareto.pareto(rows, objective, mode, scoring)],
     )
     return Part(section=section, figures={"pareto": plots.pareto(rows, objective, mode, scoring)})
 
@@ -125,34 +189,37 @@ def _curves(ranked: SweepRanking, best: Ranked) -> Part:
     section = Section(
         title="Learning curves of the best configuration" if legend else "Learning curves of the best run",
         note=" ".join([f"{legend}." if legend else "", " ".join(best.run_ids)]).strip(),
-        figure=interactive.learning_curves(ranked.epochs, best.run_ids),
+        figures=[interactive.learning_curves(ranked.epochs, best.run_ids)],
     )
     figure = plots.learning_curves(ranked.epochs, best.run_ids, caption(best))
     return Part(section=section, figures={"learning_curves": figure})
 
 
 def _parallel_coordinates(ranked: SweepRanking) -> Part:
-    drawn = (ranked.rows, ranked.objective, ranked.mode, ranked.scoring.score)
-    figure = interactive.parallel_coordinates(*drawn)
-    section = Section(title="Parallel coordinates", note=LINES_NOTE, figure=figure)
+    drawn = (ranked.rows, ranked.objective, ranked.mode, ranked.scoring.score, ranked.log_fields)
+    figures = [interactive.parallel_coordinates(*drawn)]
+    width = 180 + 110 * len(parameters_of(ranked.rows))
+    section = Section(
+        title="Parallel coordinates", note=LINES_NOTE, figures=figures, figure_width=width, is_scrolled=True
+    )
     return Part(section=section, figures={"parallel_coordinates": plots.parallel_coordinates(*drawn)})
 
 
 def _accuracy_by_parameter(ranked: SweepRanking) -> Part:
-    drawn = (ranked.rows, ranked.objective, ranked.mode, ranked.scoring.score)
+    drawn = (ranked.rows, ranked.objective, ranked.mode, ranked.scoring.score, ranked.log_fields)
     label = ranked.scoring.score.label(objective_label(ranked.goal), ranked.mode)
-    figure = interactive.accuracy_by_parameter(*drawn)
-    section = Section(title=f"{label} by parameter", note=DOTS_NOTE, figure=figure)
+    figures = interactive.accuracy_by_parameter(*drawn)
+    section = Section(title=f"{label} by parameter", note=DOTS_NOTE, figures=figures)
     return Part(section=section, figures={"accuracy_by_parameter": plots.accuracy_by_parameter(*drawn)})
 
 
 def _importances(ranked: SweepRanking, found: Importances) -> Part:
-    bars = interactive.importance_bars(found.values, ranked.objective) if found.values else None
+    bars = [interactive.importance_bars(found.values, ranked.objective)] if found.values else []
     figures: dict[str, Figure] = {}
     if found.values:
         figures["importances"] = plots.importance_bars(found.values, ranked.objective)
     return Part(
-        section=Section(title="Importance of the parameters", note=_importances_note(found), figure=bars),
+        section=Section(title="Importance of the parameters", note=_importances_note(found), figures=bars),
         figures=figures,
     )
 

@@ -42,7 +42,7 @@ def sweep_summary(folder: Path) -> dict[str, Any]:
     values = {run_id: curve[-1].value for run_id, curve in curves.items()}
     own = _own_values(ranked)
     rows = ranked.rows[:MAX_CONFIGURATIONS]
-    places = {id(row): list(position) for row, position in _positions(scored(rows))}
+    places = {id(row): list(position) for row, position in _positions(scored(rows), ranked.log_fields)}
     costs = _costs(ranked)
     chosen = ranked.scoring.costs
     fronts = {cost: {id(row) for row in pareto_front(rows, chosen or [cost], ranked.mode)} for cost in costs}
@@ -57,7 +57,7 @@ def sweep_summary(folder: Path) -> dict[str, Any]:
     ]
     content = {
         "sweep": _sweep(ranked),
-        "parameters": _parameters(rows),
+        "parameters": _parameters(rows, ranked.log_fields),
         "configurations": listed,
         "answer": _answer(ranked, values, own),
         "costs": [{"name": cost, "label": COST_LABELS[cost], "is_time": cost == "training_time_s"} for cost in costs],
@@ -88,9 +88,9 @@ def _sweep(ranked: SweepRanking) -> dict[str, Any]:
     }
 
 
-def _parameters(rows: Sequence[Ranked]) -> list[dict[str, Any]]:
+def _parameters(rows: Sequence[Ranked], log_fields: Mapping[str, bool]) -> list[dict[str, Any]]:
     """Return every searched field with its name; those of configurations with a score have an axis too."""
-    axes = {axis.parameter: axis for axis in parameter_axes(scored(rows))}
+    axes = {axis.parameter: axis for axis in parameter_axes(scored(rows), log_fields)}
     short = short_names(parameters_of(rows))
     return [
         {"name": name, "label": short[name]}
@@ -103,9 +103,9 @@ def _parameters(rows: Sequence[Ranked]) -> list[dict[str, Any]]:
     ]
 
 
-def _positions(rows: Sequence[Ranked]) -> list[tuple[Ranked, tuple[float, ...]]]:
+def _positions(rows: Sequence[Ranked], log_fields: Mapping[str, bool]) -> list[tuple[Ranked, tuple[float, ...]]]:
     """Return each configuration with its position on every axis."""
-    columns = [axis.positions for axis in parameter_axes(rows)]
+    columns = [axis.positions for axis in parameter_axes(rows, log_fields)]
     return list(zip(rows, zip(*columns, strict=True), strict=True)) if columns else []
 
 

@@ -34,8 +34,10 @@ from mcl_ray.reports.labels import (
 from mcl_ray.results.queries import Objective
 
 MIN_HEADER_WIDTH = 6
-MAX_SPACED_COLUMNS = 11
+MAX_SPACED_COLUMNS = 10
 """More columns than this stand without a space between them."""
+MAX_COLUMNS_BESIDE_REASONS = 8
+"""With more columns the reasons stand below the table, as there would be no room for them in 80 characters."""
 LEFT_ALIGNED = ("state", "reason", "configuration")
 WRAPPED = ("reason", "configuration")
 
@@ -76,11 +78,26 @@ def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Sc
     columns["n"] = [_seeds(row) if has_repeats else "" for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
     columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
-    columns["reason"] = [shortened(row.reason or "") for row in rows]
+    notes = [rule_for(rows)]
+    if len(columns) > MAX_COLUMNS_BESIDE_REASONS:
+        columns["state"], below = _states_with_notes(rows)
+        notes = below + notes
+    else:
+        columns["reason"] = [shortened(row.reason or "") for row in rows]
     order = "highest" if mode == "max" else "lowest"
     score = scoring.score.label(objective_label(goal), mode)
     title = f"{len(rows)} configurations by {score} at the last epoch, {order} first"
-    return _table(f"{title}; * on the Pareto front" if scoring.costs else title, columns, rule_for(rows))
+    return _table(
+        f"{title}; * on the Pareto front" if scoring.costs else title, columns, "\n".join(filter(None, notes))
+    )
+
+
+def _states_with_notes(rows: Sequence[Ranked]) -> tuple[list[str], list[str]]:
+    """Return the state of each row, with the number of a note where a reason is known, and the notes."""
+    reasons = list(dict.fromkeys(row.reason for row in rows if row.reason))
+    numbers = {reason: number for number, reason in enumerate(reasons, start=1)}
+    states = [f"{row.state} ({numbers[row.reason]})" if row.reason else row.state for row in rows]
+    return states, [f"({number}) {shortened(reason)}" for reason, number in numbers.items()]
 
 
 def front_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring) -> Table:

@@ -36,6 +36,8 @@ def is_drawn(path):
 def test_a_sweep_with_failures_gets_its_figures_and_its_page(written):
     assert set(written) == {
         "learning_curves.png",
+        "trial_curves.png",
+        "history.png",
         "parallel_coordinates.png",
         "accuracy_by_parameter.png",
         "importances.png",
