@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mcl_ray.reports.results_page import write_index
 from mcl_ray.reports.run_report import run_report
 from mcl_ray.reports.sweep_report import ImportanceSource, sweep_report
 from mcl_ray.results.reader import REPORT_FOLDER, is_run, is_sweep, run_folders, sweep_folders
@@ -11,6 +12,8 @@ from mcl_ray.results.reader import REPORT_FOLDER, is_run, is_sweep, run_folders,
 
 def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]:
     """Write `report/` into a run or a sweep; for a results folder, into every sweep and every run outside of sweeps.
+
+    A results folder also gets a page of all of them, `report/index.html`.
 
     Nothing is uploaded: for a folder in a replica, the caller pushes the files.
 
@@ -30,4 +33,5 @@ def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]
         return sweep_report(path, importances).write(path / REPORT_FOLDER)
     single_runs = [folder for folder in run_folders(path) if folder.parent == path / "runs"]
     folders = [*sweep_folders(path), *single_runs]
-    return [file for folder in folders for file in write_report(folder, importances)]
+    files = [file for folder in folders for file in write_report(folder, importances)]
+    return [*files, write_index(path)]

@@ -45,6 +45,9 @@ th button:focus-visible { outline: 2px solid var(--accent); }
 th[aria-sort] button::after { content: " \\2191"; } th[aria-sort=descending] button::after { content: " \\2193"; }
 tr:target td { background: var(--chosen); }
 td.text { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
+input[type=search] { font: inherit; color: inherit; background: var(--back); border: 1px solid var(--line);
+  padding: .3rem .6rem; margin-bottom: .5rem; max-width: 100%; }
+#chosen { margin-top: 1rem; }
 pre { background: var(--card); padding: 1rem; overflow-x: auto; font-size: .85rem; }
 .note { color: var(--soft); max-width: 75ch; }
 @media (max-width: 600px) {
@@ -74,7 +77,7 @@ for (const table of document.querySelectorAll("table")) {
 }
 dispatchEvent(new Event("resize"));  // plotly measured figures while the page was not yet laid out
 """
-WORDS = ("reason", "tags", "configuration", "result", "best")
+WORDS = ("reason", "tags", "configuration", "result")
 """Columns whose texts are wrapped."""
 
 
@@ -100,6 +103,8 @@ class Section:
     title: str
     note: str = ""
     facts: Mapping[str, str] | None = None
+    above: str = ""
+    """HTML above the table, whose texts the caller has escaped."""
     headers: Sequence[str] = ()
     cells: Sequence[Sequence[Cell]] = ()
     row_ids: Sequence[str] = ()
@@ -112,7 +117,7 @@ class Section:
     """Whether a figure keeps that width where the window is narrower, and is moved sideways."""
     code: str = ""
     raw: str = ""
-    """HTML and scripts that the caller has escaped."""
+    """HTML and scripts at the end, whose texts the caller has escaped."""
 
 
 def render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
@@ -141,7 +146,7 @@ def _section(section: Section, index: int) -> str:
     if section.facts:
         parts.append(_facts(section.facts))
     if section.headers:
-        parts.append(_table(section))
+        parts += [section.above, _table(section)]
     if section.figures:
         parts.append(_figures(section, index))
     if section.code:

@@ -43,15 +43,16 @@ def runs_table(results: Path, *, tag: str | None = None, state: str | None = Non
         if tag in (None, *tags) and state in (None, run.run["state"]):
             started = f"{run.run['started_at']:%Y-%m-%d %H:%M}"
             times_and_tags = (started, duration(run.run["wall_time_s"]), " ".join(tags))
-            table.add_row(folder.name, run.run["state"], _epochs(run), *_score(run), *times_and_tags)
+            table.add_row(folder.name, run.run["state"], epochs_of(run), *score_of(run), *times_and_tags)
     return table
 
 
-def _epochs(found: RunSummary) -> str:
+def epochs_of(found: RunSummary) -> str:
+    """Return the epochs that a run has and those that were planned."""
     return f"{found.run['epochs_done']}/{found.run['epochs_planned']}"
 
 
-def _score(found: RunSummary) -> tuple[str, str]:
+def score_of(found: RunSummary) -> tuple[str, str]:
     """Return the last accuracy of the mean of peers, or of the only peer, and its split: test before validation."""
     scores = {(score.split, score.member): score.top1 for score in found.scores}
     for split in SPLITS:
@@ -73,7 +74,7 @@ def comparison_table(folders: Sequence[Path]) -> Table:
     table.add_section()
     summaries = [_summary(folder) for folder in folders]
     table.add_row("state", *(found.run["state"] for found in summaries))
-    table.add_row("epochs", *map(_epochs, summaries))
+    table.add_row("epochs", *map(epochs_of, summaries))
     table.add_row("tags", *(" ".join(read_tags(folder)) or NO_VALUE for folder in folders))
     for label, values in _accuracies(summaries).items():
         table.add_row(label, *values)
@@ -94,9 +95,14 @@ def _differences(specs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def _accuracies(summaries: Sequence[RunSummary]) -> dict[str, list[str]]:
     """Return the top-1 accuracy in % of each split and member that a run has, at its last epoch with that split."""
-    found = [{_label(score): score.top1 for score in run.scores} for run in summaries]
+    found = list(map(accuracies, summaries))
     labels = dict.fromkeys(label for scores in found for label in scores)
-    return {label: [f"{scores[label]:.2f}" if label in scores else NO_VALUE for scores in found] for label in labels}
+    return {label: [scores.get(label, NO_VALUE) for scores in found] for label in labels}
+
+
+def accuracies(found: RunSummary) -> dict[str, str]:
+    """Return label → top-1 accuracy in % of each split and member that a run has, at its last epoch with that split."""
+    return {_label(score): f"{score.top1:.2f}" for score in found.scores}
 
 
 def _label(score: MemberScore) -> str:

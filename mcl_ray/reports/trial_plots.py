@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import Score
@@ -35,7 +36,7 @@ def trial_curves(trials: Sequence[Trial], rungs: Sequence[int], objective: Objec
             panel.plot(epochs[-1:], values[-1:], marker=marker, color=colour, markersize=5, zorder=4)
         panel.set_xlabel("Epoch" + (" (dotted: rungs)" if rungs else ""))
         panel.set_ylabel(textwrap.fill(objective_label(objective), 40))
-        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         low, high = min(later_values(trials)), max(later_values(trials))
         margin = 0.08 * (high - low) or 1.0
         panel.set_ylim(low - margin, high + margin)
@@ -63,7 +64,7 @@ def history(trials: Sequence[Trial], baseline: Ranked | None, objective: Objecti
         if baseline is not None and baseline.score is not None:
             panel.axhline(baseline.score, color=GREY, linestyle="--", linewidth=1.0, label="baseline")
         panel.set_xlabel("Trial")
-        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.set_ylabel(textwrap.fill(score.label(objective_label(objective), mode), 40))
         end_percent_at_100(panel, objective)
         figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8.5)

@@ -81,7 +81,12 @@ def test_a_root_gets_a_report_for_every_run_and_sweep(tmp_path):
     write_run(tmp_path, spec(num_peers=1, epochs=1), epochs=0, state="interrupted")
     written = [path.relative_to(tmp_path) for path in write_report(tmp_path)]
     assert [path.name for path in written].count("report.html") == 3
-    assert {path.parts[0] for path in written} == {"runs", "sweeps"}
+    assert {path.parts[0] for path in written[:-1]} == {"runs", "sweeps"}
+    assert str(written[-1]) == "report/index.html"
+    index = (tmp_path / written[-1]).read_text()
+    links = re.findall(r'<td><a href="([^"]+)"', index)
+    assert len(links) == 4, "the sweep, its run, and two others"
+    assert all((tmp_path / "report" / link).exists() for link in links)
 
 
 @pytest.mark.parametrize("trials", [[], [{"losses.alpha": 0.1}] * 2])
