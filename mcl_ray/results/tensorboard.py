@@ -6,17 +6,21 @@ They are never read back: the record is written by `run_writer.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mcl_ray.errors import StoreError
+from mcl_ray.results.queries import ACCURACIES
 from mcl_ray.results.schema import EpochRow
 
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+NONE: Mapping[str, str | float | bool] = {}
 
 
 class EventFile:
@@ -27,10 +31,11 @@ class EventFile:
     thread, and its flush does not wait for that thread.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hyperparameters: Mapping[str, str | float | bool] = NONE) -> None:
+        """Prepare the file; `hyperparameters` are shown by TensorBoard's HParams, beside the accuracies."""
         import tensorboardX.event_file_writer  # noqa: F401  # before anything trains, rather than after an epoch
 
-        self._folder = folder
+        self._folder, self._hyperparameters = folder, hyperparameters
         self._file: EventsWriter | None = None
 
     def write(self, epoch: int, rows: Sequence[EpochRow]) -> None:
@@ -46,6 +51,7 @@ class EventFile:
         events = [Event(step=epoch, summary=Summary(value=values))]
         if self._file is None:
             events.insert(0, Event(step=epoch, session_log=SessionLog(status=SessionLog.START)))
+            events += [Event(step=epoch, summary=one) for one in self._session(rows)]
         try:
             self._append(events)
         except OSError as error:
@@ -53,6 +59,16 @@ class EventFile:
                 f"the results folder must be writable, but writing TensorBoard events in {self._folder} failed: "
                 f"{error.strerror or error}"
             ) from error
+
+    def _session(self, rows: Sequence[EpochRow]) -> list[Summary]:
+        """Return the experiment and the session of TensorBoard's HParams; metrics are the accuracies of these rows."""
+        from tensorboardX.summary import hparams
+
+        if not self._hyperparameters:
+            return []
+        metrics = {_tag(row): row.value for row in rows if row.metric in ACCURACIES}
+        experiment, session, _ = hparams(dict(self._hyperparameters), metrics)
+        return [experiment, session]
 
     def _append(self, events: list[Event]) -> None:
         if self._file is None:

@@ -8,8 +8,24 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunEnd, RunStart
+from mcl_ray.config.overrides import flat
+from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.run_writer import RunWriter
 from mcl_ray.results.tensorboard import EventFile
+
+HYPERPARAMETERS = ("method", "seed", "batch.", "cohort.", "losses.", "optimizer.", "schedule.")
+"""Fields, and beginnings of fields, that TensorBoard's HParams show."""
+
+
+def hyperparameters(spec: RunSpec) -> dict[str, str | float | bool]:
+    """Return the fields of a run that are compared between runs; lists as text."""
+    shown: dict[str, str | float | bool] = {
+        f"losses.extra.{name}": weight for name, weight in spec.losses.extra.items()
+    }
+    for path, value in flat(spec).items():
+        if path.startswith(HYPERPARAMETERS) and value is not None and not isinstance(value, dict):
+            shown[path] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return shown
 
 
 class RunRecorder(RunCallback):
@@ -45,7 +61,7 @@ class TensorBoardCallback(RunCallback):
 
     def on_run_start(self, start: RunStart) -> None:
         """Prepare the attempt's event file."""
-        self._file = EventFile(start.folder)
+        self._file = EventFile(start.folder, hyperparameters(start.spec))
 
     def on_epoch_end(self, epoch: EpochEnd) -> None:
         """Write the figures of the epoch as scalars.

@@ -6,11 +6,15 @@ import sys
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import masked_crc32c
 
+from mcl_ray.config import recipes
+from mcl_ray.config.overrides import replace
 from mcl_ray.errors import StoreError
 from mcl_ray.results.store import EpochRow
 from mcl_ray.results.tensorboard import EventFile
+from mcl_ray.training.run_recorder import hyperparameters
 
 
 def write(file, epoch, top1):
@@ -46,6 +50,24 @@ def test_an_epoch_is_on_the_disk_when_it_is_written(tmp_path):
         write(file, 1, 40.0)
         write(file, 2, 50.0)
         assert scalars(tmp_path) == {"train/soft_vcl": {1: 2.5, 2: 2.5}, "validation/top1/peer0": {1: 40.0, 2: 50.0}}
+
+
+def test_the_hyperparameters_of_a_run_are_beside_its_accuracies(tmp_path):
+    spec = replace(recipes.digits(), {"losses.alpha": 0.25, "cohort.networks": ["resnet8", "resnet20"]})
+    with EventFile(tmp_path, hyperparameters(spec)) as file:
+        write(file, 1, 40.0)
+        write(file, 2, 50.0)
+    (path,) = tmp_path.iterdir()
+    found = [value for event in events(path) for value in event.summary.value if value.tag.startswith("_hparams_/")]
+    assert {value.metadata.plugin_data.plugin_name for value in found} == {"hparams"}
+    experiment, session = (HParamsPluginData.FromString(value.metadata.plugin_data.content) for value in found)
+    assert [metric.name.tag for metric in experiment.experiment.metric_infos] == ["validation/top1/peer0"]
+    shown = session.session_start_info.hparams
+    assert shown["losses.alpha"].number_value == 0.25
+    assert shown["cohort.networks"].string_value == "resnet8, resnet20"
+    assert shown["optimizer.nesterov"].WhichOneof("kind") == "bool_value"
+    assert "data.source" not in shown
+    assert {info.name for info in experiment.experiment.hparam_infos} == set(shown)
 
 
 def test_a_resumed_run_continues_in_a_file_of_its_own(tmp_path):
