@@ -138,6 +138,8 @@ class TrialResult:
     """Seeds that have not failed."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """Cost → mean over those seeds."""
+    is_last: bool = False
+    """True if the scheduler stops the trial early after this epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)

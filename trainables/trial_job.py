@@ -5,7 +5,7 @@ It is trained in the trial's own process (`tune_function`) or by workers (`tune_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,7 +19,8 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import MclError, SpecError, StoreError, TrainingError
 from mcl_ray.results.remote.pull import fetch, open_replica
 from mcl_ray.results.schema import RunState
-from mcl_ray.results.store import ENDED, Provenance, RunWriter, has_ended, is_run, state_of
+from mcl_ray.results.stop_decision import decide_stop
+from mcl_ray.results.store import ENDED, Provenance, RunWriter, has_ended, is_run, recorded_state, state_of
 
 TRIAL, REPEAT = "trial", "repeat"
 """Keys of a trial's id in its configuration; and of the seed, if only one of the configuration's is trained."""
@@ -107,10 +108,19 @@ class TrialJob:
             if not has_ended(folder):
                 self._writer(config, spec, repeat, None).finish("failed", error)
 
-    def record_interruption(self, config: Mapping[str, Any]) -> None:
-        """Record that a trial is to be resumed: for the trial itself, the end of a sweep looks like an early stop."""
+    def decide_stop(self, config: Mapping[str, Any], epoch: int) -> None:
+        """Record that a trial is to be stopped after `epoch`, before its process is told.
+
+        For the process itself, the end of a sweep looks like an early stop.
+        """
         for folder in self._folders(config):
-            _end(folder, "interrupted", unless=("finished", "failed"))
+            if is_run(folder):
+                decide_stop(folder, epoch)
+
+    def record_interruption(self, config: Mapping[str, Any]) -> None:
+        """Record that a trial is to be resumed, unless its stop was decided before."""
+        for folder in self._folders(config):
+            _end(folder, None)
 
     def has_stopped(self, config: Mapping[str, Any]) -> bool:
         """Return whether the runs of a trial that Tune stopped have ended, and record that they have.
@@ -127,7 +137,7 @@ class TrialJob:
     def record_stop(self, config: Mapping[str, Any]) -> None:
         """Record that a trial was stopped early, after its processes have ended."""
         for folder in self._folders(config):
-            _end(folder, "stopped", unless=ENDED)
+            _end(folder, "stopped")
 
     def _folders(self, config: Mapping[str, Any]) -> list[Path]:
         """Return the folders of a trial's runs, with their records up to date if there is a remote store."""
@@ -170,13 +180,18 @@ class TrialJob:
         )
 
 
-def _end(folder: Path, state: RunState, unless: Collection[str]) -> None:
-    """Record how a run ended whose process did not, unless it does while its folder is locked."""
-    if not is_run(folder) or state_of(folder) in unless:
+def _end(folder: Path, state: RunState | None) -> None:
+    """Record how a run ended whose process did not, unless it does while its folder is locked.
+
+    Args:
+        folder: Of the run; without a record, nothing is done.
+        state: How it ended; None: `stopped` if that was decided, else `interrupted`.
+    """
+    if not is_run(folder) or recorded_state(folder) in ENDED:
         return
     with RunWriter.amend(folder) as writer:
-        if writer.state not in unless:
-            writer.finish(state)
+        if writer.state not in ENDED:
+            writer.finish(state or writer.state_if_closed)
 
 
 def point_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The layout of a results folder, and the tables read from it.
 
     <root>/runs/<run_id>/                  run.parquet, epochs-a0001.parquet (one per attempt), checkpoints/
-                                           spec.yaml, images.json, plugins.json
+                                           spec.yaml, images.json, plugins.json, stop.json
     <root>/sweeps/<sweep_id>/              sweep.parquet, sweep.yaml, best.yaml, report/
     <root>/sweeps/<sweep_id>/runs/<run_id>/
 
@@ -25,6 +25,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.results import schema
 from mcl_ray.results.atomic_io import is_locked, read_bytes, subfolders
+from mcl_ray.results.stop_decision import is_stop_decided
 
 RUN_FILE, SWEEP_FILE, SPEC_FILE = "run.parquet", "sweep.parquet", "spec.yaml"
 UNREADABLE_FILE = "unreadable.json"
@@ -92,7 +93,8 @@ def _check_layout(path: Path) -> None:
 def read_runs(path: Path) -> pa.Table:
     """Return one row per run below `path`, oldest first.
 
-    A run of this machine in state `running` whose folder is not locked reads as `interrupted`.
+    A run of this machine in state `running` whose folder is not locked reads as `interrupted`, and an interrupted one
+    whose stop was decided before as `stopped`.
 
     Raises:
         StoreError: `path` holds no results, or damaged ones.
@@ -102,7 +104,10 @@ def read_runs(path: Path) -> pa.Table:
 
 
 def _run_row(folder: Path) -> dict[str, Any]:
-    return _current_row(folder, folder / RUN_FILE, "runs")
+    row = _current_row(folder, folder / RUN_FILE, "runs")
+    if row["state"] == "interrupted" and is_stop_decided(folder, row["epochs_done"]):
+        row["state"] = "stopped"
+    return row
 
 
 def _current_row(folder: Path, file: Path, kind: schema.Kind) -> dict[str, Any]:
@@ -182,6 +187,11 @@ def serial_of(folder: Path) -> int:
 def state_of(run_folder: Path) -> str:
     """Return the state of a run; a killed one reads as `interrupted`."""
     return str(_run_row(run_folder)["state"])
+
+
+def recorded_state(run_folder: Path) -> str:
+    """Return the state in a run's record, as its writer left it."""
+    return str(read_row(run_folder / RUN_FILE, "runs")["state"])
 
 
 def is_finished(run_folder: Path) -> bool:

@@ -26,6 +26,7 @@ from mcl_ray.results.queries import training_times
 from mcl_ray.results.record_writer import RecordWriter
 from mcl_ray.results.remote import pull
 from mcl_ray.results.schema import EpochRow, RunState
+from mcl_ray.results.stop_decision import is_stop_decided
 
 CLAIM_LOCK = ".claim.lock"
 CLAIM_WAIT_S = 30.0
@@ -195,6 +196,11 @@ class RunWriter(RecordWriter):
     def checkpoints(self) -> Path:
         """Folder of this run's checkpoints; it need not exist."""
         return self.folder / "checkpoints"
+
+    @property
+    def state_if_closed(self) -> RunState:
+        """State of a run that is closed before its last epoch: `stopped` if that was decided, else `interrupted`."""
+        return "stopped" if is_stop_decided(self.folder, self._row["epochs_done"]) else "interrupted"
 
     def cost(self, name: str) -> float:
         """Return a cost of the run: `parameters` or `multiply_adds`, once described, or `training_time_s` so far."""

@@ -18,6 +18,7 @@ from mcl_ray.results.reader import (
     read_spec,
     read_sweeps,
     read_unreadable,
+    recorded_state,
     state_of,
     wait_for_orphans,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "read_spec",
     "read_sweeps",
     "read_unreadable",
+    "recorded_state",
     "state_of",
     "wait_for_orphans",
 ]

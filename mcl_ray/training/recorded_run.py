@@ -47,7 +47,8 @@ def iter_recorded_run(
     """Train `spec` into the folder of `writer`, and yield each epoch's event once the epoch is on the disk.
 
     From the first epoch asked for, the writer is finished and closed however the run ends: by its last epoch, by
-    `close` (the run is recorded as stopped), or by an exception, its own or thrown in.
+    `close` (the run is recorded as stopped if that was decided, else as interrupted), or by an exception, its own or
+    thrown in.
 
     Args:
         spec: What to train.
@@ -84,7 +85,7 @@ def iter_recorded_run(
                     yield epoch
         except GeneratorExit:
             if writer.state == "running":  # else it was closed after its last epoch
-                writer.finish("stopped")
+                writer.finish(writer.state_if_closed)
             raise
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
+from ray.tune.result import DONE
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo, TrialResult, TrialState, notify
 from trainables.trial_job import EPOCH, FAILED, SCORE, UNWRITTEN, info_of
@@ -45,7 +47,8 @@ class TrialEvents:
         if UNWRITTEN in report:
             self._end_unrecorded(trial, report)
         elif result := self._result(report):
-            notify(self._callbacks, "on_trial_result", _info(trial), result)
+            is_last = DONE in report and report[DONE] and result.epoch < self._epochs
+            notify(self._callbacks, "on_trial_result", _info(trial), replace(result, is_last=is_last))
 
     def complete(self, trial: Trial) -> None:
         """Send that a trial trained to the end, was stopped early, or reported that it failed."""

@@ -1,14 +1,15 @@
 """The callback that completes the records of trials: ends that a trial's own process could not record.
 
 Tune's own states do not distinguish an early stop from the end of the sweep, nor record that a process was killed. A
-sweep is resumed from its records, so they are corrected here.
+sweep is resumed from its records: a stop is recorded here before Tune closes the trial, and ends that a process could
+not record are recorded after it.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
+from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo, TrialResult
 from mcl_ray.errors import StoreError, WorkerDiedError
 from searches.sweep_recorder import log_store_errors
 from trainables.trial_job import TrialJob, config_of
@@ -30,6 +31,12 @@ class TrialRecorder(SweepCallback):
     def on_trial_start(self, trial: TrialInfo) -> None:
         """Note that a trial has started."""
         self._started[trial.name] = trial
+
+    def on_trial_result(self, trial: TrialInfo, result: TrialResult) -> None:
+        """Record that a trial is to be stopped, before Tune tells its process."""
+        if result.is_last:
+            with log_store_errors(f"trial {trial.name} is stopped after epoch {result.epoch}"):
+                self._job.decide_stop(config_of(trial), result.epoch)
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Record the failure of a trial whose process died, and early stops once the processes have ended."""

@@ -12,6 +12,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import NonFiniteLossError, OutOfMemoryError
 from mcl_ray.results.dataset_info import read_dataset_info
+from mcl_ray.results.stop_decision import decide_stop
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import (
@@ -84,14 +85,21 @@ def test_an_error_of_a_callback_that_must_succeed_ends_the_run(tmp_path, one_thr
     assert recorded(tmp_path) == (state, name, 1)
 
 
-@pytest.mark.parametrize(("num_epochs", "state"), [(1, "stopped"), (2, "finished")])
-def test_a_run_is_recorded_before_each_epoch_is_yielded_and_stopped_by_closing(tmp_path, one_thread, num_epochs, state):
+@pytest.mark.parametrize(
+    ("num_epochs", "decided", "state"),
+    [(1, None, "interrupted"), (1, 1, "stopped"), (2, 1, "finished"), (2, None, "finished")],
+)
+def test_a_run_is_recorded_before_each_epoch_is_yielded_and_stopped_only_if_that_was_decided(
+    tmp_path, one_thread, num_epochs, decided, state
+):
     writer = RunWriter.create(tmp_path, small())
     run = iter_recorded_run(small(), dataset_for(small(), one_thread), one_thread, writer)
     for epoch in range(1, num_epochs + 1):
         end = next(run)
         assert (end.epoch, recorded(tmp_path)[2]) == (epoch, epoch)
         assert end.checkpoint.is_file()
+    if decided is not None:
+        decide_stop(writer.folder, decided)
     run.close()
     assert recorded(tmp_path) == (state, None, num_epochs)
 

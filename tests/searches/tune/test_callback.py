@@ -4,6 +4,7 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.result import DONE
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd
 from mcl_ray.errors import StoreError
@@ -61,6 +62,12 @@ def test_what_was_just_reported_is_sent_and_not_the_report_before():
         ("result", result(60.0, mean=61.0, std=1.0, n=2, epoch=1, parameters=5.0)),
         ("heartbeat",),
     ]
+
+
+@pytest.mark.parametrize(("epoch", "is_last"), [(1, True), (3, False)])
+def test_a_report_after_which_the_scheduler_stops_is_the_last(epoch, is_last):
+    ((_, found),) = sent(("on_trial_result", tune_trial(), REPORT | {EPOCH: epoch, DONE: True}))
+    assert (found.epoch, found.is_last) == (epoch, is_last), "the last epoch of all is no early stop"
 
 
 @pytest.mark.parametrize(("epoch", "state"), [(3, "finished"), (2, "stopped")])
