@@ -1,6 +1,10 @@
 """The command `python -m mcl_ray.table`; its code is `mcl_ray.cli.table`."""
 
 if __name__ == "__main__":
+    from mcl_ray.interruption import handle_signals
+
+    handle_signals()  # the imports below take a while
+
     from mcl_ray.cli import app
     from mcl_ray.cli.table import table
 

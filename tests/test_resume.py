@@ -111,13 +111,19 @@ def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, referen
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
+)
+def test_a_signal_however_often_says_how_to_go_on_and_going_on_ends_alike(tmp_path, reference, number, code):
     with started_run(tmp_path) as process:
         hold_in_the_middle(process, tmp_path / "results", epochs_done=2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.send_signal(signal.SIGCONT)
+        while process.poll() is None:
+            process.send_signal(number)
+            time.sleep(0.01)
         reported, errors = process.communicate(timeout=HANGS_AFTER_S)
-    assert process.returncode == 130, (reported, errors)
+    assert process.returncode == code, (reported, errors)
     assert reported.endswith("interrupted; the same command with --resume continues after the last finished epoch\n")
     assert errors == ""
     state, _, epochs_done = state_of(tmp_path / "results")
@@ -231,3 +237,21 @@ def test_other_cohorts_resume_to_the_bit_too(overrides, tmp_path):
     assert state_of(killed / "results")[0] == "interrupted"
     assert train(killed, "--resume", overrides=overrides).returncode == 0
     assert_ends_alike(killed / "results", whole / "results", overrides)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_command_still_imports_ends_it_without_a_word(tmp_path, number):
+    with started_run(tmp_path) as process:
+        while not _waits_for(process.pid, number):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(number)
+        said = process.communicate(timeout=HANGS_AFTER_S)
+    assert (process.returncode, *said) == (128 + number, "", "")
+
+
+def _waits_for(pid: int, number: signal.Signals) -> bool:
+    """Return whether a process has blocked a signal, which one of its threads waits for."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (blocked,) = (int(line.split()[1], 16) for line in status if line.startswith("SigBlk:"))
+    return bool(blocked >> (number - 1) & 1)

@@ -1,6 +1,7 @@
 """Common code of all commands: programs made of functions, and errors as one line and an exit code.
 
-Exit codes: 0 success, 1 failed run, 2 bad input, 130 interrupted by Ctrl-C.
+Exit codes: 0 success, 1 failed run, 2 bad input; interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP, 138 by
+SIGUSR1.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from cyclopts.help import DefaultFormatter, HelpPanel
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from mcl_ray import __version__
+from mcl_ray import __version__, interruption
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import MclError, UserError
 from mcl_ray.extras import missing_extra
 
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 Options = Annotated[ExecutionOptions, Parameter(name="*")]
 """Execution options, with a command-line option for each field."""
 OVERRIDES_HELP = "Fields to replace, as field=value: alpha=0.3, cohort.size=4, networks=[resnet32,wrn_16_2]."
@@ -55,7 +56,7 @@ def new_app(name: str, help_text: str | None = None) -> App:
 def main(app: App) -> None:
     """Run a program with the arguments of this process, and exit."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    with exit_codes(app):
+    with interruption.raised(), exit_codes(app):
         app(exit_on_error=False, print_error=False)
 
 
@@ -94,7 +95,7 @@ def exit_codes(app: App | None = None) -> Iterator[None]:
             raise
         _exit_with(message, EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(interruption.exit_code())
 
 
 def _command_line(app: App | None) -> str:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from mcl_ray.cli import app
+from mcl_ray.interruption import handle_signals
 
 COMMANDS = {
     "train": ("mcl_ray.cli.train:train", "Train one cohort."),
@@ -34,6 +35,8 @@ COMMANDS = {
 def main() -> None:
     """Run `mcl` with the arguments of this process, and exit."""
     sys.path.append(str(Path.cwd()))  # as `python -m` does: plugins may lie in the current folder
+    if sys.argv[1:2] in (["train"], ["sweep"]):
+        handle_signals()
     program = app.new_app("mcl", "Train and tune cohorts of networks that teach each other.")
     for name, (function, help_text) in COMMANDS.items():
         program.command(function, name=name, help=help_text)

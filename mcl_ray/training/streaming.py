@@ -22,6 +22,7 @@ from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.data.views import Reader, Request, Views
 from mcl_ray.distributed import BatchShards
 from mcl_ray.errors import UnreadableImagesError
+from mcl_ray.interruption import unblock
 from mcl_ray.training.image_loader import ImageBatch, indices_of
 
 BATCHES_AHEAD = 4
@@ -99,6 +100,7 @@ def _exit_with_training_process(_: int) -> None:
     """
     training = multiprocessing.parent_process()
     assert training is not None, "a reader process has a parent"
+    unblock()
 
     def exit_with_it() -> None:
         training.join()

@@ -29,6 +29,7 @@ from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial
 from searches.tune.callback import StopOnStorageError, TrialEvents, TuneCallback, receiving
 from searches.tune.checkpoint_retention import CheckpointRetention
+from searches.tune.interruption import interruptible_tune
 from searches.tune.listed_trials import ListedTrials
 from searches.tune.optuna_exporter import OptunaExporter
 from searches.tune.optuna_searcher import OptunaSearcher
@@ -37,7 +38,6 @@ from searches.tune.trial_recorder import TrialRecorder
 from trainables.cluster.connect import bundle, connect, fits
 from trainables.cluster.node_plugins import check_plugins
 from trainables.cluster.shared_storage import check_shared
-from trainables.cluster.signals import restore_signal_handlers
 from trainables.pending_workers import report_pending_workers
 from trainables.torch_trainer import Group
 from trainables.trial_job import TrialJob, config_of
@@ -142,7 +142,7 @@ class SweepTuner:
         return None if limit is None else max(limit, self.sweep.num_confirmed)
 
     def _fit(self, tuner: tune.Tuner, callbacks: Sequence[SweepCallback]) -> None:
-        with self._reporting_waits(), self._receiving(callbacks), restore_signal_handlers():
+        with self._reporting_waits(), self._receiving(callbacks), interruptible_tune():
             tuner.fit()
 
     @property

@@ -14,7 +14,7 @@ from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import SpecError, TrainingError, UserError
 from trainables.cluster.address import check_cluster
 from trainables.cluster.log_levels import quiet_ray_logs
-from trainables.cluster.signals import restore_signal_handlers
+from trainables.cluster.signals import apart_from_ray, restore_signal_handlers
 from trainables.cluster.token import ensure_token
 
 OBJECT_STORE_BYTES = 200_000_000
@@ -72,7 +72,7 @@ class _Connection:
                 opened.enter_context(quiet_ray_logs())
             if not ray.is_initialized():
                 dashboard = _initialise(execution)
-                opened.callback(ray.shutdown)
+                opened.callback(_shut_down)
             elif execution.address is not None:
                 _check_same_cluster(check_cluster(execution.address))
             self._users += 1
@@ -113,7 +113,13 @@ def _initialise(execution: ExecutionOptions) -> str | None:
 
 
 def _init(options: Mapping[str, Any]) -> Any:
-    return ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
+    with apart_from_ray():
+        return ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
+
+
+def _shut_down() -> None:
+    with apart_from_ray():
+        ray.shutdown()
 
 
 def _start_local(options: Mapping[str, Any]) -> Any:
@@ -128,7 +134,7 @@ def _start_local(options: Mapping[str, Any]) -> Any:
         except Exception as error:  # Ray raises a plain Exception here
             if START_TIMEOUT_SIGN not in str(error):
                 raise
-            ray.shutdown()
+            _shut_down()
             _log.warning(
                 "a local Ray did not start within Ray's limit of 30 s: attempt %d of %d", attempt, START_ATTEMPTS
             )

@@ -1,18 +1,24 @@
-"""Signal handlers that Ray replaces while it runs, and does not restore."""
+"""Signals while Ray runs: its processes get none of ours, and handlers that it replaces are restored."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-REPLACED_BY_RAY = (signal.SIGINT, signal.SIGTERM)
+from mcl_ray import interruption
+
+REPLACED_BY_RAY = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+_starting: set[int] = set()
+"""This process, while it starts or ends a Ray."""
 
 
 @contextmanager
 def restore_signal_handlers() -> Iterator[None]:
-    """Restore the handlers of SIGINT and SIGTERM on leaving.
+    """Restore the handlers of signals on leaving.
 
     Off the main thread this does nothing: Ray sets no handlers there, and Python allows none.
     """
@@ -29,14 +35,40 @@ def restore_signal_handlers() -> Iterator[None]:
 
 
 @contextmanager
+def apart_from_ray() -> Iterator[None]:
+    """Start or end Ray in this context: its processes are sessions of their own, and our handlers hold after it.
+
+    `timeout`, a terminal that closes and Ctrl-C signal the whole group of processes, and a Ray that ends by that could
+    not end its trials in order.
+    """
+    with restore_signal_handlers():
+        _starting.add(os.getpid())
+        try:
+            yield
+        finally:
+            _starting.clear()
+
+
+def _leave_group() -> None:
+    """Make a process that was just forked, to become one of Ray's, a session of its own."""
+    if os.getppid() in _starting:
+        with suppress(OSError):
+            os.setsid()
+
+
+os.register_at_fork(after_in_child=_leave_group)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt where Ray Train, on Ctrl-C, ends the workers and then this process.
 
     Raises:
         KeyboardInterrupt: a user pressed Ctrl-C.
     """
-    try:
-        with restore_signal_handlers():
+    with restore_signal_handlers():
+        try:
             yield
-    except SystemExit as end:
-        raise KeyboardInterrupt from end
+        except SystemExit as end:
+            interruption.note(signal.SIGINT)
+            raise KeyboardInterrupt from end

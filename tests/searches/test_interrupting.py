@@ -1,0 +1,48 @@
+"""Sweeps that are told to end: by every signal, also to all their processes, and again while they end."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from mcl_ray.results.store import read_runs, read_sweeps, recorded_state
+from tests.support.running_command import ALONE, descendants
+
+LONG = ("trials=2", "epochs=400", "scheduler.kind=none", "space.cohort.size=null", *ALONE)
+
+
+def until_it_trains(running):
+    """Return once a trial has an epoch on record."""
+    running.until(".*trials at once")
+    while not any(run["epochs_done"] for run in read_runs(running.results).to_pylist()):
+        assert running.process.poll() is None, running.end()
+        time.sleep(0.05)
+
+
+def send_until_it_ends(running, number, send):
+    """Send a signal again and again, and return the exit code and the output."""
+    while running.process.poll() is None:
+        send(running.process.pid, number)
+        time.sleep(0.1)
+    return running.end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "is_to_all"),
+    [(signal.SIGTERM, 143, True), (signal.SIGHUP, 129, False), (signal.SIGINT, 130, False)],
+)
+def test_every_signal_ends_a_sweep_in_order_however_often_it_comes(start_command, shared_ray, number, code, is_to_all):
+    """To all processes of its group, as `timeout` sends it, the sweep that has a Ray of its own."""
+    running = start_command("digits", *LONG, **({} if is_to_all else {"ray": shared_ray}))
+    until_it_trains(running)
+    below = [pid for pid in descendants(running.process.pid, "") if pid != running.process.pid]
+    found, output = send_until_it_ends(running, number, os.killpg if is_to_all else os.kill)
+    assert (found, output.count(f"--resume {running.folder.name}")) == (code, 1), output
+    assert "Traceback" not in output
+    assert "SIGTERM" not in output, "no handler of Ray's own had it"
+    assert read_sweeps(running.results)["state"].to_pylist() == ["interrupted"]
+    runs = list((running.folder / "runs").iterdir())
+    assert {recorded_state(run) for run in runs} <= {"interrupted", "running"}, "none was stopped early"
+    assert not [pid for pid in below if descendants(pid, "")], "nothing of its Ray is left"
