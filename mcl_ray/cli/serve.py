@@ -1,4 +1,4 @@
-"""The command that runs the service, `python -m mcl_ray.serve`, and the ones that make and revoke its API keys."""
+"""The command that runs the service, `python -m mcl_ray.serve`; those that make and revoke keys, and migrate tables."""
 
 from __future__ import annotations
 
@@ -101,10 +101,21 @@ def revoke_key(prefix: str, /, *, settings: Options = None) -> None:
         raise StoreError(f"only a key that exists can be revoked, but there is none with the prefix {prefix}")
 
 
+def migrate(*, settings: Options = None) -> None:
+    """Bring the tables to the revision of this program, and end; processes of the version before must have ended."""
+    from api.database import REVISION, Database
+
+    database = Database((settings or _from_environment()).url_of_database)
+    database.migrate()
+    database.close()
+    app.stdout().print(f"the tables have revision {REVISION}")
+
+
 def program(name: str) -> App:
-    """Return `serve` itself, with `create-key` and `revoke-key` below it."""
+    """Return `serve` itself, with `create-key`, `revoke-key` and `migrate` below it."""
     made = app.new_app(name)
     made.default(serve)
+    made.command(migrate)
     made.command(create_key)
     made.command(revoke_key)
     return made

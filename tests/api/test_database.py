@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from api import jobs
-from api.database import Database, event, job, metadata
+from api.database import REVISION, Database, event, job, metadata
 from api.writer import Writer
+from mcl_ray.cli.serve import program
 from mcl_ray.jobs.states import TERMINAL
 
 serial = itertools.count()
@@ -40,6 +41,16 @@ def database(database_url):
     found.migrate()
     yield found
     found.close()
+
+
+def test_the_tables_are_migrated_by_a_command_alone(database_url, capsys):
+    """As a Job of Kubernetes does it before the service starts; a second time changes nothing."""
+    for _ in range(2):
+        program("serve")(["migrate", "--database-url", database_url], exit_on_error=False)
+        assert capsys.readouterr().out == f"the tables have revision {REVISION}\n"
+    made = Database(database_url)
+    assert [row[0] for row in made.read(sa.text("SELECT version_num FROM alembic_version"))] == [REVISION]
+    made.close()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_every_endpoint_is_on_the_page():
 
 def test_the_commands_of_the_page_are_understood():
     lines = re.findall(r"^python -m mcl_ray\.serve(.*)$", PAGE, re.MULTILINE)
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
         program("serve").parse_args(line.split(), exit_on_error=False, print_error=False)
     assert app.program

@@ -1,0 +1,86 @@
+"""Programs and schemas that check the files of deploy/; a test is skipped, with the reason, where one is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+INSTALLED = ROOT / ".venv-tools" / "deploy"
+HANGS_AFTER_S = 300
+Document = dict[str, Any]
+
+
+def program(name: str) -> str:
+    """Path of a program that `.ci/tools` installs, or that this machine has."""
+    found = INSTALLED / "bin" / name
+    path = str(found) if found.is_file() else shutil.which(name)
+    if path is None:
+        pytest.skip(f"needs {name}, which .ci/tools installs, but it is missing here")
+    return path
+
+
+def call(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, whatever its exit code."""
+    environment = os.environ | variables
+    return subprocess.run(
+        [str(word) for word in words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
+        check=False,
+    )
+
+
+@cache
+def rendered(folder: str) -> tuple[Document, ...]:
+    """Documents of a folder of deploy/kubernetes, as Kustomize renders them."""
+    done = call(program("kubectl"), "kustomize", DEPLOY / "kubernetes" / folder)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def kubernetes_errors(documents: list[Document], folder: Path) -> str:
+    """What kubernetes-validate says of documents, apart from those that have been found right."""
+    package = INSTALLED / "python"
+    if not (package / "kubernetes_validate").is_dir():
+        pytest.skip("needs kubernetes-validate, which .ci/tools installs, but it is missing here")
+    file = folder / "documents.yaml"
+    file.write_text(yaml.safe_dump_all(documents))
+    done = call(
+        *(sys.executable, "-m", "kubernetes_validate", "--strict", "--kubernetes-version", "1.36", file),
+        PYTHONPATH=str(package),
+    )
+    assert done.stdout.count("\n") == len(documents), done.stdout + done.stderr
+    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith("INFO"))
+
+
+def closed(schema: Any) -> Any:
+    """A schema of a custom resource as one that refuses unknown keys, as `kubectl --validate=strict` does."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(value) for key, value in schema.items()}
+    if schema.get("x-kubernetes-int-or-string") is True:
+        return {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    is_open = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object" and not is_open:
+        made["additionalProperties"] = False
+    return made
+
+
+def ray_schema(folder: Path, kind: str) -> Any:
+    """The closed schema of a kind of KubeRay, of version v1."""
+    return closed(json.loads((folder / f"{kind.lower()}.v1.schema.json").read_text()))
