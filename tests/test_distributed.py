@@ -292,7 +292,7 @@ def test_a_run_that_one_number_of_workers_began_another_finishes(pair, tmp_path,
 
     begin, finish = (of_one, of_two) if started_by == 1 else (of_two, of_one)
     ((_, first),) = begin({"num_epochs": 1}, tmp_path / "both")
-    assert recorded(tmp_path / "both") == ("stopped", 1, 1)
+    assert recorded(tmp_path / "both") == ("interrupted", 1, 1)
     (again, last), whole = finish({}, tmp_path / "both"), begin({}, tmp_path / "whole")
     assert recorded(tmp_path / "both") == ("finished", 2, 2)
     assert again == (1, first) == whole[0]
