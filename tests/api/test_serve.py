@@ -132,7 +132,7 @@ def test_the_life_of_a_service_with_a_ray_of_its_own(tmp_path, local_ray):
 
 
 def test_a_process_that_waits_is_small(tmp_path, local_ray, database_url):
-    with ServiceProcess(tmp_path, database_url, local_ray) as service:
+    with ServiceProcess(tmp_path, database_url, local_ray, is_forked=False) as service:
         service.start()
         service.wait_until_ready()
         assert service.http.get("/jobs").json()["jobs"] == []

@@ -13,7 +13,15 @@ from mcl_ray.config.environment import replica_folder
 from mcl_ray.object_store import Uri
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
-from tests.support.commands import HANGS_AFTER_S, TRAINING_IMPORTS, command, run_command, snapshot, surroundings
+from tests.support.commands import (
+    HANGS_AFTER_S,
+    TRAINING_IMPORTS,
+    command,
+    run_command,
+    run_forked,
+    snapshot,
+    surroundings,
+)
 from tests.support.comparison import assert_ends_alike
 from tests.support.ray_nodes import RayNodes
 from tests.support.running_command import ALONE, descendants, kill_below, send
@@ -121,7 +129,7 @@ def test_a_store_that_cannot_be_used(words, rule, store, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     uris = {"nowhere": store.uri("x", bucket="nowhere"), "empty": store.uri(tmp_path.name)}
     unreachable = "s3://results/x?endpoint_override=127.0.0.1:9&scheme=http"
-    seen = run_command(tmp_path, *words.format(**uris, unreachable=unreachable).split())
+    seen = run_forked(tmp_path, *words.format(**uris, unreachable=unreachable).split())
     assert (seen.code, seen.stdout) == (2, "")
     assert seen.stderr.startswith("error: ")
     assert seen.stderr.count("\n") == 1

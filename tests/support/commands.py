@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import forked
+
 HANGS_AFTER_S = 900
 """Time after which a process counts as hanging; far longer than any needs on an overloaded machine."""
 SLOW_IMPORTS = {"matplotlib", "optuna", "pandas", "plotly", "pyarrow", "ray", "sklearn", "torch", "torchvision"}
@@ -42,15 +44,31 @@ def surroundings() -> dict[str, str]:
 
 def run_command(cwd: Path, *words: str) -> CommandResult:
     """Run a command to its end; the interpreter itself lists what is imported."""
+    return run(cwd, _listing_imports(*words))
+
+
+def run_forked(cwd: Path, *words: str) -> CommandResult:
+    """Do the same in a process of `tests.support.forked`: what it had imported before counts as imported by it."""
+    return _result(
+        forked.run(_listing_imports(*words), forked.COMMANDS, cwd=cwd, env=surroundings(), timeout=HANGS_AFTER_S)
+    )
+
+
+def _listing_imports(*words: str) -> list[str]:
     python, *rest = command(*words)
-    return run(cwd, [python, "-X", "importtime", *rest])
+    return [python, "-X", "importtime", *rest]
 
 
 def run(cwd: Path, arguments: list[str]) -> CommandResult:
     """Run an interpreter that was started with `-X importtime`."""
-    done = subprocess.run(
-        arguments, cwd=cwd, env=surroundings(), capture_output=True, text=True, timeout=HANGS_AFTER_S, check=False
+    return _result(
+        subprocess.run(
+            arguments, cwd=cwd, env=surroundings(), capture_output=True, text=True, timeout=HANGS_AFTER_S, check=False
+        )
     )
+
+
+def _result(done: subprocess.CompletedProcess[str]) -> CommandResult:
     lines = done.stderr.splitlines(keepends=True)
     imports = [line.rpartition("|")[2].strip() for line in lines if line.startswith(_IMPORT)]
     assert imports, f"the interpreter lists what it imports, but only said {done.stderr!r}"
@@ -66,7 +84,7 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 def refused(cwd: Path, *words: str) -> str:
     """Return the error line of a command that is run in `cwd`; check that it is all that happened."""
     before = snapshot(cwd)
-    seen = run_command(cwd, *words)
+    seen = run_forked(cwd, *words)
     assert seen.code == 2, seen.stderr
     assert seen.stdout == ""
     assert seen.stderr.startswith("error: ")

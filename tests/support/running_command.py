@@ -10,11 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import forked
 from tests.support.ray_nodes import RayNodes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +44,9 @@ class RunningCommand:
         has_its_own_ray = "--address" not in arguments and (command == "sweep" or "--workers" in arguments)
         if has_its_own_ray and not dashboard:
             arguments = (*arguments, "--no-dashboard")  # a tenth of what a small sweep takes
-        self.process = subprocess.Popen(
+        # One that starts a Ray is left alone: it is an interpreter of its own, as a user's is.
+        start = subprocess.Popen if has_its_own_ray else partial(forked.ForkedProcess, modules=forked.ON_RAY)
+        self.process = start(
             [sys.executable, "-m", f"mcl_ray.{command}", *arguments, "--results", str(results)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 
 from api import jobs, keys
 from api.database import Database
+from tests.support import forked
 from tests.support.ports import free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -74,6 +76,8 @@ class ServiceProcess:
     """Store of the results; a folder if empty."""
     environment: dict[str, str] = field(default_factory=dict)
     """Variables beside those of the tests."""
+    is_forked: bool = True
+    """Whether it begins as in `tests.support.forked`; if not, it is an interpreter of its own."""
 
     def __post_init__(self) -> None:
         database = Database(self.database_url)
@@ -114,8 +118,10 @@ class ServiceProcess:
     def start(self, *program: str) -> None:
         """Start the process; `program` is another script that takes the same options."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MCL_"))}
+        is_forked = self.is_forked and not program
+        start = partial(forked.ForkedProcess, modules=forked.SERVICE) if is_forked else subprocess.Popen
         with (self.folder / "service.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = start(
                 [sys.executable, *(program or ("-m", "mcl_ray.serve")), *self.words],
                 stdout=log,
                 stderr=log,
