@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -14,6 +13,7 @@ from mcl_ray.jobs.claims import Attempts, results_of
 from mcl_ray.jobs.messages import JobRequest, JobSpec
 from mcl_ray.object_store import Uri
 from mcl_ray.results.store import read_runs
+from tests.support.forked import TRAINING, ForkedProcess
 from tests.support.s3 import serving
 from tests.support.service import HANGS_AFTER_S, wait_for
 
@@ -29,7 +29,7 @@ def begin(root, spec, job=FIRST, attempt=1, largest_file=resource.RLIM_INFINITY,
     """Start a driver; `largest_file` is how many bytes it can write into a file, as if its disk was full."""
     Attempts(root).write(job, attempt, "spec", spec.model_dump(mode="json"))
     command = [sys.executable, "-m", "mcl_ray.job", "--root", str(root), "--job", job, "--attempt", str(attempt)]
-    driver = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"} | variables)
+    driver = ForkedProcess(command, TRAINING, env=os.environ | {"OMP_NUM_THREADS": "1"} | variables)
     resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     return driver
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from mcl_ray.config.environment import replica_folder
 from mcl_ray.object_store import Uri
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
+from tests.support import forked
 from tests.support.commands import (
     HANGS_AFTER_S,
     TRAINING_IMPORTS,
@@ -45,15 +47,13 @@ class Machines:
         self.uri, self._folder, self._variables = Uri(uri), folder, monkeypatch
 
     def call(self, machine, *words, **variables):
-        done = subprocess.run(
-            [*command(*words), *self._results(words)],
-            cwd=self._folder,
-            env=self._of(machine) | variables,
-            capture_output=True,
-            text=True,
-            timeout=HANGS_AFTER_S,
-            check=False,
-        )
+        run = partial(forked.run, modules=forked.TRAINING)
+        if "--address" in words:
+            run = partial(forked.run, modules=forked.ON_RAY)
+        elif words[0] == "sweep":  # it starts a Ray
+            run = partial(subprocess.run, capture_output=True, text=True, check=False)
+        arguments, variables = [*command(*words), *self._results(words)], self._of(machine) | variables
+        done = run(arguments, cwd=self._folder, env=variables, timeout=HANGS_AFTER_S)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

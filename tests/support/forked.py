@@ -32,7 +32,15 @@ COMMANDS = (
 )
 """What the commands have imported when they know whether their input is good."""
 SERVICE = ("alembic.command", "alembic.config", "api.app", "mcl_ray.cli.serve", "psycopg", "sqlite3", "uvicorn")
-ON_RAY = ("tests.support.ray_ids", *COMMANDS, "searches.conclude", "searches.sweep_runner", "searches.tune.tuner")
+TRAINING = (
+    *(*COMMANDS, "mcl_ray.job_kinds", "mcl_ray.reports.build", "mcl_ray.sdk.trainer", "mcl_ray.training.recorded_run"),
+    "mcl_ray.transfer.bundle",
+)
+"""What trains, evaluates and exports without Ray."""
+ON_RAY = (
+    *("tests.support.ray_ids", *COMMANDS, "optuna.importance", "searches.conclude", "searches.sweep_runner"),
+    "searches.tune.tuner",
+)
 """What trains and searches on Ray."""
 PER_PROCESS = {"MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH", "XDG_CACHE_HOME"}
 """Variables that nothing reads when it is imported."""
