@@ -10,7 +10,8 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import CheckpointError, SpecError
 from mcl_ray.pipeline import found_at, stages
 from mcl_ray.results.store import read_runs
-from tests.support.commands import run_command, snapshot
+from tests.support.commands import run_forked, snapshot
+from tests.support.forked import TRAINING
 from tests.support.pictures import write_folder
 
 
@@ -88,7 +89,7 @@ def test_one_command_trains_then_classifies_and_goes_on_where_it_was(tmp_path):
         *("train", "moco+lincls", *TINY, "epochs=1", "lincls.epochs=2", "lincls.schedule.kind=cosine"),
         *("lincls.milestones=[]", "lincls.lr=0.5", "--data", "pictures", "--readers", "0"),
     )
-    seen = run_command(tmp_path, *words)
+    seen = run_forked(tmp_path, *words, modules=TRAINING)
     assert seen.code == 0, seen.stderr
     runs = {run["recipe"]: run for run in read_runs(tmp_path / "results").to_pylist()}
     assert {recipe: (run["state"], run["epochs_done"]) for recipe, run in runs.items()} == {
@@ -103,12 +104,12 @@ def test_one_command_trains_then_classifies_and_goes_on_where_it_was(tmp_path):
     assert "moco, test, kNN top-1 (%)" in table
     assert "lincls, test, top-1 (%)" in table
 
-    again = run_command(tmp_path, *words, "--resume")
+    again = run_forked(tmp_path, *words, "--resume", modules=TRAINING)
     assert again.code == 0, again.stderr
     assert again.stdout.count("nothing left to do") == 2
     (run,) = (tmp_path / "results" / "runs").glob("lincls-*")
     rmtree(run)
-    rest = run_command(tmp_path, *words, "--resume")
+    rest = run_forked(tmp_path, *words, "--resume", modules=TRAINING)
     assert rest.code == 0, rest.stderr
     assert rest.stdout.count("nothing left to do") == 1
     assert {run["recipe"] for run in read_runs(tmp_path / "results").to_pylist()} == {"moco", "lincls"}
@@ -123,13 +124,13 @@ def test_one_command_trains_then_classifies_and_goes_on_where_it_was(tmp_path):
         "--data",
         "pictures",
     )
-    planned = run_command(tmp_path, *single, "--dry-run")
+    planned = run_forked(tmp_path, *single, "--dry-run", modules=TRAINING)
     assert planned.code == 0, planned.stderr
     assert spec.linear.backbone in planned.stdout
 
     before = snapshot(tmp_path / "results")
     for asked in ((), ("--dry-run",)):
-        refused = run_command(tmp_path, *single, "networks=resnet20", *asked)
+        refused = run_forked(tmp_path, *single, "networks=resnet20", *asked, modules=TRAINING)
         assert (refused.code, refused.stdout) == (2, ""), refused.stderr
         assert "the networks must be those of the spec's cohort, resnet20 + resnet20" in refused.stderr
         assert snapshot(tmp_path / "results") == before

@@ -10,7 +10,8 @@ import torch
 from mcl_ray import Run
 from mcl_ray.results.plugin_info import PLUGINS_FILE, read_plugins
 from mcl_ray.results.store import read_runs
-from tests.support.commands import TRAINING_IMPORTS, run_command
+from tests.support.commands import TRAINING_IMPORTS, run_command, run_forked
+from tests.support.forked import TRAINING
 from tests.support.running_command import ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,16 +37,16 @@ def test_the_page_has_a_module_for_every_kind():
 
 def test_a_run_with_parts_of_ones_own_is_trained_resumed_and_exported(folder):
     words = ("digits", *PARTS, *SMALL, "cohort.size=3")
-    done = run_command(folder, "mcl", "train", *words)
+    done = run_forked(folder, "mcl", "train", *words, modules=TRAINING)
     assert done.code == 0, done.stderr
     (path,) = (folder / "results" / "runs").iterdir()
     ((attempt, records),) = read_plugins(path).items()
     assert (attempt, [record.module for record in records]) == (1, NAMES)
     assert all(record.sha256 and record.distribution is None for record in records)
 
-    more = run_command(folder, "mcl", "train", *words, "--resume")
+    more = run_forked(folder, "mcl", "train", *words, "--resume", modules=TRAINING)
     assert (more.code, "nothing left to do" in more.stdout) == (0, True), more.stderr
-    exported = run_command(folder, "mcl", "export", path.name, "--peer", "0", "--out", "exported")
+    exported = run_forked(folder, "mcl", "export", path.name, "--peer", "0", "--out", "exported", modules=TRAINING)
     assert exported.code == 0, exported.stderr
     program = torch.export.load(folder / "exported" / "program.pt2").module()
     assert program(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
@@ -59,7 +60,7 @@ def test_a_run_with_parts_of_ones_own_is_trained_resumed_and_exported(folder):
 
 def test_the_recipes_of_a_plugin_are_trained_by_their_names(folder):
     words = ("short_digits", "plugins=[my_recipes,my_loss]", "epochs=1", "losses.extra.agreement=0.5")
-    done = run_command(folder, "mcl", "train", *words)
+    done = run_forked(folder, "mcl", "train", *words, modules=TRAINING)
     assert done.code == 0, done.stderr
     (path,) = (folder / "results" / "runs").glob("short_digits-*")
     assert Run(path).metrics["train/agreement/cohort"] > 0

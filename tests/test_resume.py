@@ -17,6 +17,7 @@ import pytest
 
 from mcl_ray.results.store import RunWriter, read_epochs
 from mcl_ray.training.checkpoint import CheckpointFolder, read_checkpoint
+from tests.support import forked
 from tests.support.commands import HANGS_AFTER_S, command, snapshot, surroundings
 from tests.support.comparison import assert_ends_alike, checkpoints_of, figures
 from tests.support.once import once
@@ -150,7 +151,9 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(ki
 def refused(killed: Path, *more: str) -> str:
     """The error line of a run that cannot be resumed, whose record stays as it was."""
     before = snapshot(killed)
-    done = train(killed, "--resume", *more)
+    done = forked.run(
+        training("--resume", *more), forked.TRAINING, cwd=killed, env=surroundings(), timeout=HANGS_AFTER_S
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

@@ -47,11 +47,10 @@ def run_command(cwd: Path, *words: str) -> CommandResult:
     return run(cwd, _listing_imports(*words))
 
 
-def run_forked(cwd: Path, *words: str) -> CommandResult:
+def run_forked(cwd: Path, *words: str, modules: tuple[str, ...] = forked.COMMANDS) -> CommandResult:
     """Do the same in a process of `tests.support.forked`: what it had imported before counts as imported by it."""
-    return _result(
-        forked.run(_listing_imports(*words), forked.COMMANDS, cwd=cwd, env=surroundings(), timeout=HANGS_AFTER_S)
-    )
+    arguments = _listing_imports(*words)
+    return _result(forked.run(arguments, modules, cwd=cwd, env=surroundings(), timeout=HANGS_AFTER_S))
 
 
 def _listing_imports(*words: str) -> list[str]:

@@ -34,7 +34,7 @@ COMMANDS = (
 SERVICE = ("alembic.command", "alembic.config", "api.app", "mcl_ray.cli.serve", "psycopg", "sqlite3", "uvicorn")
 TRAINING = (
     *(*COMMANDS, "mcl_ray.job_kinds", "mcl_ray.reports.build", "mcl_ray.sdk.trainer", "mcl_ray.training.recorded_run"),
-    "mcl_ray.transfer.bundle",
+    *("mcl_ray.data.source", "mcl_ray.training.build", "mcl_ray.transfer.bundle", "pandas", "tensorboardX"),
 )
 """What trains, evaluates and exports without Ray."""
 ON_RAY = (

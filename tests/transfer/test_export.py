@@ -28,7 +28,8 @@ from mcl_ray.training.build import cohort_of
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import train_recorded_run
 from mcl_ray.transfer.bundle import export_run
-from tests.support.commands import refused, run_command, snapshot
+from tests.support.commands import refused, run_command, run_forked, snapshot
+from tests.support.forked import TRAINING
 from tests.support.pictures import COLOURS, write_folder
 from tests.support.without_project import without_project
 
@@ -85,7 +86,7 @@ class Trained:
         return self.folder_of(export_run(self.folder, peer, out))
 
     def exported_by_command(self, *words):
-        seen = run_command(self.cwd, "export", self.run_id, *words)
+        seen = run_forked(self.cwd, "export", self.run_id, *words, modules=TRAINING)
         assert (seen.code, seen.stderr) == (0, "")
         return self.folder_of([self.cwd / line.removeprefix("wrote ") for line in seen.stdout.splitlines()])
 
