@@ -45,7 +45,8 @@ class RunningCommand:
         if has_its_own_ray and not dashboard:
             arguments = (*arguments, "--no-dashboard")  # a tenth of what a small sweep takes
         # One that starts a Ray is left alone: it is an interpreter of its own, as a user's is.
-        start = subprocess.Popen if has_its_own_ray else partial(forked.ForkedProcess, modules=forked.ON_RAY)
+        modules = forked.ON_RAY if "--address" in arguments else forked.TRAINING
+        start = subprocess.Popen if has_its_own_ray else partial(forked.ForkedProcess, modules=modules)
         self.process = start(
             [sys.executable, "-m", f"mcl_ray.{command}", *arguments, "--results", str(results)],
             stdout=subprocess.PIPE,

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.support.running_command import RunningCommand, descendants
+from tests.support.running_command import TIMEOUT_S, RunningCommand, descendants
 from tests.support.workers import some_workers
 
 # Says a line, and leaves a child that holds on to its output.
@@ -20,16 +20,18 @@ class Hanging(RunningCommand):
 
     def __init__(self, within_s):
         self.process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, text=True)
-        self.results, self.lines, self._within_s = None, [], within_s
+        self.results, self.lines, self._within_s = None, [], TIMEOUT_S
+        self.until("so far")
+        self._within_s = within_s
 
 
 @pytest.mark.parametrize(
     ("wait", "awaited"), [(lambda running: running.until("never"), "a line"), (RunningCommand.end, "the end")]
 )
 def test_a_door_that_hangs_is_killed_with_all_below_it_and_what_it_said_is_told(wait, awaited):
-    running = Hanging(within_s=10.0)
+    running = Hanging(within_s=0.5)
     began = time.monotonic()
-    with pytest.raises(AssertionError, match=rf"^{awaited}.* did not come within 10 s; last output:\nso far\n$"):
+    with pytest.raises(AssertionError, match=rf"^{awaited}.* did not come within 0.5 s; last output:\nso far\n$"):
         wait(running)
     running.close()
     assert time.monotonic() - began < 60

@@ -1,9 +1,13 @@
-"""Real processes in one gloo group, who do what a test tells them."""
+"""Real processes in one gloo group, who do what a test tells them; they are forked from one that has imported torch.
+
+Usage of a worker: python -m tests.support.workers RANK COUNT MEETING, with a connection as its standard input.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import pickle
+import sys
 import time
 import traceback
 import warnings
@@ -11,21 +15,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from tests.support.forked import ROOT, ForkedProcess
+
 GIVES_UP_AFTER = timedelta(seconds=120)
 RETURNS_WITHIN_S = 600.0
+MODULES = ("torch.distributed", "mcl_ray.training.build", "mcl_ray.training.recorded_run")
 
 
 class Workers:
     """All workers, ready."""
 
-    def __init__(self, processes: list[SpawnProcess], pipes: list[Connection]) -> None:
+    def __init__(self, processes: list[ForkedProcess], pipes: list[Connection]) -> None:
         self._processes, self._pipes, self._within_s = processes, pipes, RETURNS_WITHIN_S
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -47,29 +53,24 @@ class Workers:
         try:
             return pickle.loads(pipe.recv_bytes())
         except EOFError:
-            process.join()
-            raise AssertionError(f"worker {rank} died in {function.__name__}: exit code {process.exitcode}") from None
+            code = process.wait()
+            raise AssertionError(f"worker {rank} died in {function.__name__}: exit code {code}") from None
 
 
 @contextmanager
 def some_workers(folder: Path, count: int = 2) -> Iterator[Workers]:
     """Start `count` workers; they meet at a file in `folder`, and are killed if they take longer for anything."""
-    context = multiprocessing.get_context("spawn")
-    pipes = [context.Pipe() for _ in range(count)]
-    processes = [
-        context.Process(target=_work, args=(rank, count, str(folder / "meeting"), far), daemon=True)
-        for rank, (_, far) in enumerate(pipes)
-    ]
-    for process in processes:
-        process.start()
-    for _, far in pipes:
+    pipes, processes = [multiprocessing.Pipe() for _ in range(count)], []
+    for rank, (_, far) in enumerate(pipes):
+        words = ["-m", "tests.support.workers", str(rank), str(count), str(folder / "meeting")]
+        processes.append(ForkedProcess([sys.executable, *words], MODULES, cwd=ROOT, stdin=far.fileno()))
         far.close()  # the worker's own is then the last, and its death is heard
     try:
         yield Workers(processes, [near for near, _ in pipes])
     finally:
         for process in processes:
             process.kill()
-            process.join()
+            process.wait()
 
 
 def _work(rank: int, count: int, meeting: str, pipe: Connection) -> None:
@@ -85,3 +86,7 @@ def _work(rank: int, count: int, meeting: str, pipe: Connection) -> None:
         except Exception:  # whatever it is, the test that asked for it fails with it
             outcome = f"worker {rank}: {traceback.format_exc()}"
         pipe.send_bytes(pickle.dumps(outcome))
+
+
+if __name__ == "__main__":
+    _work(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Connection(0))
