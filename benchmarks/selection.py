@@ -1,8 +1,10 @@
 """Benchmark of how a search chooses: is its answer truly better than the published point, and is its figure true?
 
     python -m benchmarks.selection [--sweeps 20000] [--true-sd 0.3] [--seed-sd 0.4]
+    python -m benchmarks.selection --study digits emoji --data ARCHIVE --out FOLDER [--sweeps 5] [--processes 2]
 
-Simulates sweeps without training: every configuration has a true value, and a run's figure is that value plus the noise
+The second form trains real sweeps, and their winners with fresh seeds: see `selection_study.py`. The first form
+simulates sweeps without training: every configuration has a true value, and a run's figure is that value plus the noise
 of its seed, both normally distributed, in points. The published point is one of the configurations. No configuration is
 stopped early, and the sampler does not learn, so that only the choice is compared. Prints one JSON line for each rule,
 of 24 runs each:
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +28,7 @@ from benchmarks.record import print_line
 
 RUNS = 24
 CONFIRMED, SEEDS = 4, 3
+SIMULATED_SWEEPS, TRAINED_SWEEPS = 20_000, 5
 Floats = NDArray[np.float64]
 
 
@@ -45,6 +49,11 @@ class Answers(NamedTuple):
     published: Floats
 
 
+def confirmed_configurations(runs: int) -> int:
+    """Return the number of configurations that leave enough of the runs for the further seeds of the best."""
+    return runs - (CONFIRMED + 1) * (SEEDS - 1)
+
+
 def argmax(noise: Noise, sweeps: int, chance: np.random.Generator) -> Answers:
     """Choose the best of as many configurations as runs, with one seed each."""
     true, figures = _measured(noise, sweeps, RUNS, 1, chance)
@@ -53,8 +62,7 @@ def argmax(noise: Noise, sweeps: int, chance: np.random.Generator) -> Answers:
 
 def confirm(noise: Noise, sweeps: int, chance: np.random.Generator) -> Answers:
     """Choose the best mean of the published point and the best others, after further seeds of these."""
-    configurations = RUNS - (CONFIRMED + 1) * (SEEDS - 1)
-    true, figures = _measured(noise, sweeps, configurations, SEEDS, chance)
+    true, figures = _measured(noise, sweeps, confirmed_configurations(RUNS), SEEDS, chance)
     first = figures[..., 0].copy()
     first[:, 0] = np.inf  # the published point, whatever its figure
     confirmed = np.argsort(-first, axis=1)[:, : CONFIRMED + 1]
@@ -100,17 +108,39 @@ def _chosen(figures: Floats, true: Floats) -> Answers:
 
 
 def main() -> None:
-    """Simulate every rule with the same noise."""
+    """Simulate every rule with the same noise, or train the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweeps", type=int, default=20_000)
+    parser.add_argument("--sweeps", type=int)
     parser.add_argument("--true-sd", type=float, default=0.3)
     parser.add_argument("--seed-sd", type=float, default=0.4)
+    parser.add_argument("--study", nargs="+", choices=("digits", "emoji"), default=())
+    parser.add_argument("--data", type=Path, default=Path("data"), help="the emoji archive, in CIFAR's layout")
+    parser.add_argument("--out", type=Path, default=Path("selection"), help="where the runs of the study are recorded")
+    parser.add_argument("--runs", type=int, default=RUNS, help="runs of one sweep")
+    parser.add_argument("--fresh", type=int, default=5, help="fresh seeds of each winner")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    if options.study:
+        _train(options)
+        return
+    sweeps = options.sweeps or SIMULATED_SWEEPS
     noise = Noise(options.true_sd, options.seed_sd)
     for name, rule in RULES.items():
-        answers = rule(noise, options.sweeps, np.random.default_rng(0))
+        answers = rule(noise, sweeps, np.random.default_rng(0))
         settings = {"rule": name, "runs": RUNS, "true_sd": noise.true, "seed_sd": noise.seed}
-        print_line("selection", settings | figures_of(answers), n=options.sweeps)
+        print_line("selection", settings | figures_of(answers), n=sweeps)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from benchmarks.selection_study import studies
+
+    sweeps = options.sweeps or TRAINED_SWEEPS
+    sizes = {"sweeps": sweeps, "runs": options.runs, "fresh": options.fresh, "processes": options.processes}
+    for data, rules in studies(options.study, options.out, options.data, options.device, **sizes):
+        for rule, figures in rules.items():
+            settings = {"data": data, "rule": rule, "runs": options.runs, "fresh_seeds": options.fresh}
+            print_line("selection_study", settings | figures, n=sweeps, device=options.device)
 
 
 if __name__ == "__main__":
