@@ -10,10 +10,19 @@ from rich.table import Table
 
 from mcl_ray.config import yaml12
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.reports.dry_run import comment_lines, describe_estimate, describe_workers, disk_text, memory_text
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.reports.dry_run import (
+    comment_lines,
+    describe_estimate,
+    describe_workers,
+    disk_text,
+    memory_text,
+    wall_time_text,
+)
 from searches.spec.experiment import Experiment, Kind
 
 if TYPE_CHECKING:
+    from mcl_ray.training.estimate import RunEstimate
     from searches.estimate import SweepEstimate
     from searches.spec.sweep import SweepSpec
     from searches.suite_estimate import RowEstimate, SuiteEstimate
@@ -38,8 +47,24 @@ def _print_sweep(estimate: SweepEstimate, execution: ExecutionOptions, console: 
         "memory": memory_text(run, sweep.repeats),
         "steps in all": f"at most {estimate.steps:,}",
         "disk": f"at most {disk_text(estimate.disk_bytes)} at the end",
+        "wall time": f"at most {_wall_time(largest, run, execution, _work(largest, run) * sweep.num_runs)}",
     }
     console.print(comment_lines(facts), end="", soft_wrap=True)
+
+
+def _work(run: RunSpec, estimate: RunEstimate) -> int:
+    """Return the multiply-adds of training one run."""
+    images = estimate.train_images * run.schedule.epochs
+    return run.method_entry.passes * images * estimate.multiply_adds
+
+
+def _wall_time(run: RunSpec, estimate: RunEstimate, execution: ExecutionOptions, multiply_adds: int) -> str:
+    """Return the wall time of training on this machine, by the speed of this run's cohort."""
+    from mcl_ray.training.timing import multiply_adds_per_second, runs_at_once
+
+    cpus = execution.cpus_per_worker
+    speed = multiply_adds_per_second(run, estimate, execution.device, cpus)
+    return wall_time_text(multiply_adds, speed, runs_at_once(execution.device, cpus))
 
 
 def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, str]:
@@ -101,6 +126,7 @@ def _suite_facts(estimate: SuiteEstimate, execution: ExecutionOptions) -> dict[s
         "multiply-adds": f"{multiply_adds:.2e} of training, estimated as {times} of the forward passes; scoring on "
         "test is not counted",
         "disk": f"{disk_text(sum(row.disk_bytes for row in rows.values()))}, which are all kept",
+        "wall time": _wall_time(rows[largest].run, rows[largest].estimate, execution, multiply_adds),
         "largest row": largest,
         "memory": memory_text(rows[largest].estimate, suite.repeats),
     }

@@ -64,14 +64,16 @@ def train(
         if run.pretraining is not None and rank == 0:
             _print_stages(run)
     elif rank == 0:
-        _print_estimates(trainer)
+        _print_estimates(trainer, execution.device, threads)
 
 
-def _print_estimates(trainer: CohortTrainer) -> None:
+def _print_estimates(trainer: CohortTrainer, device: str, threads: int | None) -> None:
     from mcl_ray.reports.dry_run import run_dry_run
+    from mcl_ray.training.timing import multiply_adds_per_second
 
     for stage in trainer.estimate():
-        text = run_dry_run(stage.spec, stage.estimate, trainer.workers)
+        speed = multiply_adds_per_second(stage.spec, stage.estimate, device, threads)
+        text = run_dry_run(stage.spec, stage.estimate, trainer.workers, speed)
         app.stdout().print(text, end="", soft_wrap=True)
 
 

@@ -7,22 +7,29 @@ from collections.abc import Mapping
 from mcl_ray.config.recipes import to_yaml
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset_index import left_out_text
+from mcl_ray.reports.labels import duration
 from mcl_ray.training.estimate import RunEstimate
 
 
-def run_dry_run(spec: RunSpec, estimate: RunEstimate, workers: tuple[int, int] | None = None) -> str:
+def run_dry_run(
+    spec: RunSpec, estimate: RunEstimate, workers: tuple[int, int] | None = None, speed: float | None = None
+) -> str:
     """Return the spec as a file that `mcl_ray.train` reads, with the estimates of the run as comments.
 
     Args:
         spec: The resolved spec.
         estimate: The estimate of the run.
         workers: Minimum and maximum number of workers; None for a run in this process.
+        speed: Multiply-adds per second of one worker, from `mcl_ray.training.timing`; None leaves out the wall time.
     """
+    work = spec.method_entry.passes * estimate.steps * spec.batch.size * estimate.multiply_adds
     facts = describe_estimate(estimate) | {
         "memory": memory_text(estimate),
         "runs": "1",
         "disk": disk_text(estimate.disk_bytes),
     }
+    if speed is not None:
+        facts["wall time"] = wall_time_text(work, speed, 1 if workers is None else workers[0])
     return to_yaml(spec) + comment_lines(facts | describe_workers(spec.batch.size, workers))
 
 
@@ -56,6 +63,21 @@ def memory_text(estimate: RunEstimate, runs: int = 1) -> str:
         f"about {(state + step) / 1e6:,.0f} MB a worker in fp32, beside the framework and the images: "
         f"{state / 1e6:,.1f} MB of weights, gradients, momentum, banks and queues{seeds}, "
         f"{step / 1e6:,.0f} MB of a step's activations"
+    )
+
+
+def wall_time_text(multiply_adds: float, speed: float, workers: int) -> str:
+    """Return the wall time of training as text, for workers that are as fast as this process.
+
+    Args:
+        multiply_adds: Of all forward and backward passes.
+        speed: Multiply-adds per second of one worker.
+        workers: Workers at once.
+    """
+    at_once = f", {workers} workers at once" if workers > 1 else ""
+    return (
+        f"about {duration(multiply_adds / speed / workers)} on this machine{at_once}, by steps on random images just "
+        "now; reading images and scoring are not counted"
     )
 
 

@@ -113,11 +113,14 @@ def setting(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as text: `1 h 02 min`, `3 min 20 s`, `12.3 s`."""
+    """Return a duration as text: `5 d 03 h`, `1 h 02 min`, `3 min 20 s`, `12.3 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 72 else f"{hours // 24:,} d {hours % 24:02d} h"
 
 
 def shortened(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:

@@ -46,6 +46,8 @@ class RunEstimate:
     """Number of training images."""
     classes: int
     """Number of classes."""
+    image_shape: tuple[int, int, int]
+    """Channels, height and width of an image in pixels."""
     steps_per_epoch: int
     """Number of steps per epoch."""
     steps: int
@@ -97,6 +99,7 @@ def estimate_run(
         left_out=left_out,
         train_images=num_images,
         classes=classes,
+        image_shape=shape,
         steps_per_epoch=steps,
         steps=steps * spec.schedule.epochs,
         parameters=cost.parameters,

@@ -10,6 +10,7 @@ from mcl_ray.cli.sweep_estimate import print_estimate
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.overrides import parse, replace
+from mcl_ray.training import timing
 from mcl_ray.training.estimate import estimate_run
 from searches.estimate import estimate_largest, estimate_sweep
 from searches.spec import search_registry
@@ -112,3 +113,14 @@ def test_the_printed_estimate_is_of_all_seeds_and_of_checkpoints_that_are_kept()
     assert facts["steps in all"].split()[-1] == f"{few.steps * 4 * 3:,}"
     assert re.search(r"[\d,.]+ MB", facts["disk"]).group() == f"{2 * 3 * few.disk_bytes / 1e6:,.1f} MB"
     assert facts["largest run"].strip().startswith("2 peers (resnet20), batches of 40, up to ")
+
+
+def test_the_wall_time_is_of_all_runs_by_the_workers_that_this_machine_has_room_for(monkeypatch):
+    sweep = replace(search_registry.digits(), {"trials": 6})
+    estimate = estimate_sweep(sweep, ExecutionOptions())
+    images = sweep.num_runs * estimate.run.train_images * sweep.run.schedule.epochs
+    monkeypatch.setattr(timing, "multiply_adds_per_second", lambda *_: 3 * images * estimate.run.multiply_adds / 400)
+    monkeypatch.setattr(timing, "runs_at_once", lambda *_: 4)
+    console = Console(width=300, record=True, file=io.StringIO(), markup=False)
+    print_estimate(estimate, ExecutionOptions(), console)
+    assert re.search(r"# wall time +at most about 1 min 40 s on this machine, 4 workers at once", console.export_text())
