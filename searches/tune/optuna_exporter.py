@@ -21,7 +21,7 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError, OptunaError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -32,12 +32,11 @@ from mcl_ray.results.atomic_io import write_atomically
 from mcl_ray.results.remote.pull import try_to_push
 from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial, read_trials
-from searches.tune.converters import TRIAL_ATTR, to_distributions, to_frozen_trial, to_params
+from searches.tune.study_update import STATES, running_trial, update_study
 
 FILE = "study.db"
 NAME_FILE = "study.json"
 SQLITE_WAIT_S = 30
-_STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +51,8 @@ class OptunaExporter(SweepCallback):
         Raises:
             StoreError: the database cannot be opened.
         """
-        self._sweep, self._folder, self._missed = sweep, folder, False
+        self._sweep, self._folder = sweep, folder
+        self._missed = self._disordered = False
         self._storage = open_storage(study_url(sweep, folder))
         directions = [StudyDirection[direction.upper()] for direction in sweep.directions]
         name = _claim_study(self._storage, folder, directions, is_shared=sweep.outputs.study is not None, known=known)
@@ -69,10 +69,10 @@ class OptunaExporter(SweepCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write everything that is pending, and what the database missed while the sweep ran."""
+        """Write everything that is pending, and what the database missed or has in another order."""
         self.wait()
         self._writer.shutdown()
-        if self._missed:
+        if self._missed or self._disordered:
             with self._log_database_errors():
                 self._update(read_trials(self._folder, self._sweep))
 
@@ -106,14 +106,11 @@ class OptunaExporter(SweepCallback):
     def _start(self, trial: TrialInfo) -> int:
         """Return the number of a trial in the database, where it is created if it is not there."""
         if trial.trial_id not in self._running:
-            template = create_trial(
-                state=TrialState.RUNNING,
-                params=to_params(self._sweep.space, trial.point),
-                distributions=to_distributions(self._sweep.space, trial.point),
-                user_attrs={TRIAL_ATTR: trial.trial_id},
-            )
+            template = running_trial(self._sweep, trial.trial_id, trial.point)
             number = self._storage.create_new_trial(self._study_id, template_trial=template)
             self._running[trial.trial_id] = number
+            # Trials that start in another order than they were proposed in are put into theirs at the end.
+            self._disordered |= self._storage.get_trial_number_from_id(number) != int(trial.trial_id)
         return self._running[trial.trial_id]
 
     def _report(self, trial: TrialInfo, result: TrialResult) -> None:
@@ -129,38 +126,11 @@ class OptunaExporter(SweepCallback):
             self._storage.set_trial_state_values(number, TrialState.FAIL)
         else:
             values = [end.result.score, *(end.result.costs[cost] for cost in self._sweep.scoring.costs)]
-            self._storage.set_trial_state_values(number, _STATES[end.state], values)
+            self._storage.set_trial_state_values(number, STATES[end.state], values)
 
     def _update(self, known: Sequence[KnownTrial]) -> None:
-        """Bring the database up to date with the records.
-
-        Unfinished trials stay RUNNING; others that are RUNNING there and are not recorded were never started: they
-        FAIL.
-        """
-        by_id, current = {trial.trial_id: trial for trial in known}, set[str]()
-        for exported in self._storage.get_all_trials(self._study_id, deepcopy=False):
-            trial_id = str(exported.user_attrs.get(TRIAL_ATTR))
-            trial = by_id.get(trial_id)
-            if not exported.state.is_finished():
-                self._settle(exported._trial_id, trial)
-                current.add(trial_id)
-            elif trial is not None and exported.state == _STATES.get(trial.state):
-                current.add(trial_id)
-        for trial in known:
-            if trial.state != "unfinished" and trial.trial_id not in current:
-                ended = to_frozen_trial(self._sweep, trial, _STATES)
-                self._storage.create_new_trial(self._study_id, template_trial=ended)
-
-    def _settle(self, number: int, trial: KnownTrial | None) -> None:
-        """Update a trial that is RUNNING in the database."""
-        if trial is not None and trial.state == "unfinished":
-            self._running[trial.trial_id] = number
-            return
-        ended = None if trial is None else to_frozen_trial(self._sweep, trial, _STATES)
-        if ended is None or ended.state == TrialState.FAIL:
-            self._storage.set_trial_state_values(number, TrialState.FAIL)
-        else:
-            self._storage.set_trial_state_values(number, ended.state, ended.values)
+        """Bring the database up to date with the records."""
+        self._study_id, self._running = update_study(self._storage, self._study_id, self._sweep, known)
 
     @contextmanager
     def _log_database_errors(self) -> Iterator[None]:

@@ -60,10 +60,10 @@ def test_a_resumed_sweep_settles_trials_that_a_killed_one_left_running(tmp_path,
     with OptunaExporter(sweep(study=database), tmp_path, []) as exporter:
         for number in range(3):
             exporter.on_trial_start(at(number))
-    known = [trial(0), trial(1, "unfinished", (40.0,)), trial(5, "stopped", (10.0,))]
+    known = [trial(0), trial(1, "unfinished", (40.0,)), trial(3, "stopped", (10.0,))]
     with OptunaExporter(sweep(study=database), tmp_path, known) as exporter:
         states = {name: one.state.name for name, one in exported(tmp_path, database).items()}
-        assert states == {"0000": "COMPLETE", "0001": "RUNNING", "0002": "FAIL", "0005": "PRUNED"}
+        assert states == {"0000": "COMPLETE", "0001": "RUNNING", "0002": "FAIL", "0003": "PRUNED"}
         exporter.on_trial_start(at(1))
         exporter.on_trial_end(at(1), finished(45.0))
     again = OptunaExporter(sweep(study=database), tmp_path, [*known[:1], trial(1, scores=(40.0, 41.0, 45.0)), known[2]])
@@ -73,8 +73,49 @@ def test_a_resumed_sweep_settles_trials_that_a_killed_one_left_running(tmp_path,
         ("0000", "COMPLETE"),
         ("0001", "COMPLETE"),
         ("0002", "FAIL"),
-        ("0005", "PRUNED"),
+        ("0003", "PRUNED"),
     ]
+
+
+def numbered(folder, database):
+    """Return (number, id, state) of every trial of a sweep's study."""
+    return [(one.number, one.user_attrs["trial"], one.state.name) for one in of_sweep(folder, database).trials]
+
+
+def test_the_number_of_a_trial_is_its_id_also_after_a_kill_and_a_retry(tmp_path, database):
+    killed_one = OptunaExporter(sweep(study=database), tmp_path, [])
+    for number in (0, 1, 3, 2):  # the last two in another order, and the last one is never recorded
+        killed_one.on_trial_start(at(number))
+    killed_one.on_trial_end(at(0), failed())
+    killed_one.wait()
+    of_sweep(tmp_path, database).set_user_attr("note", "mine")
+    killed = [trial(0, "failed", ()), trial(1), trial(3, "unfinished", (40.0,))]
+    with OptunaExporter(sweep(study=database), tmp_path, killed):
+        expected = [(0, "0000", "FAIL"), (1, "0001", "COMPLETE"), (2, "0002", "FAIL"), (3, "0003", "RUNNING")]
+        assert numbered(tmp_path, database) == expected
+    retried = [trial(0, "unfinished", ()), trial(1), trial(3)]
+    with OptunaExporter(sweep(study=database), tmp_path, retried) as exporter:
+        exporter.on_trial_start(at(0))
+        exporter.on_trial_start(at(4))
+        exporter.on_trial_end(at(0), finished(80.0))
+        exporter.on_trial_end(at(4), finished(75.0))
+    assert numbered(tmp_path, database) == [
+        (0, "0000", "COMPLETE"),
+        (1, "0001", "COMPLETE"),
+        (2, "0002", "FAIL"),
+        (3, "0003", "COMPLETE"),
+        (4, "0004", "COMPLETE"),
+    ]
+    assert of_sweep(tmp_path, database).user_attrs == {"note": "mine"}
+
+
+def test_trials_that_start_in_another_order_are_in_theirs_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("searches.tune.optuna_exporter.read_trials", lambda *_: [trial(0), trial(1)])
+    with OptunaExporter(sweep(), tmp_path, []) as exporter:
+        for number in (1, 0):
+            exporter.on_trial_start(at(number))
+            exporter.on_trial_end(at(number), finished(70.0))
+    assert numbered(tmp_path, study_url(sweep(), tmp_path)) == [(0, "0000", "COMPLETE"), (1, "0001", "COMPLETE")]
 
 
 def test_several_objectives_have_their_directions(tmp_path):
