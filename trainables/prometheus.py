@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ray.util.metrics import Gauge
 
-from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, StepEnd
+from mcl_ray.callbacks import EpochEnd, RunCallback, RunEnd, RunStart, StepEnd
 
 RUN_TAGS = ("run_id", "sweep_id", "trial_id", "recipe")
 """Tags of every gauge; `sweep_id` and `trial_id` are empty for a run outside a sweep."""
@@ -30,6 +30,7 @@ GAUGES = {
     "mcl_term": GaugeKind("One summand of the loss, unweighted; its mean over the epoch so far.", ("term",)),
     "mcl_accuracy": GaugeKind("Percent of held-out images right, by the last epoch.", ("split", "metric", "member")),
     "mcl_images_per_s": GaugeKind("Training images per second, of the last epoch."),
+    "mcl_failed": GaugeKind("1 as a run fails; `NonFiniteLossError` is one that diverged.", ("error",)),
 }
 
 
@@ -66,6 +67,12 @@ class PrometheusCallback(RunCallback):
             elif row.metric == "images_per_s":
                 self._known["mcl_images_per_s", ()] = row.value
         self._set()
+
+    def on_run_end(self, end: RunEnd) -> None:
+        """Set that a run failed: a loss that is not finite is never exported, so it would look like one that ended."""
+        if end.state == "failed":
+            self._known["mcl_failed", (type(end.error).__name__,)] = 1.0
+            self._set()
 
     def _set(self) -> None:
         gauges = _gauges()

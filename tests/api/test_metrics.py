@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.database import job
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "monitoring"
-PANELS = json.loads((FOLDER / "grafana-mcl.json").read_text())["panels"]
+PANELS = json.loads((FOLDER / "grafana-service.json").read_text())["panels"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel.get("targets", ()) if "mcl_service" in target["expr"]]
 ROWS = dict(re.findall(r"^\| `(mcl_\w+)` \| ([^|]*) \|", (FOLDER / "README.md").read_text(), re.MULTILINE))
 

@@ -38,6 +38,13 @@ class Trial:
         from mcl_ray.callbacks import StepEnd
         self.gauges.on_step(StepEnd(epoch=3, step=1, steps=4, losses={"vcl": 2.0, "icl": 3.0, "loss": 8.0}))
 
+    def fail(self):
+        from pathlib import Path
+        from mcl_ray.callbacks import RunEnd
+        from mcl_ray.errors import NonFiniteLossError
+        for state, error in (("finished", None), ("failed", NonFiniteLossError("vcl", float("nan"), 3, 1))):
+            self.gauges.on_run_end(RunEnd(run_id="r-1", folder=Path("r-1"), state=state, error=error))
+
     def rest(self):
         pass
 
@@ -48,7 +55,7 @@ def ours():
 
 ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=1, object_store_memory=200_000_000)
 trial = Trial.remote()
-for act, count in (("epoch", 4), ("rest", 0), ("step", 7)):
+for act, count in (("epoch", 4), ("rest", 0), ("step", 7), ("fail", 8)):
     give_up = time.monotonic() + 60
     while True:
         ray.get(getattr(trial, act).remote())
@@ -81,7 +88,7 @@ def test_a_run_is_seen_while_it_trains_and_no_longer():
     }
     scraping = [sys.executable, "-c", SCRAPES]
     done = subprocess.run(scraping, env=os.environ | told_to_ray, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    after_epoch, at_rest, after_step = [values(line) for line in done.stdout.splitlines()]
+    after_epoch, at_rest, after_step, after_failure = [values(line) for line in done.stdout.splitlines()]
     known = {
         ("mcl_accuracy", "validation", "top1", "peer0"): 40.0,
         ("mcl_accuracy", "validation", "top1", "peer1"): 50.0,
@@ -91,3 +98,4 @@ def test_a_run_is_seen_while_it_trains_and_no_longer():
     assert at_rest == {}
     losses = {("mcl_loss",): 8.0, ("mcl_term", "vcl"): 2.0, ("mcl_term", "icl"): 3.0}
     assert after_step == known | losses | {("mcl_epoch",): 2.25}
+    assert after_failure == after_step | {("mcl_failed", "NonFiniteLossError"): 1.0}
