@@ -19,6 +19,7 @@ COMMANDS = {
     "fields": ("mcl_ray.cli.listing:fields", "List every field of a run, of a search and of a suite."),
     "searches": ("mcl_ray.cli.listing:searches", "List the searches: sweeps known by name."),
     "suites": ("mcl_ray.cli.listing:suites", "List the suites: tables whose rows are known by name."),
+    "monitor": ("mcl_ray.cli.monitor:monitor", "Serve the Optuna dashboard of a sweep on this machine."),
     "serve": ("mcl_ray.cli.serve:command", "Run the service that takes jobs over HTTP and runs them on Ray."),
     "submit": ("mcl_ray.cli.jobs:submit", "Submit a job to a service."),
     "jobs": ("mcl_ray.cli.jobs:jobs", "List the jobs of a service."),
