@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcl_ray.analysis.conclusion import SweepConclusion
@@ -12,7 +14,7 @@ from mcl_ray.analysis.sweep_ranking import rank_sweep
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.errors import TrainingError
+from mcl_ray.errors import CheckpointError, TrainingError
 from mcl_ray.reports.build import write_report
 from mcl_ray.reports.improvement import figure_text, improvement_line
 from mcl_ray.results.atomic_io import subfolders
@@ -23,6 +25,8 @@ from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs,
 from searches.importance import importances
 from searches.spec.experiment import Experiment
 from searches.spec.sweep import SweepSpec
+
+_log = logging.getLogger(__name__)
 
 
 def rank(experiment: Experiment, folder: Path) -> SweepConclusion:
@@ -46,7 +50,7 @@ def conclude_search(
     if best is None:
         reasons = "; ".join(ranked.reasons)
         raise TrainingError(f"no trial of {display_path(writer.folder)} has a score for {sweep.objective}: {reasons}")
-    scores = [score_on_test(writer.folder / "runs" / run_id, dataset, environment) for run_id in best.run_ids]
+    scores = _test_scores([writer.folder / "runs" / run_id for run_id in best.run_ids], dataset, environment)
     found = rank_sweep(writer.folder).improvement
     comment = f"best of {writer.sweep_id}, {sweep.objective}: {figure_text(best, Objective.parse(sweep.objective))}"
     if found is not None:
@@ -74,14 +78,29 @@ def finish(conclusion: SweepConclusion, writer: SweepWriter) -> SweepConclusion:
     return dataclasses.replace(conclusion, files=files)
 
 
+def _test_scores(runs: Sequence[Path], dataset: Dataset, environment: Environment) -> list[list[EpochRow]]:
+    """Return the test scores of runs, without those whose last checkpoint is damaged or missing, with a warning."""
+    scores = []
+    for run in runs:
+        try:
+            scores.append(score_on_test(run, dataset, environment))
+        except CheckpointError as error:
+            _log.warning("%s is not scored on the test split: %s", run.name, error)
+    return scores
+
+
 def score_on_test(folder: Path, dataset: Dataset, environment: Environment) -> list[EpochRow]:
-    """Score a run's newest checkpoint on the test split, and add the scores to its last epoch."""
+    """Score a run's last checkpoint on the test split, and add the scores to its last epoch.
+
+    Raises:
+        CheckpointError: it is damaged or missing; the figures of the run stay as they are.
+    """
     from mcl_ray.training.recorded_run import score_test_split
 
     fetch(folder, checkpoints=True)
     (row,) = read_runs(folder).to_pylist()
     spec = RunSpec.model_validate(json.loads(row["spec"]))
-    epoch, scores = score_test_split(spec, dataset, environment, folder / "checkpoints")
+    epoch, scores = score_test_split(spec, dataset, environment, folder / "checkpoints", row["epochs_done"])
     known = [
         EpochRow(r["member"], r["split"], r["metric"], r["value"])
         for r in read_epochs(folder).to_pylist()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from mcl_ray.errors import StoreError
 Content = bytes | Callable[[BinaryIO], object]
 LOCK_NAME = ".lock"
 TEMPORARY_SUFFIX = ".tmp"
+_log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, content: Content) -> None:
@@ -77,6 +79,25 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StoreError(f"results must be readable, but reading {path} failed: {error.strerror or error}") from error
+
+
+def set_aside(path: Path, damage: str, instead: str) -> None:
+    """Rename a damaged file, so that it can still be looked at, and log a warning.
+
+    Args:
+        path: The file.
+        damage: What is wrong with it.
+        instead: What is done without it.
+
+    Raises:
+        StoreError: it cannot be renamed.
+    """
+    aside = path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}")
+    try:
+        path.replace(aside)
+    except OSError as error:
+        raise StoreError(f"results must be writable, but renaming {path} failed: {error.strerror or error}") from error
+    _log.warning("%s is damaged (%s) and was set aside as %s: %s", path, damage, aside.name, instead)
 
 
 def write_folder(folder: Path, files: Mapping[str, Content]) -> list[Path]:

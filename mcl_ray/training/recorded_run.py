@@ -225,17 +225,23 @@ def lost_workers_are_typed() -> Iterator[None]:
 
 
 def score_test_split(
-    spec: RunSpec, dataset: Dataset, environment: Environment, checkpoints: Path
+    spec: RunSpec, dataset: Dataset, environment: Environment, checkpoints: Path, epochs_done: int | None = None
 ) -> tuple[int, list[EpochRow]]:
     """Return the epochs done and the test figures of a run's newest checkpoint.
 
     Raises:
-        CheckpointError: there is no checkpoint, or none that is undamaged and of this spec.
+        CheckpointError: there is no checkpoint, or none that is undamaged and of this spec; or it is of another epoch
+            than `epochs_done`, where that is given.
     """
     found = CheckpointFolder(checkpoints).latest()
     if found is None:
         raise CheckpointError(f"a trained run has a checkpoint, but {checkpoints} holds none")
     checkpoint, file = found
+    if epochs_done not in (None, checkpoint.epoch):
+        raise CheckpointError(
+            f"the checkpoint of epoch {epochs_done} must be undamaged, but the newest one in {checkpoints} that is has "
+            f"epoch {checkpoint.epoch}"
+        )
     check_belongs(checkpoint, file, digests=spec.digests, architecture=describe(spec, dataset))
     device = choose_device(environment.device)
     cohort = place_cohort(spec, dataset, device, environment.backbone)

@@ -28,10 +28,11 @@ from sqlalchemy.pool import NullPool
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo, TrialResult
 from mcl_ray.errors import StoreError
-from mcl_ray.results.atomic_io import write_atomically
+from mcl_ray.results.atomic_io import set_aside, write_atomically
 from mcl_ray.results.remote.pull import try_to_push
 from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial, read_trials
+from searches.tune.study_file import set_aside_if_damaged, set_aside_study
 from searches.tune.study_update import STATES, running_trial, update_study
 
 FILE = "study.db"
@@ -53,7 +54,7 @@ class OptunaExporter(SweepCallback):
         """
         self._sweep, self._folder = sweep, folder
         self._missed = self._disordered = False
-        self._storage = open_storage(study_url(sweep, folder))
+        self._storage = _open_study(sweep, folder)
         directions = [StudyDirection[direction.upper()] for direction in sweep.directions]
         name = _claim_study(self._storage, folder, directions, is_shared=sweep.outputs.study is not None, known=known)
         self._study_id = self._storage.get_study_id_from_name(name)
@@ -144,6 +145,21 @@ class OptunaExporter(SweepCallback):
             self._missed = True
 
 
+def _open_study(sweep: Experiment, folder: Path) -> BaseStorage:
+    """Return the database of a sweep's study; one of its own that is damaged is set aside, and made again."""
+    url = study_url(sweep, folder)
+    if sweep.outputs.study is not None:
+        return open_storage(url)
+    set_aside_if_damaged(folder / FILE)
+    try:
+        return open_storage(url)
+    except StoreError as error:
+        if not isinstance(error.__cause__, RuntimeError):  # the one by which Optuna refuses a schema
+            raise
+        set_aside_study(folder / FILE, str(error.__cause__))
+        return open_storage(url)
+
+
 def study_url(sweep: Experiment, folder: Path) -> str:
     """Return the URL of the database of a sweep's study; `study_name` is the study's name."""
     if sweep.outputs.study is not None:
@@ -174,8 +190,12 @@ def _claim_study(
     Names of folders are unique in a results folder only: in a database that sweeps of several results folders share, a
     new sweep gets a name of its own. A sweep of earlier code has no record of the name, which is the folder's.
     """
-    name = study_name(folder)
-    if (folder / NAME_FILE).exists() or known or not is_shared:
+    try:
+        name, is_lost = study_name(folder), False
+    except StoreError as error:
+        set_aside(folder / NAME_FILE, str(error.__cause__), "its trials are exported to a new study")
+        name, is_lost = folder.name, is_shared
+    if (folder / NAME_FILE).exists() or (known and not is_lost) or not is_shared:
         optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
         return name
     try:

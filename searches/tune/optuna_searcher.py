@@ -6,7 +6,6 @@ The export of the same trials to a database is `searches.tune.optuna_exporter`.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,13 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
-from mcl_ray.results.atomic_io import write_atomically
 from mcl_ray.results.remote.pull import try_to_push
 from searches.spec.experiment import Experiment
 from searches.spec.space import Space, Value, contains
 from searches.sweep_recorder import log_store_errors
 from searches.trial_history import KnownTrial
 from searches.tune.converters import suggest, to_frozen_trial, to_params, to_sampler
+from searches.tune.sampler_memory import read_memory, write_memory
 from trainables.trial_job import FAILED, SCORE, TRIAL, UNWRITTEN
 
 STUDY = "sweep"
@@ -114,12 +113,12 @@ class OptunaSearcher(SweepCallback):
         attrs = self._storage.get_study_system_attrs(self._study_id)
         content = {"study": {name: attrs[name] for name in attrs if name.startswith(KEPT_ATTRS)}, "trials": of_trials}
         with log_store_errors("the sampler's state has changed"):
-            write_atomically(self._path, json.dumps(content).encode())
+            write_memory(self._path, content)
             try_to_push([self._path])
 
     def _recall(self, known: Sequence[KnownTrial], warm: Sequence[KnownTrial]) -> None:
         """Add the trials that ended, with what samplers kept beside them."""
-        memory = json.loads(self._path.read_bytes()) if self._path.exists() else {"study": {}, "trials": {}}
+        memory = read_memory(self._path)
         for name, value in memory["study"].items():
             self._storage.set_study_system_attr(self._study_id, name, value)
         ended = [trial for trial in warm if trial.state in ("finished", "stopped") and trial.score is not None]

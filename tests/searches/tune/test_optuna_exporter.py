@@ -212,3 +212,33 @@ def test_a_question_mark_in_a_users_url_begins_options(tmp_path):
     with pytest.raises(StoreError, match=r"`\?` begins the options of a database's URL, but got sqlite:///.*what"):
         open_storage(f"sqlite:///{tmp_path}/what?/study.db")
     assert list(tmp_path.iterdir()) == []
+
+
+def damage(content, kind):
+    """The bytes of a file that a disk has damaged."""
+    return {"empty": b"", "cut": content[: len(content) // 3], "noise": b"\xff" * 100 + content[100:]}[kind]
+
+
+@pytest.mark.parametrize("kind", ["cut", "noise"])
+def test_a_damaged_study_is_set_aside_and_exported_again(tmp_path, caplog, kind):
+    with OptunaExporter(sweep(), tmp_path, [trial(0)]):
+        pass
+    file = tmp_path / "study.db"
+    damaged = damage(file.read_bytes(), kind)
+    file.write_bytes(damaged)
+    with OptunaExporter(sweep(), tmp_path, [trial(0), trial(1)]):
+        assert set(exported(tmp_path)) == {"0000", "0001"}
+    (aside,) = tmp_path.glob("study.db.damaged-*")
+    assert aside.read_bytes() == damaged
+    assert f"set aside as {aside.name}" in caplog.text
+
+
+def test_a_sweep_whose_studys_name_is_damaged_has_a_new_study_and_leaves_that_of_others_alone(tmp_path):
+    url, folders = f"sqlite:///{tmp_path / 'shared.db'}", [tmp_path / name / "digits-1" for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        with OptunaExporter(sweep(study=url), folder, []) as exporter:
+            exporter.on_trial_end(at(0), finished(70.0))
+    (folders[1] / "study.json").write_bytes(b'{"na')
+    with OptunaExporter(sweep(study=url), folders[1], [trial(0), trial(1)]):
+        assert [len(of_sweep(folder, url).trials) for folder in folders] == [1, 2]

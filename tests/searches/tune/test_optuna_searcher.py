@@ -1,6 +1,7 @@
+import pytest
 from optuna.trial import TrialState
 
-from searches.tune.optuna_searcher import OptunaSearcher
+from searches.tune.optuna_searcher import MEMORY_FILE, OptunaSearcher
 from tests.support.known_trials import sweep, trial
 from tests.support.trial_events import finished, info
 
@@ -78,3 +79,24 @@ def test_a_trial_that_reports_its_failure_is_failed_in_the_study(tmp_path):
     searcher.on_trial_result("tune-0", {"epoch": 0, "failed": "NonFiniteLossError", "training_iteration": 2})
     searcher.on_trial_complete("tune-0", {"epoch": 0, "failed": "NonFiniteLossError"})
     assert study._study.trials[0].state == TrialState.FAIL
+
+
+@pytest.mark.parametrize("damage", [lambda text: "", lambda text: text[:9], lambda text: text.replace("7", "9")])
+def test_a_damaged_memory_of_the_sampler_is_set_aside_and_the_trials_suffice(tmp_path, caplog, damage):
+    study = OptunaSearcher(sweep(), tmp_path, [], [])
+    study._storage.set_study_system_attr(study._study_id, "qmc:position", 77)
+    study.on_trial_start(info(0))
+    file = tmp_path / MEMORY_FILE
+    assert kept_attributes(OptunaSearcher(sweep(), tmp_path, KNOWN, [])) == {"qmc:position": 77}
+    file.write_text(damaged := damage(file.read_text()))
+    again = OptunaSearcher(sweep(), tmp_path, KNOWN, [])
+    assert kept_attributes(again) == {}
+    assert len([kept for kept in again._study.trials if kept.state.is_finished()]) == 3
+    (aside,) = tmp_path.glob(f"{MEMORY_FILE}.damaged-*")
+    assert aside.read_text() == damaged
+    assert f"set aside as {aside.name}" in caplog.text
+
+
+def kept_attributes(study):
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    return {name: value for name, value in attributes.items() if name.startswith("qmc:")}
