@@ -23,7 +23,12 @@ class SweepRecorder(SweepCallback):
         self._writer = writer
 
     def on_heartbeat(self) -> None:
-        """Record the time spent so far, every few seconds."""
+        """Record the time spent so far, every few seconds.
+
+        Raises:
+            StoreError: the sweep's folder was renamed or removed, which ends the sweep.
+        """
+        self._writer.check_in_place()
         with log_store_errors("the sweep continues"):
             self._writer.touch()
 

@@ -242,6 +242,20 @@ def test_other_cohorts_resume_to_the_bit_too(overrides, tmp_path):
     assert_ends_alike(killed / "results", whole / "results", overrides)
 
 
+def test_a_results_folder_that_is_renamed_ends_the_run_and_is_not_made_again(tmp_path):
+    with started_run(tmp_path) as process:
+        hold_in_the_middle(process, tmp_path / "results", epochs_done=2)
+        (tmp_path / "results").rename(tmp_path / "moved")
+        process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=HANGS_AFTER_S)
+    assert process.returncode == 2
+    assert (errors.startswith("error: "), errors.count("\n")) == (True, 1), errors
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+    (tmp_path / "moved").rename(tmp_path / "results")
+    assert train(tmp_path, "--resume").returncode == 0
+    assert state_of(tmp_path / "results")[0] == "finished"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_a_command_still_imports_ends_it_without_a_word(tmp_path, number):
     with started_run(tmp_path) as process:

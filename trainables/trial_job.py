@@ -169,6 +169,8 @@ class TrialJob:
     def _writer(
         self, config: Mapping[str, Any], spec: RunSpec, repeat: int, provenance: Provenance | None
     ) -> RunWriter:
+        if self.environment.store is None and not self.sweep.is_dir():  # it must not be made again
+            raise StoreError(f"a results folder must stay where it is, but {self.sweep} was renamed or removed")
         return RunWriter.begin(
             self.sweep,
             self.folder_of(config, repeat).name,

@@ -247,6 +247,24 @@ class FolderLock:
         self._descriptor = descriptor
         return self
 
+    def check_in_place(self) -> None:
+        """Check that the folder is still where it was when the lock was acquired.
+
+        Raises:
+            StoreError: it was renamed or removed, and maybe another one took its place.
+        """
+        assert self._descriptor is not None, f"the lock of {self.folder} is not held"
+        held = os.fstat(self._descriptor)
+        try:
+            found = (self.folder / self._name).stat()
+        except OSError:
+            found = None
+        if found is None or (held.st_dev, held.st_ino) != (found.st_dev, found.st_ino):
+            raise StoreError(
+                f"a results folder must stay where it is while a process writes it, but {self.folder} was renamed or "
+                "removed"
+            )
+
     def release(self) -> None:
         """Release the lock; do nothing if it is not held."""
         if self._descriptor is not None:

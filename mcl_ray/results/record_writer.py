@@ -28,9 +28,18 @@ class RecordWriter:
 
     def _write_row(self, **changes: object) -> None:
         assert self._lock.held, f"the writer of {self.folder} is closed"
+        self.check_in_place()
         row = self._row | changes | {"wall_time_s": self.wall_time_s}
         write_atomically(self._path, schema.to_parquet(schema.table(self._kind, [row])))
         self._row = row  # only after the write succeeded
+
+    def check_in_place(self) -> None:
+        """Check that the folder was neither renamed nor removed.
+
+        Raises:
+            StoreError: it was.
+        """
+        self._lock.check_in_place()
 
     @property
     def wall_time_s(self) -> float:

@@ -227,6 +227,7 @@ class RunWriter(RecordWriter):
     def record_epoch(self, epoch: int, rows: Iterable[EpochRow]) -> None:
         """Append the figures of an epoch, counted from 1; on return they are on disk for any process to read."""
         assert epoch >= 1, f"epochs count from 1, but got {epoch}"
+        self.check_in_place()
         keys = {"run_id": self.run_id, "attempt": self.attempt, "epoch": epoch}
         added = schema.table("epochs", [keys | row._asdict() for row in rows])
         epochs = pa.concat_tables([self._epochs, added]).combine_chunks()

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from mcl_ray.errors import CheckpointError
+from mcl_ray.errors import CheckpointError, StoreError
 from mcl_ray.results.atomic_io import write_atomically
 
 FORMAT = 2
@@ -60,11 +60,20 @@ class CheckpointFolder:
         self.path, self._kept = path, kept
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint durably, delete superfluous ones, and return its path."""
+        """Write a checkpoint durably, delete superfluous ones, and return its path.
+
+        Raises:
+            StoreError: the folder cannot be written, or the one that it lies in was renamed or removed.
+        """
         buffer = io.BytesIO()
         torch.save({part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}, buffer)
         content = buffer.getvalue()
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"results must be writable, but creating {self.path} failed: {error.strerror or error}"
+            ) from error
         file = self.path / f"epoch-{checkpoint.epoch:04d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
         write_atomically(file, content)
         for old in self._files()[self._kept :]:

@@ -1,6 +1,7 @@
-"""Sweeps that are told to end: by every signal, also to all their processes, and again while they end."""
+"""Sweeps that are told to end, by every signal, to all their processes, again while they end, or whose folder goes."""
 
 import os
+import re
 import signal
 import time
 
@@ -46,3 +47,15 @@ def test_every_signal_ends_a_sweep_in_order_however_often_it_comes(start_command
     runs = list((running.folder / "runs").iterdir())
     assert {recorded_state(run) for run in runs} <= {"interrupted", "running"}, "none was stopped early"
     assert not [pid for pid in below if descendants(pid, "")], "nothing of its Ray is left"
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_folder_is_renamed_ends_with_an_error_and_makes_no_new_one(start_command, shared_ray, tmp_path):
+    running = start_command("digits", *LONG, ray=shared_ray)
+    until_it_trains(running)
+    (tmp_path / "sweeps").rename(tmp_path / "moved")
+    code, output = running.end()
+    assert code == 2, output
+    assert re.search("error: .* was renamed or removed", output)
+    assert "Traceback" not in output
+    assert not (tmp_path / "sweeps").exists()

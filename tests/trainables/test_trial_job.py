@@ -7,6 +7,7 @@ import pytest
 from mcl_ray.config import recipes
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.scoring import Score
+from mcl_ray.errors import StoreError
 from mcl_ray.results.stop_decision import STOP_FILE
 from mcl_ray.results.store import EpochRow, read_runs, recorded_state, state_of
 from trainables.trial_job import TRIAL, TrialJob
@@ -18,6 +19,7 @@ ENDS_WITHIN_S = 0.5
 @pytest.fixture
 def job(tmp_path):
     run = recipes.digits()
+    (tmp_path / "sweeps" / "digits-1").mkdir(parents=True)
     return TrialJob(
         sweep=tmp_path / "sweeps" / "digits-1",
         run=run,
@@ -72,3 +74,10 @@ def test_a_stop_of_an_epoch_that_was_trained_further_or_a_damaged_one_is_none(jo
     assert state_of(folder) == "interrupted"
     (folder / STOP_FILE).write_bytes(b'{"epoch"')
     assert state_of(folder) == "interrupted"
+
+
+def test_a_trial_does_not_make_the_folder_of_its_sweep_again(job):
+    job.sweep.rmdir()
+    with pytest.raises(StoreError, match="was renamed or removed"):
+        next(job.begin(CONFIG, None))
+    assert not job.sweep.exists()
