@@ -11,7 +11,8 @@ MclError
     ├── OutOfMemoryError       the run does not fit into the device's memory
     ├── BackboneChangedError   frozen tensors of a linear classification changed
     ├── UnreadableImagesError  more images failed to decode than the spec allows
-    └── WorkerDiedError        the process of a trial ended: killed, out of memory, or its node failed
+    ├── WorkerDiedError        the process of a trial ended: killed, out of memory, or its node failed
+    └── ClusterLostError       the local Ray ended; what trained can be resumed
 """
 
 from __future__ import annotations
@@ -94,6 +95,10 @@ class UnreadableImagesError(TrainingError):
 
 class WorkerDiedError(TrainingError):
     """The process of a trial ended: killed, out of memory, or its node failed."""
+
+
+class ClusterLostError(TrainingError):
+    """The local Ray ended while a run or a sweep used it; what trained can be resumed."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

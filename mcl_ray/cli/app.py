@@ -7,6 +7,7 @@ SIGUSR1.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from mcl_ray import __version__, interruption
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.errors import MclError, UserError
+from mcl_ray.errors import ClusterLostError, MclError, UserError
 from mcl_ray.extras import missing_extra
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
@@ -77,25 +78,30 @@ def exit_codes(app: App | None = None) -> Iterator[None]:
     """Print every expected error as one line on stderr, and exit with its code."""
     try:
         yield
+    except ClusterLostError as error:
+        _print_error(str(error))
+        sys.stdout.flush()
+        os._exit(EXIT_FAILED)  # threads of a Ray that has died would hold up the interpreter's end
     except UnknownOptionError as error:
         _exit_with(_unknown_option(error), EXIT_BAD_INPUT)
-    except CycloptsError as error:
-        _exit_with(str(error), EXIT_BAD_INPUT)
-    except UserError as error:
+    except (CycloptsError, UserError) as error:
         _exit_with(str(error), EXIT_BAD_INPUT)
     except MclError as error:
         _exit_with(str(error), EXIT_FAILED)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _exit_with(f"{error.filename} cannot be used: {error.strerror}", EXIT_BAD_INPUT)
-    except ModuleNotFoundError as error:
-        message = missing_extra(error, _command_line(app))
+    except (OSError, ModuleNotFoundError) as error:
+        message = _explained(error, app)
         if message is None:
             raise
         _exit_with(message, EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(interruption.exit_code())
+
+
+def _explained(error: OSError | ModuleNotFoundError, app: App | None) -> str | None:
+    """Return the message for a file that cannot be used or a package that is missing; None for anything else."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing_extra(error, _command_line(app))
+    return None if error.filename is None else f"{error.filename} cannot be used: {error.strerror}"
 
 
 def _command_line(app: App | None) -> str:
@@ -130,6 +136,10 @@ def _unknown_option(error: UnknownOptionError) -> str:
 
 
 def _exit_with(message: str, code: int) -> None:
+    _print_error(message)
+    sys.exit(code)
+
+
+def _print_error(message: str) -> None:
     one_line = " ".join(f"error: {message}".split())
     Console(stderr=True, soft_wrap=True).print(one_line, style="red", markup=False, highlight=False)
-    sys.exit(code)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mcl_ray.callbacks import SweepCallback, SweepEnd, SweepStart, TrialEnd, TrialInfo, TrialResult
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.errors import StoreError
+from mcl_ray.errors import ClusterLostError, StoreError
 from mcl_ray.reports.sweep_progress import SweepProgress
 from mcl_ray.reports.sweep_results import conclusion_views
 from mcl_ray.results.remote.pull import display_path
@@ -49,7 +49,7 @@ class TerminalSweepCallback(SweepCallback):
         if end.conclusion is not None:
             for view in conclusion_views(end.conclusion):
                 self._console.print(view, soft_wrap=isinstance(view, str))
-        if isinstance(end.error, StoreError | KeyboardInterrupt) and end.state != "finished":
+        if isinstance(end.error, StoreError | ClusterLostError | KeyboardInterrupt) and end.state != "finished":
             options = self._execution.options()
             command = shlex.join(["python", "-m", "mcl_ray.sweep", "--resume", end.sweep_id, *options])
             self._console.print(f"interrupted; to resume:\n  {command}", soft_wrap=True)

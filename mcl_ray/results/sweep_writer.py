@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.errors import StoreError
+from mcl_ray.errors import ClusterLostError, StoreError
 from mcl_ray.results import reader, schema
 from mcl_ray.results.atomic_io import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
 from mcl_ray.results.provenance import Provenance
@@ -149,7 +149,7 @@ class SweepWriter(RecordWriter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._is_open:
-            is_resumable = isinstance(error, StoreError) or not isinstance(error, Exception)
+            is_resumable = isinstance(error, StoreError | ClusterLostError) or not isinstance(error, Exception)
             with contextlib.suppress(StoreError):  # `error` is raised and matters more
                 self.finish("interrupted" if is_resumable else "failed")
         self.close()

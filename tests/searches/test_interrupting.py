@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,21 @@ def test_a_sweep_whose_folder_is_renamed_ends_with_an_error_and_makes_no_new_one
     assert re.search("error: .* was renamed or removed", output)
     assert "Traceback" not in output
     assert not (tmp_path / "sweeps").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orphans(start_command, name):
+    running = start_command("digits", *LONG)
+    until_it_trains(running)
+    below = descendants(running.process.pid, "")
+    (victim,) = (pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() == name)
+    os.kill(victim, signal.SIGKILL)
+    code, output = running.end()
+    assert code == 1, output
+    *_, hint, command, error = output.splitlines()
+    assert (hint, f"--resume {running.folder.name}" in command) == ("interrupted; to resume:", True), output
+    assert error.startswith("error: the local Ray must run until the end, but its")
+    assert output.count("\n") == 6, output
+    assert not [pid for pid in below if descendants(pid, "")]
+    assert read_sweeps(running.results)["state"].to_pylist() == ["interrupted"]

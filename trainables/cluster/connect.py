@@ -11,11 +11,12 @@ from typing import Any
 import ray
 
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.errors import SpecError, TrainingError, UserError
+from mcl_ray.errors import ClusterLostError, SpecError, TrainingError, UserError
 from trainables.cluster.address import check_cluster
 from trainables.cluster.log_levels import quiet_ray_logs
 from trainables.cluster.signals import apart_from_ray, restore_signal_handlers
 from trainables.cluster.token import ensure_token
+from trainables.cluster.watch import LocalRayWatch, watch_local_ray
 
 OBJECT_STORE_BYTES = 200_000_000
 START_ATTEMPTS = 3
@@ -45,6 +46,7 @@ def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = igno
         UserError: no Ray of this version answers at the address, or it does not accept this machine or its token; or
             this process is connected to another Ray.
         TrainingError: a local Ray did not start in time, at several attempts.
+        ClusterLostError: its raylet or its GCS ended.
     """
     with restore_signal_handlers():
         dashboard = _connection.acquire(execution)
@@ -52,6 +54,10 @@ def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = igno
             if dashboard:
                 on_status(f"Ray dashboard: http://{dashboard}")
             yield
+        except BaseException as error:
+            if (lost := _connection.lost) is not None:
+                raise lost from error
+            raise
         finally:
             _connection.release()
 
@@ -63,6 +69,12 @@ class _Connection:
         self._lock = threading.Lock()
         self._users = 0
         self._on_last_release = ExitStack()
+        self._watch: LocalRayWatch | None = None
+
+    @property
+    def lost(self) -> ClusterLostError | None:
+        """The error of a local Ray that has ended; None if none has."""
+        return None if self._watch is None or self._watch.lost is None else self._watch.error()
 
     def acquire(self, execution: ExecutionOptions) -> str | None:
         """Connect unless this process is connected; return the dashboard's address of a new connection, if any."""
@@ -72,12 +84,22 @@ class _Connection:
                 opened.enter_context(quiet_ray_logs())
             if not ray.is_initialized():
                 dashboard = _initialise(execution)
-                opened.callback(_shut_down)
+                self._watch = watch_local_ray() if execution.address is None else None
+                opened.callback(self._disconnect)
             elif execution.address is not None:
                 _check_same_cluster(check_cluster(execution.address))
             self._users += 1
             self._on_last_release.push(opened.pop_all())
             return dashboard
+
+    def _disconnect(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop()
+            if watch.lost is not None:
+                watch.end_rest()  # Ray's own end would wait for what has died
+                return
+        _shut_down()
 
     def release(self) -> None:
         """Close the connection if it was opened here and this was its last user."""
