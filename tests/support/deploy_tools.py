@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -22,12 +21,11 @@ Document = dict[str, Any]
 
 
 def program(name: str) -> str:
-    """Path of a program that `.ci/tools` installs, or that this machine has."""
+    """Path of a program that `.ci/tools` installs, in the version that it pins; not another one of this machine."""
     found = INSTALLED / "bin" / name
-    path = str(found) if found.is_file() else shutil.which(name)
-    if path is None:
+    if not found.is_file():
         pytest.skip(f"needs {name}, which .ci/tools installs, but it is missing here")
-    return path
+    return str(found)
 
 
 def call(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
