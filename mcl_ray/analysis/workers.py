@@ -1,4 +1,4 @@
-"""The workers that trained a run, or its pretraining, as far as records tell of them.
+"""The workers that trained a run, or its pretraining, as far as they are on record.
 
 Batch normalisation averages over the images of one worker, so that a comparison with published figures needs their
 number, which is no part of a spec.

@@ -10,13 +10,13 @@ from plotly.subplots import make_subplots
 
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
-from mcl_ray.reports.interactive import (
+from mcl_ray.reports.interactive import hover_text
+from mcl_ray.reports.interactive_style import (
     LAYOUT,
     LEGEND_BELOW,
     colour_at,
     end_percent_at_100,
     escaped,
-    hover_text,
     in_lines,
     with_spread,
 )

@@ -8,13 +8,13 @@ import plotly.graph_objects as go
 
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.config.scoring import Score
-from mcl_ray.reports.interactive import (
+from mcl_ray.reports.interactive import hover_text
+from mcl_ray.reports.interactive_style import (
     FEW_EPOCHS,
     LAYOUT,
     LEGEND_BELOW,
     colour_at,
     end_percent_at_100,
-    hover_text,
     in_lines,
     with_spread,
 )

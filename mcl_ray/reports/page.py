@@ -114,7 +114,7 @@ class Section:
     figure_width: int = 300
     """Smallest width of a figure, in pixels."""
     is_scrolled: bool = False
-    """Whether a figure keeps that width where the window is narrower, and is moved sideways."""
+    """True if a figure keeps that width where the window is narrower, and is moved sideways."""
     code: str = ""
     raw: str = ""
     """HTML and scripts at the end, whose texts the caller has escaped."""
