@@ -12,10 +12,10 @@ from pathlib import Path
 
 from mcl_ray.analysis.roles import BASELINE, COUNTED
 from mcl_ray.callbacks import TrialInfo
-from mcl_ray.results.store import read_runs
+from mcl_ray.results.store import is_run, state_of
 from searches.spec.experiment import Experiment
 from searches.spec.space import Point
-from searches.trial_history import KnownTrial, read_trials
+from searches.trial_history import KnownTrial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +34,30 @@ class FurtherRun:
         return TrialInfo(trial_id=self.trial_id, point=self.point, repeat=self.repeat)
 
 
-def further_runs(folder: Path, sweep: Experiment) -> list[FurtherRun]:
-    """Return the further runs of the sweep in `folder` that have not ended, in the order in which they are trained."""
-    return [run for run, state in _states(folder, sweep) if state not in COUNTED]
+def further_runs(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> list[FurtherRun]:
+    """Return the further runs of the sweep in `folder` that have not ended, in the order in which they are trained.
+
+    Args:
+        folder: Folder of the sweep.
+        sweep: Its spec.
+        trials: All its trials, as `read_trials` returns them.
+    """
+    return [run for run, state in _states(folder, sweep, trials) if state not in COUNTED]
 
 
-def failed_further_runs(folder: Path, sweep: Experiment) -> list[FurtherRun]:
-    """Return the further runs of the sweep in `folder` that failed, without those of no configuration to confirm."""
-    return [run for run, state in _states(folder, sweep) if state == "failed"]
+def failed_further_runs(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> list[FurtherRun]:
+    """Return the further runs of the sweep in `folder` that failed, without those of no configuration to confirm.
+
+    The arguments are those of `further_runs`.
+    """
+    return [run for run, state in _states(folder, sweep, trials) if state == "failed"]
 
 
-def _states(folder: Path, sweep: Experiment) -> list[tuple[FurtherRun, str | None]]:
-    """Return every further run with its recorded state."""
-    states = {row["run_id"]: row["state"] for row in read_runs(folder).to_pylist()}
-    planned = _planned(sweep, read_trials(folder, sweep))
-    return [(run, states.get(f"{folder.name}-{run.info.name}")) for run in planned]
+def _states(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[tuple[FurtherRun, str | None]]:
+    """Yield every further run with its recorded state."""
+    for run in _planned(sweep, trials):
+        own = folder / "runs" / f"{folder.name}-{run.info.name}"
+        yield run, state_of(own) if is_run(own) else None
 
 
 def _planned(sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[FurtherRun]:

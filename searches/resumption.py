@@ -82,7 +82,7 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
     experiment = _changed(before, change)
     trials = read_trials(folder, experiment)
     failed = [trial for trial in trials if trial.state == "failed"] if retry_failed else []
-    failed_further = failed_further_runs(folder, experiment) if retry_failed else []
+    failed_further = failed_further_runs(folder, experiment, trials) if retry_failed else []
     if retry_failed and not (failed or failed_further):
         raise StoreError(f"only failed trials and further runs can be tried again, but {folder.name} has none")
     left = experiment.trials - sum(trial.state != "unfinished" for trial in trials) + len(failed)
@@ -90,7 +90,7 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
     time_left_s = None if limit is None else max(0.0, limit - row["wall_time_s"])
     is_same = experiment == before and not retry_failed
     out_of_time = time_left_s == 0 and row["state"] != "finished" and is_same
-    further = len(further_runs(folder, experiment)) + len(failed_further)
+    further = len(further_runs(folder, experiment, trials)) + len(failed_further)
     if left + further and time_left_s == 0 and not out_of_time:
         raise _no_time(folder.name, limit or 0.0, row["wall_time_s"])
     return Resumption(

@@ -231,7 +231,7 @@ class SweepRunner:
         started = time.monotonic()
         if not tuner.run(known, self._warm_trials(experiment), time_left_s):
             raise KeyboardInterrupt
-        further = further_runs(writer.folder, experiment)
+        further = further_runs(writer.folder, experiment, read_trials(writer.folder, experiment))
         if time_left_s is not None:
             time_left_s = max(0.0, time_left_s - (time.monotonic() - started))
         if further and time_left_s != 0:

@@ -130,13 +130,17 @@ def _configurations(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        spec, searched = json.loads(row["spec"]), json.loads(row["searched"])
-        if "seed" not in searched:
-            spec.pop("seed", None)
-        alike = [row["trial_id"]] if row["trial_id"] is not None else [spec, searched]
+        searched = json.loads(row["searched"])
+        alike = [row["trial_id"]] if row["trial_id"] is not None else [_spec_of(row, searched), searched]
         key = (row["sweep_id"] or "", json.dumps(alike, sort_keys=True))
         groups.setdefault(key, []).append(row | {"searched": searched})
     return list(groups.values())
+
+
+def _spec_of(row: Mapping[str, Any], searched: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec of a run, without its seed unless that was searched."""
+    spec: dict[str, Any] = json.loads(row["spec"])
+    return spec if "seed" in searched else {name: value for name, value in spec.items() if name != "seed"}
 
 
 def _ranked(

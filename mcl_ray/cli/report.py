@@ -22,11 +22,14 @@ def report(path: Uri | Path, /, *, server: str | None = None, out: Path = Path("
 
         save_report(server, str(path), out)
         return
+    from mcl_ray.analysis.sweep_ranking import rank_sweep
     from mcl_ray.reports.overview import overview
+    from mcl_ray.results.reader import is_sweep
     from mcl_ray.results.remote.pull import display_path, pull_replica, push
 
     folder = pull_replica(path) if isinstance(path, Uri) else path
-    parts = overview(folder)
+    ranked = rank_sweep(folder) if is_sweep(folder) else None  # read once: a sweep may have very many runs
+    parts = overview(folder, ranked)
 
     from mcl_ray.reports.build import write_report
     from searches.importance import importances
@@ -34,7 +37,7 @@ def report(path: Uri | Path, /, *, server: str | None = None, out: Path = Path("
     console = app.stdout()
     for part in parts:
         console.print(part)
-    files = write_report(folder, importances)
+    files = write_report(folder, importances, ranked)
     push(files)
     for file in files:
         console.print(f"wrote {display_path(file)}", soft_wrap=True)

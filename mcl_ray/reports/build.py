@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mcl_ray.analysis.sweep_ranking import SweepRanking
 from mcl_ray.reports.results_page import write_index
 from mcl_ray.reports.run_report import run_report
 from mcl_ray.reports.sweep_report import ImportanceSource, sweep_report
 from mcl_ray.results.reader import REPORT_FOLDER, is_run, is_sweep, run_folders, sweep_folders
 
 
-def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]:
+def write_report(path: Path, importances: ImportanceSource = None, ranked: SweepRanking | None = None) -> list[Path]:
     """Write `report/` into a run or a sweep; for a results folder, into every sweep and every run outside of sweeps.
 
     A results folder also gets a page of all of them, `report/index.html`.
@@ -20,6 +21,7 @@ def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]
     Args:
         path: Folder of a run or of a sweep, or a results folder.
         importances: Importances of a sweep's parameters, or a function that computes them.
+        ranked: Ranking of the sweep in the folder, if that was read before.
 
     Returns:
         The files written.
@@ -30,7 +32,7 @@ def write_report(path: Path, importances: ImportanceSource = None) -> list[Path]
     if is_run(path):
         return run_report(path).write(path / REPORT_FOLDER)
     if is_sweep(path):
-        return sweep_report(path, importances).write(path / REPORT_FOLDER)
+        return sweep_report(path, importances, ranked).write(path / REPORT_FOLDER)
     single_runs = [folder for folder in run_folders(path) if folder.parent == path / "runs"]
     folders = [*sweep_folders(path), *single_runs]
     files = [file for folder in folders for file in write_report(folder, importances)]

@@ -17,12 +17,18 @@ from mcl_ray.results.reader import read_epochs, read_runs, run_folders, sweep_fo
 from mcl_ray.results.remote.pull import display_path
 
 
-def overview(path: Path) -> list[RenderableType]:
+def overview(path: Path, ranked: SweepRanking | None = None) -> list[RenderableType]:
     """Return what rich prints of a run, of a sweep, or of every sweep and single run in a results folder.
+
+    Args:
+        path: Folder of a run or of a sweep, or a results folder.
+        ranked: Ranking of the sweep in the folder, if that was read before.
 
     Raises:
         StoreError: `path` holds no results, or damaged ones.
     """
+    if ranked is not None:
+        return sweep_overview(path, ranked)
     sweeps = sweep_folders(path)
     single_runs = [run for run in run_folders(path) if not any(run.is_relative_to(sweep) for sweep in sweeps)]
     if not (sweeps or single_runs):
@@ -30,13 +36,13 @@ def overview(path: Path) -> list[RenderableType]:
     return [part for folder in sweeps for part in sweep_overview(folder)] + [run_overview(run) for run in single_runs]
 
 
-def sweep_overview(folder: Path) -> list[RenderableType]:
+def sweep_overview(folder: Path, ranked: SweepRanking | None = None) -> list[RenderableType]:
     """Return the state of a sweep, its ranking, its Pareto front, and the published figure of its best configuration.
 
     Raises:
         StoreError: `folder` holds no sweep, or a damaged one.
     """
-    ranked = rank_sweep(folder)
+    ranked = ranked or rank_sweep(folder)
     rows, objective, mode, scoring = ranked.rows, ranked.objective, ranked.mode, ranked.scoring
     tried, planned = sum(not row.is_baseline for row in rows), ranked.sweep["trials_planned"]
     state = f"{ranked.sweep['sweep_id']}: {ranked.sweep['state']}, {tried} of {planned} trials"

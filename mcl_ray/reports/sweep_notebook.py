@@ -15,7 +15,8 @@ class NotebookSweepProgress(SweepCallback):
     def on_sweep_start(self, start: SweepStart) -> None:
         """Show the trials that had ended before."""
         self._sweep, self._ended = start, len(start.earlier)
-        self._scores = [end.result.score for _, end in start.earlier if end.state != "failed" and end.result]
+        scores = (end.result.score for _, end in start.earlier if end.state != "failed" and end.result)
+        self._best = max(scores, default=None)
         self._show()
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
@@ -24,7 +25,7 @@ class NotebookSweepProgress(SweepCallback):
             return
         self._ended += 1
         if end.state != "failed" and end.result is not None:
-            self._scores.append(end.result.score)
+            self._best = end.result.score if self._best is None else max(self._best, end.result.score)
         self._show()
 
     def on_status(self, message: str) -> None:
@@ -36,6 +37,6 @@ class NotebookSweepProgress(SweepCallback):
         self._bar.close()
 
     def _show(self) -> None:
-        best = f", best {max(self._scores):.2f}" if self._scores else ""
+        best = "" if self._best is None else f", best {self._best:.2f}"
         text = f"{self._sweep.sweep_id}: {self._ended} of {self._sweep.trials} trials ended{best}"
         self._bar.update(self._ended / self._sweep.trials, text)

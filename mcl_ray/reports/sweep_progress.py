@@ -43,30 +43,34 @@ class SweepProgress(SweepCallback):
         """Show the trials that had ended before."""
         self._sweep, self._started = start, time.monotonic()
         self._ended = len(start.earlier)
-        self._rows = {
-            trial.trial_id: _Row(trial.point, end.state, None if end.state == "failed" else end.result)
-            for trial, end in start.earlier
-        }
+        self._running: dict[str, _Row] = {}
+        self._ended_rows: list[_Row] = []
+        """The best that ended, as many as are shown, the highest first."""
+        self._best_ended: _Row | None = None
+        for trial, end in start.earlier:
+            self._add_ended(_Row(trial.point, end.state, None if end.state == "failed" else end.result))
         if self._console.is_terminal or self._console.is_jupyter:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
 
     def on_trial_start(self, trial: TrialInfo) -> None:
         """Show a trial that starts or continues."""
-        self._rows.setdefault(trial.name, _Row(trial.point, is_further=trial.repeat is not None))
+        self._row_of(trial)
         self._refresh()
 
     def on_trial_result(self, trial: TrialInfo, result: TrialResult) -> None:
         """Show the score of an epoch."""
-        self._rows.setdefault(trial.name, _Row(trial.point)).result = result
+        self._row_of(trial).result = result
         self._refresh()
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Show how a trial ended."""
         if end.state == "unrecorded":
             return
-        row = self._rows.setdefault(trial.name, _Row(trial.point))
+        row = self._row_of(trial)
+        del self._running[trial.name]
         row.state, row.result = end.state, end.result or row.result
+        self._add_ended(row)
         self._ended += trial.repeat is None
         if self._live is None:
             self._print_line(trial, row, end)
@@ -82,6 +86,15 @@ class SweepProgress(SweepCallback):
             self._live.stop()
             self._live = None
 
+    def _row_of(self, trial: TrialInfo) -> _Row:
+        """Return the row of a trial that runs."""
+        return self._running.setdefault(trial.name, _Row(trial.point, is_further=trial.repeat is not None))
+
+    def _add_ended(self, row: _Row) -> None:
+        """Keep a row of a trial that ended if it is among the best: a sweep may have very many trials."""
+        self._ended_rows = sorted([*self._ended_rows, row], key=lambda one: one.order, reverse=True)[:ROWS_SHOWN]
+        self._best_ended = self._best_of([*([self._best_ended] if self._best_ended else []), row])
+
     def _refresh(self) -> None:
         if self._live is not None:
             self._live.update(self._view(), refresh=True)
@@ -94,20 +107,24 @@ class SweepProgress(SweepCallback):
         self._console.print(f"{name}  {outcome}  {values}", soft_wrap=True)
 
     def _view(self) -> Group:
-        ranked = sorted(self._rows.values(), key=lambda row: row.order, reverse=True)
-        running = [row for row in ranked if row.state == "running"]
-        others = [row for row in ranked if row.state != "running"]
+        running = sorted(self._running.values(), key=lambda row: row.order, reverse=True)
         table = Table(title=f"{self._sweep.name}: {self._sweep.objective} (%)", title_justify="left")
         for column in ("state", "epoch", "score, %", *map(_short, self._sweep.searched)):
             table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
-        for row in running + others[: max(0, ROWS_SHOWN - len(running))]:
+        for row in running + self._ended_rows[: max(0, ROWS_SHOWN - len(running))]:
             values = (_value(row.point.get(path, "–")) for path in self._sweep.searched)
             epoch = 0 if row.result is None else row.result.epoch
             table.add_row(row.state, f"{epoch}/{self._sweep.epochs}", self._figures(row), *values)
-        return Group(table, self._best(ranked), self._status())
+        return Group(table, self._best(running), self._status())
 
-    def _best(self, ranked: Sequence[_Row]) -> str:
-        best = next((row for row in ranked if row.result and row.state != "failed" and not row.is_further), None)
+    @staticmethod
+    def _best_of(rows: Sequence[_Row]) -> _Row | None:
+        """Return the best trial with a figure; the first of equal ones."""
+        with_figures = (row for row in rows if row.result and row.state != "failed" and not row.is_further)
+        return max(with_figures, key=lambda row: row.order, default=None)
+
+    def _best(self, running: Sequence[_Row]) -> str:
+        best = self._best_of([*([self._best_ended] if self._best_ended else []), *running])
         if best is None or best.result is None:
             return "best: none yet"
         epoch = "" if best.state == "finished" else f" at epoch {best.result.epoch}"

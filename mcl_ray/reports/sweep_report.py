@@ -50,17 +50,18 @@ DOTS_NOTE = (
 RUNS_NOTE = "The link leads to the folder of the run, where its spec, its figures and its checkpoints are."
 
 
-def sweep_report(folder: Path, importances: ImportanceSource = None) -> Report:
+def sweep_report(folder: Path, importances: ImportanceSource = None, ranked: SweepRanking | None = None) -> Report:
     """Return the report of the sweep in a folder.
 
     Args:
         folder: Folder of the sweep.
         importances: Importances of the searched parameters, or a function that computes them.
+        ranked: Ranking of the sweep, if it was read before.
 
     Raises:
         StoreError: the folder holds no sweep, or a damaged one.
     """
-    ranked = rank_sweep(folder)
+    ranked = ranked or rank_sweep(folder)
     parts, facts = [_ranking(ranked)], _facts(ranked)
     computed: Importances | None = None
     if ranked.best is not None:

@@ -127,8 +127,11 @@ def from_parquet(content: bytes, kind: Kind, name: object) -> pa.Table:
     missing = [column for column in wanted.names if column not in found.schema.names]
     if missing:
         raise StoreError(f"a file of {kind} must have every column, but {name} lacks {', '.join(missing)}")
+    selected = found.select(wanted.names)
+    if selected.schema.equals(wanted):
+        return selected.replace_schema_metadata(wanted.metadata)
     try:
-        return found.select(wanted.names).cast(wanted)
+        return selected.cast(wanted)
     except (pa.ArrowException, ValueError) as error:
         raise StoreError(f"a file of {kind} must have the types of its schema, but {name} does not: {error}") from error
 

@@ -29,8 +29,8 @@ class CheckpointRetention(SweepCallback):
     ) -> None:
         self._job, self._limit, self._own_point = job, limit, own_point
         ranked = [trial for trial in ended if trial.point != own_point]
-        self._ranks = {trial.trial_id: _rank(trial.score, trial.state == "finished") for trial in ranked}
-        self._deleted: set[str] = set()
+        self._kept = sorted((_rank(trial.score, trial.state == "finished"), trial.trial_id) for trial in ranked)
+        """Rank and id of each trial that keeps its checkpoints, best first; without a limit, of none."""
         self._trim()
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
@@ -38,21 +38,20 @@ class CheckpointRetention(SweepCallback):
         if end.state == "unrecorded" or trial.point == self._own_point:
             return
         score = None if end.state == "failed" or end.result is None else end.result.score
-        self._ranks[trial.trial_id] = _rank(score, end.state == "finished")
+        others = [one for one in self._kept if one[1] != trial.trial_id]  # without an earlier end of a retried trial
+        self._kept = sorted([*others, (_rank(score, end.state == "finished"), trial.trial_id)])
         with log_store_errors(f"checkpoints are deleted after trial {trial.trial_id}"):
             self._trim()
 
     def _trim(self) -> None:
-        if self._limit is None:
-            return
-        best_first = sorted(self._ranks, key=lambda trial_id: (self._ranks[trial_id], trial_id))
-        superfluous = [trial_id for trial_id in best_first[self._limit :] if trial_id not in self._deleted]
+        """Delete the checkpoints of the trials after the best ones, once."""
+        superfluous = [] if self._limit is None else [trial_id for _, trial_id in self._kept[self._limit :]]
         remove(
             self._job.folder_of({TRIAL: trial_id}, repeat) / "checkpoints"
             for trial_id in superfluous
             for repeat in range(self._job.repeats)
         )
-        self._deleted.update(superfluous)
+        self._kept = self._kept[: self._limit or 0]
 
 
 def _rank(score: float | None, finished: bool) -> tuple[bool, bool, float]:

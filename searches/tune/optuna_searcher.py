@@ -18,17 +18,15 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
-from mcl_ray.results.remote.pull import try_to_push
 from searches.spec.experiment import Experiment
 from searches.spec.space import Space, Value, contains
 from searches.sweep_recorder import log_store_errors
 from searches.trial_history import KnownTrial
 from searches.tune.converters import suggest, to_frozen_trial, to_params, to_sampler
-from searches.tune.sampler_memory import read_memory, write_memory
+from searches.tune.sampler_memory import SamplerMemory
 from trainables.trial_job import FAILED, SCORE, TRIAL, UNWRITTEN
 
 STUDY = "sweep"
-MEMORY_FILE = "sampler.json"
 KEPT_ATTRS = "qmc:"
 """Prefix of the study's attributes that are kept; others (populations) refer to numbers that change with a rebuild."""
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.COMPLETE, "failed": TrialState.FAIL}
@@ -67,7 +65,7 @@ class OptunaSearcher(SweepCallback):
         self, sweep: Experiment, folder: Path, known: Sequence[KnownTrial], warm: Sequence[KnownTrial]
     ) -> None:
         """Build the study; `warm` are trials of earlier sweeps, of which those outside the space are left out."""
-        self._sweep, self._path = sweep, folder / MEMORY_FILE
+        self._sweep, self._memory = sweep, SamplerMemory(folder)
         self._storage = InMemoryStorage()
         self._sampler = to_sampler(sweep, proposed=len(known))
         self._study = optuna.create_study(
@@ -78,8 +76,11 @@ class OptunaSearcher(SweepCallback):
         self._enqueue_unfinished(known)
         # Trials that the study numbers from now on are new: their ids continue those of the recorded trials.
         highest = max((int(trial.trial_id) for trial in known), default=-1)
-        self._first_number = highest + 1 - len(self._study.get_trials(deepcopy=False))
-        self._enqueue_points([point for point in sweep.first_points if point not in [trial.point for trial in known]])
+        self._seen = len(self._study.get_trials(deepcopy=False))
+        self._first_number = highest + 1 - self._seen
+        self._running: set[int] = set()
+        tried = {frozenset(trial.point.items()) for trial in known}
+        self._enqueue_points([point for point in sweep.first_points if frozenset(point.items()) not in tried])
 
     def searcher(self) -> OptunaSearch:
         """Return the searcher that Tune asks."""
@@ -97,42 +98,60 @@ class OptunaSearcher(SweepCallback):
 
     def on_trial_start(self, trial: TrialInfo) -> None:
         """Store what the sampler keeps."""
-        self._save_memory()
+        self._save_memory(trial)
 
     def on_trial_end(self, trial: TrialInfo, end: TrialEnd) -> None:
         """Store what the sampler keeps."""
-        self._save_memory()
+        self._save_memory(trial)
 
-    def _save_memory(self) -> None:
-        """Write the attributes that samplers set on the study and on its trials."""
-        of_trials = {
-            _trial_id(trial, self._first_number): trial.system_attrs
-            for trial in self._study.get_trials(deepcopy=False)
-            if trial.system_attrs
-        }
+    def _save_memory(self, trial: TrialInfo) -> None:
+        """Write the attributes that samplers have set on the study and on its trials since the last call."""
+        of_trials = {_trial_id(found, self._first_number): found.system_attrs for found in self._changed(trial)}
         attrs = self._storage.get_study_system_attrs(self._study_id)
-        content = {"study": {name: attrs[name] for name in attrs if name.startswith(KEPT_ATTRS)}, "trials": of_trials}
+        of_study = {name: attrs[name] for name in attrs if name.startswith(KEPT_ATTRS)}
         with log_store_errors("the sampler's state has changed"):
-            write_memory(self._path, content)
-            try_to_push([self._path])
+            self._memory.save(of_study, of_trials)
+
+    def _changed(self, trial: TrialInfo) -> list[FrozenTrial]:
+        """Return the trials that may have changed: this one, those that were running, and those that are new."""
+        numbers = self._running | {self._number_of(trial)}
+        while self._find(self._seen) is not None:
+            numbers.add(self._seen)
+            self._seen += 1
+        found = [one for number in sorted(numbers) if (one := self._find(number)) is not None]
+        self._running = {one.number for one in found if one.state == TrialState.RUNNING}
+        return found
+
+    def _number_of(self, trial: TrialInfo) -> int:
+        """Return the study's number of a trial, which `_trial_id` is computed from."""
+        unfinished = self._unfinished.get(trial.trial_id)
+        return int(trial.trial_id) - self._first_number if unfinished is None else unfinished
+
+    def _find(self, number: int) -> FrozenTrial | None:
+        try:
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        except KeyError:
+            return None
+        return self._storage.get_trial(trial_id)
 
     def _recall(self, known: Sequence[KnownTrial], warm: Sequence[KnownTrial]) -> None:
         """Add the trials that ended, with what samplers kept beside them."""
-        memory = read_memory(self._path)
-        for name, value in memory["study"].items():
+        for name, value in self._memory.of_study.items():
             self._storage.set_study_system_attr(self._study_id, name, value)
         ended = [trial for trial in warm if trial.state in ("finished", "stopped") and trial.score is not None]
         self._study.add_trials(to_frozen_trial(self._sweep, trial, _STATES) for trial in ended)
         for trial in known:
             if trial.state != "unfinished":
-                attrs = memory["trials"].get(trial.trial_id)
+                attrs = self._memory.of_trials.get(trial.trial_id)
                 self._study.add_trial(to_frozen_trial(self._sweep, trial, _STATES, attrs))
 
     def _enqueue_unfinished(self, known: Sequence[KnownTrial]) -> None:
-        for trial in known:
-            if trial.state == "unfinished":
-                params = to_params(self._sweep.space, trial.point)
-                self._study.enqueue_trial(params, user_attrs={TRIAL: trial.trial_id})
+        number = len(self._study.get_trials(deepcopy=False))
+        unfinished = [trial for trial in known if trial.state == "unfinished"]
+        self._unfinished = {trial.trial_id: place for place, trial in enumerate(unfinished, start=number)}
+        for trial in unfinished:
+            params = to_params(self._sweep.space, trial.point)
+            self._study.enqueue_trial(params, user_attrs={TRIAL: trial.trial_id})
 
     def _enqueue_points(self, points: Sequence[Mapping[str, Value]]) -> None:
         for point in points:

@@ -20,6 +20,7 @@ from mcl_ray.results.store import (
 )
 from searches.further_runs import further_runs
 from searches.resumption import plan_resumption
+from searches.trial_history import read_trials
 from tests.support.known_trials import sweep
 from tests.support.running_command import RunningCommand
 
@@ -36,7 +37,7 @@ def write(folder, asked, trial, score, state="finished", repeat=0, **point):
 
 
 def left(folder, asked):
-    return [run.info.name for run in further_runs(folder, asked)]
+    return [run.info.name for run in further_runs(folder, asked, read_trials(folder, asked))]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import pytest
 from optuna.trial import TrialState
 
-from searches.tune.optuna_searcher import MEMORY_FILE, OptunaSearcher
+from searches.tune.optuna_searcher import OptunaSearcher
+from searches.tune.sampler_memory import STUDY_FILE
 from tests.support.known_trials import sweep, trial
 from tests.support.trial_events import finished, info
 
@@ -71,6 +72,20 @@ def test_nsga2_continues_its_generations(tmp_path):
     assert max(generations(rebuilt.trials)) == 1
 
 
+def test_a_trial_stores_what_the_sampler_keeps_of_it_and_of_those_that_run_beside_it_alone(tmp_path):
+    asked = sweep(**{"sampler.kind": "nsga2", "sampler.population": 2, "scheduler.kind": "none"})
+    study = OptunaSearcher(asked, tmp_path, [trial(0), trial(1, "unfinished", (40.0,))], [])
+    searcher = study.searcher()
+    names = [searcher.suggest(f"tune-{number}")["trial"] for number in range(4)]
+    assert names == ["0001", "0002", "0003", "0004"]
+    looked_at = {name: [one.number for one in study._changed(info(int(name)))] for name in names[:2]}
+    assert looked_at == {"0001": [1, 2, 3, 4], "0002": [1, 2, 3, 4]}, "all that run"
+    for number in range(3):
+        searcher.on_trial_complete(f"tune-{number}", {"score": 70.0})
+    assert [one.number for one in study._changed(info(3))] == [1, 2, 3, 4], "those that ended since the last call, too"
+    assert [one.number for one in study._changed(info(1))] == [1, 4]
+
+
 def test_a_trial_that_reports_its_failure_is_failed_in_the_study(tmp_path):
     study = OptunaSearcher(sweep(), tmp_path, [], [])
     searcher = study.searcher()
@@ -86,13 +101,13 @@ def test_a_damaged_memory_of_the_sampler_is_set_aside_and_the_trials_suffice(tmp
     study = OptunaSearcher(sweep(), tmp_path, [], [])
     study._storage.set_study_system_attr(study._study_id, "qmc:position", 77)
     study.on_trial_start(info(0))
-    file = tmp_path / MEMORY_FILE
+    file = tmp_path / STUDY_FILE
     assert kept_attributes(OptunaSearcher(sweep(), tmp_path, KNOWN, [])) == {"qmc:position": 77}
     file.write_text(damaged := damage(file.read_text()))
     again = OptunaSearcher(sweep(), tmp_path, KNOWN, [])
     assert kept_attributes(again) == {}
     assert len([kept for kept in again._study.trials if kept.state.is_finished()]) == 3
-    (aside,) = tmp_path.glob(f"{MEMORY_FILE}.damaged-*")
+    (aside,) = tmp_path.glob(f"{STUDY_FILE}.damaged-*")
     assert aside.read_text() == damaged
     assert f"set aside as {aside.name}" in caplog.text
 
