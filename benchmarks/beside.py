@@ -6,7 +6,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -84,20 +84,28 @@ def measure(make: MakeCase, num_peers: int, repeats: int, device: str) -> dict[s
     }
 
 
-def report(name: str, doc: str | None, fields: dict[str, int], make: Callable[..., Case]) -> None:
-    """Measure N = 2 and 4 peers, and print one JSON line.
+def report(
+    name: str, doc: str | None, fields: dict[str, int], make: Callable[..., Case], peers: Sequence[int] = (2, 4)
+) -> None:
+    """Measure both implementations for each number of peers, and print one JSON line.
 
     Args:
         name: Name of the benchmark.
         doc: Help text of the command.
         fields: Command-line option → default, passed on to `make`.
         make: Creates a case from a number of peers, a device and `fields`.
+        peers: Numbers of peers N, unless the command line has others.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peers", type=int, nargs="+", default=peers)
     for field, default in fields.items():
         parser.add_argument(f"--{field}", type=int, default=default)
     options = vars(parser.parse_args())
-    repeats, device = options.pop("repeats"), "cuda" if torch.cuda.is_available() else "cpu"
-    cases = [measure(partial(make, **options), peers, repeats, device) for peers in (2, 4)]
+    repeats, asked, device = (
+        options.pop("repeats"),
+        options.pop("peers"),
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    cases = [measure(partial(make, **options), num_peers, repeats, device) for num_peers in asked]
     print_line(name, options | {"cases": cases}, n=repeats, device=device)

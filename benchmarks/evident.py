@@ -19,7 +19,7 @@ def step(
     """Take one step, and return the unweighted terms and their weighted total, `loss`."""
     logits, embeddings = _forward(cohort, images)
     terms = {"cross_entropy": sum_of([F.cross_entropy(own, labels) for own in logits])}
-    terms |= _contrastive(embeddings, labels, weights)
+    terms |= contrastive(embeddings, labels, weights)
     scale = {"vcl": weights.alpha, "icl": weights.beta, "soft_vcl": weights.gamma, "soft_icl": weights.lam}
     loss = sum_of([scale.get(name, 1.0) * value for name, value in terms.items()])
     optimizer.zero_grad()
@@ -39,7 +39,8 @@ def _forward(cohort: Cohort, images: Tensor) -> tuple[list[Tensor], list[Tensor]
     return logits, embeddings
 
 
-def _contrastive(embeddings: list[Tensor], labels: Tensor, weights: LossSpec) -> dict[str, Tensor]:
+def contrastive(embeddings: list[Tensor], labels: Tensor, weights: LossSpec) -> dict[str, Tensor]:
+    """Return the unweighted terms of embeddings, [N] of [B, D], each computed pair by pair."""
     peers = range(len(embeddings))
     pairs = [(i, j) for i in peers for j in peers if i != j]
     temperature = weights.temperature

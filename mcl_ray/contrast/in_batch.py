@@ -45,7 +45,7 @@ def in_batch_grid(embeddings_NBD: Tensor, labels_B: Tensor, image_ids_B: Tensor,
     num_peers, batch_size, _ = embeddings_NBD.shape
     with torch.autocast(embeddings_NBD.device.type, enabled=False):
         rows = embeddings_NBD.to(torch.promote_types(embeddings_NBD.dtype, torch.float32)).flatten(0, 1)
-        similarities = rows @ rows.T / tau
+        similarities = (rows @ rows.T).div_(tau)
     logits_NNBB = similarities.view(num_peers, batch_size, num_peers, batch_size).transpose(1, 2)
     valid = image_ids_B[:, None] != image_ids_B[None, :]
     positives = (labels_B[:, None] == labels_B[None, :]) & valid

@@ -17,8 +17,11 @@ N peers, B anchors, M entries of the contrast set, P of them with masks, T the d
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mcl_ray.config.spec import LossSpec
 from mcl_ray.losses.extra import extra_terms
@@ -136,9 +139,10 @@ def soft_vcl(logits_NBM: Tensor, temperature: float) -> Tensor:
     with torch.no_grad():
         log_q = (logits_NBM / temperature).log_softmax(-1)
         q = log_q.exp()
-        difference = num_peers * (q - q.mean(0))
-        value = temperature**2 / num_anchors * (difference * (log_q - log_q.mean(0))).sum()
-    return with_gradient(value, logits_NBM, temperature / num_anchors * difference)
+        difference = (q - q.mean(0)).mul_(num_peers)
+        value = temperature**2 / num_anchors * (log_q - log_q.mean(0)).mul_(difference).sum()
+        gradient = difference.mul_(temperature / num_anchors)
+    return with_gradient(value, logits_NBM, gradient)
 
 
 def soft_icl(logits_NNBM: Tensor, temperature: float) -> Tensor:
@@ -171,8 +175,9 @@ def soft_icl(logits_NNBM: Tensor, temperature: float) -> Tensor:
         log_p = (logits_NNBM / temperature).log_softmax(-1)
         p = log_p.exp()
         difference = p - p.transpose(0, 1)
-        value = temperature**2 / num_anchors / 2 * (difference * (log_p - log_p.transpose(0, 1))).sum()
-    return with_gradient(value, logits_NNBM, temperature / num_anchors * difference)
+        value = temperature**2 / num_anchors / 2 * (log_p - log_p.transpose(0, 1)).mul_(difference).sum()
+        gradient = difference.mul_(temperature / num_anchors)
+    return with_gradient(value, logits_NNBM, gradient)
 
 
 def diagonal(tensor: Tensor) -> Tensor:
@@ -204,5 +209,17 @@ def with_gradient(value: Tensor, wrt: Tensor, gradient: Tensor) -> Tensor:
         >>> loss.item(), torch.autograd.grad(loss, weights)[0].tolist()
         (5.0, [1.0, 2.0])
     """
-    linear = (gradient * wrt).sum()
-    return value + (linear - linear.detach())
+    return cast("Tensor", _WithGradient.apply(wrt, value, gradient))
+
+
+class _WithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, wrt: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return of_value * gradient, None, None
