@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, SweepCallback, SweepEnd, SweepStart, TrialEnd, TrialInfo
+from mcl_ray.config.environment import let_waiting_threads_sleep
 from mcl_ray.errors import UserError
 from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import JobSpec
@@ -114,6 +115,7 @@ def _print(line: str) -> None:
 
 def main() -> NoReturn:
     """Run one attempt of a job, and exit."""
+    let_waiting_threads_sleep()
     parser = argparse.ArgumentParser(prog="python -m mcl_ray.job", description="Run one attempt of a job.")
     parser.add_argument("--root", required=True, help="results root of the service")
     parser.add_argument("--job", required=True, help="id of the job")

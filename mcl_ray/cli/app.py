@@ -19,6 +19,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from mcl_ray import __version__, interruption
+from mcl_ray.config.environment import let_waiting_threads_sleep
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import ClusterLostError, MclError, UserError
 from mcl_ray.extras import missing_extra
@@ -56,6 +57,7 @@ def new_app(name: str, help_text: str | None = None) -> App:
 
 def main(app: App) -> None:
     """Run a program with the arguments of this process, and exit."""
+    let_waiting_threads_sleep()
     logging.basicConfig(format="%(levelname)s: %(message)s")
     with interruption.raised(), exit_codes(app):
         app(exit_on_error=False, print_error=False)

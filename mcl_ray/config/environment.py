@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +59,16 @@ class Environment:
         if backbone is not None and backbone.is_relative_to(self.results):
             backbone = results / backbone.relative_to(self.results)
         return replace(self, results=results, backbone=backbone)
+
+
+def let_waiting_threads_sleep() -> None:
+    """Have OpenMP's threads sleep while they wait for each other, where the user has not chosen; call before torch.
+
+    They spin by default. An operation on few images lasts for microseconds, so that two threads then take many times
+    the processor time of one, from each other if anything else runs. OpenMP reads the variable when torch is imported;
+    the results are the same.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def replica_folder(store: Uri) -> Path:

@@ -214,7 +214,7 @@ def with_gradient(value: Tensor, wrt: Tensor, gradient: Tensor) -> Tensor:
 
 class _WithGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, wrt: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    def forward(ctx: Any, wrt: Tensor, value: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004 -- gets the gradient
         ctx.save_for_backward(gradient)
         return value.clone()
 

@@ -205,3 +205,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_recorded(tmp_path):
     (run,) = read_runs(tmp_path / "results").to_pylist()
     assert (run["state"], run["error_type"], run["error"]) == ("failed", "NonFiniteLossError", message)
     assert run["epochs_done"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("own", "sleep"), [({}, True), ({"OMP_WAIT_POLICY": "ACTIVE"}, False)])
+def test_threads_of_openmp_sleep_while_they_wait_unless_the_user_has_chosen(tmp_path, own, sleep):
+    """GNU's OpenMP prints its settings as torch loads it: what is set later has no effect."""
+    inherited = {name: value for name, value in surroundings().items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        command("train", "digits", "--dry-run"),
+        cwd=tmp_path,
+        env=inherited | {"OMP_DISPLAY_ENV": "VERBOSE"} | own,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
+        check=True,
+    )
+    spins = re.findall(r"GOMP_SPINCOUNT\s*=\s*'(\w+)'", done.stderr)
+    assert spins, "torch loads GNU's OpenMP"
+    assert (set(spins) == {"0"}) == sleep
