@@ -23,7 +23,7 @@ IGNORED_FOR_S = 30.0
 
 @dataclass
 class _State:
-    """What has happened to this process."""
+    """Signals of this process so far, and how the next one is handled."""
 
     pid: int = 0
     """Process whose signals are handled; 0: none."""

@@ -109,7 +109,7 @@ class TrialJob:
                 self._writer(config, spec, repeat, None).finish("failed", error)
 
     def decide_stop(self, config: Mapping[str, Any], epoch: int) -> None:
-        """Record that a trial is to be stopped after `epoch`, before its process is told.
+        """Record that a trial is to be stopped after `epoch`, before its process is ended.
 
         For the process itself, the end of a sweep looks like an early stop.
         """

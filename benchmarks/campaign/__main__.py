@@ -10,6 +10,9 @@ import secrets
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+
+from benchmarks.campaign.findings import Campaign
 
 
 def main() -> int:
@@ -18,24 +21,40 @@ def main() -> int:
     subjects = parser.add_subparsers(dest="subject", required=True)
     service = subjects.add_parser("service", help="kill API, drivers, workers, nodes and the head under load")
     service.add_argument("--database", choices=("sqlite", "postgresql"), help="if not given, one after the other")
-    for subject in (service,):
+    sweeps = subjects.add_parser("sweeps", help="kill drivers, trials, raylets and the GCS of sweeps, and damage files")
+    sweeps.add_argument("--kind", choices=("plain", "asha", "repeats", "costs", "workers"), help="if not given, each")
+    for subject in (service, sweeps):
         subject.add_argument("--kills", type=int, default=1000)
         subject.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     asked = parser.parse_args()
 
-    import structlog
-
-    from benchmarks.campaign import service as campaign
     from benchmarks.record import print_line
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     is_clean, stop = True, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())  # judge what has been killed until then
-    for database in [asked.database] if asked.database else ("sqlite", "postgresql"):
-        found = campaign.run_on(database, asked.kills, asked.seed, stop)
-        print_line("campaign service", found.figures, n=asked.kills)
+    for found in _service(asked, stop) if asked.subject == "service" else _sweeps(asked, stop):
+        print_line(f"campaign {asked.subject}", found.figures, n=asked.kills)
         is_clean &= found.findings.is_clean
     return 0 if is_clean else 1
+
+
+def _service(asked: argparse.Namespace, stop: threading.Event) -> Iterator[Campaign]:
+    import structlog
+
+    from benchmarks.campaign import service
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    for database in [asked.database] if asked.database else ("sqlite", "postgresql"):
+        yield service.run_on(database, asked.kills, asked.seed, stop)
+
+
+def _sweeps(asked: argparse.Namespace, stop: threading.Event) -> Iterator[Campaign]:
+    from benchmarks.campaign import sweeps
+
+    kinds = [asked.kind] if asked.kind else list(sweeps.SWEEPS)
+    for number, kind in enumerate(kinds):
+        share = asked.kills // len(kinds) + (number < asked.kills % len(kinds))
+        yield sweeps.run_on(kind, share, asked.seed + number, stop)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Findings of a campaign: what was lost, doubled, regressed or stuck, each finding in words."""
+"""Findings of a campaign: what was lost, doubled, regressed, stuck or wrong, each finding in words."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 
 @dataclass
@@ -18,6 +19,14 @@ class Findings:
     stuck: list[str] = field(default_factory=list)
     """Did not end."""
 
+    wrong: list[str] = field(default_factory=list)
+    """Figures that differ where they must not, tracebacks, and exit codes that say nothing."""
+
+    def add(self, other: Findings) -> None:
+        """Add the findings of another judge."""
+        for name in asdict(self):
+            getattr(self, name).extend(getattr(other, name))
+
     @property
     def is_clean(self) -> bool:
         """True if there are no findings."""
@@ -29,3 +38,10 @@ class Findings:
         details: dict[str, list[str]] = {name: words for name, words in asdict(self).items() if words}
         counts: dict[str, object] = {name: len(words) for name, words in asdict(self).items()}
         return counts | ({"details": details} if details else {})
+
+
+class Campaign(NamedTuple):
+    """Result of a campaign."""
+
+    findings: Findings
+    figures: dict[str, object]

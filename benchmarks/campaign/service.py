@@ -20,10 +20,9 @@ import time
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.campaign import service_judge
-from benchmarks.campaign.findings import Findings
+from benchmarks.campaign.findings import Campaign
 from benchmarks.campaign.plan import kinds_of, pause_s
 from benchmarks.campaign.service_load import Load
 from tests.support.postgres import postgres
@@ -41,13 +40,6 @@ ENDS_WITHIN_S = 240.0
 OPTIONS = ["--max-lost=1000"]
 """No number of kills fails a job here, so that a failed one is a finding."""
 PRELOADED = ["alembic.command", "alembic.config", "api.app", "mcl_ray.cli.serve", "psycopg", "sqlite3", "uvicorn"]
-
-
-class Campaign(NamedTuple):
-    """Result of a campaign."""
-
-    findings: Findings
-    figures: dict[str, object]
 
 
 class ForkedService(ServiceProcess):

@@ -1,4 +1,4 @@
-"""The decision to stop a run early, a file in its folder that is written before the run's process is told.
+"""The decision to stop a run early, a file in its folder that is written before the run's process is ended.
 
 A run that ends without it was not stopped but interrupted, whatever closed it, and is resumed.
 """

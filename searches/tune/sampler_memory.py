@@ -1,4 +1,4 @@
-"""What samplers keep beside trials, in files with a checksum; without it, a sampler learns from the trials alone.
+"""State of samplers beside trials, in files with a checksum; without it, a sampler learns from the trials alone.
 
 The attributes of the study are in `sampler.json`, those of trials in `sampler_0000.json`, `sampler_0100.json`, …, each
 of a hundred trials, so that what is written for a trial does not grow with the number of trials. Earlier versions kept

@@ -33,7 +33,7 @@ class TrialRecorder(SweepCallback):
         self._started[trial.name] = trial
 
     def on_trial_result(self, trial: TrialInfo, result: TrialResult) -> None:
-        """Record that a trial is to be stopped, before Tune tells its process."""
+        """Record that a trial is to be stopped, before Tune ends it."""
         if result.is_last:
             with log_store_errors(f"trial {trial.name} is stopped after epoch {result.epoch}"):
                 self._job.decide_stop(config_of(trial), result.epoch)
