@@ -13,6 +13,9 @@ from tests.support.running_command import ALONE, descendants
 
 LONG = ("trials=2", "epochs=400", "scheduler.kind=none", "space.cohort.size=null", *ALONE)
 
+AGENTS_STAY_FOR_S = 60.0
+"""Time for which Ray's agents look for their GCS before they end."""
+
 
 def until_it_trains(running):
     """Return once a trial has an epoch on record."""
@@ -78,3 +81,16 @@ def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orph
     assert output.count("\n") == 6, output
     assert not [pid for pid in below if descendants(pid, "")]
     assert read_sweeps(running.results)["state"].to_pylist() == ["interrupted"]
+
+
+@pytest.mark.slow
+def test_nothing_of_its_ray_outlives_a_driver_that_is_killed(start_command):
+    running = start_command("digits", *LONG)
+    until_it_trains(running)
+    below = descendants(running.process.pid, "")
+    running.process.kill()
+    running.end()
+    killed = time.monotonic()
+    while left := [pid for pid in below if descendants(pid, "")]:
+        assert time.monotonic() - killed < AGENTS_STAY_FOR_S / 2, f"Ray alone would take a minute for {left}"
+        time.sleep(0.1)

@@ -23,6 +23,9 @@ START_ATTEMPTS = 3
 START_TIMEOUT_SIGN = "timed out during startup"
 """The words of Ray's error for a local Ray that does not start within its limit."""
 
+SOCKET_SIGN = "AF_UNIX path length"
+"""The words of Ray's error for sockets in a folder with a long path."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -148,12 +151,18 @@ def _start_local(options: Mapping[str, Any]) -> Any:
     """Start a local Ray, several times if it needs longer than Ray's fixed limit of 30 s, as on an overloaded machine.
 
     Raises:
+        UserError: the folder for temporary files has too long a path.
         TrainingError: it did not start within the limit at any attempt.
     """
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             return _init(options)
         except Exception as error:  # Ray raises a plain Exception here
+            if SOCKET_SIGN in str(error):
+                raise UserError(
+                    "the path of Ray's sockets must be short, and is below RAY_TMPDIR, else TMPDIR, else /tmp, but: "
+                    f"{error}; RAY_TMPDIR=/tmp makes it short"
+                ) from error
             if START_TIMEOUT_SIGN not in str(error):
                 raise
             _shut_down()

@@ -25,17 +25,26 @@ def ensure_token() -> None:
 
     Ray would create one too. But two that start at the same time for the first time would each create one, and the
     first would then reject its own processes; and every user of the machine can read Ray's file.
+
+    Raises:
+        UserError: it cannot be written.
     """
     loader = AuthenticationTokenLoader.instance()
     if get_authentication_mode() != AuthenticationMode.TOKEN or loader.has_token(ignore_auth_mode=True):
         return
     file = Path("~/.ray/auth_token").expanduser()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=file.parent) as temporary:  # readable by its owner alone
-        temporary.write(secrets.token_hex(32).encode())
-        temporary.flush()
-        with suppress(OSError):  # another process was first; or Ray creates it
-            os.link(temporary.name, file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=file.parent) as temporary:  # readable by its owner alone
+            temporary.write(secrets.token_hex(32).encode())
+            temporary.flush()
+            with suppress(OSError):  # another process was first; or Ray creates it
+                os.link(temporary.name, file)
+    except OSError as error:
+        raise UserError(
+            f"the token of a local Ray must be writable, but {file} is not: {error.strerror or error}; "
+            "RAY_AUTH_TOKEN_PATH may name a file with a token"
+        ) from error
     loader.reset_cache()
 
 

@@ -18,6 +18,8 @@ from mcl_ray.errors import ClusterLostError
 
 NEEDED = ("raylet", "gcs_server")
 POLL_S = 0.5
+REAPER = 'read -r line; kill -s KILL -- "$@"'
+"""Shell script that waits for the end of its input and then kills groups of processes."""
 
 
 class LocalRayWatch:
@@ -28,11 +30,21 @@ class LocalRayWatch:
         self._processes, self._is_over = processes, threading.Event()
         self.lost: str | None = None
         """Name of the process that has ended, `raylet` or `gcs_server`; None while none has."""
+        # If this process is killed, Ray's agents would stay for up to a minute, in which they look for their GCS.
+        groups = [f"-{process.pid}" for listed in processes.values() for process in listed]
+        self._reaper = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", REAPER, "sh", *groups],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
 
     def stop(self) -> None:
         """Stop to watch: from now on, the processes may end."""
         self._is_over.set()
+        self._reaper.kill()
+        self._reaper.communicate()
 
     def error(self) -> ClusterLostError:
         """Return the error by which the work ends."""

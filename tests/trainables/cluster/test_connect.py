@@ -1,11 +1,14 @@
 """A local Ray that does not start within Ray's own limit is started again, a few times."""
 
+import subprocess
+
 import pytest
 import ray
 
 import trainables  # noqa: F401  # before ray
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import TrainingError
+from tests.support.commands import HANGS_AFTER_S, command, surroundings
 from trainables.cluster import connect as connecting
 from trainables.cluster.connect import START_ATTEMPTS, connect
 
@@ -54,3 +57,24 @@ def test_any_other_error_is_raised_at_once(fails):
     with pytest.raises(Exception, match="no space left"), connect(LOCAL):
         pass
     assert len(calls) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variable", "rule"),
+    [("HOME", "the token of a local Ray must be writable"), ("TMPDIR", "the path of Ray's sockets must be short")],
+)
+def test_a_place_that_ray_cannot_use_is_one_line(tmp_path, variable, rule):
+    place = tmp_path / ("x" * 60) / ("y" * 40) if variable == "TMPDIR" else tmp_path / "file"
+    place.mkdir(parents=True) if variable == "TMPDIR" else place.touch()
+    done = subprocess.run(
+        [*command("sweep", "digits"), "trials=1", "--no-dashboard", "--results", str(tmp_path / "results")],
+        env=surroundings() | {variable: str(place)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.startswith(f"error: {rule}"), done.stderr.count("\n")) == (2, True, 1), done
+    assert not (tmp_path / "results" / "sweeps").exists()
