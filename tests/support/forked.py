@@ -44,6 +44,8 @@ ON_RAY = (
 """What trains and searches on Ray."""
 PER_PROCESS = {"MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH", "XDG_CACHE_HOME"}
 """Variables that nothing reads when it is imported."""
+MAX_SERVERS = 4
+"""Each takes up to half a gigabyte."""
 LEFT_OUT = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")
 """What `subprocess.Popen` is asked for and this does not implement."""
 _PR_SET_CHILD_SUBREAPER = 36
@@ -141,13 +143,18 @@ def _adopting() -> Iterator[None]:
 
 
 _servers: dict[tuple[Any, ...], _Server] = {}
+"""The last ones that were used, latest last."""
 
 
 def _server(modules: tuple[str, ...], environment: dict[str, str]) -> _Server:
     """Return the server of these modules and variables."""
     read = frozenset(item for item in environment.items() if item[0] not in PER_PROCESS)
     key = (os.getpid(), modules, read)
-    if key not in _servers:
-        _servers[key] = _Server(modules, environment)
-        atexit.register(_servers[key].close)
-    return _servers[key]
+    server = _servers.pop(key, None)
+    if server is None:
+        while len(_servers) >= MAX_SERVERS:
+            _servers.pop(next(iter(_servers))).close()
+        server = _Server(modules, environment)
+        atexit.register(server.close)
+    _servers[key] = server
+    return server

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.support.forked import ForkedProcess, run
+from tests.support import forked
+from tests.support.forked import MAX_SERVERS, ForkedProcess, run
 
 LIGHT = ("json",)
 TELLS = """
@@ -102,3 +103,16 @@ def test_two_of_them_draw_different_numbers(program, tmp_path):
 def test_a_module_that_cannot_be_imported_is_named(program, tmp_path):
     with pytest.raises(AssertionError, match="No module named 'nowhere'"):
         run(program("")[0], ("nowhere",), timeout=60, cwd=tmp_path)
+
+
+def test_few_servers_are_kept_and_what_they_forked_lives_on(program, tmp_path):
+    command = program("import sys\nprint('ready', flush=True)\nprint(sys.stdin.read())")[0]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with ForkedProcess(command, LIGHT, cwd=tmp_path, text=True, **pipes) as first:
+        assert first.stdout.readline() == "ready\n"
+        for number in range(MAX_SERVERS):
+            run(program("")[0], LIGHT, timeout=60, cwd=tmp_path, env=os.environ | {"MCL_NUMBER": str(number)})
+        assert len(forked._servers) == MAX_SERVERS
+        assert not any("MCL_NUMBER" not in dict(variables) for _, _, variables in forked._servers)
+        assert first.communicate("still there", timeout=60)[0] == "still there\n"
+        assert first.returncode == 0
