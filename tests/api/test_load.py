@@ -114,7 +114,7 @@ def test_readers_that_stall_delay_nobody(tmp_path, caplog):
         key = app.key("ada")
         job = app.submit({"Authorization": f"Bearer {key}"}).json()["id"]
         stalled = [follow_without_reading(app, job, key) for _ in range(50)]
-        values = [{"job": job, "state": "running", "attempt": n, "reason": "x" * 500, "at": 0.0} for n in range(300)]
+        values = [{"job": job, "state": "running", "attempt": n, "reason": "x" * 5000, "at": 0.0} for n in range(300)]
         with app.database.write_engine.begin() as connection:
             connection.execute(sa.insert(event), [*values, values[0] | {"state": "failed"}])
         path, headers = f"/api/v1/jobs/{job}", {"Authorization": f"Bearer {key}"}
