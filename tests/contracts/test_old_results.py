@@ -35,6 +35,17 @@ NOT_COMPARED = ("epoch_time_s", "images_per_s", "agreement", "knn_agreement")
 OTHER_PROCESSOR = 1e-4
 """Relative tolerance of a loss where another processor computes it."""
 TRAIN = ("-m", "mcl_ray.train", "digits", "epochs=2", "seed=3", "--threads", "1", "--device", "cpu")
+OTHER_STATISTICS = 0.1
+"""Relative tolerance of a loss of a trial, of which the images for validation counted in the mean and deviation of pixels
+at c5bbcbf; terms that are nearly zero differ by more of themselves."""
+AS_AT_C5BBCBF = """
+import runpy
+from mcl_ray.data import source
+
+source._is_measured = lambda spec, dataset: False
+runpy.run_module("mcl_ray.train", run_name="__main__", alter_sys=True)
+"""
+"""A script for today's code: a training with the mean and deviation of all images, those for validation among them."""
 ON_CPUS = ("--device", "cpu")
 STOP_AFTER_EPOCH_1 = """
 import os, signal
@@ -161,7 +172,7 @@ def test_the_same_run_gives_the_recorded_figures(new_run):
 @pytest.mark.slow
 def test_the_spec_file_of_an_old_trial_gives_the_recorded_figures(tmp_path):
     trial = FIXTURES / "results" / "sweeps" / SWEEP / "runs" / TRIAL
-    python(tmp_path, *TRAIN[:2], str(trial / "spec.yaml"), *TRAIN[-4:])
+    python(tmp_path, "-c", AS_AT_C5BBCBF, str(trial / "spec.yaml"), *TRAIN[-4:])
     ours = without_run_id(losses(tmp_path / "results"))
     assert ours == pytest.approx(without_run_id(losses(trial)), rel=OTHER_PROCESSOR)
 
@@ -190,7 +201,7 @@ def test_a_sweep_of_the_recorded_points_gives_the_recorded_trials(shared_ray, tm
     common = before.keys() & after.keys()
     assert {key[:2] for key in common} >= {(f"-{trial}-r0", 1) for trial in searched[0]}
     assert {key: after[key] for key in common} == pytest.approx(
-        {key: before[key] for key in common}, rel=OTHER_PROCESSOR
+        {key: before[key] for key in common}, rel=OTHER_STATISTICS, abs=1e-4
     )
 
 
