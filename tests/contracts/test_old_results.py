@@ -36,8 +36,8 @@ OTHER_PROCESSOR = 1e-4
 """Relative tolerance of a loss where another processor computes it."""
 TRAIN = ("-m", "mcl_ray.train", "digits", "epochs=2", "seed=3", "--threads", "1", "--device", "cpu")
 OTHER_STATISTICS = 0.1
-"""Relative tolerance of a loss of a trial, of which the images for validation counted in the mean and deviation of pixels
-at c5bbcbf; terms that are nearly zero differ by more of themselves."""
+"""Relative tolerance of a loss of a trial, of which the images for validation counted in the mean and deviation of
+pixels at c5bbcbf; terms that are nearly zero differ by more of themselves."""
 AS_AT_C5BBCBF = """
 import runpy
 from mcl_ray.data import source
