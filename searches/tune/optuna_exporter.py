@@ -70,10 +70,13 @@ class OptunaExporter(SweepCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write everything that is pending, and what the database missed or has in another order."""
+        """Write everything that is pending, and what the database missed or has in another order.
+
+        An error of the records, such as that of a folder that was removed, is left as it is.
+        """
         self.wait()
         self._writer.shutdown()
-        if self._missed or self._disordered:
+        if (self._missed or self._disordered) and not isinstance(error, StoreError):
             with self._log_database_errors():
                 self._update(read_trials(self._folder, self._sweep))
 

@@ -118,6 +118,17 @@ def test_trials_that_start_in_another_order_are_in_theirs_at_the_end(tmp_path, m
     assert numbered(tmp_path, study_url(sweep(), tmp_path)) == [(0, "0000", "COMPLETE"), (1, "0001", "COMPLETE")]
 
 
+def test_the_error_of_a_folder_that_was_renamed_stays_the_one_that_is_reported(tmp_path):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    exporter = OptunaExporter(sweep(), folder, [])
+    for number in (1, 0):  # in another order than they were proposed in
+        exporter.on_trial_start(at(number))
+    exporter.wait()
+    folder.rename(tmp_path / "moved")
+    exporter.__exit__(StoreError, StoreError("it was renamed"), None)  # and raises none of its own
+
+
 def test_several_objectives_have_their_directions(tmp_path):
     asked = sweep(costs=["parameters"], **{"scheduler.kind": "none"})
     with OptunaExporter(asked, tmp_path, [trial(0)]) as exporter:
