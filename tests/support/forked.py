@@ -44,7 +44,7 @@ ON_RAY = (
 """What trains and searches on Ray."""
 PER_PROCESS = {"MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH", "XDG_CACHE_HOME"}
 """Variables that nothing reads when it is imported."""
-MAX_SERVERS = 4
+MAX_SERVERS = 2
 """Each takes up to half a gigabyte."""
 LEFT_OUT = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")
 """What `subprocess.Popen` is asked for and this does not implement."""
