@@ -7,7 +7,8 @@ from typing import Any, Self, get_origin
 from mcl_ray.config.overrides import field_paths, flat, replace
 from mcl_ray.config.part_modules import with_plugins
 from mcl_ray.config.recipes import RUN_FIELDS
-from mcl_ray.config.spec import Part, RunSpec
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.config.spec_part import Part
 from searches.spec.samplers import SAMPLERS
 
 

@@ -17,7 +17,8 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from mcl_ray.config.effects import acts, partial
 from mcl_ray.config.overrides import replace
-from mcl_ray.config.spec import Count, Part, Positive, RunSpec
+from mcl_ray.config.spec import Count, Positive, RunSpec
+from mcl_ray.config.spec_part import Part
 
 MAX_STEPS = 10_000
 MAX_GRID = 10_000

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mcl_ray.config.scoring import ScoreKind
-from mcl_ray.config.spec import Count, NonNegative, Part, names_of
+from mcl_ray.config.spec import Count, NonNegative, names_of
+from mcl_ray.config.spec_part import Part
 from searches.spec.samplers import SAMPLERS
 
 Cost = Literal["parameters", "multiply_adds", "training_time_s"]

@@ -17,7 +17,8 @@ from pydantic import Field, field_validator, model_validator
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.scoring import Scoring
-from mcl_ray.config.spec import Count, Part, RunSpec
+from mcl_ray.config.spec import Count, RunSpec
+from mcl_ray.config.spec_part import Part
 from mcl_ray.config.unused_fields import check_used, check_used_by_any
 from mcl_ray.errors import SpecError, unknown
 from mcl_ray.pipeline import SETTLED, SHARED, by_stage
