@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -97,7 +96,7 @@ class Settings(BaseSettings):
             return Uri(self.results)
         return Path(self.results).absolute() if self.results else self.state.absolute() / "results"
 
-    @functools.cached_property
+    @property
     def data_root(self) -> str:
         """Folder or store of the data sets in use."""
         return self.data if "://" in self.data else str(Path(self.data).absolute())

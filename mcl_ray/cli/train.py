@@ -68,11 +68,11 @@ def train(
 
 
 def _print_estimates(trainer: CohortTrainer, device: str, threads: int | None) -> None:
+    estimates = trainer.estimate()  # an error does not wait for torch, which is imported next
     from mcl_ray.reports.dry_run import run_dry_run
+    from mcl_ray.training.timing import multiply_adds_per_second
 
-    for stage in trainer.estimate():
-        from mcl_ray.training.timing import multiply_adds_per_second  # torch, which an error does not wait for
-
+    for stage in estimates:
         speed = multiply_adds_per_second(stage.spec, stage.estimate, device, threads)
         text = run_dry_run(stage.spec, stage.estimate, trainer.workers, speed)
         app.stdout().print(text, end="", soft_wrap=True)

@@ -20,7 +20,7 @@ _FLOAT = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*|[-+.][0-9][A-Za-z0-9_.+-]*")
-"""Texts that are one plain scalar, whatever else a YAML text may hold."""
+"""Pattern of texts that are one plain scalar, so that they need no parser."""
 _RESOLVERS = (  # in YAML 1.2's order: 12 is an int, although it also matches the pattern of floats
     ("null", re.compile(r"~|null|Null|NULL|"), ("~", "n", "N", "")),
     ("bool", re.compile(r"true|True|TRUE|false|False|FALSE"), tuple("tTfF")),
@@ -103,7 +103,7 @@ def dump(value: object, **layout: Any) -> str:
 
 
 def _scalar(loader: _Loader, text: str) -> object:
-    """Return the value of a plain scalar, as most overrides are, without the parser, which takes 20 times as long."""
+    """Return the value of a text that is one plain scalar, as most overrides are."""
     tag = loader.resolve(ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return loader.construct_document(ScalarNode(tag, text))
 

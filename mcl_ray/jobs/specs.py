@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mcl_ray.config import recipes
 from mcl_ray.config.execution import ExecutionOptions
@@ -40,12 +40,12 @@ def resolve(request: JobRequest, plugins: Collection[str] | None = None) -> Reso
     return resolved
 
 
-def _check_plugins(tree: Mapping[str, object] | Sequence[object], allowed: Sequence[str]) -> None:
+def _check_plugins(tree: dict[str, Any] | list[Any], allowed: Sequence[str]) -> None:
     """Check every `plugins` in plain data, at any depth."""
     items: Iterable[object] = tree
-    if isinstance(tree, Mapping):
-        items, named = tree.values(), tree.get("plugins")
-        refused = [module for module in named if not is_covered(module, allowed)] if isinstance(named, list) else []
+    if isinstance(tree, dict):
+        items = tree.values()
+        refused = [module for module in tree.get("plugins", ()) if not is_covered(module, allowed)]
         if refused:
             raise SpecError(
                 f"a job imports only modules that the service's setting `plugins` names, but got plugins={refused[0]}"
