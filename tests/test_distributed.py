@@ -1,4 +1,4 @@
-"""Two workers against one: the same losses, gradients, scores and errors; and what they tell each other."""
+"""Two workers against one: the same losses, gradients, scores and errors; and what they send to each other."""
 
 from __future__ import annotations
 

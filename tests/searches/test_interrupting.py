@@ -1,4 +1,4 @@
-"""Sweeps that are told to end, by every signal, to all their processes, again while they end, or whose folder goes."""
+"""Sweeps that are interrupted: by each signal, once and again, by the end of Ray, or by a rename of their folder."""
 
 import os
 import re

@@ -47,7 +47,7 @@ PER_PROCESS = {"MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH",
 MAX_SERVERS = 2
 """Each takes up to half a gigabyte."""
 LEFT_OUT = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")
-"""What `subprocess.Popen` is asked for and this does not implement."""
+"""Options of `subprocess.Popen` that are not implemented."""
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 

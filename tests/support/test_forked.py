@@ -12,9 +12,9 @@ from tests.support import forked
 from tests.support.forked import MAX_SERVERS, ForkedProcess, run
 
 LIGHT = ("json",)
-TELLS = """
+REPORTING = """
 import json, os, signal, sys
-told = {
+report = {
     "arguments": sys.argv, "path": sys.path, "name": __name__, "file": __file__,
     "main": sys.modules["__main__"].__file__, "folder": os.getcwd(), "environment": dict(os.environ),
     "parent": os.getppid(), "group": os.getpgid(0) == os.getpid(),
@@ -23,7 +23,7 @@ told = {
     "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), "umask": os.umask(0), "read": sys.stdin.read(),
     "streams": [[one.encoding, one.errors, one.line_buffering] for one in (sys.stdin, sys.stdout, sys.stderr)],
 }
-print(json.dumps(told))
+print(json.dumps(report))
 print("an error", file=sys.stderr)
 """
 STARTS = {"forked": lambda *words, **options: ForkedProcess(*words, modules=LIGHT, **options), "own": subprocess.Popen}
@@ -43,15 +43,15 @@ def program(tmp_path):
 @pytest.mark.parametrize("as_file", [False, True])
 @pytest.mark.parametrize("session", [False, True])
 def test_a_program_sees_what_it_would_in_an_interpreter_of_its_own(program, tmp_path, as_file, session):
-    command, told = [*program(TELLS)[as_file], "a b", "--c"], {}
+    command, reports = [*program(REPORTING)[as_file], "a b", "--c"], {}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     options = {"cwd": tmp_path, "env": os.environ | {"XDG_CACHE_HOME": "here"}, "start_new_session": session}
     for name, start in STARTS.items():
         with start(command, text=True, **options, **pipes) as process:
-            said, errors = process.communicate("what is read", timeout=60)
-        told[name] = [process.returncode, errors, json.loads(said)]
-    assert told["forked"] == told["own"]
-    assert told["own"][2]["parent"] == os.getpid()
+            output, errors = process.communicate("what is read", timeout=60)
+        reports[name] = [process.returncode, errors, json.loads(output)]
+    assert reports["forked"] == reports["own"]
+    assert reports["own"][2]["parent"] == os.getpid()
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_it_ends_as_it_would(program, tmp_path, end):
     command, ended = program(f"import os, sys\nprint('so far', flush=True)\n{end}")[0], {}
     for name, start in STARTS.items():
         with start(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            said, errors = process.communicate(timeout=60)
-        ended[name] = [process.returncode, said, errors.splitlines()[-1:]]
+            output, errors = process.communicate(timeout=60)
+        ended[name] = [process.returncode, output, errors.splitlines()[-1:]]
     assert ended["forked"] == ended["own"]
 
 

@@ -1,4 +1,4 @@
-"""Real processes in one gloo group, who do what a test tells them; they are forked from one that has imported torch.
+"""Real processes in one gloo group, which call what a test gives them, forked from one that has imported torch.
 
 Usage of a worker: python -m tests.support.workers RANK COUNT MEETING, with a connection as its standard input.
 """
