@@ -20,6 +20,7 @@ from ray.exceptions import RayActorError
 
 from mcl_ray.errors import MclError, TrainingError, WorkerDiedError
 from mcl_ray.results.remote.pull import ray_storage, remove
+from trainables.process_group import ProcessGroupConfig
 from trainables.train_worker import RankLocalError
 
 START_TIMEOUT_VARIABLE = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -68,7 +69,7 @@ class Group:
         train: Any = ray.train  # its types are still those of an older version
         trainer = ray.train.torch.TorchTrainer(
             work,
-            torch_config=ray.train.torch.TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
+            torch_config=ProcessGroupConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
             scaling_config=train.ScalingConfig(
                 num_workers=self.fewest if is_fixed else (self.fewest, self.most),
                 use_gpu=bool(gpus),

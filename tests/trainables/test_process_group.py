@@ -1,0 +1,66 @@
+"""The process group of workers on Ray: where gloo listens, and what is left of a group that could not start."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.running_command import ROOT
+
+# The first group's workers are told to use an interface that does not exist; the second group has the same size.
+DRIVER = """
+import json, os, sys
+from pathlib import Path
+
+import ray
+from ray.util import placement_group_table
+
+from mcl_ray.errors import TrainingError
+from trainables import torch_trainer
+
+address, folder = sys.argv[1], Path(sys.argv[2])
+broken = folder / "broken"
+
+def hook():
+    if broken.exists():
+        os.environ["GLOO_SOCKET_IFNAME"] = "missing0"
+
+def work():
+    (folder / "interface").write_text(os.environ["GLOO_SOCKET_IFNAME"])
+
+ray.init(address, runtime_env={"worker_process_setup_hook": hook}, log_to_driver=False)
+torch_trainer.RESTARTS = 1
+group = torch_trainer.Group(fewest=1, most=1, bundle={"CPU": 1.0, "GPU": 0.0})
+broken.touch()
+try:
+    group.train(work, folder, "first")
+except TrainingError as error:
+    failed = str(error)
+broken.unlink()
+left = [placement["state"] for placement in placement_group_table().values()]
+assert set(left) == {"REMOVED"}, left  # another group would wait for them without end
+group.train(work, folder, "second")
+import psutil  # Ray ships it
+addresses = [one.address for one in psutil.net_if_addrs()[(folder / "interface").read_text()]]
+assert ray.util.get_node_ip_address() in addresses, addresses
+print(json.dumps({"failed": failed, "tries": len(left)}))
+"""
+
+
+@pytest.mark.slow
+def test_a_group_that_cannot_start_is_tried_again_and_gives_its_resources_back(shared_ray, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, shared_ray.address, tmp_path],
+        env=os.environ | shared_ray.variables,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["failed"].startswith("Ray Train must be able to run a group of workers, but: its process group ")
+    assert "missing0" in found["failed"]
+    assert found["tries"] == 2
