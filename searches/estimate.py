@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mcl_ray.config.environment import Environment
@@ -9,9 +10,11 @@ from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
+from mcl_ray.results.warm_start import WarmStart
 from mcl_ray.training.estimate import Images, RunEstimate, estimate_run, images_of
 from searches.spec.bounds import corners, undominated
 from searches.spec.sweep import SweepSpec
+from searches.warm_start import check_taken, read_earlier
 
 MAX_ESTIMATES = 64
 """Maximum number of runs that are estimated, as each takes up to seconds."""
@@ -26,6 +29,8 @@ class SweepEstimate:
     """Run of the trial that needs the most memory."""
     run: RunEstimate
     """Largest of each resource of a run, whichever trial's it is."""
+    warm_start: Sequence[WarmStart] = ()
+    """Numbers of the trials of earlier sweeps that the sampler learns from."""
 
     @property
     def steps(self) -> int:
@@ -43,11 +48,15 @@ def estimate_sweep(sweep: SweepSpec, execution: ExecutionOptions) -> SweepEstima
     """Return the estimate of a search.
 
     Raises:
-        SpecError: the sampler cannot serve the run's own batches.
+        SpecError: the sampler cannot serve the run's own batches, or a warm start takes no trial.
+        StoreError: there is no sweep to start warm from.
         DataError: the data set is there, but damaged or does not have its checksum.
     """
-    largest, run = estimate_largest(sweep, execution.environment(), execution.group or (1, 1))
-    return SweepEstimate(experiment=sweep, largest=largest, run=run)
+    environment = execution.environment()
+    earlier = read_earlier(sweep, environment)
+    check_taken(earlier)
+    largest, run = estimate_largest(sweep, environment, execution.group or (1, 1))
+    return SweepEstimate(experiment=sweep, largest=largest, run=run, warm_start=[trials.summary for trials in earlier])
 
 
 def estimate_largest(

@@ -1,17 +1,12 @@
-"""Checks of a sweep before anything is written: its batches, its database, and the sweeps it starts warm from."""
+"""Checks of a sweep before anything is written: its batches, its sampler and its database."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mcl_ray.config.overrides import flat
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import check_counts
-from mcl_ray.errors import SpecError
 from searches.spec.experiment import Experiment
-
-LABELS = ("version", "recipe", "seed")
-"""Fields of a run that do not change how good a configuration is."""
 
 
 def check_batches(sweep: Experiment, dataset: Dataset, most_workers: int) -> None:
@@ -47,23 +42,3 @@ def check_study(sweep: Experiment) -> None:
         from searches.tune.optuna_exporter import open_storage
 
         open_storage(sweep.outputs.study)
-
-
-def check_comparable(sweep: Experiment, earlier: Experiment, name: str) -> None:
-    """Check that the sampler of one sweep can learn from another's scores: their runs differ in searched fields alone.
-
-    Raises:
-        SpecError: they are not; `name` is that of the earlier one.
-    """
-
-    def scored(of: Experiment) -> dict[str, object]:
-        run = {f"run.{path}": value for path, value in flat(of.run).items()}
-        searched = {f"run.{path}" for path in (*LABELS, *sweep.space, *earlier.space)}
-        fixed = {path: value for path, value in run.items() if path not in searched}
-        return {"objective": of.objective, "score": of.scoring.score} | fixed
-
-    differing = [field for field, value in scored(sweep).items() if scored(earlier)[field] != value]
-    if differing:
-        raise SpecError(
-            f"a warm start needs sweeps that are scored alike, but {name} has other values of {', '.join(differing)}"
-        )

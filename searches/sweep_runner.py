@@ -23,20 +23,19 @@ from mcl_ray.results.schema import SweepState
 from mcl_ray.results.store import (
     SweepWriter,
     ensure_writable,
-    find_sweep,
     open_results,
-    read_sweeps,
     wait_for_orphans,
 )
+from mcl_ray.results.warm_start import write_warm_start
 from searches.further_runs import further_runs
 from searches.kinds import behaviour_of
-from searches.preflight import check_batches, check_comparable, check_proposals, check_study
+from searches.preflight import check_batches, check_proposals, check_study
 from searches.resumption import Change, Resumption, plan_resumption, unchanged
 from searches.spec.experiment import Experiment
 from searches.spec.fields import without_effect
-from searches.spec.stored_spec import parse_stored
 from searches.sweep_recorder import SweepRecorder
 from searches.trial_history import KnownTrial, read_trials
+from searches.warm_start import check_taken, find_earlier, read_earlier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +76,8 @@ class SweepRunner:
         self.execution.check()
         import_plugins(experiment.plugins)
         open_results(self.environment)
+        check_taken(read_earlier(experiment, self.environment))
         dataset = self._check_data(experiment, trains=True)
-        self._warm_trials(experiment)
         for path in without_effect(experiment.space):
             self._report(f"{path} has no effect with the other values of this search, and is not searched")
         ensure_writable(self.environment.results)
@@ -161,26 +160,7 @@ class SweepRunner:
         return dataset
 
     def _find(self, sweep_id: str) -> Path:
-        results = self.environment.results
-        pull.fetch(results / "sweeps", only=pull.is_of_sweep)
-        folder = find_sweep(results, sweep_id)
-        pull.fetch(folder)
-        return folder
-
-    def _warm_trials(self, experiment: Experiment) -> list[KnownTrial]:
-        """Return the trials of the sweeps that this one starts warm from.
-
-        Raises:
-            SpecError: they are scored differently.
-        """
-        trials: list[KnownTrial] = []
-        for earlier in experiment.strategy.warm_start:
-            folder = self._find(earlier)
-            (row,) = read_sweeps(folder).to_pylist()
-            before = parse_stored(row["spec"])
-            check_comparable(experiment, before, folder.name)
-            trials += read_trials(folder, before)
-        return trials
+        return find_earlier(self.environment, sweep_id)
 
     def _connect(self, ray: ExitStack, experiment: Experiment) -> None:
         """Connect to a Ray that can run the sweep, until `ray` is closed."""
@@ -229,7 +209,8 @@ class SweepRunner:
             callbacks=[SweepRecorder(writer), *self.callbacks],
         )
         started = time.monotonic()
-        if not tuner.run(known, self._warm_trials(experiment), time_left_s):
+        warm = self._start_warm(experiment, writer.folder)
+        if not tuner.run(known, warm, time_left_s):
             raise KeyboardInterrupt
         further = further_runs(writer.folder, experiment, read_trials(writer.folder, experiment))
         if time_left_s is not None:
@@ -238,6 +219,15 @@ class SweepRunner:
             self._report(f"confirming: {len(further)} further runs train to their ends")
         if not tuner.run_further(further, time_left_s):
             raise KeyboardInterrupt
+
+    def _start_warm(self, experiment: Experiment, folder: Path) -> list[KnownTrial]:
+        """Return the trials of earlier sweeps that the sampler learns from; report and record how many these are."""
+        found = read_earlier(experiment, self.environment)
+        for earlier in found:
+            self._report(f"warm start: {earlier.summary}")
+        if found:
+            pull.try_to_push([write_warm_start(folder, [earlier.summary for earlier in found])])
+        return [trial for earlier in found for trial in earlier.taken]
 
     def _rank(self, experiment: Experiment, writer: SweepWriter) -> SweepConclusion:
         from searches.conclude import rank

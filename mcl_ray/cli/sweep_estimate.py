@@ -39,6 +39,8 @@ def _print_sweep(estimate: SweepEstimate, execution: ExecutionOptions, console: 
     sweep, largest, run, workers = estimate.experiment, estimate.largest, estimate.run, execution.group
     peers = ", ".join(dict.fromkeys(largest.cohort.peers))
     facts = _search_facts(sweep, execution) | describe_workers(largest.batch.size, workers)
+    if estimate.warm_start:
+        facts["warm start"] = "; ".join(map(str, estimate.warm_start))
     facts["largest run"] = (
         f"{largest.cohort.size} peers ({peers}), batches of {largest.batch.size}, up to {largest.schedule.epochs} "
         "epochs; each figure below is the largest of any trial"
@@ -81,7 +83,6 @@ def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, st
         "minimised": ", ".join(sweep.costs),
         "sampler": f"{sweep.sampler.kind}; start points: {min(len(points), sweep.trials)}",
         "first point": str(points[0]) if points else "drawn by the sampler",
-        "warm start": ", ".join(sweep.warm_start),
         "scheduler": scheduler,
     }
     if scheduler != "none":

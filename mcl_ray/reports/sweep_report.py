@@ -31,6 +31,7 @@ from mcl_ray.reports.terminal import describe_provenance, describe_published, fr
 from mcl_ray.reports.trials import CURVES_NOTE, HISTORY_NOTE, rungs_text, trials_of
 from mcl_ray.results import queries
 from mcl_ray.results.queries import scored_splits
+from mcl_ray.results.warm_start import read_warm_start
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
 """A function from configurations with figures at one epoch to importances; or parameter → share.
@@ -74,6 +75,8 @@ def sweep_report(folder: Path, importances: ImportanceSource = None, ranked: Swe
         parts.append(_best_spec(ranked, ranked.best))
         parts.append(_runs(ranked))
         facts |= _published_facts(ranked, ranked.best)
+    if earlier := read_warm_start(folder):
+        facts["warm start"] = "; ".join(map(str, earlier))
     found = ranked.improvement
     first = {} if found is None else {"result": improvement_line(found, ranked.objective)}
     return Report(title=f"Sweep {ranked.sweep['name']}", facts=first | facts, parts=parts, importances=computed)

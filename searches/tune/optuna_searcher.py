@@ -19,7 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
 from searches.spec.experiment import Experiment
-from searches.spec.space import Space, Value, contains
+from searches.spec.space import Space, Value
 from searches.sweep_recorder import log_store_errors
 from searches.trial_history import KnownTrial
 from searches.tune.converters import suggest, to_frozen_trial, to_params, to_sampler
@@ -64,7 +64,7 @@ class OptunaSearcher(SweepCallback):
     def __init__(
         self, sweep: Experiment, folder: Path, known: Sequence[KnownTrial], warm: Sequence[KnownTrial]
     ) -> None:
-        """Build the study; `warm` are trials of earlier sweeps, of which those outside the space are left out."""
+        """Build the study; `warm` are trials of earlier sweeps that ended with a score and lie in the space."""
         self._sweep, self._memory = sweep, SamplerMemory(folder)
         self._storage = InMemoryStorage()
         self._sampler = to_sampler(sweep, proposed=len(known))
@@ -72,7 +72,7 @@ class OptunaSearcher(SweepCallback):
             storage=self._storage, study_name=STUDY, directions=sweep.directions, sampler=self._sampler
         )
         self._study_id = self._storage.get_study_id_from_name(STUDY)
-        self._recall(known, [trial for trial in warm if contains(sweep.space, trial.point)])
+        self._recall(known, warm)
         self._enqueue_unfinished(known)
         # Trials that the study numbers from now on are new: their ids continue those of the recorded trials.
         highest = max((int(trial.trial_id) for trial in known), default=-1)
@@ -138,8 +138,7 @@ class OptunaSearcher(SweepCallback):
         """Add the trials that ended, with what samplers kept beside them."""
         for name, value in self._memory.of_study.items():
             self._storage.set_study_system_attr(self._study_id, name, value)
-        ended = [trial for trial in warm if trial.state in ("finished", "stopped") and trial.score is not None]
-        self._study.add_trials(to_frozen_trial(self._sweep, trial, _STATES) for trial in ended)
+        self._study.add_trials(to_frozen_trial(self._sweep, trial, _STATES) for trial in warm)
         for trial in known:
             if trial.state != "unfinished":
                 attrs = self._memory.of_trials.get(trial.trial_id)

@@ -86,7 +86,7 @@ class SweepTuner:
 
         Args:
             known: Every recorded trial; unfinished ones continue first.
-            warm: Trials of earlier sweeps, for the sampler alone.
+            warm: Trials of earlier sweeps that lie in the space, for the sampler alone.
             time_left_s: Seconds after which no trial starts or continues; None: no limit.
 
         Returns:

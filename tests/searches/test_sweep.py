@@ -12,6 +12,7 @@ from ray._private.utils import get_num_cpus
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_sweeps
+from mcl_ray.results.warm_start import read_warm_start
 from searches.spec import search_registry
 from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
@@ -224,6 +225,9 @@ def test_a_warm_start_with_a_gaussian_process_hyperband_and_a_condition(start_co
     assert code == 0, output
 
     _, sweep = read_sweeps(tmp_path).to_pylist()
+    (taken,) = read_warm_start(tmp_path / "sweeps" / sweep["sweep_id"])
+    assert (taken.sweep_id, taken.num_taken, taken.left_out) == (earlier, 3, {})
+    assert f"warm start: {taken}" in output
     runs = [run for run in read_runs(tmp_path).to_pylist() if run["sweep_id"] == sweep["sweep_id"]]
     points = {run["trial_id"]: json.loads(run["searched"]) for run in runs}
     assert (sweep["state"], len(runs), len(points)) == ("finished", 3, 3)
