@@ -1,7 +1,7 @@
 """The runs that a search trains to their end after its trials: seeds of its best configurations, and the baseline.
 
-Which configurations get further seeds follows from the records of the trials alone, so that a sweep that was killed
-continues with the same. Each run is one seed of one configuration, and a Tune trial of its own.
+Which configurations get further seeds follows from the records alone, so that a sweep that was killed continues with
+the same. Each run is one seed of one configuration, and a Tune trial of its own.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcl_ray.analysis.roles import BASELINE, COUNTED
+from mcl_ray.analysis.roles import BASELINE, COUNTED, is_further, repeat_of
 from mcl_ray.callbacks import TrialInfo
-from mcl_ray.results.store import is_run, state_of
+from mcl_ray.results.store import is_run, read_runs, state_of
 from searches.spec.experiment import Experiment
 from searches.spec.space import Point
 from searches.trial_history import KnownTrial
@@ -46,18 +46,34 @@ def further_runs(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) 
 
 
 def failed_further_runs(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> list[FurtherRun]:
-    """Return the further runs of the sweep in `folder` that failed, without those of no configuration to confirm.
+    """Return the further seeds of the sweep in `folder` that failed, and the baseline's.
 
-    The arguments are those of `further_runs`.
+    Those of configurations that others have overtaken since are among them; seeds of the trials themselves are not. The
+    arguments are those of `further_runs`.
     """
-    return [run for run, state in _states(folder, sweep, trials) if state == "failed"]
+    failed = [run for run, state in _states(folder, sweep, trials) if state == "failed"]
+    return [run for run in failed if run.trial_id == BASELINE or run.repeat >= sweep.repeats]
 
 
 def _states(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[tuple[FurtherRun, str | None]]:
     """Yield every further run with its recorded state."""
-    for run in _planned(sweep, trials):
-        own = folder / "runs" / f"{folder.name}-{run.info.name}"
+    planned = {run.info.name: run for run in _planned(sweep, trials)}
+    for name, run in planned.items():
+        own = folder / "runs" / f"{folder.name}-{name}"
         yield run, state_of(own) if is_run(own) else None
+    yield from ((run, state) for run, state in _started(folder, sweep, trials) if run.info.name not in planned)
+
+
+def _started(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[tuple[FurtherRun, str]]:
+    """Yield the further seeds that were ever started, with their recorded states.
+
+    Trials that a search was extended by, or that were tried again, may have overtaken their configurations since.
+    """
+    points = {trial.trial_id: trial.point for trial in trials if trial.state in ("finished", "stopped")}
+    for row in read_runs(folder).to_pylist():
+        if row["trial_id"] in points and is_further(row, sweep.repeats):
+            trial_id, repeat = row["trial_id"], repeat_of(row["run_id"])
+            yield FurtherRun(trial_id=trial_id, point=points[trial_id], repeat=repeat), row["state"]
 
 
 def _planned(sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[FurtherRun]:

@@ -31,7 +31,7 @@ class Resumption:
     experiment: Experiment
     """The experiment from now on."""
     retried: Sequence[KnownTrial]
-    """Failed trials that are tried again."""
+    """Trials with failed seeds, which are tried again."""
     retried_further: Sequence[FurtherRun]
     """Failed further runs that are tried again."""
     left: int
@@ -46,9 +46,14 @@ class Resumption:
     """True if the sweep is finished, and neither changed nor retried."""
 
     @property
-    def num_retried(self) -> int:
-        """Number of failed trials and further runs that are tried again."""
-        return len(self.retried) + len(self.retried_further)
+    def retried_text(self) -> str:
+        """What is tried again, as `1 failed trials and 2 failed seeds`; empty if nothing is."""
+        others = [trial for trial in self.retried if trial.state != "failed"]
+        numbers = {
+            "trials": len(self.retried) - len(others),
+            "seeds": len(self.retried_further) + sum(len(trial.failed_run_ids) for trial in others),
+        }
+        return " and ".join(f"{number} failed {name}" for name, number in numbers.items() if number)
 
     @property
     def trains(self) -> bool:
@@ -57,7 +62,7 @@ class Resumption:
 
     def take_up_failed(self) -> None:
         """Record the failed runs that are tried again as interrupted."""
-        run_ids = [run_id for trial in self.retried for run_id in trial.run_ids]
+        run_ids = [run_id for trial in self.retried for run_id in trial.failed_run_ids]
         run_ids += [f"{self.folder.name}-{run.info.name}" for run in self.retried_further]
         for run in (self.folder / "runs" / run_id for run_id in run_ids):
             if state_of(run) == "failed":
@@ -70,7 +75,7 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
     Args:
         folder: Of the sweep, its records up to date.
         change: Returns the experiment from now on; it may raise the fields that are `extensible`.
-        retry_failed: Try failed trials and further runs again.
+        retry_failed: Try failed trials and seeds again.
 
     Raises:
         SpecError: other fields have changed, a plugin cannot be imported, or trials remain but no time.
@@ -81,11 +86,11 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
     before = parse_stored(row["spec"])
     experiment = _changed(before, change)
     trials = read_trials(folder, experiment)
-    failed = [trial for trial in trials if trial.state == "failed"] if retry_failed else []
+    failed = [trial for trial in trials if trial.failed_run_ids] if retry_failed else []
     failed_further = failed_further_runs(folder, experiment, trials) if retry_failed else []
     if retry_failed and not (failed or failed_further):
-        raise StoreError(f"only failed trials and further runs can be tried again, but {folder.name} has none")
-    left = experiment.trials - sum(trial.state != "unfinished" for trial in trials) + len(failed)
+        raise StoreError(f"only failed trials and seeds can be tried again, but {folder.name} has none")
+    left = experiment.trials - sum(trial.state != "unfinished" and trial not in failed for trial in trials)
     limit = experiment.strategy.time_limit_s
     time_left_s = None if limit is None else max(0.0, limit - row["wall_time_s"])
     is_same = experiment == before and not retry_failed

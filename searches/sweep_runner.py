@@ -103,7 +103,7 @@ class SweepRunner:
         Args:
             sweep_id: Id of the sweep, or `latest`.
             change: Returns the experiment from now on; it may raise the fields that are `extensible`.
-            retry_failed: Try failed trials and further runs again.
+            retry_failed: Try failed trials and seeds again.
 
         Returns:
             The folders of the sweep and of the ones that follow it.
@@ -144,9 +144,9 @@ class SweepRunner:
                 if not resumption.trains:
                     writer.stop_clock()
                 wait_for_orphans(folder)
-                if resumption.num_retried:
+                if resumption.retried_text:
                     resumption.take_up_failed()
-                    self._report(f"trying {resumption.num_retried} failed trials of {folder.name} again")
+                    self._report(f"trying {resumption.retried_text} of {folder.name} again")
                 self._run(experiment, dataset, writer, ray, resumption.time_left_s)
 
     def _check_data(self, experiment: Experiment, *, trains: bool) -> Dataset:

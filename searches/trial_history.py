@@ -41,6 +41,8 @@ class KnownTrial:
     costs: Mapping[str, float]
     """Cost → mean over the seeds that have not failed, for every known cost, searched for or not."""
     run_ids: tuple[str, ...]
+    failed_run_ids: tuple[str, ...] = ()
+    """Runs of seeds that failed; the configuration need not have failed for that."""
     mean: float | None = None
     """Mean of the objective over the seeds that have not failed, at the curve's last epoch; None without one."""
     std: float = 0.0
@@ -101,6 +103,7 @@ def _known(
         curve=curve,
         costs=mean_costs(active, times),
         run_ids=tuple(row["run_id"] for row in rows),
+        failed_run_ids=tuple(row["run_id"] for row in rows if row["state"] == "failed"),
         mean=fmean(last) if last else None,
         std=stdev(last) if len(last) > 1 else 0.0,
         n=len(last),

@@ -5,7 +5,9 @@ import json
 import optuna
 import pytest
 
-from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
+from mcl_ray.analysis.sweep_ranking import rank_sweep
+from mcl_ray.errors import TrainingError
+from mcl_ray.results.store import RunWriter, read_epochs, read_runs, read_sweeps
 from searches.tune.optuna_exporter import open_storage
 from tests.support.empty_environment import run_command
 from tests.support.pictures import write_folder
@@ -77,6 +79,28 @@ def test_retry_of_a_failed_trial(run, shared_ray, tmp_path):
     output = run("sweep", "retry", "latest", "--failed", *ON_CPUS, ray=shared_ray)
     assert "trying 1 failed trials of digits-" in output
     assert all(row["attempt"] > attempts[row["run_id"]] for row in failed(tmp_path))
+
+
+@pytest.mark.slow
+def test_retry_of_failed_seeds_of_a_configuration_that_has_a_score(run, shared_ray, tmp_path):
+    """One of the trial's own, and one of the confirmation's."""
+    seeds = ("repeats=3", "confirm.configurations=1", "confirm.seeds=4", "baseline={}")
+    run("sweep", "digits", *(field for field in TINY if field not in ALONE), *seeds, *ON_CPUS, ray=shared_ray)
+    (sweep,) = sweeps(tmp_path)
+    folder = tmp_path / "results" / "sweeps" / sweep["sweep_id"]
+    broken = [folder / "runs" / f"{folder.name}-0000-r{repeat}" for repeat in (1, 3)]
+    for path in broken:
+        RunWriter.amend(path).finish("failed", TrainingError("its loss was not finite"))
+    attempts = {row["run_id"]: row["attempt"] for row in failed(tmp_path)}
+    assert len(attempts) == 2
+    assert [row.n for row in rank_sweep(folder).rows] == [0], "half of its seeds failed"
+    output = run("sweep", "retry", "latest", "--failed", *ON_CPUS, ray=shared_ray)
+    assert f"trying 2 failed seeds of {folder.name} again" in output
+    runs = {row["run_id"]: row for row in read_runs(folder).to_pylist()}
+    assert {row["state"] for row in runs.values()} == {"finished"}
+    assert all(runs[run_id]["attempt"] > attempt for run_id, attempt in attempts.items())
+    assert [row.n for row in rank_sweep(folder).rows] == [4]
+    assert sweeps(tmp_path)[0]["state"] == "finished"
 
 
 def failed(folder):

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import yaml
 
+from mcl_ray.analysis.sweep_ranking import rank_sweep
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import replace
 from mcl_ray.errors import StoreError
@@ -70,18 +71,96 @@ def test_further_seeds_that_failed_are_tried_again_on_request(asked, tmp_path):
             for repeat in (1, 2):
                 state = "failed" if (trial, repeat) in (("0000", 2), ("0002", 1)) else "finished"
                 write(folder, asked, trial, 80.0, state, repeat)
-        write(folder, asked, "0001", 80.0, "failed", 1)  # of a configuration that is not confirmed
         writer.finish("finished")
     assert plan_resumption(folder).further == 0
     plan = plan_resumption(folder, retry_failed=True)
-    assert (plan.num_retried, plan.further, plan.nothing_left) == (2, 2, False)
+    assert (plan.retried_text, plan.further, plan.nothing_left) == ("2 failed seeds", 2, False)
     plan.take_up_failed()
     assert left(folder, asked) == ["0000-r2", "0002-r1"]
     for name in left(folder, asked):
         trial, repeat = name.split("-r")
         write(folder, asked, trial, 81.0, repeat=int(repeat))
-    with pytest.raises(StoreError, match="only failed trials and further runs can be tried again, but .* has none"):
+    with pytest.raises(StoreError, match="only failed trials and seeds can be tried again, but .* has none"):
         plan_resumption(folder, retry_failed=True)
+
+
+def test_a_failed_seed_of_a_configuration_that_others_have_overtaken_since_is_tried_again(asked, tmp_path):
+    """A sweep that was extended: the configuration has its other further seed, and counts with it."""
+    with SweepWriter.create(
+        tmp_path, asked.name, asked, objective=asked.objective, mode="max", trials_planned=asked.trials
+    ) as writer:
+        folder = writer.folder
+        for number, score in enumerate((50.0, 60.0, 90.0, 70.0)):
+            write(folder, asked, f"000{number}", score, alpha=0.1 if number == 0 else 0.5)
+        for trial in ("0000", "0002", "0003"):
+            for repeat in (1, 2):
+                write(folder, asked, trial, 80.0, "finished", repeat)
+        write(folder, asked, "0001", 80.0, "finished", 1)
+        write(folder, asked, "0001", 80.0, "failed", 2)
+        writer.finish("finished")
+    assert left(folder, asked) == []
+    before = {row.trial_id: row for row in rank_sweep(folder).rows}["0001"]
+    assert (before.n, before.num_planned) == (2, 3)
+    plan = plan_resumption(folder, retry_failed=True)
+    assert (plan.retried_text, plan.further) == ("1 failed seeds", 1)
+    plan.take_up_failed()
+    assert left(folder, asked) == ["0001-r2"], "also after a driver that was killed here"
+    write(folder, asked, "0001", 81.0, repeat=2)
+    after = {row.trial_id: row for row in rank_sweep(folder).rows}["0001"]
+    assert (after.n, after.num_planned, after.value) == (3, 3, pytest.approx((60.0 + 80.0 + 81.0) / 3))
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_a_failed_seed_of_a_configuration_with_enough_others_is_tried_again(tmp_path, state):
+    seeds = replace(sweep(), {"repeats": 3, "confirm.configurations": 0, "baseline": {}, "trials": 2})
+    with SweepWriter.create(
+        tmp_path, seeds.name, seeds, objective=seeds.objective, mode="max", trials_planned=2
+    ) as writer:
+        folder = writer.folder
+        for repeat in range(3):
+            write(folder, seeds, "0000", 50.0, "finished", repeat, alpha=0.1)
+            write(folder, seeds, "0001", 60.0, "failed" if repeat == 1 else state, repeat)
+        writer.finish("finished")
+    assert [trial.state for trial in read_trials(folder, seeds)] == ["finished", state]
+    assert plan_resumption(folder).nothing_left
+    plan = plan_resumption(folder, retry_failed=True)
+    assert (plan.retried_text, plan.left, plan.further, plan.trains) == ("1 failed seeds", 1, 0, True)
+    plan.take_up_failed()
+    assert [trial.state for trial in read_trials(folder, seeds)] == ["finished", "unfinished"]
+    write(folder, seeds, "0001", 90.0, state, 1)
+    assert read_trials(folder, seeds)[1].score == 70.0
+    with pytest.raises(StoreError, match="has none"):
+        plan_resumption(folder, retry_failed=True)
+
+
+def test_a_failed_seed_of_the_runs_own_values_is_that_of_its_trial_alone(tmp_path):
+    """The confirmation trains all seeds of these to their ends, but does not count the search's once more."""
+    seeds = replace(sweep(), {"repeats": 3, "confirm.seeds": 4, "baseline": {}, "trials": 1})
+    with SweepWriter.create(
+        tmp_path, seeds.name, seeds, objective=seeds.objective, mode="max", trials_planned=1
+    ) as writer:
+        for repeat, state in enumerate(("finished", "failed", "finished", "finished")):
+            write(writer.folder, seeds, "0000", 50.0, state, repeat, alpha=0.1)
+        writer.finish("finished")
+    plan = plan_resumption(writer.folder, retry_failed=True)
+    assert (plan.retried_text, plan.left, plan.further) == ("1 failed seeds", 1, 0)
+
+
+def test_failed_seeds_of_unfinished_and_of_failed_trials_are_taken_up_with_them(tmp_path):
+    seeds = replace(sweep(), {"repeats": 3, "confirm.configurations": 0, "baseline": {}, "trials": 3})
+    with SweepWriter.create(
+        tmp_path, seeds.name, seeds, objective=seeds.objective, mode="max", trials_planned=3
+    ) as writer:
+        folder = writer.folder
+        for repeat, states in enumerate([("failed", "failed"), ("interrupted", "failed"), ("finished", "finished")]):
+            for number, state in enumerate(states):
+                write(folder, seeds, f"000{number}", 50.0, state, repeat, alpha=0.1 * (number + 1))
+        writer.finish("interrupted")
+    assert [trial.state for trial in read_trials(folder, seeds)] == ["unfinished", "failed"]
+    plan = plan_resumption(folder, retry_failed=True)
+    assert (plan.retried_text, plan.left) == ("1 failed trials and 1 failed seeds", 3)
+    plan.take_up_failed()
+    assert [row["state"] for row in read_runs(folder).to_pylist()].count("failed") == 0
 
 
 def test_the_runs_own_values_are_trained_to_the_end_if_they_were_stopped_early(asked, tmp_path):
