@@ -93,10 +93,12 @@ def metrics(
 @router.get("/report", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 def report(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
     """Return the report of a job as one page."""
+    from mcl_ray.reports.run_links import without_folder_links
+
     content = service.attempts.newest_result(row.origin, "report/report.html")
     if content is None:
         raise HTTPException(404, f"job {row.id} has no report yet")
-    return tagged(request, content, "text/html", {"Content-Security-Policy": REPORT_POLICY})
+    return tagged(request, without_folder_links(content), "text/html", {"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/artifacts")

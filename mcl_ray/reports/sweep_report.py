@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mcl_ray.analysis.importance import Importances, at_common_epoch
 from mcl_ray.analysis.ranking import STATES, Ranked, pareto_front, summary
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
-from mcl_ray.reports import interactive, interactive_pareto, interactive_trials, plots
+from mcl_ray.reports import interactive, interactive_pareto, interactive_trials, plots, run_links
 from mcl_ray.reports.improvement import figure_text, improvement_line
 from mcl_ray.reports.labels import (
     NO_VALUE,
@@ -48,7 +48,6 @@ DOTS_NOTE = (
     "The star is the best configuration; triangles did not run to their end, with the epoch of their figure beside "
     "them. Bars are ± std over seeds."
 )
-RUNS_NOTE = "The link leads to the folder of the run, where its spec, its figures and its checkpoints are."
 
 
 def sweep_report(folder: Path, importances: ImportanceSource = None, ranked: SweepRanking | None = None) -> Report:
@@ -130,7 +129,7 @@ def _runs(ranked: SweepRanking) -> Part:
     rows = ranked.runs.to_pylist()
     cells: list[list[Cell]] = [
         [
-            [Link(row["run_id"], f"../runs/{row['run_id']}/")],
+            [Link(row["run_id"], run_links.folder_link(row["run_id"]))],
             str(row["seed"]),
             row["state"],
             f"{row['epochs_done']}/{row['epochs_planned']}",
@@ -142,7 +141,7 @@ def _runs(ranked: SweepRanking) -> Part:
         for row in rows
     ]
     ids = [row["run_id"] for row in rows]
-    return Part(section=Section(title="Runs", note=RUNS_NOTE, headers=headers, cells=cells, row_ids=ids))
+    return Part(section=Section(title="Runs", note=run_links.NOTE, headers=headers, cells=cells, row_ids=ids))
 
 
 def _trials(ranked: SweepRanking) -> list[Part]:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from html.parser import HTMLParser
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,8 @@ import pytest
 from starlette.requests import Request
 
 from api.tables import table
+from mcl_ray.reports import run_links
+from mcl_ray.reports.build import write_report
 from tests.support.application import is_problem
 from tests.support.synthetic import write_sweep
 
@@ -115,6 +118,40 @@ def test_the_newest_report_is_sent(app, swept):
     answer = app.http.get(f"{path}/report", headers=headers)
     assert answer.text == "report b"
     assert "sandbox" in answer.headers["content-security-policy"]
+
+
+class Anchors(HTMLParser):
+    """The ids of a page, and where its links lead."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.ids, self.targets = set(), []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.ids |= {given["id"]} if "id" in given else set()
+        self.targets += [given["href"]] if "href" in given else []
+
+
+def test_no_link_of_a_report_that_is_sent_leads_nowhere(app, swept):
+    """Runs have folders beside the stored page; what is sent has links to rows of the page alone."""
+    headers, path = swept
+    (folder,) = (app.settings.results_root / "jobs" / path.rpartition("/")[2] / "results" / "sweeps").iterdir()
+    page = write_report(folder)[-1]
+    stored, answer = Anchors(page.read_text()), app.http.get(f"{path}/report", headers=headers)
+    sent = Anchors(answer.text)
+    runs = {run.name for run in (folder / "runs").iterdir()}
+    assert {target for target in stored.targets if not target.startswith("#")} == {f"../runs/{name}/" for name in runs}
+    assert all((page.parent / f"../runs/{name}").is_dir() for name in runs)
+    assert sent.targets
+    assert {target.removeprefix("#") for target in sent.targets} <= sent.ids
+    assert all(answer.text.count(name) == page.read_text().count(name) - 1 for name in runs), "its name is still there"
+    assert run_links.NOTE not in answer.text
+    assert run_links.SENT_NOTE in answer.text
+    assert run_links.NOTE in page.read_text()
+    again = app.http.get(f"{path}/report", headers=headers | {"If-None-Match": answer.headers["etag"]})
+    assert again.status_code == 304
 
 
 def test_json_has_no_nan(app):
