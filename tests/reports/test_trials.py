@@ -132,6 +132,13 @@ def test_the_ranking_and_the_list_of_runs_are_whole_in_80_columns(folder):
     assert all(99 < float(words[3]) <= 100 for words in finished)
 
 
+PLACES = ".figure:not(.drawn-wide)"
+NONE_COVERS_THE_NEXT = """(places) => [...document.querySelectorAll(places)].every((one) =>
+    one.querySelector('.main-svg').getBoundingClientRect().right <= one.getBoundingClientRect().right + 1)"""
+"""Whether every figure has the width of its place, which plotly gives it some time after the page is laid out."""
+HANGS_AFTER_MS = 120_000
+
+
 def measured(page):
     return page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
 
@@ -148,12 +155,8 @@ def test_the_page_in_a_browser(folder):
             page.wait_for_function("document.querySelectorAll('.main-svg').length > 10")
             wide, window = measured(page)
             assert wide <= window, f"{wide} pixels wide in a window of {width}"
-            figures = page.evaluate(
-                "[...document.querySelectorAll('.figure:not(.drawn-wide)')].map((one) => [one.getBoundingClientRect(), "
-                "one.querySelector('.main-svg').getBoundingClientRect()].map((box) => Math.round(box.right)))"
-            )
-            assert len(figures) == 6
-            assert all(drawn <= place + 1 for place, drawn in figures), "no figure covers the next one"
+            assert page.locator(PLACES).count() == 6
+            page.wait_for_function(NONE_COVERS_THE_NEXT, arg=PLACES, timeout=HANGS_AFTER_MS)
             back = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (back == "rgb(255, 255, 255)") == (scheme == "light")
         ranking = page.locator("section", has_text="Ranking").first.locator("table")
