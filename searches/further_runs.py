@@ -98,6 +98,10 @@ def _own(sweep: Experiment, trials: Sequence[KnownTrial]) -> KnownTrial | None:
 
 
 def _best(sweep: Experiment, trials: Sequence[KnownTrial], own: KnownTrial | None) -> list[KnownTrial]:
-    """Return the best trials that trained to the end, without the run's own values."""
+    """Return the best trials that trained to the end, without the run's own values.
+
+    As in the ranking, those with a seed that failed come after the others.
+    """
     finished = [trial for trial in trials if trial.state == "finished" and trial.score is not None and trial is not own]
-    return sorted(finished, key=lambda trial: (-(trial.score or 0.0), trial.trial_id))[: sweep.num_confirmed]
+    finished.sort(key=lambda trial: (trial.n < sweep.repeats, -(trial.score or 0.0), trial.trial_id))
+    return finished[: sweep.num_confirmed]

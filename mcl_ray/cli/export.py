@@ -22,8 +22,8 @@ def export(
 
     Args:
         run: The folder of a run, its id below --results, or s3://bucket/prefix of it; of a sweep, for its best run.
-        peer: Which network: a peer's number from 0, `best` for the one with the highest test top-1 (validation, where
-            test has none), or `ensemble` for the mean of all peers' logits.
+        peer: Which network: a peer's number from 0, `best` for the one with the highest validation top-1 (test, where
+            there is no validation split), or `ensemble` for the mean of all peers' logits.
         out: A folder that is not there yet, or is empty; in the run's folder, export/<peer>, if not given.
         results: Folder that holds every run and sweep, or s3://bucket/prefix.
         data: The data set, for a run from a version that wrote no images.json.

@@ -221,7 +221,8 @@ def accuracy_by_parameter(
 
 def hover_text(row: Ranked, goal: Objective) -> str:
     """Return the text that is shown when the pointer is on a point."""
-    value = "–" if row.score is None else f"{goal.format(row.score)} {goal.unit}"
+    spread = "" if row.std is None else f" ± {goal.format(row.std)}"
+    value = "–" if row.score is None else f"{goal.format(row.score)}{spread} {goal.unit}"
     state = row.state if row.state == "finished" else f"{row.state} at epoch {row.epochs_done}"
     return f"{value} (n={row.n}, {state})<br>{escaped(caption(row))}<br>{row.run_ids[0]}"
 

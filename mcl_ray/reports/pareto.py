@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.config.scoring import Scoring
-from mcl_ray.reports.axes import LOG_FROM_RATIO
+from mcl_ray.reports.axes import LOG_FROM_RATIO, scored
 from mcl_ray.reports.labels import cost_label, objective_label, unit_of
 from mcl_ray.reports.style import BLACK, GREY, STYLE, end_percent_at_100, palette
 from mcl_ray.results.queries import Objective
@@ -51,8 +51,8 @@ def pareto(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring) 
 
 
 def priced(rows: Sequence[Ranked], costs: Sequence[str]) -> list[Ranked]:
-    """Return the rows that have a score and every cost, best first."""
-    return [row for row in rows if row.score is not None and all(cost in row.costs for cost in costs)]
+    """Return the rows that have a score and every cost, best first, without the baseline."""
+    return [row for row in scored(rows) if all(cost in row.costs for cost in costs)]
 
 
 def is_log(cost: str, rows: Sequence[Ranked]) -> bool:

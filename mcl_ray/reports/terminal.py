@@ -113,7 +113,8 @@ def front_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scor
 def front_title(rows: Sequence[Ranked], front: Sequence[Ranked], mode: str, costs: Sequence[str]) -> str:
     """Return the title of the front: its goals, and the number of configurations on it."""
     goals = [f"score ({'up' if mode == 'max' else 'down'})", *(f"{SHORT_COST_LABELS[cost]} (down)" for cost in costs)]
-    return f"Pareto front of {', '.join(goals)}: {len(front)} of {len(rows)} configurations"
+    tried = sum(not row.is_baseline for row in rows)
+    return f"Pareto front of {', '.join(goals)}: {len(front)} of {tried} configurations"
 
 
 def rule_for(rows: Sequence[Ranked]) -> str:

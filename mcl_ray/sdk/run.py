@@ -107,7 +107,7 @@ class Run:
         return summary(read_runs(self.folder), read_epochs(self.folder))
 
     def best_peer(self) -> int:
-        """Return the number of the best peer, from 0: highest top-1 of test, or of validation without a test.
+        """Return the number of the best peer, from 0: highest top-1 of validation, or of test without one.
 
         Raises:
             StoreError: the run has no accuracy of a peer.

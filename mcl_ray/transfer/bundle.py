@@ -24,8 +24,8 @@ def export_run(
 
     Args:
         run_folder: Folder of the run; `mcl_ray.results.lookup.named_run` finds it by name.
-        peer: A peer's number from 0; `best` for the peer with the highest test top-1 (validation, if test has none);
-            or `ensemble` for the mean of all peers' logits.
+        peer: A peer's number from 0; `best` for the peer with the highest validation top-1 (test, if there is no
+            validation split); or `ensemble` for the mean of all peers' logits.
         out: Local folder to create, missing or empty; `export/<member>` in the run's folder if not given, which is
             uploaded if the run is in a remote store.
         environment: Where the data set is, for an older run whose folder has no `images.json`.

@@ -29,7 +29,9 @@ class CheckpointRetention(SweepCallback):
     ) -> None:
         self._job, self._limit, self._own_point = job, limit, own_point
         ranked = [trial for trial in ended if trial.point != own_point]
-        self._kept = sorted((_rank(trial.score, trial.state == "finished"), trial.trial_id) for trial in ranked)
+        self._kept = sorted(
+            (_rank(trial.score, trial.state == "finished", trial.n < job.repeats), trial.trial_id) for trial in ranked
+        )
         """Rank and id of each trial that keeps its checkpoints, best first; without a limit, of none."""
         self._trim()
 
@@ -37,9 +39,10 @@ class CheckpointRetention(SweepCallback):
         """Delete the checkpoints that are no longer among the best."""
         if end.state == "unrecorded" or trial.point == self._own_point:
             return
-        score = None if end.state == "failed" or end.result is None else end.result.score
+        result = None if end.state == "failed" else end.result
+        score, has_failed = (None, True) if result is None else (result.score, result.n < self._job.repeats)
         others = [one for one in self._kept if one[1] != trial.trial_id]  # without an earlier end of a retried trial
-        self._kept = sorted([*others, (_rank(score, end.state == "finished"), trial.trial_id)])
+        self._kept = sorted([*others, (_rank(score, end.state == "finished", has_failed), trial.trial_id)])
         with log_store_errors(f"checkpoints are deleted after trial {trial.trial_id}"):
             self._trim()
 
@@ -54,6 +57,9 @@ class CheckpointRetention(SweepCallback):
         self._kept = self._kept[: self._limit or 0]
 
 
-def _rank(score: float | None, finished: bool) -> tuple[bool, bool, float]:
-    """Return a key in the ranking's order, best first: trials that trained to the end before those stopped early."""
-    return (score is None, not finished, 0.0 if score is None else -score)
+def _rank(score: float | None, finished: bool, has_failed: bool) -> tuple[bool, bool, bool, float]:
+    """Return a key in the ranking's order, best first.
+
+    Trials that trained to the end come before those stopped early, and in each of these, those without a failed seed.
+    """
+    return score is None, not finished, has_failed, 0.0 if score is None else -score

@@ -12,10 +12,13 @@ from plotly.offline import get_plotlyjs
 
 from mcl_ray.analysis import ranking
 from mcl_ray.analysis.importance import Importances
+from mcl_ray.analysis.roles import BASELINE
 from mcl_ray.config.scoring import RULE, Scoring
-from mcl_ray.reports import interactive, plots, style
+from mcl_ray.reports import interactive, interactive_pareto, plots, style
 from mcl_ray.reports.axes import parameter_axes
 from mcl_ray.reports.build import write_report
+from mcl_ray.reports.terminal import front_title
+from mcl_ray.results.queries import Objective
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs
 from tests.support.synthetic import SweepSpec, spec, write_run, write_sweep
 
@@ -226,6 +229,23 @@ def test_numbers_on_a_front_overlap_neither_each_other_nor_points(mode):
     line = panel.lines[0]
     assert line.get_drawstyle() == "steps-post"
     assert (np.diff(line.get_ydata()) * sign >= 0).all()
+
+
+def test_the_baseline_is_no_configuration_that_a_front_beats():
+    rows = [replace(row, costs={"parameters": 1e6 + place}) for place, row in enumerate(rows_of(*[{}] * 3))]
+    baseline = replace(rows[0], trial_id=BASELINE, place=None, score=rows[-1].score, costs={"parameters": 9e6})
+    scoring = Scoring(costs=("parameters",))
+    (panel,) = plots.pareto([*rows, baseline], OBJECTIVE, "max", scoring).axes
+    assert sum(len(points.get_offsets()) for points in panel.collections) == 3
+    figure = interactive_pareto.pareto([*rows, baseline], OBJECTIVE, "max", scoring)
+    assert sum(len(trace.x) for trace in figure.data if trace.name != "best at this cost or less") == 3
+    assert front_title([*rows, baseline], rows[:1], "max", scoring.costs).endswith("1 of 3 configurations")
+
+
+def test_a_figure_that_is_pointed_at_has_its_spread_and_number_of_seeds():
+    (row,) = rows_of({})
+    shown = interactive.hover_text(replace(row, score=98.5, std=0.254, n=3), Objective.parse(OBJECTIVE))
+    assert shown.startswith("98.50 ± 0.25 % (n=3, finished)<br>")
 
 
 def test_reports_import_neither_torch_nor_the_searches():

@@ -59,6 +59,17 @@ def test_the_best_that_trained_to_the_end_and_the_runs_own_values_get_further_se
     assert left(tmp_path, asked) == ["0000-r1", "0000-r2", "0002-r2", "0003-r1"], "whatever the further seeds score"
 
 
+def test_configurations_with_a_failed_seed_are_confirmed_after_those_without(tmp_path):
+    seeds = replace(sweep(), {"repeats": 3, "confirm.configurations": 2, "confirm.seeds": 4, "baseline": {}})
+    for number, score in enumerate((95.0, 90.0, 60.0, 50.0)):
+        for repeat in range(3):
+            write(tmp_path, seeds, f"000{number}", score, "failed" if number == repeat == 0 else "finished", repeat)
+    assert left(tmp_path, seeds) == ["0001-r3", "0002-r3"]
+    write(tmp_path, seeds, "0003", 50.0, "failed", 0)
+    write(tmp_path, seeds, "0002", 60.0, "failed", 2)
+    assert left(tmp_path, seeds) == ["0001-r3", "0000-r3"]
+
+
 def test_further_seeds_that_failed_are_tried_again_on_request(asked, tmp_path):
     with SweepWriter.create(
         tmp_path, asked.name, asked, objective=asked.objective, mode="max", trials_planned=asked.trials

@@ -44,6 +44,22 @@ def test_the_best_keep_their_checkpoints_and_the_others_their_records(tmp_path):
     assert len(list(tmp_path.glob("runs/*"))) == 12
 
 
+def test_a_trial_with_a_failed_seed_loses_its_checkpoints_before_others_that_ended_alike(tmp_path):
+    """As in the ranking: a failed seed counts against its configuration, of an earlier process and of this one."""
+    job = job_in(tmp_path)
+    for number in range(5):
+        (job.folder_of({"trial": f"{number:04d}"}, 0) / "checkpoints").mkdir(parents=True)
+    retention = CheckpointRetention(job, 2, [trial(0, scores=(90.0,), n=1)])
+    retention.on_trial_end(info(1), stopped(99.0, n=2))
+    assert kept(tmp_path) == ["0000", "0001", "0002", "0003", "0004"]
+    retention.on_trial_end(info(2), finished(95.0, n=1))
+    assert kept(tmp_path) == ["0000", "0002", "0003", "0004"]
+    retention.on_trial_end(info(3), finished(50.0, n=2))
+    assert kept(tmp_path) == ["0002", "0003", "0004"]
+    retention.on_trial_end(info(4), finished(60.0, n=2))
+    assert kept(tmp_path) == ["0003", "0004"]
+
+
 def test_without_a_bound_everything_stays(tmp_path):
     job = job_in(tmp_path)
     (job.folder_of({"trial": "0000"}, 0) / "checkpoints").mkdir(parents=True)
