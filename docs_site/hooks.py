@@ -16,12 +16,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs_site")]
 
 import reference  # noqa: E402  # beside this file, which is no module of a package
 
+DEPLOYED = ("images", "kubernetes", "local-cluster", "machines", "monitoring")
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
-    **{f"deploy/{name}/README.md": f"deploy/{name}.md" for name in ("images", "kubernetes", "machines", "monitoring")},
+    **{f"deploy/{name}/README.md": f"deploy/{name}.md" for name in DEPLOYED},
 }
 """File of the checkout → page of the site, for those that are not below docs/."""
 SOURCES = {page: file for file, page in PAGES.items()}
