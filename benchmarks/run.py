@@ -35,7 +35,7 @@ COMMANDS = {
 MACHINE = ("hardware", "torch", "commit")
 
 Line = Mapping[str, Any]
-"""What a benchmark prints: one JSON object."""
+"""One JSON object that a benchmark prints."""
 
 
 class Range(NamedTuple):

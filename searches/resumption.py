@@ -47,7 +47,7 @@ class Resumption:
 
     @property
     def retried_text(self) -> str:
-        """What is tried again, as `1 failed trials and 2 failed seeds`; empty if nothing is."""
+        """Names of what is tried again, as `1 failed trials and 2 failed seeds`; empty if nothing is."""
         others = [trial for trial in self.retried if trial.state != "failed"]
         numbers = {
             "trials": len(self.retried) - len(others),
