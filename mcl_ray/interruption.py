@@ -1,8 +1,9 @@
 """Signals that interrupt a command: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 end it in order, at any moment and once.
 
-A thread waits for all but Ctrl-C, which are blocked in every thread: libraries replace handlers, and those of Ray's C++
-code abort the process. The thread passes them on as Ctrl-C. The first signal raises KeyboardInterrupt in the main
-thread, or calls what ends the work at hand; further ones are ignored while the state is recorded.
+A thread waits for all but Ctrl-C, which are blocked in every thread where Ray may be used: libraries replace handlers,
+and those of Ray's C++ code abort the process. The thread passes them on as Ctrl-C. The first signal raises
+KeyboardInterrupt in the main thread, or calls what ends the work at hand; further ones are ignored while the state is
+recorded.
 """
 
 from __future__ import annotations
@@ -61,8 +62,24 @@ def handle_signals() -> None:
 
 
 def unblock() -> None:
-    """Take the signals that a process of ours has inherited as blocked."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITED_FOR)
+    """Unblock the signals in this thread, as a command does that starts no Ray.
+
+    Child processes inherit what is blocked, and one that inherited a blocked SIGTERM could not be ended by it. From now
+    on the handler here has the signals.
+    """
+    if _state.pid == os.getpid():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITED_FOR)
+
+
+@contextmanager
+def unblocked() -> Iterator[None]:
+    """Start child processes in this context, which is left with the signals blocked that were before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    unblock()
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -74,7 +91,9 @@ def raised() -> Iterator[None]:
     finally:
         _state.may_raise = False
         if _state.pid and _state.number is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter's end would set the default
+            # The interpreter's end would set the default handlers, which end the process by the signal.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
 
 
 def exit_code() -> int:
@@ -166,7 +185,7 @@ def _leave_to_default() -> None:
         for number in (signal.SIGINT, *WAITED_FOR):
             if signal.getsignal(number) == _on_signal:
                 signal.signal(number, signal.SIG_DFL)
-        unblock()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITED_FOR)
 
 
 os.register_at_fork(after_in_child=_leave_to_default)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from mcl_ray import interruption
 from mcl_ray.cli import app
 from mcl_ray.cli.rank_output import report_rank_errors
 from mcl_ray.config.execution import DEFAULT_EXECUTION
@@ -47,6 +48,8 @@ def train(
     from mcl_ray.reports.progress import TerminalRunCallback
     from mcl_ray.sdk.trainer import CohortTrainer
 
+    if execution.workers is None:
+        interruption.unblock()
     rank = read_torchrun_env().rank
     trainer = CohortTrainer(
         name,

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.data.views import Reader, Request, Views
 from mcl_ray.distributed import BatchShards
 from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.interruption import unblock
+from mcl_ray.interruption import unblocked
 from mcl_ray.training.image_loader import ImageBatch, indices_of
 
 BATCHES_AHEAD = 4
@@ -80,6 +81,9 @@ class ReaderWorkers:
             UnreadableImagesError: more images failed to decode than the spec allows.
         """
         self._requests[:] = requests
+        if self._loader.num_workers:
+            with unblocked():
+                forkserver.ensure_running()  # readers are forked from it, and block what it does
         for views in self._loader:
             self._record_unreadable(views.unreadable)
             yield views
@@ -100,7 +104,6 @@ def _exit_with_training_process(_: int) -> None:
     """
     training = multiprocessing.parent_process()
     assert training is not None, "a reader process has a parent"
-    unblock()
 
     def exit_with_it() -> None:
         training.join()

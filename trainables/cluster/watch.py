@@ -30,7 +30,8 @@ class LocalRayWatch:
         self._processes, self._is_over = processes, threading.Event()
         self.lost: str | None = None
         """Name of the process that has ended, `raylet` or `gcs_server`; None while none has."""
-        # If this process is killed, Ray's agents would stay for up to a minute, in which they look for their GCS.
+        # If this process is killed, Ray's agents would stay for up to a minute, in which they look for their GCS. What
+        # kills them inherits the signals that are blocked here: a SIGTERM to every process must not end it before.
         groups = [f"-{process.pid}" for listed in processes.values() for process in listed]
         self._reaper = subprocess.Popen(  # noqa: S603
             ["/bin/sh", "-c", REAPER, "sh", *groups],
