@@ -34,6 +34,8 @@ class DatasetIndex:
     """[n], TRAIN, VALIDATION, TEST or LEFT_OUT."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Description of what the source has and is not used → its number."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """Folder of a split → table of the classes of its images, where it has no folder for each class."""
 
     def rows(self, split: int) -> NDArray[np.int64]:
         """Return the positions of the images of a split."""

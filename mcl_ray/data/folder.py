@@ -1,12 +1,10 @@
 """Images in folders in the layout of ImageNet: train/<class>/… and val/<class>/…, images at any depth below a class.
 
-The layout of Tiny-ImageNet is one of these, except for its val: one folder, and a table of file names and classes.
+val may also be one folder and a table of file names and classes, which `class_table` reads.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections import Counter
@@ -16,16 +14,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mcl_ray.data.class_table import ClassTable, find_class_table, tables_of
 from mcl_ray.data.dataset_index import SPLIT_NAMES, VALIDATION, Check, DatasetIndex, with_test_split
 from mcl_ray.data.decoding import suffixes
 from mcl_ray.data.encoded import ImageFiles, printable
+from mcl_ray.data.entries import entries_of
 from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
 
-INDEX = "index-2"
-HIDDEN = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"})
-"""Names of entries that systems leave in folders, in lower case, besides those that begin with a dot."""
-TABLES = (".txt", ".csv", ".tsv")
+INDEX = "index-3"
 MAX_KINDS = 8
 """Maximum number of kinds of files that are left out and named."""
 
@@ -65,13 +62,9 @@ def open_folder(
     table = _scan(root) if cached is None else cached
     index = _checked(root, table, untested_classes)
     check(index)
-    index_cache.read(INDEX, lambda content: _current(root, content), lambda: _to_bytes(table))
+    if cached is None:
+        index_cache.store(INDEX, _to_bytes(table))
     return index, ImageFiles(root, table.column("path").combine_chunks()), index_cache
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether an entry of a folder is passed over: ._x of AppleDouble, .DS_Store, Thumbs.db and others."""
-    return name.startswith(".") or name.lower() in HIDDEN
 
 
 def _checked(root: Path, table: pa.Table, untested_classes: int) -> DatasetIndex:
@@ -81,6 +74,7 @@ def _checked(root: Path, table: pa.Table, untested_classes: int) -> DatasetIndex
         labels=table.column("label").to_numpy(),
         splits=table.column("split").to_numpy(),
         left_out=facts["left_out"],
+        tables=facts["tables"],
     )
     index.check(printable(root), untested_classes)
     return index
@@ -92,7 +86,7 @@ def _split_folders(root: Path) -> dict[str, int]:
     Raises:
         DataError: one of them is missing.
     """
-    entries = _entries(root) if root.is_dir() else []
+    entries = entries_of(root) if root.is_dir() else []
     names = {entry.name: SPLIT_NAMES[entry.name] for entry in entries if entry.name in SPLIT_NAMES and entry.is_dir()}
     validation = [name for name, split in names.items() if split == VALIDATION]
     if len(validation) > 1:
@@ -108,25 +102,16 @@ def _split_folders(root: Path) -> dict[str, int]:
 
 
 def _has_class_folders(folder: Path) -> bool:
-    classes = {entry.name for entry in _entries(folder.parent / "train") if entry.is_dir()}
-    return any(entry.is_dir() and entry.name in classes for entry in _entries(folder))
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder, sorted by name, without hidden ones."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{printable(folder)} cannot be read: {error.strerror}") from error
+    classes = {entry.name for entry in entries_of(folder.parent / "train") if entry.is_dir()}
+    return any(entry.is_dir() and entry.name in classes for entry in entries_of(folder))
 
 
 def _signature(root: Path) -> str:
     """Return the modification times of the folders of splits and classes, which change with the files in them."""
     lines = []
     for name in _split_folders(root):
-        inside = [entry for entry in _entries(root / name) if entry.is_dir() or entry.name.lower().endswith(TABLES)]
-        paths = [root / name, *(Path(entry.path) for entry in inside)]
+        inside = [Path(entry.path) for entry in entries_of(root / name) if entry.is_dir()]
+        paths = [root / name, *inside, *tables_of(root / name)]
         lines += [f"{path} {path.stat().st_mtime_ns}" for path in paths]
     return "\n".join(lines)
 
@@ -168,7 +153,7 @@ class _Scan:
             return
         if above:
             self.folders[os.path.relpath(folder, self.root)] = status.st_mtime_ns
-        for entry in _entries(folder):
+        for entry in entries_of(folder):
             if entry.is_dir():
                 yield from self.files(entry.path, (*above, identity))
             else:
@@ -190,26 +175,27 @@ class _Scan:
 def _scan(root: Path) -> pa.Table:
     """Return path, label and split of every image, with the other facts of the index in the schema's metadata."""
     scan, split_folders = _Scan(root), _split_folders(root)
-    tables = {name: table for name in split_folders if (table := _table_of_classes(root / name))}
+    tables = {name: table for name in split_folders if (table := find_class_table(root / name))}
     names = {
         entry.name
         for split in split_folders.keys() - tables.keys()
-        for entry in _entries(root / split)
+        for entry in entries_of(root / split)
         if entry.is_dir()
-    } | {name for table in tables.values() for name in table.values()}
+    } | {name for table in tables.values() for name in table.classes.values()}
     classes = {name: label for label, name in enumerate(sorted(names))}
     for split, code in split_folders.items():
         if split in tables:
             _add_listed(scan, root / split, code, tables[split], classes)
         else:
             _add_folders(scan, root / split, code, classes)
-    for entry in _entries(root):
+    for entry in entries_of(root):
         if entry.is_dir() and entry.name not in split_folders:
             for file in scan.files(entry.path):
                 scan.leave_out(file.path, f"files in {printable(entry.name)}/, which is no split with classes")
     facts = {
         "classes": [printable(name) for name in classes],
         "left_out": scan.left_out(),
+        "tables": {split: printable(table.name) for split, table in tables.items()},
         "folders": [[os.fsencode(folder).hex(), modified] for folder, modified in scan.folders.items()],
     }
     table = pa.table(
@@ -224,7 +210,7 @@ def _scan(root: Path) -> pa.Table:
 
 def _add_folders(scan: _Scan, folder: Path, split: int, classes: dict[str, int]) -> None:
     """Add the images of a split that has a folder for each class."""
-    for entry in _entries(folder):
+    for entry in entries_of(folder):
         if entry.is_dir():
             for image in scan.images(entry.path):
                 scan.add(image.path, classes[entry.name], split)
@@ -232,38 +218,18 @@ def _add_folders(scan: _Scan, folder: Path, split: int, classes: dict[str, int])
             scan.leave_out(entry.path, f"files of no class in {printable(folder.name)}/")
 
 
-def _add_listed(scan: _Scan, folder: Path, split: int, listed: dict[str, str], classes: dict[str, int]) -> None:
+def _add_listed(scan: _Scan, folder: Path, split: int, table: ClassTable, classes: dict[str, int]) -> None:
     """Add the images of a split whose classes a table has."""
     found = set()
     for image in scan.images(str(folder)):
-        if image.name in listed:
-            found.add(image.name)
-            scan.add(image.path, classes[listed[image.name]], split)
-        else:
+        row = table.row_of(image.name)
+        if row is None:
             scan.leave_out(image.path, f"images without a row in the table of {printable(folder.name)}/")
-    for name in sorted(listed.keys() - found):
+        else:
+            found.add(row)
+            scan.add(image.path, classes[table.classes[row]], split)
+    for name in sorted(table.classes.keys() - found):
         scan.leave_out(str(folder / name), f"rows of the table of {printable(folder.name)}/ without an image")
-
-
-def _table_of_classes(folder: Path) -> dict[str, str] | None:
-    """Return file name → class of a split's table, as Tiny-ImageNet's val_annotations.txt; None if it has none.
-
-    A table is a text file beside the images, whose rows begin with the name of an image and a class of train/.
-    """
-    tables = [entry for entry in _entries(folder) if entry.is_file() and entry.name.lower().endswith(TABLES)]
-    if not tables or folder.name == "train":
-        return None
-    classes = {entry.name for entry in _entries(folder.parent / "train") if entry.is_dir()}
-    if any(entry.is_dir() and entry.name in classes for entry in _entries(folder)):
-        return None
-    for table in tables:
-        text = Path(table.path).read_text(encoding="utf-8", errors="surrogateescape")
-        delimiter = "\t" if "\t" in text else ","
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if len(row) > 1]
-        named = {row[0].strip(): row[1].strip() for row in rows if row[1].strip() in classes}
-        if named:
-            return named
-    return None
 
 
 def _to_bytes(table: pa.Table) -> bytes:

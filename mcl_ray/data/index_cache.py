@@ -1,13 +1,14 @@
 """Cache of a source of encoded images: its index and channel statistics, in the cache folder next to the results.
 
 The folder of a source is named by the source's location and by a signature of its content, so that a changed source
-has a new folder. Every file begins with its checksum, and is made again if it is damaged. A folder can be deleted at
-any time.
+has a new folder. Every file begins with its checksum, and is made again if it is damaged, with a warning. A folder can
+be deleted at any time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -19,6 +20,11 @@ from typing import TypeVar
 from mcl_ray.errors import DataError
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class DamagedCacheError(ValueError):
+    """A cached file is not what was written."""
 
 
 class IndexCache:
@@ -56,16 +62,37 @@ class IndexCache:
         if found is not None:
             return found
         content = make()
-        self.write(name, lambda file: file.write_bytes(_checksum(content) + b"\n" + content))
+        self.store(name, content)
         return parse(content)
 
     def find(self, name: str, parse: Callable[[bytes], T]) -> T | None:
-        """Return the content of the file `name`; None if there is none, or it is damaged or out of date."""
+        """Return the content of the file `name`; None if there is none, or it is out of date or damaged.
+
+        That it is damaged is a warning.
+
+        Args:
+            name: name of the file.
+            parse: reads its content; DamagedCacheError and other ValueErrors mean that it has to be made again.
+        """
+        file = self.path(name)
         try:
-            digest, _, content = self.path(name).read_bytes().partition(b"\n")
-            return parse(content) if digest == _checksum(content) else None
+            digest, _, content = file.read_bytes().partition(b"\n")
+            if digest != _checksum(content):
+                raise DamagedCacheError(f"{file} is damaged")
+            return parse(content)
+        except DamagedCacheError as error:
+            _log.warning("%s, and is made again", error)
         except (OSError, ValueError):
-            return None
+            pass
+        return None
+
+    def store(self, name: str, content: bytes) -> None:
+        """Write the file `name`, after its checksum.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        self.write(name, lambda file: file.write_bytes(_checksum(content) + b"\n" + content))
 
     def write(self, name: str, make: Callable[[Path], object]) -> Path:
         """Write the file `name` with `make`, which is given a path; a rename makes it visible.

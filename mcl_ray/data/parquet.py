@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset_index import LEFT_OUT, SPLIT_NAMES, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
 from mcl_ray.data.encoded import PackedImages, pack, printable
-from mcl_ray.data.folder import is_hidden
-from mcl_ray.data.index_cache import IndexCache
+from mcl_ray.data.entries import is_hidden
+from mcl_ray.data.index_cache import DamagedCacheError, IndexCache
 from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_labels
 from mcl_ray.errors import DataError
 
@@ -134,17 +134,17 @@ def _verify(images: PackedImages) -> None:
     """Compare the copy of the images with its checksums.
 
     Raises:
-        ValueError: the copy is missing, or damaged.
+        DamagedCacheError: the copy is missing, or damaged.
     """
     size = images.file.stat().st_size if images.file.exists() else -1
     if size != images.offsets[-1]:
-        raise ValueError(f"{images.file} has {size} bytes")
+        raise DamagedCacheError(f"{images.file} is missing or cut off")
     if size > VERIFIED_BYTES:
         return
     content = memoryview(images.file.read_bytes())
     for start, end, checksum in zip(images.offsets[:-1], images.offsets[1:], images.checksums, strict=True):
         if zlib.crc32(content[start:end]) != checksum:
-            raise ValueError(f"{images.file} is damaged")
+            raise DamagedCacheError(f"{images.file} is damaged")
 
 
 def _files(path: Path, spec: DataSpec) -> tuple[list[_File], dict[str, int]]:

@@ -129,7 +129,8 @@ def images_of(data: DataSpec, environment: Environment) -> Images:
     if data.is_encoded and not isinstance(location, Uri) and location != Environment.data and location.exists():
         index = list_images(data, location)
         counts = index.train_counts(data.validation_fraction)
-        return Images("counted on this machine", counts, shape, index.left_out)
+        tables = "".join(f", the classes of {split}/ from {table}" for split, table in index.tables.items())
+        return Images(f"counted on this machine{tables}", counts, shape, index.left_out)
     absent = "not downloaded from" if isinstance(location, Uri) else "not at"
     num_images = round(size.num_train * (1 - data.validation_fraction))
     counts = np.full(size.num_classes, num_images // size.num_classes)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import replace
 from mcl_ray.config.recipes import imagenet
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.images import list_images
@@ -156,6 +157,59 @@ def test_val_may_be_one_folder_and_a_table(form, root):
     assert left_out["rows of the table of val/ without an image, as val/val_0.JPEG"] == 1
     assert left_out["images without a row in the table of val/, as val/images/unknown.png"] == 1
     assert left_out["files in test/, which is no split with classes, as test/images/test_0.JPEG"] == 1
+
+
+def kaggle(root, place):
+    """The layout of ImageNet in Kaggle's archive, below a folder where the table lies; return the folder of train/."""
+    folder = root.parent / "kaggle" / place
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    root.rename(folder)
+    rows = ["ImageId,PredictionString"]
+    for colour in COLOURS:
+        for file in list((folder / "val" / colour).iterdir()):
+            name = f"ILSVRC2012_val_{len(rows):08}"
+            file.rename(folder / "val" / f"{name}.JPEG")
+            rows.append(f"{name},{colour} 85 1 499 272 {colour} 3 4 5 6 ")
+        (folder / "val" / colour).rmdir()
+    (root.parent / "kaggle/LOC_val_solution.csv").write_text("\n".join(rows) + "\n")
+    (root.parent / "kaggle/LOC_train_solution.csv").write_text("ImageId,PredictionString\n0,red 1 2 3 4 \n")
+    return folder
+
+
+@pytest.mark.parametrize("place", [".", "ILSVRC/Data/CLS-LOC"])
+def test_the_validation_table_of_imagenet_on_kaggle_is_read_from_beside_val_or_the_top(root, place):
+    names = {file.read_bytes(): file.parent.name for file in root.glob("val/*/*")}
+    folder = kaggle(root, place)
+    dataset = loaded(folder)
+    assert counts(dataset) == {"train": [8, 8, 8], "test": [4, 4, 4]}
+    for index, label in enumerate(dataset.test.labels):
+        assert names[dataset.test.read(index)] == dataset.class_names[label]
+    (folder / "val/ILSVRC2012_val_00000001.JPEG").unlink()
+    (folder / "val/ILSVRC2012_val_00000099.JPEG").write_bytes(picture("red", 5))
+    again = loaded(folder)
+    assert len(again.test) == 11
+    described = describe_estimate(
+        estimate_run(
+            replace(imagenet(), {"data.image_size": 16, "batch.size": 4, "bank.negatives": 8}),
+            Environment(data=folder, results=root.parent / "results"),
+        )
+    )
+    assert described["data"] == "folder (counted on this machine, the classes of val/ from LOC_val_solution.csv)"
+    assert "1 rows of the table of val/ without an image, as val/ILSVRC2012_val_00000001" in described["left out"]
+    assert "1 images without a row in the table of val/, as val/ILSVRC2012_val_00000099.JPEG" in described["left out"]
+
+
+def test_a_table_beside_val_that_is_added_or_changed_is_read_again(root):
+    folder = kaggle(root, ".")
+    table = folder / "LOC_val_solution.csv"
+    text = table.read_text()
+    table.unlink()
+    with pytest.raises(DataError, match=r"every class must have images in train, but|classes without images in val"):
+        loaded(folder)
+    table.write_text(text)
+    assert counts(loaded(folder))["test"] == [4, 4, 4]
+    table.write_text(text.replace("1,blue", "1,red"))
+    assert counts(loaded(folder))["test"] == [3, 4, 5]
 
 
 def test_images_of_no_known_kind_are_named_in_the_error(root):

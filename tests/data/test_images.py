@@ -107,21 +107,30 @@ def test_what_is_kept_is_used(tmp_path):
     assert len(load_dataset(FOLDER, local).train) == 24
 
 
-def test_what_is_kept_and_damaged_is_made_anew(source, tmp_path):
+FLIPS = 40
+"""Number of bits, one at a time, that are flipped in each file of a cache."""
+
+
+def test_what_is_kept_and_damaged_is_made_anew_and_said_in_one_line(source, tmp_path, caplog):
     spec, data = source
     local = environment(tmp_path, data)
     dataset = load_dataset(spec, local)
     wanted = dataset.train.read(3)
     kept = [file for file in local.cache.rglob("*") if file.is_file()]
     assert len(kept) == (2 if spec.source == "folder" else 3), "statistics, and an index, or the images' positions"
-    for damage in (lambda content: b"", lambda content: b"{junk", flipped, flipped, flipped):
-        for file in kept:
-            content = file.read_bytes()
+    for file in kept:
+        content = file.read_bytes()
+        for damage in (lambda content: b"", lambda content: b"{junk", *[flipped] * FLIPS):
+            caplog.clear()
             file.unlink()  # it is mapped: what is there stays
             file.write_bytes(damage(content))
-        again = load_dataset(spec, local)
-        assert (again.mean, again.train.read(3), again.class_names) == (dataset.mean, wanted, dataset.class_names)
-        assert np.array_equal(again.train.labels, dataset.train.labels)
+            again = load_dataset(spec, local)
+            assert (again.mean, again.train.read(3), again.class_names) == (dataset.mean, wanted, dataset.class_names)
+            assert np.array_equal(again.train.labels, dataset.train.labels)
+            (said,) = caplog.messages
+            assert said.startswith(f"{file} is "), said
+            assert said.endswith(", and is made again"), said
+            assert file.read_bytes() == content
 
 
 def flipped(content, rng=np.random.default_rng(0)):  # noqa: B008 -- one sequence of random numbers for all calls

@@ -1,0 +1,74 @@
+"""Tables of the classes of a split whose images lie in one folder, as of Tiny-ImageNet and of Kaggle's ImageNet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcl_ray.data.entries import entries_of
+
+SUFFIXES = (".txt", ".csv", ".tsv")
+KAGGLE = ("ILSVRC", "Data", "CLS-LOC")
+"""Folder of train/ and val/ in Kaggle's archive of ImageNet, which has its tables at the top."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTable:
+    """The classes of a split's images."""
+
+    name: str
+    """Name of the table."""
+    classes: Mapping[str, str]
+    """Name of an image, with or without its suffix → its class."""
+
+    def row_of(self, image: str) -> str | None:
+        """Return the name by which the table has an image; None if it does not."""
+        return next((name for name in (image, Path(image).stem) if name in self.classes), None)
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """Return the tables that may have the classes of a split: those in its folder, then those beside it, by name.
+
+    One beside it has the split's name in its own, as LOC_val_solution.csv.
+    """
+    root = folder.absolute().parent
+    beside = [root, *([root.parents[2]] if root.parts[-3:] == KAGGLE else [])]
+    return [
+        *_tables_in(folder),
+        *(path for place in beside for path in _tables_in(place) if folder.name in re.split(r"[\W_]+", path.stem)),
+    ]
+
+
+def find_class_table(folder: Path) -> ClassTable | None:
+    """Return the table with the classes of a split, val or test; None if it has none, or a folder for each class.
+
+    The rows of a table begin with the name of an image and a class of train/, alone or before further words.
+    """
+    tables = [] if folder.name == "train" else tables_of(folder)
+    if not tables:
+        return None
+    classes = {entry.name for entry in entries_of(folder.parent / "train") if entry.is_dir()}
+    if any(entry.is_dir() and entry.name in classes for entry in entries_of(folder)):
+        return None
+    read = (ClassTable(name=path.name, classes=_read(path, classes)) for path in tables)
+    return next((table for table in read if table.classes), None)
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    entries = entries_of(folder)
+    return [Path(entry.path) for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
+
+
+def _read(path: Path, classes: Collection[str]) -> dict[str, str]:
+    """Return image → class of the rows with a class of train/."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    delimiter = "\t" if "\t" in text else ","
+    found: dict[str, str] = {}
+    for name, value, *_ in (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if len(row) > 1):
+        candidates = (value.strip(), *value.split()[:1])  # the class alone, or before the boxes of its objects
+        found |= {name.strip(): known for known in candidates if known in classes}
+    return found

@@ -1,0 +1,30 @@
+"""Entries of folders of images, without those that systems leave in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mcl_ray.data.encoded import printable
+from mcl_ray.errors import DataError
+
+HIDDEN = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"})
+"""Names of entries that systems leave in folders, in lower case, besides those that begin with a dot."""
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether an entry of a folder is passed over: ._x of AppleDouble, .DS_Store, Thumbs.db and others."""
+    return name.startswith(".") or name.lower() in HIDDEN
+
+
+def entries_of(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder, sorted by name, without hidden ones.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{printable(folder)} cannot be read: {error.strerror}") from error
