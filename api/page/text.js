@@ -27,6 +27,9 @@ export function figure(value, unit) {
 export const spread = (row, unit) =>
   row.value === null ? NONE : `${figure(row.value, unit)}${row.std === null ? "" : ` ± ${figure(row.std, unit)}`}`;
 
+/** Return where a configuration ended if it did not train to the end: figures of other epochs are not alike. */
+export const early = (row) => (row.state === "finished" ? "" : `${row.state} at epoch ${row.epochs_done}`);
+
 export const signed = (value, unit) =>
   value === null ? NONE : `${value < 0 ? "−" : "+"}${figure(Math.abs(value), unit)}`;
 

@@ -45,7 +45,7 @@ def sweep_summary(folder: Path) -> dict[str, Any]:
     places = {id(row): list(position) for row, position in _positions(scored(rows), ranked.log_fields)}
     costs = _costs(ranked)
     chosen = ranked.scoring.costs
-    fronts = {cost: {id(row) for row in pareto_front(rows, chosen or [cost], ranked.mode)} for cost in costs}
+    fronts = {cost: {id(row) for row in pareto_front(scored(rows), chosen or [cost], ranked.mode)} for cost in costs}
     listed = [
         _configuration(row, values, own)
         | {

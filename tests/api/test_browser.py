@@ -148,6 +148,13 @@ def test_a_sweep_shows_its_ranking_and_its_figures(signed_in, sweep):
     expect(page.get_by_role("row", name=re.compile(r"alpha\s+62\.0 %"))).to_be_visible()
     expect(page.get_by_role("group", name=re.compile("On the front: place"))).to_have_count(2)
     expect(page.locator(".way")).to_have_count(14)
+    stopped = ranking.get_by_role("row", name=re.compile(" 6 stopped")).count()
+    assert stopped > 0
+    expect(page.locator(".way.early")).to_have_count(stopped)
+    expect(page.locator(".coordinates").get_by_text("epoch 6")).to_have_count(stopped)
+    costs = page.get_by_role("group", name=re.compile("^Score against"))
+    expect(costs.first.locator("text.place").get_by_text("epoch 6")).to_have_count(stopped)
+    assert "null" not in page.content()
     *axes, last = page.locator(".coordinates text.label").all_text_contents()
     assert (sorted(axes), last) == (["alpha", "beta", "cohort size", "gamma", "lam"], "score (%)")
     page.get_by_role("group", name=re.compile("Parallel coordinates")).focus()
