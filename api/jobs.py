@@ -123,6 +123,19 @@ def wake_all(connection: sa.Connection) -> int:
     return connection.execute(sa.update(job).where(IS_LIVE, job.c.due > 0).values(due=0.0)).rowcount
 
 
+def limit_due(ahead_s: float) -> Write[int]:
+    """Return the write that makes every live job due within `ahead_s`, after the clock has jumped back.
+
+    Nothing has a longer lease: what is due later was written by the clock as it was.
+    """
+
+    def write(connection: sa.Connection) -> int:
+        latest = time.time() + ahead_s
+        return connection.execute(sa.update(job).where(IS_LIVE, job.c.due > latest).values(due=latest)).rowcount
+
+    return write
+
+
 def get(database: Database, job_id: str, owner: str | None) -> Row | None:
     """Return a job; None if there is none, or if it belongs to another owner than `owner`, who is None for all."""
     found = database.read(_JOB, {"job_id": job_id})

@@ -34,6 +34,8 @@ SHORTEST_S = 0.1
 """Pause after it was woken, so that many submissions do not mean as many looks."""
 QUARANTINE_S = 3600.0
 """Time until a row that cannot be understood is looked at again."""
+CLOCK_STEP_S = 1.0
+"""Step back of the clock from which on it is no slow correction."""
 TRANSIENT = (RayError, OSError, TimeoutError, sa.exc.OperationalError)
 
 log = structlog.get_logger()
@@ -49,6 +51,7 @@ class Reconciler:
         self._attempts, self._settings = attempts, settings
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_woken = asyncio.Event()
+        self._clock = _clock()
 
     def wake(self) -> None:
         """Look at the database at once."""
@@ -59,6 +62,7 @@ class Reconciler:
         while True:
             free = AT_ONCE - len(self._tasks)
             try:
+                await self._follow_clock()
                 rows = await self._writer.write(self._claim(free)) if free else []
             except Exception as error:  # the database is away: nothing is lost by asking again
                 log.warning("claim_failed", error=_words(error))
@@ -72,6 +76,14 @@ class Reconciler:
                     await self._is_woken.wait()
                 await asyncio.sleep(SHORTEST_S)
             self._is_woken.clear()
+
+    async def _follow_clock(self) -> None:
+        """Look at every job within a lease after the clock has jumped back, instead of when it is as late again."""
+        before, now = self._clock, _clock()
+        if now < before - CLOCK_STEP_S:
+            log.warning("clock_stepped_back", seconds=round(before - now))
+            await self._writer.write(jobs.limit_due(self._settings.lease_s))
+        self._clock = now
 
     def _claim(self, count: int) -> Write[list[Row]]:
         settings = self._settings
@@ -159,6 +171,11 @@ class Reconciler:
         log.warning("step_failed", error=_words(error), transient=is_transient)
         prefix, pause_s = ("", 2 * self._settings.poll_s) if is_transient else ("quarantined: ", QUARANTINE_S)
         return {"reason": f"{prefix}{_words(error)}", "due": time.time() + pause_s}
+
+
+def _clock() -> float:
+    """Return how far the clock is ahead of the monotonic one, in seconds; constant but for its corrections."""
+    return time.time() - time.monotonic()
 
 
 def _submission_id(row: Row) -> str:
