@@ -11,7 +11,7 @@ MclError
     ├── OutOfMemoryError       the run does not fit into the device's memory
     ├── BackboneChangedError   frozen tensors of a linear classification changed
     ├── UnreadableImagesError  more images failed to decode than the spec allows
-    ├── WorkerDiedError        the process of a trial ended: killed, out of memory, or its node failed
+    ├── WorkerDiedError        the process of a trial or a reader ended: killed, out of memory, or its node failed
     └── ClusterLostError       the local Ray ended; what trained can be resumed
 """
 
@@ -94,11 +94,27 @@ class UnreadableImagesError(TrainingError):
 
 
 class WorkerDiedError(TrainingError):
-    """The process of a trial ended: killed, out of memory, or its node failed."""
+    """The process of a trial or a reader ended: killed, out of memory, or its node failed."""
 
 
 class ClusterLostError(TrainingError):
     """The local Ray ended while a run or a sweep used it; what trained can be resumed."""
+
+
+OUT_OF_MEMORY_SIGNS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "alloc_failed",
+    "bad_alloc",
+    "failed to map segment",
+)
+"""Phrases by which the CPU's allocator, CUDA and its libraries, the system and its loader of libraries report it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, of whichever class, says that there is too little memory."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY_SIGNS)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

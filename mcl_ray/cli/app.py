@@ -1,7 +1,7 @@
 """Common code of all commands: programs made of functions, and errors as one line and an exit code.
 
-Exit codes: 0 success, 1 failed run, 2 bad input; interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP, 138 by
-SIGUSR1.
+Exit codes: 0 success, 1 failed run or too little memory, 2 bad input; interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129
+by SIGHUP, 138 by SIGUSR1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.text import Text
 from mcl_ray import __version__, interruption
 from mcl_ray.config.environment import let_waiting_threads_sleep
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.errors import ClusterLostError, MclError, UserError
+from mcl_ray.errors import ClusterLostError, MclError, UserError, is_out_of_memory
 from mcl_ray.extras import missing_extra
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
@@ -90,7 +90,9 @@ def exit_codes(app: App | None = None) -> Iterator[None]:
         _exit_with(str(error), EXIT_BAD_INPUT)
     except MclError as error:
         _exit_with(str(error), EXIT_FAILED)
-    except (OSError, ModuleNotFoundError) as error:
+    except (OSError, ImportError, MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            _exit_for_want_of_memory(error)
         message = _explained(error, app)
         if message is None:
             raise
@@ -99,11 +101,13 @@ def exit_codes(app: App | None = None) -> Iterator[None]:
         sys.exit(interruption.exit_code())
 
 
-def _explained(error: OSError | ModuleNotFoundError, app: App | None) -> str | None:
+def _explained(error: Exception, app: App | None) -> str | None:
     """Return the message for a file that cannot be used or a package that is missing; None for anything else."""
     if isinstance(error, ModuleNotFoundError):
         return missing_extra(error, _command_line(app))
-    return None if error.filename is None else f"{error.filename} cannot be used: {error.strerror}"
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    return f"{error.filename} cannot be used: {error.strerror}"
 
 
 def _command_line(app: App | None) -> str:
@@ -135,6 +139,13 @@ def _unknown_option(error: UnknownOptionError) -> str:
     options = ", ".join(sorted(name for name in known if name.startswith("--")))
     field = f"{name.lstrip('-')}={value or 'VALUE'}"
     return f"unknown option {name}; a field is given without dashes, as {field}, and the options are {options}"
+
+
+def _exit_for_want_of_memory(error: Exception) -> None:
+    """Print the error without rich, which would need some memory."""
+    line = " ".join(f"error: the command does not fit into memory: {str(error) or type(error).__name__}".split())
+    os.write(sys.stderr.fileno(), f"{line}\n".encode())
+    sys.exit(EXIT_FAILED)
 
 
 def _exit_with(message: str, code: int) -> None:

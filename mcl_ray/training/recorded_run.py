@@ -16,7 +16,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import world_size
-from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError
+from mcl_ray.errors import CheckpointError, OutOfMemoryError, WorkerDiedError, is_out_of_memory
 from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.results.provenance import on_workers
 from mcl_ray.results.schema import EpochRow, RunState
@@ -29,8 +29,6 @@ from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.loop import iter_epochs
 from mcl_ray.training.run_recorder import RunRecorder, TensorBoardCallback
 
-OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed")
-"""Phrases by which the CPU's allocator, CUDA and its libraries report it in a plain RuntimeError."""
 LOST_WORKER_SIGNS = ("connection reset by peer", "connection closed by peer", "broken pipe")
 """Phrases by which gloo reports it in a plain RuntimeError."""
 
@@ -203,7 +201,7 @@ def out_of_memory_is_typed() -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise OutOfMemoryError(f"the run does not fit into memory: {error}") from error
     except RuntimeError as error:
-        if not any(sign in str(error).lower() for sign in OUT_OF_MEMORY_SIGNS):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(f"the run does not fit into memory: {error}") from error
 

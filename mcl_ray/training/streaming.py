@@ -22,12 +22,17 @@ from mcl_ray.data.augment import Augment
 from mcl_ray.data.encoded import EncodedSet
 from mcl_ray.data.views import Reader, Request, Views
 from mcl_ray.distributed import BatchShards
-from mcl_ray.errors import UnreadableImagesError
+from mcl_ray.errors import TrainingError, UnreadableImagesError, WorkerDiedError
 from mcl_ray.interruption import unblocked
 from mcl_ray.training.image_loader import ImageBatch, indices_of
 
 BATCHES_AHEAD = 4
 """Number of batches that each reader prefetches."""
+DEAD_READER_SIGNS = ("exited unexpectedly", "killed by signal")
+"""Phrases by which torch reports it in a plain RuntimeError."""
+OPEN_FILES_SIGN = "Too many open files"
+SENT_SIGN = "in DataLoader worker process"
+"""Phrase that torch adds to an error that a reader has sent."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,14 +84,36 @@ class ReaderWorkers:
 
         Raises:
             UnreadableImagesError: more images failed to decode than the spec allows.
+            WorkerDiedError: a reader has ended.
         """
         self._requests[:] = requests
         if self._loader.num_workers:
             with unblocked():
                 forkserver.ensure_running()  # readers are forked from it, and block what it does
-        for views in self._loader:
+        for views in self._loaded():
             self._record_unreadable(views.unreadable)
             yield views
+
+    def _loaded(self) -> Iterator[Views]:
+        """Yield what the readers have read.
+
+        Raises:
+            WorkerDiedError: one of them has ended.
+            TrainingError: the limit of open files is too low for them.
+        """
+        try:
+            yield from self._loader
+        except (RuntimeError, OSError, EOFError) as error:
+            if OPEN_FILES_SIGN in str(error):
+                raise TrainingError(
+                    "the limit of open files (`ulimit -n`) must suffice for the batches of all readers, but does not "
+                    f"for {self._loader.num_workers}; fewer --readers, or a higher limit, may do"
+                ) from error
+            if not self._loader.num_workers or not _is_of_dead_reader(error):
+                raise
+            raise WorkerDiedError(
+                f"the readers must run as long as the run, but one has ended, killed or out of memory: {error}"
+            ) from error
 
     def _record_unreadable(self, reasons: dict[str, str]) -> None:
         for name, reason in reasons.items():
@@ -110,6 +137,13 @@ def _exit_with_training_process(_: int) -> None:
         os._exit(1)
 
     threading.Thread(target=exit_with_it, daemon=True).start()
+
+
+def _is_of_dead_reader(error: RuntimeError | OSError | EOFError) -> bool:
+    """Return whether an error is of the connection to a reader, and not one that a reader has sent."""
+    if isinstance(error, RuntimeError):
+        return any(sign in str(error) for sign in DEAD_READER_SIGNS)
+    return isinstance(error, ConnectionError | EOFError | FileNotFoundError) and SENT_SIGN not in str(error)
 
 
 class _Requests:
