@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError
 
 from mcl_ray.errors import MclError, TrainingError, WorkerDiedError
 from mcl_ray.results.remote.pull import ray_storage, remove
-from trainables.process_group import ProcessGroupConfig
+from trainables.process_group import ProcessGroupConfig, resources_given_back
 from trainables.train_worker import RankLocalError
 
 START_TIMEOUT_VARIABLE = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -69,7 +69,7 @@ class Group:
         train: Any = ray.train  # its types are still those of an older version
         trainer = ray.train.torch.TorchTrainer(
             work,
-            torch_config=ProcessGroupConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
+            torch_config=ProcessGroupConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo", group=name),
             scaling_config=train.ScalingConfig(
                 num_workers=self.fewest if is_fixed else (self.fewest, self.most),
                 use_gpu=bool(gpus),
@@ -86,7 +86,7 @@ class Group:
         )
         timeout_s = FIXED_START_TIMEOUT_S if is_fixed else ELASTIC_START_TIMEOUT_S
         try:
-            with _default_variable(START_TIMEOUT_VARIABLE, str(timeout_s)):
+            with _default_variable(START_TIMEOUT_VARIABLE, str(timeout_s)), resources_given_back(name):
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise _reason(error) from error

@@ -15,10 +15,12 @@ import json, os, sys
 from pathlib import Path
 
 import ray
-from ray.util import placement_group_table
+from ray.experimental import internal_kv
+from ray.util import placement_group, placement_group_table
 
 from mcl_ray.errors import TrainingError
 from trainables import torch_trainer
+from trainables.process_group import NAMESPACE, _key
 
 address, folder = sys.argv[1], Path(sys.argv[2])
 broken = folder / "broken"
@@ -28,6 +30,9 @@ def hook():
         os.environ["GLOO_SOCKET_IFNAME"] = "missing0"
 
 def work():
+    kept = internal_kv._internal_kv_get(_key("second"), namespace=NAMESPACE)
+    (used,) = (id for id, placement in placement_group_table().items() if placement["state"] == "CREATED")
+    assert kept.hex() == used
     (folder / "interface").write_text(os.environ["GLOO_SOCKET_IFNAME"])
 
 ray.init(address, runtime_env={"worker_process_setup_hook": hook}, log_to_driver=False)
@@ -41,7 +46,12 @@ except TrainingError as error:
 broken.unlink()
 left = [placement["state"] for placement in placement_group_table().values()]
 assert set(left) == {"REMOVED"}, left  # another group would wait for them without end
+# As if a node was lost, with the controller of a group of this name and with Ray's own actor that cleans up.
+lost = placement_group([{"CPU": 2.0}])
+assert lost.wait(600)
+internal_kv._internal_kv_put(_key("second"), lost.id.binary(), namespace=NAMESPACE)
 group.train(work, folder, "second")
+assert {placement["state"] for placement in placement_group_table().values()} == {"REMOVED"}
 import psutil  # Ray ships it
 addresses = [one.address for one in psutil.net_if_addrs()[(folder / "interface").read_text()]]
 assert ray.util.get_node_ip_address() in addresses, addresses
