@@ -40,13 +40,16 @@ def _shared_folder(name: str) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests that share a fixture of their module in one process, and begin with those that take long.
 
-    Those that have a group already, as tests/api/conftest.py gives one, stay in that one alone. The option
-    `--no-loadscope-reorder` keeps pytest-xdist from beginning with the groups of most tests instead.
+    Those that have a group already, as tests/api/conftest.py gives one, stay in that one alone. Those that are marked
+    `alone` are skipped. The option `--no-loadscope-reorder` keeps pytest-xdist from beginning with the groups of most
+    tests instead.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     groups: dict[pytest.Item, str] = {}
     for item in items:
+        if item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.skip(reason="needs the memory of the whole machine: pytest -n 0 -m alone"))
         fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
         if marked := item.get_closest_marker("xdist_group"):
             groups[item] = marked.args[0]

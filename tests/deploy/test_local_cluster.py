@@ -102,6 +102,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_sweep_on_two_nodes_survives_a_node_a_process_of_the_api_and_the_network(tmp_path):
     with started(FOLDER / "run.py", tmp_path / "cluster") as process:
         said = process.communicate(timeout=HANGS_AFTER_S)[0]
