@@ -23,8 +23,10 @@ pytest_plugins = [
     "tests.support.shared_ray",
 ]
 
-# A shell that runs the tests in the background ignores Ctrl-C, and so would every process that they start.
+# A shell that runs the tests in the background ignores Ctrl-C, nohup ignores SIGHUP, and so would every process that
+# the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
