@@ -14,7 +14,8 @@ from tests.support.service import wait_for
 
 FOLDER = DEPLOY / "local-cluster"
 HANGS_AFTER_S = 1800
-REFUSED = "namespaces of its own require"
+REFUSED = re.compile("namespaces of its own require|not permitted|not supported|No such file or directory")
+"""What a machine says that lacks the rights, a part of its kernel, or a program."""
 # A node that answers, and one that asks; what it sees is printed. The server is a child of the node's first process.
 TWO_NODES = """
 import subprocess, sys, time
@@ -24,9 +25,9 @@ from nodes import ClusterError, Node, isolate, make_network
 
 try:
     isolate()
+    addresses = make_network(Path(sys.argv[1]), ("server", "asker"))
 except ClusterError as error:
     sys.exit(str(error))
-addresses = make_network(Path(sys.argv[1]), ("server", "asker"))
 server = Node("server", addresses["server"], f"sh -c '{sys.executable} -m http.server 80; true'")
 asker = Node("asker", addresses["asker"], "sleep infinity")
 ask = [sys.executable, "-c", "from urllib.request import urlopen; urlopen('http://server', timeout=1)"]
@@ -87,7 +88,7 @@ def test_nodes_are_cut_off_joined_killed_and_started_again_and_end_with_their_co
         seen = list[str]()
         while (line := process.stdout.readline()) not in ("stays\n", ""):
             seen.append(line.strip())
-        if REFUSED in "".join(seen):
+        if REFUSED.search("".join(seen)):
             pytest.skip(seen[-1])
         assert seen == ["answers", "is silent", "answers", "is silent", "answers"]
         assert inside(folder)
@@ -106,7 +107,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
 def test_a_sweep_on_two_nodes_survives_a_node_a_process_of_the_api_and_the_network(tmp_path):
     with started(FOLDER / "run.py", tmp_path / "cluster") as process:
         said = process.communicate(timeout=HANGS_AFTER_S)[0]
-        if REFUSED in said:
+        if process.returncode == 2 and REFUSED.search(said):
             pytest.skip(said)
         assert process.returncode == 0, said
     assert re.search(r"kill the node mcl-worker-0\n.*kill mcl-api-0\n.*cut mcl-head-svc off from mcl-worker-1", said)
