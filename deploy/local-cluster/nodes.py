@@ -19,7 +19,7 @@ SHARED = Path("/mnt")
 """Where every node sees the folder of the cluster, as pods see a volume."""
 NETWORK = "10.77.0"
 BRIDGE = "cluster"
-NOBODY = "02:00:00:00:00:01"
+UNUSED_MAC = "02:00:00:00:00:01"
 """Hardware address that no node has."""
 INSIDE = "MCL_INSIDE_OF_LOCAL_CLUSTER"
 ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -130,7 +130,7 @@ class Node:
     def cut_off(self, other: Node) -> None:
         """Lose all packets between two nodes; their other connections stay."""
         for here, there in ((self, other), (other, self)):
-            words = ("neighbour", "replace", there.address, "lladdr", NOBODY, "dev", "eth0", "nud", "permanent")
+            words = ("neighbour", "replace", there.address, "lladdr", UNUSED_MAC, "dev", "eth0", "nud", "permanent")
             call("ip", "-n", here.name, *words)
 
     def join(self, other: Node) -> None:

@@ -43,6 +43,12 @@ def tables_of(folder: Path) -> list[Path]:
     ]
 
 
+def has_class_folders(folder: Path) -> bool:
+    """Return whether the folder of a split has a folder for a class of train/."""
+    classes = _classes_beside(folder)
+    return any(entry.is_dir() and entry.name in classes for entry in entries_of(folder))
+
+
 def find_class_table(folder: Path) -> ClassTable | None:
     """Return the table with the classes of a split, val or test; None if it has none, or a folder for each class.
 
@@ -51,11 +57,16 @@ def find_class_table(folder: Path) -> ClassTable | None:
     tables = [] if folder.name == "train" else tables_of(folder)
     if not tables:
         return None
-    classes = {entry.name for entry in entries_of(folder.parent / "train") if entry.is_dir()}
-    if any(entry.is_dir() and entry.name in classes for entry in entries_of(folder)):
+    if has_class_folders(folder):
         return None
+    classes = _classes_beside(folder)
     read = (ClassTable(name=path.name, classes=_read(path, classes)) for path in tables)
     return next((table for table in read if table.classes), None)
+
+
+def _classes_beside(folder: Path) -> set[str]:
+    """Return the classes of train/, which lies beside the folder of a split."""
+    return {entry.name for entry in entries_of(folder.parent / "train") if entry.is_dir()}
 
 
 def _tables_in(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mcl_ray.data.class_table import ClassTable, find_class_table, tables_of
+from mcl_ray.data.class_table import ClassTable, find_class_table, has_class_folders, tables_of
 from mcl_ray.data.dataset_index import SPLIT_NAMES, VALIDATION, Check, DatasetIndex, with_test_split
 from mcl_ray.data.decoding import suffixes
 from mcl_ray.data.encoded import ImageFiles, printable
@@ -91,7 +91,7 @@ def _split_folders(root: Path) -> dict[str, int]:
     validation = [name for name, split in names.items() if split == VALIDATION]
     if len(validation) > 1:
         raise DataError(f"a folder of images must have one validation split, but {root} has {', '.join(validation)}")
-    if validation and "test" in names and not _has_class_folders(root / "test"):
+    if validation and "test" in names and not has_class_folders(root / "test"):
         del names["test"]  # as of ImageNet, whose test images have no labels
     for missing in ["train"] * ("train" not in names) + ["val"] * (len(names) == ("train" in names)):
         found = f"has no {missing}/" if root.is_dir() else "is a file; for a Parquet file, set data.source=parquet"
@@ -99,11 +99,6 @@ def _split_folders(root: Path) -> dict[str, int]:
             f"a folder of images must have train/<class>/* and val/<class>/*, but {printable(root)} {found}"
         )
     return names
-
-
-def _has_class_folders(folder: Path) -> bool:
-    classes = {entry.name for entry in entries_of(folder.parent / "train") if entry.is_dir()}
-    return any(entry.is_dir() and entry.name in classes for entry in entries_of(folder))
 
 
 def _signature(root: Path) -> str:

@@ -25,7 +25,7 @@ def searched(space, **fields):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "difference"),
     [
         ("run.optimizer.lr", 0.01, r"run\.optimizer\.lr=0\.01 \(here 0\.05\)"),
         ("run.batch.size", 20, r"run\.batch\.size=20 \(here 40\)"),
@@ -36,8 +36,8 @@ def searched(space, **fields):
         ("objective", "validation/top1/best", r"objective=validation/top1/best \(here validation/top1/mean\)"),
     ],
 )
-def test_a_warm_start_needs_the_same_run_outside_both_spaces(field, value, told):
-    with pytest.raises(SpecError, match=rf"with the same run outside both spaces, but earlier-1 has {told}$"):
+def test_a_warm_start_needs_the_same_run_outside_both_spaces(field, value, difference):
+    with pytest.raises(SpecError, match=rf"with the same run outside both spaces, but earlier-1 has {difference}$"):
         check_comparable(sweep(), replace(sweep(), {field: value}), "earlier-1")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.running_command import ROOT
 
-# The first group's workers are told to use an interface that does not exist; the second group has the same size.
+# The first group's workers have an interface that does not exist; the second group has the same size.
 DRIVER = """
 import json, os, sys
 from pathlib import Path
