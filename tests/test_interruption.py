@@ -1,23 +1,17 @@
 """Signals of a command's child processes, which would inherit what the command blocks."""
 
 import signal
-import subprocess
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mcl_ray.interruption import WAITED_FOR
-from tests.support.commands import HANGS_AFTER_S, command, surroundings
+from tests.support.commands import HANGS_AFTER_S
 from tests.support.pictures import write_folder
-from tests.support.run_progress import runs_of
 from tests.support.running_command import descendants
+from tests.support.training_command import WITH_READERS, training
 
-WITH_READERS = (
-    *("imagenet", "networks=resnet8", "image_size=16", "batch.size=6", "negatives=8", "epochs=1000"),
-    *("--readers", "2", "--data", "pictures"),
-)
 STARTS_A_CHILD = """
 import subprocess
 from pathlib import Path
@@ -28,17 +22,6 @@ try:
 finally:
     child.kill()
 """
-
-
-@contextmanager
-def started(cwd: Path, *words: str):
-    """A command that runs in a folder, killed on leaving if it still does."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command(*words), cwd=cwd, env=surroundings(), stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def blocked_of(pid: int) -> list[signal.Signals]:
@@ -52,10 +35,7 @@ def blocked_of(pid: int) -> list[signal.Signals]:
 def test_readers_and_what_a_plugin_starts_end_by_every_signal(tmp_path):
     write_folder(tmp_path / "pictures")
     (tmp_path / "starts_a_child.py").write_text(STARTS_A_CHILD)
-    with started(tmp_path, "train", *WITH_READERS, "plugins=starts_a_child") as process:
-        while not any(run["epochs_done"] for run in runs_of(tmp_path / "results")):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.1)
+    with training(tmp_path, *WITH_READERS, "plugins=starts_a_child") as process:
         assert (tmp_path / "ended_by").read_text() == str(-signal.SIGTERM)
         below = [pid for pid in descendants(process.pid, "") if pid != process.pid]
         assert len(below) == 4, "two readers, the server that they are forked from, and its tracker of resources"

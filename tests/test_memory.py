@@ -4,9 +4,6 @@ import os
 import resource
 import signal
 import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,26 +12,9 @@ from tests.support.commands import HANGS_AFTER_S, command, surroundings
 from tests.support.pictures import write_folder
 from tests.support.run_progress import runs_of
 from tests.support.running_command import descendants
+from tests.support.training_command import WITH_READERS, training
 
 LARGE = ("digits", "networks=resnet20", "cohort.size=3", "epochs=1000", "test=every_epoch", "--threads", "1")
-WITH_READERS = (
-    *("imagenet", "networks=resnet8", "image_size=16", "batch.size=6", "negatives=8", "epochs=1000"),
-    *("--readers", "2", "--data", "pictures"),
-)
-
-
-@contextmanager
-def training(cwd: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A run that has trained an epoch, killed on leaving if it still trains."""
-    pipe, arguments = subprocess.PIPE, command("train", *words)
-    with subprocess.Popen(arguments, cwd=cwd, env=surroundings(), stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            while not any(run["epochs_done"] for run in runs_of(cwd / "results")):
-                assert process.poll() is None, process.communicate()
-                time.sleep(0.1)
-            yield process
-        finally:
-            process.kill()
 
 
 def status_of(pid: int) -> dict[str, str]:
