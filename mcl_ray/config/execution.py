@@ -33,6 +33,9 @@ class ExecutionOptions:
     gpus_per_worker: float | None = None
     """GPUs of one worker on Ray; if not given, one if a node has any. A trial without --workers may have 0.5, so that
     two trials share one GPU."""
+    pack: str = "off"
+    """Trials of a sweep that one process trains together, in joint steps: off, a number as 8, or auto for the fastest
+    number by a short measurement. A trial's figures are those that it has alone, within the arithmetic."""
     address: str | None = None
     """Ray cluster, as host:port of its head, or auto for the one this machine is a node of; if not given, a local Ray
     that ends with the command."""
@@ -47,6 +50,19 @@ class ExecutionOptions:
             SpecError: `workers` is neither a number nor a range.
         """
         return None if self.workers is None else _workers(self.workers)
+
+    @property
+    def pack_size(self) -> int | None:
+        """Number of trials that one process trains together, 1: alone; None: as measured.
+
+        Raises:
+            SpecError: `pack` is not off, auto or a number.
+        """
+        if self.pack in ("off", "auto"):
+            return 1 if self.pack == "off" else None
+        if not self.pack.isdecimal() or int(self.pack) < 1:
+            raise SpecError(f"`pack` must be off, auto or a number from 1, as 8, but got {self.pack!r}")
+        return int(self.pack)
 
     def environment(self, *, download: bool = False) -> Environment:
         """Return the environment of a worker on Ray, whose paths are absolute, since Ray changes its directory."""
@@ -78,6 +94,10 @@ class ExecutionOptions:
                 little for one run.
         """
         gpus = self.gpus_per_worker
+        if self.pack_size != 1 and self.group is not None:
+            raise SpecError(
+                f"`pack` requires trials of one process, but got pack={self.pack} and workers={self.workers}"
+            )
         if self.cpus_per_worker < 1:
             raise SpecError(f"`cpus_per_worker >= 1` must hold, but got {self.cpus_per_worker}")
         if gpus is not None and not 0 <= gpus < math.inf:

@@ -9,15 +9,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from mcl_ray.cohort import Cohort
+from mcl_ray.cohort import Cohort, CohortOutput
 from mcl_ray.config.spec import LossSpec, RunSpec
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.errors import BackboneChangedError
 from mcl_ray.linear_probe import FrozenCohort
-from mcl_ray.methods.method import Batch, Method, Peers, StepLosses, cross_entropy, outputs, weighted_sum
+from mcl_ray.methods.method import Batch, OnePassMethod, Peers, StepLosses, cross_entropy, weighted_sum
 
 
-class Linear(Method):
+class Linear(OnePassMethod):
     """Linear classification: Σ over classifiers of the cross-entropy.
 
     The linear classification protocol of He et al., CVPR 2020 (arXiv 1911.05722), section 4.1.
@@ -39,9 +39,9 @@ class Linear(Method):
         assert isinstance(cohort, FrozenCohort), "the cohort of linear classification is frozen"
         return cls(peers, spec.losses, bf16=spec.compute.precision == "bf16", cohort=cohort)
 
-    def losses(self, batch: Batch) -> StepLosses:
+    def losses_of(self, batch: Batch, output: CohortOutput) -> StepLosses:
         """Compute the sum of all classifiers' cross-entropy."""
-        terms = {"cross_entropy": cross_entropy(outputs(self.peers, batch.images, bf16=self.bf16).logits, batch)}
+        terms = {"cross_entropy": cross_entropy(output.logits, batch)}
         return StepLosses(weighted_sum(terms, self.weights), terms)
 
     def on_epoch_end(self) -> None:

@@ -117,6 +117,25 @@ class Method(ABC):
         """Restore the state that `state_dict` returned."""
 
 
+class OnePassMethod(Method):
+    """A method that computes its losses from one forward pass of the peers.
+
+    Several runs of such methods can share the forward and the backward pass, see `mcl_ray.training.pack`.
+    """
+
+    def losses(self, batch: Batch) -> StepLosses:
+        """Compute the losses of a batch from the outputs of the peers, see `losses_of`."""
+        return self.losses_of(batch, outputs(self.peers, self.peer_images(batch), bf16=self.bf16))
+
+    def peer_images(self, batch: Batch) -> Tensor:
+        """Return the images that the peers see: [B, channels, height, width]."""
+        return batch.images
+
+    @abstractmethod
+    def losses_of(self, batch: Batch, output: CohortOutput) -> StepLosses:
+        """Compute the losses of a batch, as `Method.losses` does, from the peers' outputs for `peer_images`."""
+
+
 FLOAT_BYTES = 4
 
 

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from mcl_ray import distributed
-from mcl_ray.cohort import Cohort
+from mcl_ray.cohort import Cohort, CohortOutput
 from mcl_ray.config.spec import LossSpec, RunSpec
 from mcl_ray.contrast.queue import KeyQueue
 from mcl_ray.data.augment import epoch_generator
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.distributed import BatchShards, gather
 from mcl_ray.losses.streamed import streamed_losses
-from mcl_ray.methods.method import FLOAT_BYTES, Batch, Method, Peers, StepLosses, outputs, seeded_generator
+from mcl_ray.methods.method import FLOAT_BYTES, Batch, OnePassMethod, Peers, StepLosses, outputs, seeded_generator
 
 SHUFFLE_STREAM = 3
 """Random stream of the order of key images, independent of other streams of the same (seed, epoch)."""
 
 
-class Moco(Method):
+class Moco(OnePassMethod):
     """Momentum contrast between all pairs of peers, without labels.
 
     MoCo (He et al., CVPR 2020, arXiv 1911.05722) with the four terms of Yang et al., AAAI 2022 (arXiv 2104.12565). The
@@ -87,11 +87,14 @@ class Moco(Method):
         """Seed the shuffling of key images with (seed, epoch)."""
         self._generator = epoch_generator(seed, epoch, self.queue.keys.device, SHUFFLE_STREAM)
 
-    def losses(self, batch: Batch) -> StepLosses:
+    def peer_images(self, batch: Batch) -> Tensor:
+        """Return the first view of each image, of which the peers compute the queries."""
+        return batch.images.chunk(2)[0]
+
+    def losses_of(self, batch: Batch, output: CohortOutput) -> StepLosses:
         """Compute the four terms of queries of the first views and keys of the second views."""
-        query_images, key_images = batch.images.chunk(2)
-        queries_NBD = outputs(self.peers, query_images, bf16=self.bf16).embeddings
-        keys_NGD = self._keys_of(key_images, batch.shares)
+        queries_NBD = output.embeddings
+        keys_NGD = self._keys_of(batch.images.chunk(2)[1], batch.shares)
         start = batch.shares.start
         own_NBD = keys_NGD[:, start : start + queries_NBD.shape[1]]
         streamed = streamed_losses(queries_NBD, own_NBD, self.queue.keys, self.weights)

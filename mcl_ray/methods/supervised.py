@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mcl_ray.cohort import CohortOutput
 from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.in_batch import in_batch_grid
 from mcl_ray.distributed import gather
@@ -15,7 +16,7 @@ from mcl_ray.losses.distill import logit_distillation
 from mcl_ray.losses.terms import contrastive_terms
 from mcl_ray.methods.method import (
     Batch,
-    Method,
+    OnePassMethod,
     Peers,
     StepLosses,
     cross_entropy,
@@ -25,12 +26,12 @@ from mcl_ray.methods.method import (
 )
 
 
-class Supervised(Method):
+class Supervised(OnePassMethod):
     """Cross-entropy and contrast with the other images of the batch (Yang et al., AAAI 2022, arXiv 2104.12565)."""
 
-    def losses(self, batch: Batch) -> StepLosses:
+    def losses_of(self, batch: Batch, output: CohortOutput) -> StepLosses:
         """Compute the losses of a batch, see `supervised_losses`."""
-        return supervised_losses(self.peers, batch, self.weights, bf16=self.bf16)
+        return _losses_of(output, batch, self.weights)
 
 
 def supervised_losses(cohort: Peers, batch: Batch, weights: LossSpec, *, bf16: bool = False) -> StepLosses:
@@ -45,7 +46,10 @@ def supervised_losses(cohort: Peers, batch: Batch, weights: LossSpec, *, bf16: b
             own.
         bf16: run the networks under autocast; every loss is computed in float32.
     """
-    output = outputs(cohort, batch.images, bf16=bf16)
+    return _losses_of(outputs(cohort, batch.images, bf16=bf16), batch, weights)
+
+
+def _losses_of(output: CohortOutput, batch: Batch, weights: LossSpec) -> StepLosses:
     terms = {"cross_entropy": cross_entropy(output.logits, batch)}
     if weights.logit_distillation != "off":
         distillation = logit_distillation(output.logits, weights.temperature, weights.logit_distillation)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from mcl_ray.cohort import Cohort
+from mcl_ray.cohort import Cohort, CohortOutput
 from mcl_ray.config.spec import LossSpec, RunSpec
 from mcl_ray.contrast.bank import MemoryBank, SlotSampler
 from mcl_ray.data.augment import epoch_generator
@@ -21,11 +21,10 @@ from mcl_ray.losses.terms import contrastive_terms
 from mcl_ray.methods.method import (
     FLOAT_BYTES,
     Batch,
-    Method,
+    OnePassMethod,
     Peers,
     StepLosses,
     cross_entropy,
-    outputs,
     seeded_generator,
     uses_contrastive_terms,
     weighted_sum,
@@ -35,7 +34,7 @@ DRAW_STREAM = 2
 """Random stream of the sampled slots, independent of the streams of batches and augmentation of a (seed, epoch)."""
 
 
-class SupervisedBank(Method):
+class SupervisedBank(OnePassMethod):
     """Cross-entropy and contrast with memory banks, which hold an embedding of every training image.
 
     Yang et al., AAAI 2022 (arXiv 2104.12565), with the memory banks of Wu et al., CVPR 2018 (arXiv 1805.01978).
@@ -77,7 +76,7 @@ class SupervisedBank(Method):
         """Seed the sampling of slots with (seed, epoch)."""
         self._generator = epoch_generator(seed, epoch, self.bank.slots.device, DRAW_STREAM)
 
-    def losses(self, batch: Batch) -> StepLosses:
+    def losses_of(self, batch: Batch, output: CohortOutput) -> StepLosses:
         """Compute Σ_i cross-entropy_i + logit distillation + alpha·VCL + beta·ICL + gamma·Soft-VCL + lam·Soft-ICL.
 
         With `logit_distillation="reference"`, only the last peer learns and the teacher, the mean of all peers' logits,
@@ -85,7 +84,6 @@ class SupervisedBank(Method):
         """
         assert self._generator is not None, "on_epoch_start() precedes losses()"
         weights, weight = self.weights, batch.shares.weight
-        output = outputs(self.peers, batch.images, bf16=self.bf16)
         terms = {"cross_entropy": cross_entropy(output.logits, batch)}
         if weights.logit_distillation != "off":
             learners: Learners = "last" if weights.logit_distillation == "reference" else "all"

@@ -8,38 +8,15 @@ N peers, B images.
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
-from mcl_ray.callbacks import EpochEnd, RunCallback, StepEnd, notify
+from mcl_ray.callbacks import EpochEnd, RunCallback
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.data.sampling import build_sampler
-from mcl_ray.distributed import (
-    BatchShards,
-    broadcast_buffers,
-    gather_values,
-    is_rank_zero,
-    rank,
-    run_on_rank_zero,
-    world_size,
-)
-from mcl_ray.errors import UnreadableImagesError
-from mcl_ray.methods.method import Batch
-from mcl_ray.results.schema import EpochRow
-from mcl_ray.training.build import build_method, choose_device, describe, place_cohort
-from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
-from mcl_ray.training.evaluate import score
-from mcl_ray.training.loaders import build_loaders
-from mcl_ray.training.metrics import StepMeter
-from mcl_ray.training.optim import build_optimizer, learning_rate, set_learning_rate
-
-_log = logging.getLogger(__name__)
+from mcl_ray.training.pack import Pack
+from mcl_ray.training.run_state import RunState
 
 
 def iter_epochs(
@@ -48,6 +25,7 @@ def iter_epochs(
     environment: Environment,
     checkpoints_folder: Path | None,
     callbacks: Sequence[RunCallback] = (),
+    pack: Pack | None = None,
 ) -> Iterator[EpochEnd]:
     """Train the cohort of `spec`, from the newest checkpoint if there is one, and yield an event after each epoch.
 
@@ -60,9 +38,12 @@ def iter_epochs(
         environment: Device, folders and threads.
         checkpoints_folder: Folder of the checkpoints; None on every rank but 0: these receive what rank 0 reads.
         callbacks: Receive `on_step` after each log interval. The other events are for the caller to send.
+        pack: Runs with which this one shares its steps as long as it is alike; None: it trains alone.
 
     Yields:
-        The epoch that the run resumes from, once more, as its event may have been lost; then each epoch as it ends.
+        The epoch that the run resumes from, once more, as its event may have been lost; then each epoch as it ends. In
+        a pack, a run that starts anew first yields epoch 0, without figures: it is built, and so can be trained with
+        the others.
 
     Raises:
         NonFiniteLossError: a loss became NaN or infinite.
@@ -71,133 +52,12 @@ def iter_epochs(
     """
     run = RunState(spec, dataset, environment, checkpoints_folder)
     resumed = run.resume()
-    if resumed is not None:
-        yield resumed
-    for epoch in range(resumed.epoch if resumed else 0, spec.schedule.epochs):
-        started = time.perf_counter()
-        rate = learning_rate(spec.optimizer.lr, spec.schedule, epoch)
-        set_learning_rate(run.optimizer, rate)
-        run.method.on_epoch_start(spec.seed, epoch)
-        steps, meter = run.sampler.num_batches, StepMeter(environment.steps_per_log, run.device)
-
-        for step, batch in enumerate(run.batches(epoch), start=1):
-            losses = run.method.losses(batch)
-            run.optimizer.zero_grad(set_to_none=True)
-            losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            run.optimizer.step()
-            run.method.after_optimizer_step()
-
-            if meter.record(losses.terms | {"loss": losses.total}) or step == steps:
-                meter.read(epoch + 1)
-                if callbacks:
-                    notify(callbacks, "on_step", StepEnd(epoch=epoch + 1, step=step, steps=steps, losses=meter.means()))
-        run.method.on_epoch_end()
-
-        seconds = time.perf_counter() - started
-        speed = {"lr": rate, "epoch_time_s": seconds, "images_per_s": steps * run.shards.whole / seconds}
-        yield run.end_epoch(epoch + 1, meter.means() | speed)
-
-
-class RunState:
-    """The parts of one run, built on its device: cohort, optimizer, method, loaders and checkpoints."""
-
-    def __init__(
-        self, spec: RunSpec, dataset: Dataset, environment: Environment, checkpoints_folder: Path | None
-    ) -> None:
-        assert (checkpoints_folder is not None) == is_rank_zero(), "rank 0, and no other, has the checkpoints"
-        self.spec, self.environment = spec, environment
-        self.device = choose_device(environment.device)
-        torch.manual_seed(spec.seed)
-        self.cohort = place_cohort(spec, dataset, self.device, environment.backbone)
-        self.optimizer = build_optimizer(self.cohort, spec.optimizer)
-        self.method = build_method(spec, dataset, self.cohort, self.device)
-        loaders = build_loaders(spec, dataset, environment, self.device)
-        self.train = loaders.pop("train")
-        self.held_out = loaders
-        self.num_classes = dataset.num_classes
-        self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
-        self.shards = BatchShards(self.sampler.shares(world_size()))
-        self.checkpoints = (
-            CheckpointFolder(checkpoints_folder, environment.checkpoints_kept) if checkpoints_folder else None
-        )
-        self.architecture = describe(spec, dataset)
-        self.reported_unreadable: set[str] = set()
-
-    def resume(self) -> EpochEnd | None:
-        """Load the newest checkpoint that rank 0 finds, and return its epoch's event; None without a checkpoint."""
-        found = run_on_rank_zero(lambda: self.checkpoints.latest() if self.checkpoints is not None else None)
-        if found is None:
-            return None
-        checkpoint, file = found
-        check_belongs(checkpoint, file, digests=self.spec.digests, architecture=self.architecture)
-        self.cohort.load_state_dict(checkpoint.cohort)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.method.load_state_dict(checkpoint.method)
-        return EpochEnd(
-            epoch=checkpoint.epoch,
-            rows=[EpochRow(*row) for row in checkpoint.rows],
-            checkpoint=file if self.checkpoints is not None else None,
-        )
-
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield this worker's shards of the batches of an epoch, counted from 0."""
-        indices = self.sampler.epoch(epoch, rank(), world_size())
-        for loaded in self.train.training(indices, self.spec.seed, epoch, self.shards):
-            yield Batch(loaded.images, self.train.labels[loaded.indices], loaded.indices, self.shards)
-
-    def end_epoch(self, epoch: int, figures: Mapping[str, float]) -> EpochEnd:
-        """Score the cohort after `epoch`, counted from 1, write a checkpoint if one is due, and return the event.
-
-        Args:
-            epoch: Epochs done.
-            figures: Metric → value of the epoch's training.
-        """
-        rows = [EpochRow("cohort", "train", name, value) for name, value in figures.items()]
-        rows += self.scores(epoch)
-        unreadable = self.unreadable()
-        return EpochEnd(epoch=epoch, rows=rows, unreadable=unreadable, checkpoint=self.save(epoch, rows))
-
-    def scores(self, epoch: int) -> list[EpochRow]:
-        """Score the splits that are due after `epoch`: validation always, test as the spec says."""
-        broadcast_buffers(self.cohort)
-        when, last = self.spec.evaluation.test, epoch == self.spec.schedule.epochs
-        test_is_due = when == "every_epoch" or (when == "at_end" and last)
-        due = {split: images for split, images in self.held_out.items() if split == "validation" or test_is_due}
-        return score(self.spec, self.cohort, self.train, due, self.num_classes)
-
-    def unreadable(self) -> tuple[str, ...]:
-        """Return the names of the images that did not decode on any worker; rank 0 logs those of other workers.
-
-        Raises:
-            UnreadableImagesError: they are more than the spec allows.
-        """
-        if not self.spec.data.is_encoded:
-            return ()
-        own, bound = self.train.unreadable, self.spec.data.unreadable
-        names = sorted(frozenset[str]().union(*gather_values(own)))
-        if is_rank_zero():
-            for name in sorted(set(names) - own - self.reported_unreadable):
-                _log.warning("another worker skipped an image that does not decode: %s", name)
-            self.reported_unreadable |= set(names)
-        if len(names) > bound:
-            raise UnreadableImagesError(names, bound)
-        return tuple(names)
-
-    def save(self, epoch: int, rows: Sequence[EpochRow]) -> Path | None:
-        """Write a checkpoint if one is due after `epoch` and this worker writes them; None if not."""
-        is_last = epoch == self.spec.schedule.epochs
-        if self.checkpoints is None:
-            return None
-        if not is_last and epoch % self.environment.epochs_per_checkpoint:
-            return None
-        return self.checkpoints.save(
-            Checkpoint(
-                epoch=epoch,
-                digest=self.spec.digest,
-                architecture=self.architecture,
-                cohort=self.cohort.state_dict(),
-                optimizer=self.optimizer.state_dict(),
-                method=self.method.state_dict(),
-                rows=[tuple(row) for row in rows],
-            )
-        )
+    start = resumed.epoch if resumed else 0
+    with (pack or Pack()).joined(run, start, callbacks) as train_epoch:
+        if resumed is not None:
+            yield resumed
+        elif pack is not None:
+            yield EpochEnd(epoch=0, rows=[])
+        for epoch in range(start, spec.schedule.epochs):
+            figures = train_epoch()
+            yield run.end_epoch(epoch + 1, figures)

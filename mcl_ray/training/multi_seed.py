@@ -18,16 +18,17 @@ RunIterator = Generator[EpochEnd, None, None]
 def run_in_lockstep(runs: Sequence[RunIterator]) -> Generator[list[EpochEnd], None, None]:
     """Yield every active run's event of an epoch, once all of them have finished it.
 
-    Runs that are ahead, since they resume from a later epoch, wait for the others. A run that fails is left out while
-    more than half of the runs are active. Closing this generator closes the runs. An error that is not an MclError ends
-    all of them, and so does a StoreError.
+    Runs of a pack that start anew begin with epoch 0, which has no figures, see `iter_epochs`. Runs that are ahead,
+    since they resume from a later epoch, wait for the others. A run that fails is left out while more than half of the
+    runs are active. Closing this generator closes the runs. An error that is not an MclError ends all of them, and so
+    does a StoreError.
 
     Raises:
         MclError: the only run failed, or half of the runs did; or a result could not be written.
     """
     active, failures = list(runs), list[MclError]()
     try:
-        epoch = 0
+        epoch = -1
         while True:
             ends = _next_epoch(active, epoch + 1, failures)
             if failures and not has_enough_seeds(len(active), len(runs)):

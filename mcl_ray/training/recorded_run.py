@@ -27,6 +27,7 @@ from mcl_ray.training.costs import cost_of
 from mcl_ray.training.evaluate import score
 from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.loop import iter_epochs
+from mcl_ray.training.pack import Pack
 from mcl_ray.training.run_recorder import RunRecorder, TensorBoardCallback
 
 LOST_WORKER_SIGNS = ("connection reset by peer", "connection closed by peer", "broken pipe")
@@ -41,6 +42,7 @@ def iter_recorded_run(
     environment: Environment,
     writer: RunWriter | None,
     callbacks: Sequence[RunCallback] = (),
+    pack: Pack | None = None,
 ) -> Generator[EpochEnd, None, None]:
     """Train `spec` into the folder of `writer`, and yield each epoch's event once the epoch is on the disk.
 
@@ -54,6 +56,7 @@ def iter_recorded_run(
         environment: Device, folders and threads.
         writer: Writer of the run's record; None on every rank but 0, where no callback is called either.
         callbacks: Receive every event of the run after it is recorded.
+        pack: As for `iter_epochs`, whose event of epoch 0 is yielded, too.
 
     Raises:
         TrainingError: the run cannot continue; recorded as failed.
@@ -74,12 +77,14 @@ def iter_recorded_run(
         with writer.paused():
             notify(callbacks, "on_run_start", start)
         try:
-            for epoch in iter_epochs(spec, dataset, environment, writer.checkpoints, callbacks):
-                notify(recorders, "on_epoch_end", epoch)
+            for epoch in iter_epochs(spec, dataset, environment, writer.checkpoints, callbacks, pack):
+                receivers = callbacks if epoch.epoch else ()
+                if epoch.epoch:
+                    notify(recorders, "on_epoch_end", epoch)
                 if epoch.epoch == spec.schedule.epochs:
                     writer.finish("finished")
                 with writer.paused():
-                    notify(callbacks, "on_epoch_end", epoch)
+                    notify(receivers, "on_epoch_end", epoch)
                     yield epoch
         except GeneratorExit:
             if writer.state == "running":  # else it was closed after its last epoch

@@ -6,13 +6,14 @@ trials that remain.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from ray import tune
@@ -33,11 +34,13 @@ from searches.tune.interruption import interruptible_tune
 from searches.tune.listed_trials import ListedTrials
 from searches.tune.optuna_exporter import OptunaExporter
 from searches.tune.optuna_searcher import OptunaSearcher
+from searches.tune.packs import PackLeaver, PackSetting, fastest_size, started
 from searches.tune.scheduler import to_scheduler
 from searches.tune.trial_recorder import TrialRecorder
 from trainables.cluster.connect import bundle, connect, fits
 from trainables.cluster.node_plugins import check_plugins
 from trainables.cluster.shared_storage import check_shared
+from trainables.packed_trial import PackedTrial
 from trainables.pending_workers import report_pending_workers
 from trainables.torch_trainer import Group
 from trainables.trial_job import TrialJob, config_of
@@ -65,6 +68,17 @@ def connected(
         check_plugins(sweep.run.plugins)
         fits(bundle(execution), *(execution.group or (1, 1)))
         yield
+
+
+class Training(NamedTuple):
+    """The trainable of the trials of a sweep, and what it needs."""
+
+    trainable: Any
+    """Tune's trainable, with its resources."""
+    concurrent: int
+    """Trials that run at once."""
+    callbacks: Sequence[SweepCallback] = ()
+    """Callbacks that it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +120,9 @@ class SweepTuner:
             retention = CheckpointRetention(job, self._checkpoints_kept, ended, self.sweep.own_point)
             scheduler = to_scheduler(self.sweep.strategy.scheduler, self.sweep.run.schedule.epochs, known)
             with OptunaExporter(self.sweep, self.folder, known) as exporter:
-                tuner = self._tuner(job, searcher.searcher(), scheduler, left, time_left_s)
-                self._fit(tuner, [recorder, searcher, exporter, retention, *self.callbacks])
+                with self._training(job, left) as training:
+                    tuner = self._tuner(training, searcher.searcher(), scheduler, left, time_left_s)
+                    self._fit(tuner, [recorder, searcher, exporter, retention, *training.callbacks, *self.callbacks])
                 out_of_time = time_left_s is not None and time.monotonic() - started >= time_left_s
                 recorder.close()
         remove([self.folder / TUNE_FOLDER])
@@ -128,8 +143,12 @@ class SweepTuner:
         job = replace(self._job, runs_of=self.sweep.seed_runs, repeats=self.sweep.num_seeds)
         recorder = TrialRecorder(job)
         listed = ListedTrials([config_of(run.info) for run in runs])
-        tuner = self._tuner(job, listed, FIFOScheduler(), len(runs), time_left_s)  # type: ignore[no-untyped-call]
-        self._fit(tuner, [recorder, *self.callbacks])
+        with self._training(job, len(runs)) as training:
+            scheduler = FIFOScheduler()  # type: ignore[no-untyped-call]
+            self._fit(
+                self._tuner(training, listed, scheduler, len(runs), time_left_s),
+                [recorder, *training.callbacks, *self.callbacks],
+            )
         out_of_time = time_left_s is not None and time.monotonic() - started >= time_left_s
         recorder.close()
         remove([self.folder / TUNE_FOLDER])
@@ -164,21 +183,20 @@ class SweepTuner:
 
     def _tuner(
         self,
-        job: TrialJob,
+        training: Training,
         search_alg: Searcher,
         scheduler: TrialScheduler,
         num_trials: int,
         time_left_s: float | None,
     ) -> tune.Tuner:
-        trainable, concurrent = self._trainable(job)
         return tune.Tuner(
-            trainable,
+            training.trainable,
             tune_config=tune.TuneConfig(
                 num_samples=num_trials,
                 search_alg=search_alg,
                 scheduler=scheduler,
                 time_budget_s=time_left_s,
-                max_concurrent_trials=concurrent,
+                max_concurrent_trials=training.concurrent,
                 # A process that led a group cannot lead another.
                 reuse_actors=self.execution.group is None,
             ),
@@ -202,16 +220,36 @@ class SweepTuner:
     def _group(self, fewest: int, most: int) -> Group:
         return Group(fewest=fewest, most=most, bundle=bundle(self.execution))
 
-    def _trainable(self, job: TrialJob) -> tuple[Any, int]:
-        """Return what trains a trial, with its resources, and how many run at once."""
+    @contextmanager
+    def _training(self, job: TrialJob, num_trials: int) -> Iterator[Training]:
+        """Say how many trials run at once and with what, and keep what trains them besides their own processes."""
         needed = bundle(self.execution)
         fewest, most = self.execution.group or (1, 1)
         concurrent = min(fits(needed, fewest, most), self.sweep.trials)
         share = f"{needed['CPU']:g} CPU cores and {needed['GPU']:g} GPUs"
-        if self.execution.group is None:
-            notify(self.callbacks, "on_status", f"{concurrent} trials at once, {share} each")
-            return tune.with_resources(tune.with_parameters(train_trial, job=job), needed), concurrent
-        workers = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        notify(self.callbacks, "on_status", f"{concurrent} trials at once, of {workers} workers, {share} each")
-        trainable = tune.with_parameters(GroupTrial, job=job, group=self._group(fewest, most))
-        return tune.with_resources(trainable, TRIAL_RESOURCES), concurrent
+        if self.execution.group is not None:
+            workers = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+            self._say(f"{concurrent} trials at once, of {workers} workers, {share} each")
+            trainable = tune.with_parameters(GroupTrial, job=job, group=self._group(fewest, most))
+            yield Training(tune.with_resources(trainable, TRIAL_RESOURCES), concurrent)
+        elif (size := self._pack_size(job, needed, math.ceil(num_trials / concurrent))) == 1:
+            self._say(f"{concurrent} trials at once, {share} each")
+            yield Training(tune.with_resources(tune.with_parameters(train_trial, job=job), needed), concurrent)
+        else:
+            setting = PackSetting.of(num_trials, processes=concurrent, size=size, bundle=needed)
+            self._say(f"{setting.trials} trials at once, {setting.size} in one process, {share} for each process")
+            with started(setting, job) as packs:
+                trainable = tune.with_resources(tune.with_parameters(PackedTrial, packs=packs), TRIAL_RESOURCES)
+                yield Training(trainable, setting.trials, [PackLeaver(packs)])
+
+    def _pack_size(self, job: TrialJob, needed: Mapping[str, float], most: int) -> int:
+        """Return how many trials a process trains together; measured if the options say so, and then said."""
+        size = self.execution.pack_size
+        if size is None:
+            size, gain = fastest_size(job, needed, most)
+            found = "none are faster" if size == 1 else f"those of {size} are {gain:.2f} times as fast"
+            self._say(f"joint steps of up to {most} trials, measured: {found}")
+        return size
+
+    def _say(self, message: str) -> None:
+        notify(self.callbacks, "on_status", message)

@@ -16,7 +16,7 @@ from mcl_ray.errors import BackboneChangedError, CheckpointError
 from mcl_ray.linear_probe import build_backbone
 from mcl_ray.pipeline import Stage
 from mcl_ray.results.store import RunWriter, SweepWriter, read_epochs, read_runs
-from mcl_ray.training import loop
+from mcl_ray.training import run_state
 from mcl_ray.training.backbone import checkpoint_at, find_backbone, load_backbone
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.recorded_run import train_recorded_run
@@ -78,7 +78,7 @@ def test_whose_features(pretrained, folder, tmp_path, features, members):
 
 def test_networks_that_change_end_the_run(pretrained, folder, tmp_path, monkeypatch):
     spec, file = classify(pretrained.folder)
-    place = loop.place_cohort
+    place = run_state.place_cohort
 
     def thawed(*arguments):
         cohort = place(*arguments)
@@ -86,7 +86,7 @@ def test_networks_that_change_end_the_run(pretrained, folder, tmp_path, monkeypa
         cohort.branches.train()
         return cohort
 
-    monkeypatch.setattr(loop, "place_cohort", thawed)
+    monkeypatch.setattr(run_state, "place_cohort", thawed)
     with pytest.raises(BackboneChangedError, match="had the sha256"):
         train(spec, folder, tmp_path / "results", file)
     (row,) = [row for row in read_runs(tmp_path / "results").to_pylist() if row["run_id"] == "r"]

@@ -1,0 +1,147 @@
+"""Several cohorts as one network: peers of one architecture, of whatever cohort, are computed together.
+
+K cohorts, N peers of a cohort, M modules of a stack, B images. A slot is one of the places of a list that has those of
+all cohorts, one cohort after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from mcl_ray.cohort import Cohort, CohortOutput
+from mcl_ray.models.stacked import ModuleStack, likeness
+
+
+class CohortStack:
+    """K cohorts whose outputs are computed together, each for its own images.
+
+    Until `release`, the cohorts' tensors are views of stacked ones, see `ModuleStack`.
+
+    Args:
+        cohorts: the cohorts, [K]; their images have one shape.
+    """
+
+    def __init__(self, cohorts: Sequence[Cohort]) -> None:
+        sizes = [cohort.num_peers for cohort in cohorts]
+        self._peers = [range(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+        self._stems = _Layer(stem for cohort in cohorts for stem in cohort.stems)
+        self._branches = _Layer(branch for cohort in cohorts for branch in cohort.branches)
+        self._classifiers = _Layer(classifier for cohort in cohorts for classifier in cohort.classifiers)
+        self._heads = _Layer(head for cohort in cohorts for head in cohort.heads)
+        self._image_of_stem = [k for k, cohort in enumerate(cohorts) for _ in cohort.stems]
+        self._stem_of_peer = _stems_of_peers(cohorts)
+
+    def __call__(self, images_K: Sequence[Tensor]) -> list[CohortOutput]:
+        """Return each cohort's output for its images [B, channels, H, W]."""
+        images = _Values([_joined(images_K)], [range(len(images_K))])
+        maps = self._stems(images, self._image_of_stem)
+        features = self._branches(maps, self._stem_of_peer)
+        every_peer = range(len(self._stem_of_peer))
+        logits = self._classifiers(features, every_peer) if self._classifiers else None
+        embeddings = self._heads(features, every_peer) if self._heads else None
+        return [
+            CohortOutput(*(_of_peers(values, peers, features) for values in (logits, embeddings)))
+            for peers in self._peers
+        ]
+
+    def give_gradients(self) -> None:
+        """Give every peer's parameters their gradients."""
+        for layer in self._layers:
+            layer.give_gradients()
+
+    def release(self) -> None:
+        """Give every cohort tensors of its own again, with the present values."""
+        for layer in self._layers:
+            layer.release()
+
+    @property
+    def _layers(self) -> Sequence[_Layer]:
+        return self._stems, self._branches, self._classifiers, self._heads
+
+
+def _stems_of_peers(cohorts: Sequence[Cohort]) -> list[int]:
+    """Return the slot of each peer's stem."""
+    found, start = list[int](), 0
+    for cohort in cohorts:
+        own = range(start, start + len(cohort.stems))
+        found += [own[0]] * cohort.num_peers if cohort.shares_stem else own
+        start = own.stop
+    return found
+
+
+def _of_peers(values: _Values | None, peers: Sequence[int], features: _Values) -> Tensor:
+    """Stack the values of a cohort's peers, [N, B, …]; [N, B, 0] without values."""
+    if values is None:
+        some = features[peers[0]]
+        return some.new_empty(len(peers), len(some), 0)
+    return torch.stack([values[peer] for peer in peers])
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    """Join M values [B, C, …] to [B, M, C, …], of which the first two axes of channels lie together in the memory."""
+    joined = torch.cat([*values], 1)
+    return joined.view(len(joined), len(values), -1, *joined.shape[2:])
+
+
+class _Values:
+    """The value [B, …] of each slot, as the stacks computed them.
+
+    Args:
+        stacked: the values of each stack, [B, M, …].
+        slots: the slots of each stack, [M].
+    """
+
+    def __init__(self, stacked: Sequence[Tensor], slots: Sequence[Sequence[int]]) -> None:
+        self._stacked, self._slots = stacked, [list(own) for own in slots]
+
+    def __getitem__(self, slot: int) -> Tensor:
+        return self._by_slot[slot]
+
+    def of(self, slots: list[int]) -> Tensor:
+        """Return the values of these slots: [B, M, …]; those of one stack as they are."""
+        if slots in self._slots:
+            return self._stacked[self._slots.index(slots)]
+        return _joined([self[slot] for slot in slots])
+
+    @cached_property
+    def _by_slot(self) -> dict[int, Tensor]:
+        # The gradient of unbind is one tensor; that of as many selections would be a whole stack each.
+        return {
+            slot: value
+            for stacked, slots in zip(self._stacked, self._slots, strict=True)
+            for slot, value in zip(slots, stacked.unbind(1), strict=True)
+        }
+
+
+class _Layer:
+    """The modules of all cohorts that have one part, such as all stems, in as few stacks as possible."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        alike: dict[Hashable, list[int]] = {}
+        listed = list(modules)
+        for slot, module in enumerate(listed):
+            alike.setdefault(likeness(module), []).append(slot)
+        self._slots = list(alike.values())
+        self._stacks = [ModuleStack([listed[slot] for slot in slots]) for slots in self._slots]
+
+    def __bool__(self) -> bool:
+        return bool(self._stacks)
+
+    def __call__(self, values: _Values, sources: Sequence[int]) -> _Values:
+        """Return the outputs for inputs among `values`, of which `sources` has the slot of each module's."""
+        inputs = [values.of([sources[slot] for slot in slots]) for slots in self._slots]
+        outputs = [stack(value) for stack, value in zip(self._stacks, inputs, strict=True)]
+        return _Values(outputs, self._slots)
+
+    def give_gradients(self) -> None:
+        for stack in self._stacks:
+            stack.give_gradients()
+
+    def release(self) -> None:
+        for stack in self._stacks:
+            stack.release()

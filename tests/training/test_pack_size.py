@@ -1,0 +1,40 @@
+"""How many runs share their steps is measured."""
+
+import pytest
+
+from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import replace
+from mcl_ray.data.source import dataset_for
+from mcl_ray.training import pack_size
+from mcl_ray.training.pack_size import ALONE, FULL_S, PackSize, measure_pack_size
+
+SPEC = replace(recipes.digits(), {"schedule.epochs": 1})
+ENVIRONMENT = Environment(threads=1)
+
+
+def measured(most: int) -> PackSize:
+    return measure_pack_size(SPEC, dataset_for(SPEC, ENVIRONMENT), ENVIRONMENT, most)
+
+
+def test_real_steps_are_measured():
+    found = measured(4)
+    assert found == ALONE or (found.size in (2, 4) and found.gain >= pack_size.GAIN)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "wanted"),
+    [
+        ({1: 0.1, 2: 0.12, 4: 0.2, 8: 0.5}, 8, PackSize(4, 2.0)),
+        ({1: 0.1, 2: 0.12, 4: 0.2, 8: 0.3}, 4, PackSize(4, 2.0)),
+        ({1: 0.1, 2: 0.19}, 2, ALONE),
+        ({1: 0.1, 2: 0.3}, 8, ALONE),
+        ({1: FULL_S}, 8, ALONE),
+        ({1: 0.1}, 1, ALONE),
+    ],
+)
+def test_the_fastest_size_is_chosen_if_it_is_worth_it(monkeypatch, seconds, most, wanted):
+    monkeypatch.setattr(pack_size, "_seconds_per_step", lambda runs: seconds[len(runs)])
+    found = measured(most)
+    assert found.size == wanted.size
+    assert found.gain == pytest.approx(wanted.gain)
