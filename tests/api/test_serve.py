@@ -138,7 +138,7 @@ def own_mib(process):
 
 def test_a_process_that_waits_is_small(tmp_path, local_ray, database_url):
     """With results in a folder it does not load the client of object stores either, whose pages others share."""
-    with ServiceProcess(tmp_path, database_url, local_ray, ["--max-running=1"], is_forked=False) as service:
+    with ServiceProcess(tmp_path, database_url, local_ray, is_forked=False) as service:
         service.start()
         service.wait_until_ready()
         assert service.http.get("/jobs").json()["jobs"] == []
