@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic.json_schema import models_json_schema
 
 from api import job_routes, jobs, optuna_page, problems, result_routes, service_routes
 from api.database import Database
@@ -33,9 +34,13 @@ SWITCH_S = 0.0005
 """Time after which a thread that computes gives way: Python's 5 ms delay every answer that waits for one."""
 PAGE = Path(__file__).parent / "page"
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": HTTPStatus(status).phrase}
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
     for status in (400, 401, 403, 404, 406, 408, 409, 413, 422, 429, 503)
 }
+"""Errors of every endpoint. With `model` instead of a reference, FastAPI builds as many models as there are, 1 MB."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -63,19 +68,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_route("/", lambda _: FileResponse(PAGE / "index.html"), include_in_schema=False)
     app.add_middleware(Envelope, settings=settings)
-    app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = partial(_openapi, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
-def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the OpenAPI description, with the media type that errors really have."""
-    if app.openapi_schema is None:
-        for methods in generate()["paths"].values():
-            for answer in (answer for method in methods.values() for answer in method["responses"].items()):
-                if answer[0] >= "400":
-                    answer[1]["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    assert app.openapi_schema is not None, "FastAPI keeps what it generated"
-    return app.openapi_schema
+def _openapi(generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the OpenAPI description, with the model of errors."""
+    description = generate()
+    _, problem = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
+    description["components"]["schemas"] |= problem["$defs"]
+    return description
 
 
 @contextlib.asynccontextmanager

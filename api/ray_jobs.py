@@ -53,23 +53,22 @@ class RayJobs:
     def __init__(self, settings: Settings, root: str) -> None:
         self._settings, self._root = settings, root
         self.url = settings.address
-        self._anonymous, self._http = self._client({}), self._client(_credentials(settings))
+        is_encrypted = self.url.startswith("https:")  # else no certificates are loaded, which take 3 MB of memory
+        headers = _credentials(settings)
+        self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, headers=headers, verify=is_encrypted)
         self._is_checked = settings.allow_open_ray
 
     async def look(self, submission_id: str, job: str) -> Answer:
         """Return what Ray knows of an attempt; a Ray that does not answer is an answer too."""
         try:
-            await self.check_protected()
-            answer = await self._http.get(f"/api/jobs/{submission_id}")
+            answer = await self._ask("GET", f"/api/jobs/{submission_id}")
             if answer.status_code == httpx.codes.NOT_FOUND:
                 return Answer("absent")
-            if answer.status_code != httpx.codes.OK:
-                return Answer("unreachable", f"Ray answered {answer.status_code}")
-            info = answer.json()
+            info = _checked(answer).json()
             if (info.get("metadata") or {}).get("job") != job:
                 return Answer("foreign", "Ray has a record of this id that is not of this service")
             return _answer(info)
-        except (httpx.HTTPError, ValueError, AttributeError, RayError) as error:
+        except (RayError, ValueError, AttributeError) as error:
             return Answer("unreachable", f"{type(error).__name__}: {error}"[:300])
 
     async def submit(self, submission_id: str, job: str, attempt: int, spec: JobSpec) -> None:
@@ -85,7 +84,7 @@ class RayJobs:
             "metadata": {"job": job, "attempt": str(attempt), "spec": spec.digest},
             "runtime_env": {"env_vars": DRIVER_ENVIRONMENT},
         }
-        await self._post("/api/jobs/", body | self._resources(spec), SUBMIT_TIMEOUT)
+        _checked(await self._ask("POST", "/api/jobs/", body | self._resources(spec), SUBMIT_TIMEOUT))
 
     async def stop(self, submission_id: str) -> None:
         """Ask Ray to stop an attempt: SIGINT, and SIGKILL a minute later.
@@ -93,7 +92,15 @@ class RayJobs:
         Raises:
             RayError: it refuses.
         """
-        await self._post(f"/api/jobs/{submission_id}/stop", None, TIMEOUT)
+        _checked(await self._ask("POST", f"/api/jobs/{submission_id}/stop"))
+
+    async def check_ready(self) -> None:
+        """Raise an error unless Ray answers.
+
+        Raises:
+            RayError: it does not, or answers without a token.
+        """
+        _checked(await self._ask("GET", "/api/version"))
 
     async def check_protected(self) -> None:
         """Refuse a Ray that answers without a token: it would run any user's code.
@@ -103,7 +110,7 @@ class RayJobs:
         """
         if self._is_checked:
             return
-        refused = (await self._anonymous.get("/api/jobs/")).status_code
+        refused = (await self._http.get("/api/jobs/", headers={"Authorization": ""})).status_code
         if refused not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise RayError(
                 f"a Ray cluster must refuse requests without a token (RAY_AUTH_MODE=token), but {self.url} answered "
@@ -113,28 +120,19 @@ class RayJobs:
             raise RayError(f"Ray must accept this service's token, but {self.url} answered {taken}")
         self._is_checked = True
 
-    async def check_ready(self) -> None:
-        """Raise an error unless Ray answers.
-
-        Raises:
-            RayError: it does not, or answers without a token.
-        """
-        try:
-            await self.check_protected()
-            (await self._http.get("/api/version")).raise_for_status()
-        except httpx.HTTPError as error:
-            raise RayError(f"Ray must answer at {self.url}, but: {type(error).__name__}") from error
-
     async def close(self) -> None:
         """Close the connections."""
-        await self._anonymous.aclose()
         await self._http.aclose()
 
-    def _client(self, headers: dict[str, str]) -> httpx.AsyncClient:
-        is_encrypted = self.url.startswith(
-            "https:"
-        )  # else no certificates need to be loaded, which take 3 MB of memory
-        return httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, headers=headers, verify=is_encrypted)
+    async def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, timeout: httpx.Timeout = TIMEOUT
+    ) -> httpx.Response:
+        """Return the answer to a request, which only a protected Ray is sent."""
+        try:
+            await self.check_protected()
+            return await self._http.request(method, path, json=body, timeout=timeout)
+        except httpx.HTTPError as error:
+            raise RayError(f"Ray must answer at {self.url}, but: {type(error).__name__}: {error}") from error
 
     def _resources(self, spec: JobSpec) -> dict[str, Any]:
         """Return what the driver asks for: its computation, or as much as keeps it off the head."""
@@ -148,14 +146,16 @@ class RayJobs:
             return {"entrypoint_resources": {self._settings.driver_resource: 0.001}}
         return {"entrypoint_num_cpus": 0.01}
 
-    async def _post(self, path: str, body: dict[str, Any] | None, timeout: httpx.Timeout) -> None:
-        try:
-            await self.check_protected()
-            answer = await self._http.post(path, json=body, timeout=timeout)
-        except httpx.HTTPError as error:
-            raise RayError(f"Ray did not answer: {type(error).__name__}: {error}") from error
-        if not answer.is_success:
-            raise RayError(f"Ray answered {answer.status_code}: {answer.text[-300:]}")
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    """Return an answer that is a success.
+
+    Raises:
+        RayError: it is none.
+    """
+    if not answer.is_success:
+        raise RayError(f"Ray answered {answer.status_code}: {answer.text[-300:]}")
+    return answer
 
 
 def _answer(info: dict[str, Any]) -> Answer:

@@ -118,10 +118,10 @@ def artifact(path: str, row: ReadableJob, service: ServiceDep) -> Response:
     headers = {
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Content-Disposition": "attachment",
-        "Content-Length": str(file.meta["size"]),
+        "Content-Length": str(file.size),
     }
     media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    return StreamingResponse((bytes(part) for part in file), media_type=media_type, headers=headers)
+    return StreamingResponse(file.chunks, media_type=media_type, headers=headers)
 
 
 @router.get("/logs", response_class=PlainTextResponse)
