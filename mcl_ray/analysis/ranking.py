@@ -19,8 +19,7 @@ from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.published import PublishedFigure, published_figure
 from mcl_ray.analysis.roles import BASELINE, counts, is_further
 from mcl_ray.analysis.workers import pretraining_workers, workers_by_spec
-from mcl_ray.config.effects import acts, deciding
-from mcl_ray.config.overrides import flat
+from mcl_ray.config.effects import acting, acts, deciding
 from mcl_ray.config.scoring import MEAN, Mode, Score, has_enough_seeds
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
@@ -201,9 +200,8 @@ def _searched_with_effect(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _completed(given: Mapping[str, Any], searched: Iterable[str], run: RunSpec) -> dict[str, Any]:
     """Return the fields of a baseline, with its own values of those that the search varies and that act in it."""
-    own = flat(run)
-    others = sorted(path for path in searched if path in own and path not in given and acts(run, path))
-    return {**given, **{path: own[path] for path in others}}
+    own = acting(run)
+    return {**given, **{path: own[path] for path in sorted(searched) if path in own and path not in given}}
 
 
 def _seed(row: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from mcl_ray.analysis.ranking import MemberScore, RunSummary, summary
-from mcl_ray.config.overrides import flat
+from mcl_ray.config.effects import acting
 from mcl_ray.reports.labels import MEMBER_LABELS, NO_VALUE, duration, setting
 from mcl_ray.results.reader import read_epochs, read_runs, read_spec, run_folders
 from mcl_ray.results.tags import read_tags
@@ -65,11 +65,13 @@ def score_of(found: RunSummary) -> tuple[str, str]:
 def comparison_table(folders: Sequence[Path]) -> Table:
     """Return a column for each run: the fields of the specs that differ, then states and last accuracies.
 
+    A field without an effect in a run has no value there.
+
     Raises:
         StoreError: a folder holds no run, or a damaged one.
     """
     table = Table("", *(folder.name for folder in folders), box=None, pad_edge=False)
-    for path, values in _differences([flat(read_spec(folder)) for folder in folders]).items():
+    for path, values in _differences([acting(read_spec(folder)) for folder in folders]).items():
         table.add_row(path, *values)
     table.add_section()
     summaries = [_summary(folder) for folder in folders]

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunEnd, RunStart
-from mcl_ray.config.effects import acts
-from mcl_ray.config.overrides import flat
+from mcl_ray.config.effects import acting
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.run_writer import RunWriter
 from mcl_ray.results.tensorboard import EventFile
@@ -23,9 +22,8 @@ def hyperparameters(spec: RunSpec) -> dict[str, str | float | bool]:
     shown: dict[str, str | float | bool] = {
         f"losses.extra.{name}": weight for name, weight in spec.losses.extra.items()
     }
-    for path, value in flat(spec).items():
-        is_shown = path.startswith(HYPERPARAMETERS) and acts(spec, path)
-        if is_shown and value is not None and not isinstance(value, dict):
+    for path, value in acting(spec).items():
+        if path.startswith(HYPERPARAMETERS) and value is not None and not isinstance(value, dict):
             shown[path] = ", ".join(map(str, value)) if isinstance(value, list) else value
     return shown
 

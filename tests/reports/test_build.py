@@ -69,6 +69,13 @@ def test_the_page_loads_nothing(written):
     assert "default-src 'none'" in page
 
 
+def test_the_best_spec_of_the_page_is_the_file_that_trains_it(tmp_path):
+    folder = write_sweep(tmp_path, [{"losses.alpha": 0.1}])
+    (folder / "best.yaml").write_text("# best: 70 % <n=3>\nseed: 0\n")
+    *_, page = write_report(folder, SHARES)
+    assert "# best: 70 % &lt;n=3&gt;\nseed: 0\n" in page.read_text()
+
+
 def test_importances_may_be_a_function_that_returns_a_reason(sweep_folder):
     written = write_report(sweep_folder, lambda _: Importances(reason="too <few>"))
     assert "importances.png" not in {path.name for path in written}

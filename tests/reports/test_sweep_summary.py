@@ -60,7 +60,7 @@ def test_the_baseline_is_compared_and_is_no_configuration_of_the_search(tmp_path
     found = sweep_summary(write_sweep(tmp_path, trials, seeds=(0, 1), baseline=baseline))
     assert (found["sweep"]["configurations"], found["sweep"]["trials_ended"]) == (3, 3)
     (row,) = (row for row in found["configurations"] if row["is_baseline"])
-    assert (row["place"], row["searched"], row["n"]) == (None, baseline, 2)
+    assert (row["place"], row["searched"], row["n"]) == (None, baseline | {"losses.alpha": 0.1}, 2), "alpha acts in it"
     compared = found["answer"]["baseline"]
     assert (compared["value"], compared["is_best"]) == (row["value"], False)
     assert compared["difference"] == pytest.approx(found["answer"]["best"]["value"] - row["value"])
