@@ -249,6 +249,16 @@ def test_the_baseline_is_no_configuration_that_a_front_beats():
     assert front_title([*rows, baseline], rows[:1], "max", scoring.costs).endswith("1 of 3 configurations")
 
 
+def test_what_did_not_train_to_the_end_stands_on_a_front_with_the_epoch_of_its_figure():
+    rows = [replace(row, costs={"parameters": 1e6 + 1e5 * place}) for place, row in enumerate(rows_of(*[{}] * 3))]
+    rows[1:] = [replace(row, state="interrupted", epochs_done=2, score=row.score - 9) for row in rows[1:]]
+    scoring = Scoring(costs=("parameters",))
+    (panel,) = plots.pareto(rows, OBJECTIVE, "max", scoring).axes
+    assert [text.get_text() for text in panel.texts if "epoch" in text.get_text()] == ["(epoch 2)"] * 2
+    figure = interactive_pareto.pareto(rows, OBJECTIVE, "max", scoring)
+    assert sorted(text for trace in figure.data for text in trace.text or ()) == ["(epoch 2)", "(epoch 2)", "1"]
+
+
 def test_a_figure_that_is_pointed_at_has_its_spread_and_number_of_seeds():
     (row,) = rows_of({})
     shown = interactive.hover_text(replace(row, score=98.5, std=0.254, n=3), Objective.parse(OBJECTIVE))
