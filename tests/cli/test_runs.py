@@ -1,13 +1,16 @@
 """The commands of recorded runs, on recorded ones."""
 
+import io
 import json
 import re
 
 import pytest
+from rich.console import Console
 
 from mcl_ray.cli import runs
 from mcl_ray.errors import MclError, StoreError, UserError
 from mcl_ray.reports.results_page import write_index
+from mcl_ray.reports.runs import comparison_table
 from mcl_ray.results.atomic_io import FolderLock
 from mcl_ray.results.reader import read_runs
 from mcl_ray.results.tags import TAGS_FILE, change_tags, read_tags
@@ -71,6 +74,19 @@ def test_a_comparison_has_no_values_of_fields_that_have_no_effect(results, sweep
     (known,) = re.findall(r'<script id="known-runs" type="application/json">(.*?)</script>', index)
     fields = {run: content["fields"] for run, content in json.loads(known).items()}
     assert ("losses.beta" in fields[alone], fields[pair]["losses.beta"]) == (False, "0.9")
+
+
+def test_a_comparison_of_many_runs_is_whole_in_80_columns(results, sweep):
+    folders = [results / "runs" / write_run(results, spec(2, seed=seed, beta=0.1234)) for seed in range(6)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(comparison_table(folders))
+    text = console.export_text()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for number, folder in enumerate(folders, start=1):
+        assert re.search(rf"^{number} {folder.name}\s*$", text, re.MULTILINE)
+    console.print(comparison_table(folders[:2]))
+    assert re.search(rf"{folders[0].name} +{folders[1].name}", console.export_text()), "where they fit"
 
 
 def test_tags_are_added_and_removed(results, sweep, run_ids, capsys):
