@@ -35,6 +35,6 @@ def export(
     folder = local_folder(out)
     opened = Run.open(run, results=results)
     files = opened.export(peer, folder, data=data)
-    app.stdout().print(opened.describe_peer(peer), soft_wrap=True, highlight=False)
+    app.stdout().print(f"{opened.run_id}, {opened.describe_peer(peer)}", soft_wrap=True, highlight=False)
     for file in files:
         app.stdout().print(f"wrote {display_path(file)}", soft_wrap=True)

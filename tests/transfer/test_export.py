@@ -183,7 +183,7 @@ def test_an_export_from_python_has_the_same_files(digits, tmp_path):
     files = export_run(digits.folder, "0", tmp_path / "python")
     assert sorted(file.name for file in files) == NAMES
     command, chosen = digits.exported_by_command("--peer", "0", "--out", str(tmp_path / "command"))
-    assert chosen == "peer0"
+    assert chosen == f"{digits.run_id}, peer0"
     for file in files:
         if file.name != "program.pt2":  # an archive with times
             assert file.read_bytes() == (command / file.name).read_bytes()
