@@ -96,7 +96,7 @@ def started(following: SuiteSpec, results: Path) -> tuple[list[str], SuiteSpec |
     return ids, _only(following, left) if left else None
 
 
-def followers(folder: Path) -> list[str]:
+def started_on(folder: Path) -> list[str]:
     """Return the ids of the sweeps that are built on the one in `folder`."""
     results = folder.parents[1]
     pull.fetch(results / "sweeps", only=pull.is_of_sweep)

@@ -75,7 +75,7 @@ def has_failed_runs(folder: Path) -> bool:
 
 
 def plan_resumption(
-    folder: Path, change: Change = unchanged, *, retry_failed: bool = False, followers_failed: bool = False
+    folder: Path, change: Change = unchanged, *, retry_failed: bool = False, follower_failed: bool = False
 ) -> Resumption:
     """Return what resuming the sweep in `folder` will do.
 
@@ -83,7 +83,7 @@ def plan_resumption(
         folder: Of the sweep, its records up to date.
         change: Returns the experiment from now on; it may raise the fields that are `extensible`.
         retry_failed: Try failed trials and seeds again.
-        followers_failed: Whether a sweep that follows this one has failed runs, so that this one need not have any.
+        follower_failed: Whether a sweep that follows this one has failed runs, so that this one need not have any.
 
     Raises:
         SpecError: other fields have changed, a plugin cannot be imported, or trials remain but no time.
@@ -97,7 +97,7 @@ def plan_resumption(
     failed = [trial for trial in trials if trial.failed_run_ids] if retry_failed else []
     failed_further = failed_further_runs(folder, experiment, trials) if retry_failed else []
     retries = bool(failed or failed_further)
-    if retry_failed and not retries and not followers_failed:
+    if retry_failed and not retries and not follower_failed:
         raise StoreError(f"only failed trials and seeds can be tried again, but {folder.name} has none")
     left = experiment.trials - sum(trial.state != "unfinished" and trial not in failed for trial in trials)
     limit = experiment.strategy.time_limit_s

@@ -29,7 +29,7 @@ from mcl_ray.results.store import (
 from mcl_ray.results.warm_start import write_warm_start
 from searches.further_runs import further_runs
 from searches.kinds import behaviour_of
-from searches.linear_eval import followers
+from searches.linear_eval import started_on
 from searches.preflight import check_batches, check_proposals, check_study
 from searches.resumption import Change, Resumption, has_failed_runs, plan_resumption, unchanged
 from searches.spec.experiment import Experiment
@@ -129,8 +129,8 @@ class SweepRunner:
         if self.environment.store is not None:
             open_results(self.environment)
         folder = self._find(sweep_id)
-        failed = retry_failed and any(map(self._has_failed_runs, followers(folder)))
-        return plan_resumption(folder, change, retry_failed=retry_failed, followers_failed=failed)
+        failed = retry_failed and any(map(self._has_failed_runs, started_on(folder)))
+        return plan_resumption(folder, change, retry_failed=retry_failed, follower_failed=failed)
 
     def _resume(self, resumption: Resumption) -> None:
         folder, experiment = resumption.folder, resumption.experiment

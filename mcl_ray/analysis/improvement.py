@@ -69,7 +69,7 @@ class Improvement:
 
     @property
     def _ahead(self) -> float:
-        """How much better the mean of the best is."""
+        """Difference of the means, above zero where that of the best is better."""
         assert self.best.value is not None, "it has a score"
         assert self.own.value is not None, "it has a score"
         return (self.best.value - self.own.value) * (1 if self.mode == "max" else -1)

@@ -37,7 +37,7 @@ class Member:
 
     @property
     def reason(self) -> str | None:
-        """How the peer was chosen, as a clause, if it was chosen as the best of several."""
+        """Reason for which the peer was chosen, as a clause; None unless it was chosen as the best of several."""
         if self.chosen_on is None or self.of == 1:
             return None
         metric = "kNN top-1" if self.chosen_by == "knn_top1" else "top-1"
