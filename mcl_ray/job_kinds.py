@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcl_ray.callbacks import RunCallback
+from mcl_ray.callbacks import RunCallback, notify
 from mcl_ray.errors import StoreError
 from mcl_ray.jobs import specs
 from mcl_ray.jobs.claims import results_of
@@ -37,7 +37,7 @@ def run(spec: JobSpec, root: Uri | Path, callbacks: Sequence[Any]) -> Path:
         case "sweep" | "table":
             _sweep(spec, results, folder, callbacks)
         case "export":
-            _export(spec, root, folder)
+            _export(spec, root, folder, callbacks)
         case "evaluate":
             _evaluate(spec, root, folder)
     return folder
@@ -69,7 +69,7 @@ def _sweep(spec: JobSpec, results: Uri | Path, folder: Path, callbacks: Sequence
     request, options = spec.request, _execution(spec, results, is_on_ray=True) | {"callbacks": callbacks}
     if (folder / "sweeps").is_dir() and (sweeps := read_sweeps(folder).to_pylist()):
         first = folder / "sweeps" / sweeps[0]["sweep_id"]  # the job's own; others follow from it
-        failed = any(is_run(path) and state_of(path) == "failed" for path in run_folders(first))
+        failed = any(is_run(path) and state_of(path) == "failed" for path in run_folders(folder))
         overrides = {"trials": specs.total_trials(spec)} if request.kind == "sweep" else {}
         CohortTuner.restore(
             first, retry_failed=failed and spec.continues == "retry", overrides=overrides, **options
@@ -80,10 +80,11 @@ def _sweep(spec: JobSpec, results: Uri | Path, folder: Path, callbacks: Sequence
         CohortTuner.suite(str(request.name), overrides=specs.assignments(request), **options).fit()
 
 
-def _export(spec: JobSpec, root: Uri | Path, folder: Path) -> None:
-    target = folder / "export"
+def _export(spec: JobSpec, root: Uri | Path, folder: Path, callbacks: Sequence[RunCallback]) -> None:
+    target, run, peer = folder / "export", _source(spec, root), spec.request.peer
+    notify(callbacks, "on_status", f"exporting {run.run_id}, {run.describe_peer(peer)}")
     if not target.exists():  # it is written whole, or not at all
-        _source(spec, root).export(spec.request.peer, target)
+        run.export(peer, target)
 
 
 def _evaluate(spec: JobSpec, root: Uri | Path, folder: Path) -> None:

@@ -40,8 +40,9 @@ class SweepEstimate:
     @property
     def disk_bytes(self) -> int:
         """Maximum size of the checkpoints that remain at the end, in bytes."""
-        trials, limit = self.experiment.trials, self.experiment.keep_checkpoints
-        return self.run.disk_bytes * (trials if limit is None else min(limit, trials)) * self.experiment.num_seeds
+        search, limit = self.experiment, self.experiment.keep_checkpoints
+        kept = search.num_runs if limit is None else min(limit, search.trials) * search.num_seeds
+        return self.run.disk_bytes * kept
 
 
 def estimate_sweep(sweep: SweepSpec, execution: ExecutionOptions) -> SweepEstimate:

@@ -5,6 +5,7 @@ It is a sweep of its own. Each of its runs freezes the networks that the run of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def started(following: SuiteSpec, results: Path) -> tuple[list[str], SuiteSpec |
         left -= same
         ids += [sweep_id] if same else []
     return ids, _only(following, left) if left else None
+
+
+def started_on(folder: Path) -> list[str]:
+    """Return the ids of the sweeps that are built on the one in `folder`."""
+    results = folder.parents[1]
+    pull.fetch(results / "sweeps", only=pull.is_of_sweep)
+    built_on = {row["sweep_id"]: json.loads(row["spec"]).get("built_on") for row in read_sweeps(results).to_pylist()}
+    return [sweep_id for sweep_id, first in built_on.items() if first and first["sweep"] == folder.name]
 
 
 def _only(suite: SuiteSpec, rows: Collection[str]) -> SuiteSpec:

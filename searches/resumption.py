@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mcl_ray.config.plugins import import_plugins
 from mcl_ray.errors import SpecError, StoreError
-from mcl_ray.results.store import RunWriter, read_sweeps, state_of
+from mcl_ray.results.store import RunWriter, read_runs, read_sweeps, state_of
 from searches.further_runs import FurtherRun, failed_further_runs, further_runs
 from searches.spec.difference import difference, only_extends
 from searches.spec.experiment import Experiment
@@ -69,13 +69,21 @@ class Resumption:
                 RunWriter.amend(run).finish("interrupted")
 
 
-def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: bool = False) -> Resumption:
+def has_failed_runs(folder: Path) -> bool:
+    """Return whether a run of the sweep in `folder`, its records up to date, failed."""
+    return "failed" in read_runs(folder)["state"].to_pylist()
+
+
+def plan_resumption(
+    folder: Path, change: Change = unchanged, *, retry_failed: bool = False, follower_failed: bool = False
+) -> Resumption:
     """Return what resuming the sweep in `folder` will do.
 
     Args:
         folder: Of the sweep, its records up to date.
         change: Returns the experiment from now on; it may raise the fields that are `extensible`.
         retry_failed: Try failed trials and seeds again.
+        follower_failed: Whether a sweep that follows this one has failed runs, so that this one need not have any.
 
     Raises:
         SpecError: other fields have changed, a plugin cannot be imported, or trials remain but no time.
@@ -88,12 +96,13 @@ def plan_resumption(folder: Path, change: Change = unchanged, *, retry_failed: b
     trials = read_trials(folder, experiment)
     failed = [trial for trial in trials if trial.failed_run_ids] if retry_failed else []
     failed_further = failed_further_runs(folder, experiment, trials) if retry_failed else []
-    if retry_failed and not (failed or failed_further):
+    retries = bool(failed or failed_further)
+    if retry_failed and not retries and not follower_failed:
         raise StoreError(f"only failed trials and seeds can be tried again, but {folder.name} has none")
     left = experiment.trials - sum(trial.state != "unfinished" and trial not in failed for trial in trials)
     limit = experiment.strategy.time_limit_s
     time_left_s = None if limit is None else max(0.0, limit - row["wall_time_s"])
-    is_same = experiment == before and not retry_failed
+    is_same = experiment == before and not retries
     out_of_time = time_left_s == 0 and row["state"] != "finished" and is_same
     further = len(further_runs(folder, experiment, trials)) + len(failed_further)
     if left + further and time_left_s == 0 and not out_of_time:

@@ -29,8 +29,9 @@ from mcl_ray.results.store import (
 from mcl_ray.results.warm_start import write_warm_start
 from searches.further_runs import further_runs
 from searches.kinds import behaviour_of
+from searches.linear_eval import started_on
 from searches.preflight import check_batches, check_proposals, check_study
-from searches.resumption import Change, Resumption, plan_resumption, unchanged
+from searches.resumption import Change, Resumption, has_failed_runs, plan_resumption, unchanged
 from searches.spec.experiment import Experiment
 from searches.spec.fields import without_effect
 from searches.sweep_recorder import SweepRecorder
@@ -103,7 +104,7 @@ class SweepRunner:
         Args:
             sweep_id: Id of the sweep, or `latest`.
             change: Returns the experiment from now on; it may raise the fields that are `extensible`.
-            retry_failed: Try failed trials and seeds again.
+            retry_failed: Try failed trials and seeds again, also those of the sweeps that follow.
 
         Returns:
             The folders of the sweep and of the ones that follow it.
@@ -121,13 +122,15 @@ class SweepRunner:
             self._report(f"nothing left to do: {pull.display_path(folder)} is finished")
         else:
             self._resume(resumption)
-        return [folder, *self._follow(experiment, folder)]
+        return [folder, *self._follow(experiment, folder, retry_failed=retry_failed)]
 
     def plan(self, sweep_id: str, change: Change = unchanged, *, retry_failed: bool = False) -> Resumption:
         """Return what resuming a sweep will do; see `resume`."""
         if self.environment.store is not None:
             open_results(self.environment)
-        return plan_resumption(self._find(sweep_id), change, retry_failed=retry_failed)
+        folder = self._find(sweep_id)
+        failed = retry_failed and any(map(self._has_failed_runs, started_on(folder)))
+        return plan_resumption(folder, change, retry_failed=retry_failed, follower_failed=failed)
 
     def _resume(self, resumption: Resumption) -> None:
         folder, experiment = resumption.folder, resumption.experiment
@@ -161,6 +164,9 @@ class SweepRunner:
 
     def _find(self, sweep_id: str) -> Path:
         return find_earlier(self.environment, sweep_id)
+
+    def _has_failed_runs(self, sweep_id: str) -> bool:
+        return has_failed_runs(self._find(sweep_id))
 
     def _connect(self, ray: ExitStack, experiment: Experiment) -> None:
         """Connect to a Ray that can run the sweep, until `ray` is closed."""
@@ -241,7 +247,7 @@ class SweepRunner:
         environment = self._driver_environment
         return behaviour_of(experiment).conclude(experiment, ranked, dataset, environment, writer)
 
-    def _follow(self, experiment: Experiment, folder: Path) -> list[Path]:
+    def _follow(self, experiment: Experiment, folder: Path, *, retry_failed: bool = False) -> list[Path]:
         """Start or resume what follows a sweep that is finished, and return the folders."""
         following = behaviour_of(experiment).following(experiment, folder)
         if following is None:
@@ -249,7 +255,8 @@ class SweepRunner:
         if following.missing:
             rows = ", ".join(following.missing)
             self._report(f"left out of what follows, for want of finished seeds with checkpoints: {rows}")
-        folders = [path for sweep_id in following.sweep_ids for path in self.resume(sweep_id)]
+        retried = {own: retry_failed and self._has_failed_runs(own) for own in following.sweep_ids}
+        folders = [path for own, again in retried.items() for path in self.resume(own, retry_failed=again)]
         return folders + (self.start(following.new) if following.new is not None else [])
 
     def _report(self, message: str) -> None:

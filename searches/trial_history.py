@@ -49,11 +49,13 @@ class KnownTrial:
     """Standard deviation of the objective over these seeds, at the curve's last epoch."""
     n: int = 1
     """Number of seeds that have not failed."""
+    is_finite: bool = True
+    """False if the objective is not a finite number at the last epoch, whatever it was before."""
 
     @property
     def score(self) -> float | None:
         """Score at the last epoch; None without one, or for a failed configuration."""
-        return self.curve[-1][1] if self.curve and self.state != "failed" else None
+        return self.curve[-1][1] if self.curve and self.is_finite and self.state != "failed" else None
 
     @property
     def info(self) -> TrialInfo:
@@ -94,7 +96,8 @@ def _known(
 ) -> KnownTrial:
     active = [row for row in rows if row["state"] != "failed"]
     of_seeds = [curves.get(row["run_id"], []) for row in active]
-    curve = _scores(of_seeds, sweep)
+    scores = _scores(of_seeds, sweep)
+    curve = tuple((epoch, value) for epoch, value in scores if math.isfinite(value))
     last = [point.value for points in of_seeds for point in points if curve and point.epoch == curve[-1][0]]
     return KnownTrial(
         trial_id=trial_id,
@@ -107,6 +110,7 @@ def _known(
         mean=fmean(last) if last else None,
         std=stdev(last) if len(last) > 1 else 0.0,
         n=len(last),
+        is_finite=not scores or math.isfinite(scores[-1][1]),
     )
 
 
@@ -135,5 +139,4 @@ def _scores(curves: Sequence[Sequence[Point]], sweep: Experiment) -> tuple[tuple
     by_epoch = [{point.epoch: point.value for point in curve} for curve in curves]
     shared = set.intersection(*map(set, by_epoch)) if by_epoch else set()
     score = sweep.scoring.score
-    scored = ((epoch, score.of([values[epoch] for values in by_epoch])) for epoch in sorted(shared))
-    return tuple((epoch, value) for epoch, value in scored if math.isfinite(value))
+    return tuple((epoch, score.of([values[epoch] for values in by_epoch])) for epoch in sorted(shared))

@@ -53,7 +53,7 @@ export function sweepAnswer(summary, isEnded, exporting) {
       make("p", { class: "soft" }, sweep.label, best.interval ? `; 95 % interval of the mean ${interval(best.interval, unit)}` : "", ".",
         sweep.configurations > 2 && ` It was picked as the best of ${sweep.configurations} by this very figure, which flatters it.`),
       answer.test.length > 0 && make("p", {}, "On the test images, read once, for it alone: ",
-        answer.test.map((score) => `${score.member} ${score.value.toFixed(2)} %`).join(", "), ".")),
+        answer.test.map((score) => `${score.member} ${spread(score, "%")} %`).join(", "), ` (n = ${answer.test[0].n}).`)),
     make("div", { class: "sureness" },
       make("p", { class: "certainty" }, certainty(answer, isEnded)),
       rows.length > 1 && make("div", { class: "scroll" }, comparison(rows, best, unit, parameters))),

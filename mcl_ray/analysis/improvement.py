@@ -14,12 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from mcl_ray.analysis.certainty import interval
 from mcl_ray.analysis.ranking import Ranked, best_of
 from mcl_ray.results import queries
 from mcl_ray.results.queries import Objective
-
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""97.5 % quantiles of Student's t distribution with 1, 2, … degrees of freedom; the normal one is 1.960."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +44,8 @@ class Improvement:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % confidence interval of the difference, from the pairs; None for fewer than two."""
-        n = len(self.differences)
-        if n < 2 or self.difference is None:
-            return None
-        quantile = T_975[n - 2] if n - 1 <= len(T_975) else 1.960
-        half = quantile * statistics.stdev(self.differences) / math.sqrt(n)
-        return self.difference - half, self.difference + half
+        found = interval(self.differences)
+        return None if found is None else (found.low, found.high)
 
     @property
     def standard_error(self) -> float | None:
@@ -62,11 +56,23 @@ class Improvement:
 
     @property
     def is_tie(self) -> bool:
-        """Return whether the best is not more than one standard error better than the run's own values."""
-        if self.is_own or self.best.value is None or self.own.value is None:
-            return False
-        ahead = (self.best.value - self.own.value) * (1 if self.mode == "max" else -1)
-        return self.standard_error is None or ahead <= self.standard_error
+        """Return whether the best is within one standard error of the run's own values."""
+        return not self.is_own and (self.standard_error is None or abs(self._ahead) <= self.standard_error)
+
+    @property
+    def is_behind(self) -> bool:
+        """Return whether the best has a worse mean than the run's own values, beyond one standard error.
+
+        It ranks before them all the same if seeds of theirs failed, or by another score than the mean.
+        """
+        return not self.is_own and self.standard_error is not None and self._ahead < -self.standard_error
+
+    @property
+    def _ahead(self) -> float:
+        """Difference of the means, above zero where that of the best is better."""
+        assert self.best.value is not None, "it has a score"
+        assert self.own.value is not None, "it has a score"
+        return (self.best.value - self.own.value) * (1 if self.mode == "max" else -1)
 
 
 def improvement(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import le
 from typing import Any
@@ -19,7 +19,7 @@ from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.published import PublishedFigure, published_figure
 from mcl_ray.analysis.roles import BASELINE, counts, is_further
 from mcl_ray.analysis.workers import pretraining_workers, workers_by_spec
-from mcl_ray.config.effects import acts, deciding
+from mcl_ray.config.effects import acting, acts, deciding
 from mcl_ray.config.scoring import MEAN, Mode, Score, has_enough_seeds
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError, StoreError
@@ -84,7 +84,7 @@ def ranking(
     Configurations that were confirmed with further seeds come first, then others that trained to the end, then those
     that were stopped early, whose figures are of an earlier epoch. Among these, one with a seed that
     failed comes after those without. Equal scores are in the order of trials. Searched fields that have no effect in a
-    configuration are left out.
+    configuration are left out; the baseline has the values of its run for the others.
 
     Args:
         runs: The table of runs.
@@ -119,7 +119,13 @@ def ranking(
         )
     )
     placed = [replace(row, place=place) for place, row in enumerate(scored, start=1)]
-    baseline = [row for row in rows if row.score is not None and row.is_baseline]
+    searched = {path for row in placed for path in row.searched}
+    specs = {run["run_id"]: run["spec"] for run in runs.to_pylist()}
+    baseline = [
+        replace(row, searched=_completed(row.searched, searched, RunSpec.model_validate_json(specs[row.run_ids[0]])))
+        for row in rows
+        if row.score is not None and row.is_baseline
+    ]
     return placed + baseline + [row for row in rows if row.score is None]
 
 
@@ -190,6 +196,12 @@ def _searched_with_effect(row: Mapping[str, Any]) -> dict[str, Any]:
         return searched
     spec = RunSpec.model_validate_json(row["spec"])
     return {path: value for path, value in searched.items() if acts(spec, path)}
+
+
+def _completed(given: Mapping[str, Any], searched: Iterable[str], run: RunSpec) -> dict[str, Any]:
+    """Return the fields of a baseline, with its own values of those that the search varies and that act in it."""
+    own = acting(run)
+    return {**given, **{path: own[path] for path in sorted(searched) if path in own and path not in given}}
 
 
 def _seed(row: Mapping[str, Any]) -> Any:

@@ -33,5 +33,8 @@ def export(
     from mcl_ray.transfer.bundle import local_folder
 
     folder = local_folder(out)
-    for file in Run.open(run, results=results).export(peer, folder, data=data):
+    opened = Run.open(run, results=results)
+    files = opened.export(peer, folder, data=data)
+    app.stdout().print(f"{opened.run_id}, {opened.describe_peer(peer)}", soft_wrap=True, highlight=False)
+    for file in files:
         app.stdout().print(f"wrote {display_path(file)}", soft_wrap=True)

@@ -102,6 +102,8 @@ def retry(
 ) -> None:
     """Try the failed trials and further seeds of a sweep again, from their last checkpoints, and resume it.
 
+    Those of the linear classification that follows a suite without labels are tried again, too.
+
     Args:
         sweep_id: The sweep's id, or latest.
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mcl_ray.config.overrides import flat
 from mcl_ray.config.spec import RunSpec, Weights
 from mcl_ray.config.unused_fields import USES
 
@@ -32,6 +33,11 @@ def acts(run: RunSpec, path: str) -> bool:
     if path.removeprefix("losses.") in run.losses_without_effect:
         return False
     return all(use.holds(run) for use in USES if path.startswith(use.fields))
+
+
+def acting(run: RunSpec) -> dict[str, Any]:
+    """Return the value of every field that has an effect in a run, by its full path."""
+    return {path: value for path, value in flat(run).items() if acts(run, path)}
 
 
 def deciding(path: str) -> frozenset[str]:

@@ -39,4 +39,6 @@ def _judgement(found: Improvement) -> str:
         return f"a tie with {OWN}, as one seed is no evidence"
     if found.is_tie:
         return f"a tie with {OWN}, within one standard error ({found.standard_error:.2f})"
+    if found.is_behind:
+        return f"behind {OWN} in the mean by more than one standard error ({found.standard_error:.2f})"
     return f"better than {OWN} by more than one standard error ({found.standard_error:.2f})"

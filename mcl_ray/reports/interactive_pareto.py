@@ -21,7 +21,7 @@ from mcl_ray.reports.interactive_style import (
     with_spread,
 )
 from mcl_ray.reports.labels import METRIC_LABELS, Unit, cost_label, unit_of
-from mcl_ray.reports.pareto import is_log, priced, step_line
+from mcl_ray.reports.pareto import beside, is_log, priced, step_line
 from mcl_ray.results.queries import Objective
 
 
@@ -61,8 +61,8 @@ def _points(
         error_y={"array": spread, "color": "#666666", "thickness": 1} if any(spread) else None,
         name=name,
         legendgroup=name,
-        mode="markers+text" if name.startswith("on") else "markers",
-        text=[str(row.place) for row in rows],
+        mode="markers+text",
+        text=[beside(row, has_place=name.startswith("on")) for row in rows],
         textposition="top left",
         hovertext=[hover_text(row, goal) for row in rows],
         hoverinfo="text",

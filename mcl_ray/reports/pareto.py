@@ -61,6 +61,12 @@ def is_log(cost: str, rows: Sequence[Ranked]) -> bool:
     return min(values) > 0 and max(values) / min(values) >= LOG_FROM_RATIO
 
 
+def beside(row: Ranked, *, has_place: bool) -> str:
+    """Return the text beside a point: its place, and the epoch of its figure if it did not train to the end."""
+    place = str(row.place) if has_place else ""
+    return place if row.state == "finished" else f"{place} (epoch {row.epochs_done})".strip()
+
+
 def step_line(rows: Sequence[Ranked], cost: str, mode: str) -> list[tuple[float, float]]:
     """Return cost and score along the front of one cost, continued to the configuration of the highest cost."""
     ordered = sorted(pareto_front(rows, [cost], mode), key=lambda row: row.costs[cost])
@@ -95,23 +101,27 @@ def _draw_cost(
 
 
 def _add_places(panel: Axes, cost: str, rows: Sequence[Ranked], front: Sequence[Ranked], mode: str) -> None:
-    """Write the place of each configuration on the front beside its point, clear of points and other numbers.
+    """Write the text of each configuration beside its point, clear of points and other texts.
 
-    A number without a free position is left out; the table has it.
+    A text without a free position is left out; the table has it.
     """
     size, up = unit_of(cost, [row.costs[cost] for row in rows]).size, 1 if mode == "max" else -1
     near = [(-5.0, 5.0 * up), (5.0, -5.0 * up), (5.0, 5.0 * up), (-5.0, -5.0 * up)]
     far = [(-5.0, up * (5.0 + 9.0 * step)) for step in range(1, LABEL_STEPS)]
     taken = [_dot(panel, row.costs[cost] / size, row.score or 0.0) for row in rows]
-    for row in sorted(front, key=lambda row: row.costs[cost]):
+    on_front = {id(row) for row in front}
+    labels = [(row, beside(row, has_place=id(row) in on_front)) for row in rows]
+    for row, label in sorted(labels, key=lambda one: one[0].costs[cost]):
+        if not label:
+            continue
         at = (row.costs[cost] / size, row.score or 0.0)
         for offset in near + far:
-            text = _beside(panel, str(row.place), at, offset)
+            text = _annotated(panel, label, at, offset)
             extent = text.get_window_extent().padded(1.0)
             if not any(extent.overlaps(other) for other in taken):
                 taken.append(extent)
                 if offset in far:
-                    _beside(panel, "", at, offset, {"arrowstyle": "-", "color": GREY})
+                    _annotated(panel, "", at, offset, {"arrowstyle": "-", "color": GREY})
                 break
             text.remove()
 
@@ -123,7 +133,7 @@ def _dot(panel: Axes, x: float, y: float) -> Bbox:
     return Bbox.from_extents(across - radius, up - radius, across + radius, up + radius)
 
 
-def _beside(
+def _annotated(
     panel: Axes, label: str, at: tuple[float, float], offset: tuple[float, float], line: dict[str, Any] | None = None
 ) -> Annotation:
     return panel.annotate(

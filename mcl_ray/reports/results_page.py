@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mcl_ray.analysis.ranking import RunSummary, summary
 from mcl_ray.analysis.sweep_ranking import rank_sweep
-from mcl_ray.config.overrides import flat
+from mcl_ray.config.effects import acting
 from mcl_ray.reports import page
 from mcl_ray.reports.improvement import figure_text, improvement_line
 from mcl_ray.reports.labels import NO_VALUE, caption, duration, setting
@@ -138,7 +138,7 @@ def _runs(runs: Mapping[Path, RunSummary], folder: Path) -> Section:
 
 def _known(runs: Mapping[Path, RunSummary]) -> dict[str, dict[str, object]]:
     """Return run → what is compared: its sweep, its figures, and the fields in which any two runs differ."""
-    specs = {path: {name: setting(value) for name, value in flat(read_spec(path)).items()} for path in runs}
+    specs = {path: {name: setting(value) for name, value in acting(read_spec(path)).items()} for path in runs}
     values: dict[str, set[str | None]] = {}
     for name in {name for spec in specs.values() for name in spec}:
         values[name] = {spec.get(name) for spec in specs.values()}

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from mcl_ray.analysis.ranking import MemberScore, RunSummary, summary
-from mcl_ray.config.overrides import flat
+from mcl_ray.config.effects import acting
+from mcl_ray.reports.fitting import Fitting
 from mcl_ray.reports.labels import MEMBER_LABELS, NO_VALUE, duration, setting
 from mcl_ray.results.reader import read_epochs, read_runs, read_spec, run_folders
 from mcl_ray.results.tags import read_tags
@@ -62,23 +64,33 @@ def score_of(found: RunSummary) -> tuple[str, str]:
     return NO_VALUE, NO_VALUE
 
 
-def comparison_table(folders: Sequence[Path]) -> Table:
+def comparison_table(folders: Sequence[Path]) -> Fitting:
     """Return a column for each run: the fields of the specs that differ, then states and last accuracies.
+
+    A field without an effect in a run has no value there. Where the ids do not fit, the columns have numbers.
 
     Raises:
         StoreError: a folder holds no run, or a damaged one.
     """
-    table = Table("", *(folder.name for folder in folders), box=None, pad_edge=False)
-    for path, values in _differences([flat(read_spec(folder)) for folder in folders]).items():
-        table.add_row(path, *values)
-    table.add_section()
+    rows = _differences([acting(read_spec(folder)) for folder in folders])
     summaries = [_summary(folder) for folder in folders]
-    table.add_row("state", *(found.run["state"] for found in summaries))
-    table.add_row("epochs", *map(epochs_of, summaries))
-    table.add_row("tags", *(" ".join(read_tags(folder)) or NO_VALUE for folder in folders))
-    for label, values in _accuracies(summaries).items():
-        table.add_row(label, *values)
-    table.add_row("time", *(duration(found.run["wall_time_s"]) for found in summaries))
+    rows["state"] = [found.run["state"] for found in summaries]
+    rows["epochs"] = [epochs_of(found) for found in summaries]
+    rows["tags"] = [" ".join(read_tags(folder)) or NO_VALUE for folder in folders]
+    rows |= _accuracies(summaries)
+    rows["time"] = [duration(found.run["wall_time_s"]) for found in summaries]
+    ids, numbers = [folder.name for folder in folders], [str(number) for number, _ in enumerate(folders, start=1)]
+    legend = [f"{number} {run_id}" for number, run_id in zip(numbers, ids, strict=True)]
+    return Fitting((_compared(ids, rows), _compared(numbers, rows, title="\n".join(legend))))
+
+
+def _compared(headers: Sequence[str], rows: Mapping[str, Sequence[str]], title: str | None = None) -> Table:
+    """Return the table of a comparison; texts that are too long are continued on the next line."""
+    table = Table(box=None, pad_edge=False, title=title and Text(title), title_justify="left")
+    for header in ("", *headers):
+        table.add_column(header, overflow="fold")
+    for name, values in rows.items():
+        table.add_row(name, *values)
     return table
 
 

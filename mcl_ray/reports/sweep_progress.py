@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from mcl_ray.callbacks import SweepCallback, SweepEnd, SweepStart, TrialEnd, TrialInfo, TrialResult
+from mcl_ray.reports.fitting import Fitting
 
 ROWS_SHOWN = 20
 
@@ -102,20 +103,29 @@ class SweepProgress(SweepCallback):
     def _print_line(self, trial: TrialInfo, row: _Row, end: TrialEnd) -> None:
         early = f" (stopped early, epoch {row.result.epoch})" if row.state == "stopped" and row.result else ""
         outcome = f"failed: {end.error}" if row.state == "failed" else f"{self._figures(row, ' %')}{early}"
-        values = ", ".join(f"{_short(path)}={_value(value)}" for path, value in row.point.items())
-        name = f"trial {self._ended}/{self._sweep.trials}" if trial.repeat is None else f"seed {trial.name}"
-        self._console.print(f"{name}  {outcome}  {values}", soft_wrap=True)
+        is_trial = trial.repeat is None
+        name = f"trial {self._ended}/{self._sweep.trials} ({trial.name})" if is_trial else f"seed {trial.name}"
+        self._console.print(f"{name}  {outcome}  {_configuration(row.point)}", soft_wrap=True)
 
     def _view(self) -> Group:
         running = sorted(self._running.values(), key=lambda row: row.order, reverse=True)
-        table = Table(title=f"{self._sweep.name}: {self._sweep.objective} (%)", title_justify="left")
-        for column in ("state", "epoch", "score, %", *map(_short, self._sweep.searched)):
-            table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
-        for row in running + self._ended_rows[: max(0, ROWS_SHOWN - len(running))]:
-            values = (_value(row.point.get(path, "–")) for path in self._sweep.searched)
+        rows = running + self._ended_rows[: max(0, ROWS_SHOWN - len(running))]
+        searched = self._sweep.searched
+        wide, narrow = self._table(*map(_short, searched)), self._table()
+        narrow.add_column("configuration")
+        for row in rows:
             epoch = 0 if row.result is None else row.result.epoch
-            table.add_row(row.state, f"{epoch}/{self._sweep.epochs}", self._figures(row), *values)
-        return Group(table, self._best(running), self._status())
+            cells = (row.state, f"{epoch}/{self._sweep.epochs}", self._figures(row))
+            wide.add_row(*cells, *(_value(row.point.get(path, "–")) for path in searched))
+            narrow.add_row(*cells, _configuration(row.point))
+        return Group(Fitting((wide, narrow)), self._best(running), self._status())
+
+    def _table(self, *fields: str) -> Table:
+        """Return an empty table with a column for each field."""
+        table = Table(title=f"{self._sweep.name}: {self._sweep.objective} (%)", title_justify="left")
+        for column in ("state", "epoch", "score, %", *fields):
+            table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
+        return table
 
     @staticmethod
     def _best_of(rows: Sequence[_Row]) -> _Row | None:
@@ -146,6 +156,10 @@ class SweepProgress(SweepCallback):
         remaining = self._sweep.trials - self._ended
         left = f", about {_clock(elapsed / ended_now * remaining)} left" if ended_now else ""
         return f"{self._ended} of {self._sweep.trials} trials ended, {_clock(elapsed)}{limit}{left}"
+
+
+def _configuration(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_short(path)}={_value(value)}" for path, value in point.items())
 
 
 def _short(path: str) -> str:

@@ -31,6 +31,7 @@ from mcl_ray.reports.terminal import describe_provenance, describe_published, fr
 from mcl_ray.reports.trials import CURVES_NOTE, HISTORY_NOTE, rungs_text, trials_of
 from mcl_ray.results import queries
 from mcl_ray.results.queries import scored_splits
+from mcl_ray.results.reader import BEST_FILE
 from mcl_ray.results.warm_start import read_warm_start
 
 ImportanceSource = Callable[[Sequence[Ranked]], Importances] | Mapping[str, float] | None
@@ -71,7 +72,7 @@ def sweep_report(folder: Path, importances: ImportanceSource = None, ranked: Swe
         if parameters_of(ranked.rows):
             computed = _computed(importances, ranked)
             parts += [_parallel_coordinates(ranked), _accuracy_by_parameter(ranked), _importances(ranked, computed)]
-        parts.append(_best_spec(ranked, ranked.best))
+        parts.append(_best_spec(folder, ranked, ranked.best))
         parts.append(_runs(ranked))
         facts |= _published_facts(ranked, ranked.best)
     if earlier := read_warm_start(folder):
@@ -249,6 +250,10 @@ def _computed(source: ImportanceSource, ranked: SweepRanking) -> Importances:
     return source(rows)
 
 
-def _best_spec(ranked: SweepRanking, best: Ranked) -> Part:
+def _best_spec(folder: Path, ranked: SweepRanking, best: Ranked) -> Part:
+    """Return the section of `best.yaml` or, of a sweep without one, of the best run's spec."""
+    file = folder / BEST_FILE
+    if ranked.sweep["state"] == "finished" and file.is_file():
+        return Part(section=Section(title="Best spec", code=file.read_text()))
     specs = dict(zip(ranked.runs["run_id"].to_pylist(), ranked.runs["spec"].to_pylist(), strict=True))
     return spec_part("Best spec", specs[best.run_ids[0]])

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from mcl_ray.analysis.certainty import Interval, interval, paired_difference
@@ -162,7 +162,8 @@ def _test_scores(ranked: SweepRanking, best: Ranked) -> list[dict[str, Any]]:
         curves = queries.points(own, Objective("test", metric, member))
         lasts = [curve[-1].value for curve in curves.values()]
         if lasts:
-            found.append({"member": MEMBER_LABELS[member], "value": fmean(lasts), "n": len(lasts)})
+            spread = stdev(lasts) if len(lasts) > 1 else None
+            found.append({"member": MEMBER_LABELS[member], "value": fmean(lasts), "std": spread, "n": len(lasts)})
     return found
 
 

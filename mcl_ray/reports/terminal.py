@@ -17,6 +17,7 @@ from rich.text import Text
 from mcl_ray.analysis.ranking import Ranked, RunSummary, pareto_front
 from mcl_ray.analysis.roles import BASELINE
 from mcl_ray.config.scoring import PLAIN, RULE, Scoring
+from mcl_ray.reports.fitting import Fitting
 from mcl_ray.reports.labels import (
     MEMBER_LABELS,
     NO_VALUE,
@@ -64,32 +65,47 @@ def ranking_cells(
     return list(columns), [list(cells) for cells in zip(*columns.values(), strict=True)]
 
 
-def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring = PLAIN) -> Table:
-    """Return a ranking for a terminal: without run ids, and without columns that are empty."""
+def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring = PLAIN) -> Fitting:
+    """Return a ranking for a terminal: without run ids, and without columns that are empty.
+
+    Searched fields have a column each or, where these do not fit, one in common.
+    """
     goal, parameters, has_repeats = Objective.parse(objective), parameters_of(rows), _has_repeats(rows)
     names, percent = short_names(parameters), ", %" if goal.unit == "%" else ""
     marks = _marks(rows, mode, scoring.costs)
-    columns = {"place": [_place(row) + mark for row, mark in zip(rows, marks, strict=True)]}
-    columns |= {names[path]: [_cell(row.searched.get(path), ".3g") for row in rows] for path in parameters}
+    places = {"place": [_place(row) + mark for row, mark in zip(rows, marks, strict=True)]}
+    fields = {names[path]: [_cell(row.searched.get(path), ".3g") for row in rows] for path in parameters}
+    columns: dict[str, list[str]] = {}
     if scoring.score.kind != "mean":
         columns[f"{scoring.score.name(mode)}{percent}"] = [_cell(row.score, ".2f") for row in rows]
     columns[f"{'mean' if has_repeats else 'score'}{percent}"] = [_cell(row.value, ".2f") for row in rows]
     columns["± std"] = [_cell(row.std, ".2f") for row in rows]
     columns["n"] = [_seeds(row) if has_repeats else "" for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
-    columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
-    notes = [rule_for(rows)]
-    if len(columns) > MAX_COLUMNS_BESIDE_REASONS:
-        columns["state"], below = _states_with_notes(rows)
-        notes = below + notes
+    columns["epochs"] = [str(row.epochs_done) for row in rows]
+    states, below = _states_with_notes(rows)
+    if len(places | fields | columns) >= MAX_COLUMNS_BESIDE_REASONS:
+        columns["state"], notes = states, below
     else:
-        columns["reason"] = [shortened(row.reason or "") for row in rows]
+        columns["state"] = [row.state for row in rows]
+        columns["reason"], notes = [shortened(row.reason or "") for row in rows], []
     order = "highest" if mode == "max" else "lowest"
     score = scoring.score.label(objective_label(goal), mode)
-    title = f"{len(rows)} configurations by {score} at the last epoch, {order} first"
-    return _table(
-        f"{title}; * on the Pareto front" if scoring.costs else title, columns, "\n".join(filter(None, notes))
-    )
+    tried = sum(not row.is_baseline for row in rows)
+    title = f"{tried} configuration{'' if tried == 1 else 's'} by {score} at the last epoch, {order} first"
+    title += "; * on the Pareto front" if scoring.costs else ""
+    wide = _table(title, places | fields | columns, "\n".join(filter(None, [*notes, rule_for(rows)])))
+    columns |= {"state": states, "reason": [], "configuration": _configurations(fields)}
+    narrow = _table(title, places | columns, "\n".join(filter(None, [*below, rule_for(rows)])))
+    return Fitting((wide, narrow))
+
+
+def _configurations(fields: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return each configuration as text, from the cells of its fields: `alpha=0.1, cohort size=2`."""
+    return [
+        ", ".join(f"{name}={cell}" for name, cell in zip(fields, cells, strict=True) if cell != NO_VALUE)
+        for cells in zip(*fields.values(), strict=True)
+    ]
 
 
 def _states_with_notes(rows: Sequence[Ranked]) -> tuple[list[str], list[str]]:

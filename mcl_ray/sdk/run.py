@@ -19,6 +19,7 @@ from mcl_ray.sdk.options import location
 
 if TYPE_CHECKING:
     from mcl_ray.analysis.ranking import RunSummary
+    from mcl_ray.transfer.member import Member
 
 
 class Run:
@@ -112,9 +113,20 @@ class Run:
         Raises:
             StoreError: the run has no accuracy of a peer.
         """
-        from mcl_ray.transfer.member import choose
+        return self._member("best").peers[0]
 
-        return choose("best", self.spec, self.history).peers[0]
+    def describe_peer(self, peer: int | str = "best") -> str:
+        """Return which network `export` takes, in one line; of the best peer with the figure that it was chosen by.
+
+        Args:
+            peer: A peer's number from 0, `best`, or `ensemble`.
+
+        Raises:
+            SpecError: there is no such peer.
+            StoreError: the run has no accuracy of a peer.
+        """
+        member = self._member(peer)
+        return f"{member.name}: {member.reason}" if member.reason else member.name
 
     def export(
         self, peer: int | str = "best", out: str | Path | None = None, *, data: str | Path = Environment.data
@@ -144,6 +156,11 @@ class Run:
         files = write_report(self.folder)
         pull.push(files)
         return files
+
+    def _member(self, peer: int | str) -> Member:
+        from mcl_ray.transfer.member import choose
+
+        return choose(str(peer), self.spec, self.history)
 
     @property
     def _row(self) -> Mapping[str, Any]:

@@ -90,7 +90,7 @@ class Sweep:
 
     @property
     def best(self) -> Run:
-        """Run of the best configuration, with its first seed.
+        """Run of the best configuration, of its seeds the one with the best figure.
 
         Raises:
             StoreError: no configuration has a score.
@@ -156,12 +156,16 @@ class Sweep:
         return f"Sweep({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
+        from mcl_ray.analysis.sweep_ranking import rank_sweep
+        from mcl_ray.reports.improvement import improvement_line
         from mcl_ray.reports.notebook import html_facts, html_table
         from mcl_ray.reports.terminal import ranking_cells
 
-        record = self._record
-        headers, cells = ranking_cells(self.ranking(), record["objective"], record["mode"], self._scoring)
-        facts = {"state": record["state"], "objective": record["objective"]}
+        ranked = rank_sweep(self.folder)
+        headers, cells = ranking_cells(ranked.rows, ranked.objective, ranked.mode, ranked.scoring)
+        facts = {"state": ranked.sweep["state"], "objective": ranked.objective}
+        if ranked.improvement is not None:
+            facts = {"result": improvement_line(ranked.improvement, ranked.objective)} | facts
         return html_facts(f"Sweep {self.sweep_id}", facts) + html_table(headers, cells)
 
 

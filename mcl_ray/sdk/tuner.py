@@ -118,7 +118,8 @@ class CohortTuner:
                 which it may raise; None: the sweep's own.
             is_suite: Whether `spec` names a suite.
             more_trials: Number of trials to run beside those that the sweep has.
-            retry_failed: Whether failed trials and further seeds are tried again, from their last checkpoints.
+            retry_failed: Whether failed trials and further seeds are tried again, from their last checkpoints; also
+                those of the linear classification that follows a suite without labels.
             overrides: Fields to replace; they may raise trials, time_limit_s and keep_checkpoints.
             callbacks: Receive the events of the sweep.
             **fields_and_options: As of the constructor.

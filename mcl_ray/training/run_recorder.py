@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunEnd, RunStart
-from mcl_ray.config.overrides import flat
+from mcl_ray.config.effects import acting
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.results.run_writer import RunWriter
 from mcl_ray.results.tensorboard import EventFile
@@ -18,11 +18,11 @@ HYPERPARAMETERS = ("method", "seed", "batch.", "cohort.", "losses.", "optimizer.
 
 
 def hyperparameters(spec: RunSpec) -> dict[str, str | float | bool]:
-    """Return the fields of a run that are compared between runs; lists as text."""
+    """Return the fields of a run that are compared between runs, without those that have no effect; lists as text."""
     shown: dict[str, str | float | bool] = {
         f"losses.extra.{name}": weight for name, weight in spec.losses.extra.items()
     }
-    for path, value in flat(spec).items():
+    for path, value in acting(spec).items():
         if path.startswith(HYPERPARAMETERS) and value is not None and not isinstance(value, dict):
             shown[path] = ", ".join(map(str, value)) if isinstance(value, list) else value
     return shown

@@ -105,11 +105,7 @@ def _introduction(export: Export) -> str:
     part = f"the mean of the logits of all {size} peers" if member.is_ensemble else f"{member.name} of {size}"
     if size == 1:
         part = "one network, without peers,"
-    chosen = (
-        f" It is the peer with the highest {member.chosen_on} top-1, which flatters that figure."
-        if member.chosen_on and size > 1
-        else ""
-    )
+    chosen = f" It is {member.reason}." if member.reason else ""
     return (
         f"# {run['run_id']}: {member.name}\n\n"
         f"{export.architecture}, {export.parameters:,} parameters, {_purpose(export)}: "

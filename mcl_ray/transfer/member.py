@@ -25,11 +25,24 @@ class Member:
     is_ensemble: bool = False
     chosen_on: str | None = None
     """Split on which the peer was the best, if it was chosen as the best."""
+    chosen_by: str | None = None
+    """Metric by which it was: top1, or knn_top1."""
+    of: int = 1
+    """Number of peers that the run has."""
 
     @property
     def name(self) -> str:
         """Name in the tables: `peer0` … or `ensemble`."""
         return "ensemble" if self.is_ensemble else f"peer{self.peers[0]}"
+
+    @property
+    def reason(self) -> str | None:
+        """Reason for which the peer was chosen, as a clause; None unless it was chosen as the best of several."""
+        if self.chosen_on is None or self.of == 1:
+            return None
+        metric = "kNN top-1" if self.chosen_by == "knn_top1" else "top-1"
+        without = "" if self.chosen_on == "validation" else ", as the run has no validation split"
+        return f"the peer with the highest {self.chosen_on} {metric}{without}, which flatters that figure"
 
     @property
     def is_torchvision(self) -> bool:
@@ -63,14 +76,14 @@ def choose(text: str, spec: RunSpec, epochs: pa.Table) -> Member:
                 f"an ensemble needs logits, but method={spec.method} has none; name a peer from 0 to {size - 1}"
             )
         return Member(peers=tuple(range(size)), networks=networks, is_ensemble=True)
-    chosen_on = None
+    split = metric = None
     if text == "best":
-        peer, chosen_on = _best(size, epochs)
+        peer, split, metric = _best(size, epochs)
     else:
         peer = int(text) if text.isascii() and text.isdecimal() else size
     if peer >= size:
         raise SpecError(f"a peer must be best, ensemble or a number from 0 to {size - 1}, but got {text!r}")
-    return Member(peers=(peer,), networks=(networks[peer],), chosen_on=chosen_on)
+    return Member(peers=(peer,), networks=(networks[peer],), chosen_on=split, chosen_by=metric, of=size)
 
 
 def _networks(spec: RunSpec) -> tuple[str, ...]:
@@ -85,14 +98,14 @@ def _networks(spec: RunSpec) -> tuple[str, ...]:
     return (spec.cohort.peers[features],)
 
 
-def _best(size: int, epochs: pa.Table) -> tuple[int, str]:
-    """Return the number of the best peer, and the split on which it was the best."""
+def _best(size: int, epochs: pa.Table) -> tuple[int, str, str]:
+    """Return the number of the best peer, and the split and the metric by which it was the best."""
     metric = accuracy(epochs)
     for split in ("validation", "test"):
         curves = [points(epochs, Objective(split, metric, f"peer{i}")).values() for i in range(size)]
         last = [curve[-1].value for by_run in curves for curve in by_run]
         if last:
-            return last.index(max(last)), split
+            return last.index(max(last)), split, metric
     raise StoreError(
         "the best peer is the one with the highest top-1 of validation or test, but the run has no such figure; "
         f"name a peer from 0 to {size - 1}"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mcl_ray.analysis.certainty import paired_difference
 from mcl_ray.analysis.improvement import improvement
 from mcl_ray.analysis.ranking import ranking
 from mcl_ray.reports.improvement import improvement_line
@@ -70,6 +71,26 @@ def test_the_published_point_may_be_the_best_and_one_seed_is_no_evidence(tmp_pat
     _, single = found(tmp_path / "single")
     assert single.is_tie
     assert "as one seed is no evidence: best 99.00 % (n=1)" in improvement_line(single, OBJECTIVE)
+
+
+def test_a_configuration_that_ranks_first_for_a_failed_seed_of_the_published_point_is_not_called_a_tie(tmp_path):
+    write(tmp_path, "0000", [95.0, 96.0, 97.0], 0.1, {2: "failed"})
+    write(tmp_path, "0001", [90.0, 90.5, 91.0], 0.7)
+    _, one = found(tmp_path)
+    assert (one.best.trial_id, one.is_tie, one.is_behind) == ("0001", False, True)
+    assert improvement_line(one, OBJECTIVE).startswith("behind the published point in the mean by more than one ")
+    write(tmp_path / "near", "0000", [91.0, 90.0, 97.0], 0.1, {2: "failed"})
+    write(tmp_path / "near", "0001", [90.0, 90.5, 90.6], 0.7)
+    _, near = found(tmp_path / "near")
+    assert (near.is_tie, near.is_behind) == (True, False)
+
+
+def test_the_interval_of_many_pairs_is_that_of_the_page(tmp_path):
+    write(tmp_path, "0000", [90.0] * 18, 0.1)
+    write(tmp_path, "0001", [91.0, 93.0] * 9, 0.7)
+    _, one = found(tmp_path)
+    page = paired_difference(dict(enumerate([91.0, 93.0] * 9)), dict.fromkeys(range(18), 90.0))
+    assert one.interval == (page.low, page.high)
 
 
 def test_without_the_published_point_there_is_no_improvement(tmp_path):

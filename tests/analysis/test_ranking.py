@@ -1,6 +1,7 @@
 import io
 import json
 import random
+import re
 
 import pytest
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.console import Console
 from mcl_ray.analysis.published import published_figure
 from mcl_ray.analysis.ranking import Ranked, best_of, pareto_front, ranking, summary
 from mcl_ray.config.scoring import RULE, Score, Scoring
-from mcl_ray.config.spec import BatchSpec, CohortSpec, DataSpec, LossSpec, RunSpec
+from mcl_ray.config.spec import BatchSpec, CohortSpec, DataSpec, LossSpec, OptimizerSpec, RunSpec
 from mcl_ray.errors import SpecError, StoreError
 from mcl_ray.reports.axes import scored
 from mcl_ray.reports.labels import duration, short_names
@@ -103,7 +104,8 @@ def test_the_runs_of_a_trial_are_its_seeds_and_the_score_ranks_them(tmp_path):
 
 
 def headers_of(rows, scoring):
-    return [" ".join(str(column.header).split()) for column in ranking_table(rows, OBJECTIVE, "max", scoring).columns]
+    widest, *_ = ranking_table(rows, OBJECTIVE, "max", scoring).layouts
+    return [" ".join(str(column.header).split()) for column in widest.columns]
 
 
 def test_failed_seeds_are_left_out_while_more_than_half_have_a_figure(tmp_path):
@@ -301,6 +303,32 @@ def test_a_searched_field_without_effect_is_shown_as_a_dash(tmp_path):
     assert (pair.searched, alone.searched) == ({"cohort.size": 2, "losses.beta": 0.7}, {"cohort.size": 1})
     headers, cells = ranking_cells([pair, alone], OBJECTIVE)
     assert [row[headers.index("beta")] for row in cells] == ["0.7", "–"]
+
+
+@pytest.mark.parametrize("num_fields", [4, 9])
+def test_every_figure_of_a_ranking_is_whole_in_80_columns_however_many_fields_are_searched(num_fields, tmp_path):
+    searched = {f"losses.extra.term{number}": 0.123 + number for number in range(num_fields)}
+    write_trial(tmp_path, "0000", [98.76, 97.65, 96.54], **searched)
+    write_trial(tmp_path, "0001", [98.76, None, 96.54], **searched)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(ranking_table(ranked(tmp_path, repeats=3), OBJECTIVE, "max"))
+    text = console.export_text()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"97\.65 +1\.11 +3 ", text)
+    assert re.search(r"97\.65 +1\.57 +2/3 ", text)
+    for number, value in enumerate(searched.values()):
+        assert text.count(f"{value:.3g}") == 2, number
+    assert "1 of 3 seeds without a figure: MemoryError: full" in " ".join(text.split())
+
+
+def test_the_baseline_has_its_own_values_of_the_searched_fields_that_act_in_it(tmp_path):
+    alone = RunSpec(cohort=CohortSpec(size=1), losses=LossSpec(alpha=0.0), optimizer=OptimizerSpec(lr=0.3))
+    given = {"cohort.size": 1, "losses.alpha": 0.0}
+    varied = {"cohort.size": 2, "losses.alpha": 0.5, "losses.beta": 0.5, "optimizer.lr": 0.1, "losses.tau": 0.1}
+    write_values(tmp_path, spec(), [60.0], searched=varied, sweep_id="sweep", trial_id="0000")
+    write_values(tmp_path, alone, [50.0], searched=given, sweep_id="sweep", trial_id="baseline")
+    assert ranked(tmp_path)[1].searched == {**given, "optimizer.lr": 0.3}
 
 
 def test_the_baseline_is_shown_as_such_and_never_the_best(tmp_path):

@@ -57,6 +57,7 @@ def test_a_run_and_those_that_use_it(tmp_path):
     assert scores["mean", "top1"] == pytest.approx(Run(run).metrics["test/top1/mean"])
     export = spec_of("c" * 32, FIRST, kind="export", name=None, overrides={}, source=FIRST, peer="0")
     assert begin(tmp_path, export, "c" * 32).wait() == 0
+    assert f"exporting {run.name}, peer0" in attempts.read_log("c" * 32, 1, 0, 99999)[0].decode()
     assert "export/model.safetensors" in attempts.read("c" * 32, 1, "manifest")["files"]
 
 

@@ -1,15 +1,20 @@
 """The commands of recorded runs, on recorded ones."""
 
+import io
 import json
+import re
 
 import pytest
+from rich.console import Console
 
 from mcl_ray.cli import runs
 from mcl_ray.errors import MclError, StoreError, UserError
+from mcl_ray.reports.results_page import write_index
+from mcl_ray.reports.runs import comparison_table
 from mcl_ray.results.atomic_io import FolderLock
 from mcl_ray.results.reader import read_runs
 from mcl_ray.results.tags import TAGS_FILE, change_tags, read_tags
-from tests.support.synthetic import write_sweep
+from tests.support.synthetic import spec, write_run, write_sweep
 
 
 @pytest.fixture
@@ -56,6 +61,32 @@ def test_a_comparison_has_the_fields_that_differ_and_the_accuracies(results, run
     assert any("top-1 (%)" in name for name in rows)
     with pytest.raises(UserError, match="two or more runs, but got 1"):
         runs.compare(run_ids[0], results=results)
+
+
+def test_a_comparison_has_no_values_of_fields_that_have_no_effect(results, sweep, capsys):
+    alone = write_run(results, spec(1, alpha=0.0, beta=0.7))
+    pair = write_run(results, spec(2, beta=0.9))
+    runs.compare(alone, pair, results=results)
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert (rows["cohort.size"], rows["losses.alpha"]) == (["1", "2"], ["0", "0.1"])
+    assert (rows["losses.beta"], rows["losses.tau"]) == (["–", "0.9"], ["–", "0.1"])
+    index = write_index(results).read_text()
+    (known,) = re.findall(r'<script id="known-runs" type="application/json">(.*?)</script>', index)
+    fields = {run: content["fields"] for run, content in json.loads(known).items()}
+    assert ("losses.beta" in fields[alone], fields[pair]["losses.beta"]) == (False, "0.9")
+
+
+def test_a_comparison_of_many_runs_is_whole_in_80_columns(results, sweep):
+    folders = [results / "runs" / write_run(results, spec(2, seed=seed, beta=0.1234)) for seed in range(6)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(comparison_table(folders))
+    text = console.export_text()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for number, folder in enumerate(folders, start=1):
+        assert re.search(rf"^{number} {folder.name}\s*$", text, re.MULTILINE)
+    console.print(comparison_table(folders[:2]))
+    assert re.search(rf"{folders[0].name} +{folders[1].name}", console.export_text()), "where they fit"
 
 
 def test_tags_are_added_and_removed(results, sweep, run_ids, capsys):

@@ -69,6 +69,13 @@ def test_the_page_loads_nothing(written):
     assert "default-src 'none'" in page
 
 
+def test_the_best_spec_of_the_page_is_the_file_that_trains_it(tmp_path):
+    folder = write_sweep(tmp_path, [{"losses.alpha": 0.1}])
+    (folder / "best.yaml").write_text("# best: 70 % <n=3>\nseed: 0\n")
+    *_, page = write_report(folder, SHARES)
+    assert "# best: 70 % &lt;n=3&gt;\nseed: 0\n" in page.read_text()
+
+
 def test_importances_may_be_a_function_that_returns_a_reason(sweep_folder):
     written = write_report(sweep_folder, lambda _: Importances(reason="too <few>"))
     assert "importances.png" not in {path.name for path in written}
@@ -240,6 +247,16 @@ def test_the_baseline_is_no_configuration_that_a_front_beats():
     figure = interactive_pareto.pareto([*rows, baseline], OBJECTIVE, "max", scoring)
     assert sum(len(trace.x) for trace in figure.data if trace.name != "best at this cost or less") == 3
     assert front_title([*rows, baseline], rows[:1], "max", scoring.costs).endswith("1 of 3 configurations")
+
+
+def test_what_did_not_train_to_the_end_stands_on_a_front_with_the_epoch_of_its_figure():
+    rows = [replace(row, costs={"parameters": 1e6 + 1e5 * place}) for place, row in enumerate(rows_of(*[{}] * 3))]
+    rows[1:] = [replace(row, state="interrupted", epochs_done=2, score=row.score - 9) for row in rows[1:]]
+    scoring = Scoring(costs=("parameters",))
+    (panel,) = plots.pareto(rows, OBJECTIVE, "max", scoring).axes
+    assert [text.get_text() for text in panel.texts if "epoch" in text.get_text()] == ["(epoch 2)"] * 2
+    figure = interactive_pareto.pareto(rows, OBJECTIVE, "max", scoring)
+    assert sorted(text for trace in figure.data for text in trace.text or ()) == ["(epoch 2)", "(epoch 2)", "1"]
 
 
 def test_a_figure_that_is_pointed_at_has_its_spread_and_number_of_seeds():

@@ -1,5 +1,6 @@
 """The progress of a sweep, on a terminal that is recorded."""
 
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -84,6 +85,19 @@ def test_a_terminal_shows_running_trials_and_then_the_best(monkeypatch):
     assert "4 of 10 trials ended" in text
 
 
+def test_every_score_is_whole_in_80_columns_however_many_fields_are_searched():
+    console = Console(file=io.StringIO(), record=True, force_terminal=True, width=80)
+    point = {f"losses.extra.term{number}": 0.123 + number for number in range(9)}
+    progress = SweepProgress(console)
+    progress.on_sweep_start(dataclasses.replace(start(sweep()), searched=tuple(point)))
+    progress.on_trial_result(info(1, **point), result(93.15, mean=93.15, std=0.88, n=3, epoch=2))
+    progress.on_sweep_end(SweepEnd(sweep_id="digits-1", folder=Path("digits-1"), state="finished"))
+    text = console.export_text()
+    assert "…" not in text
+    assert "93.15 ± 0.88, n = 3" in text
+    assert all(f"extra.term{number}={value:.3g}" in text for number, value in enumerate(point.values()))
+
+
 def test_without_a_terminal_every_trial_that_ended_has_one_line():
     events = [
         ("on_trial_result", info(1, **{"losses.alpha": 0.5}), result(60.0, epoch=2)),
@@ -93,7 +107,7 @@ def test_without_a_terminal_every_trial_that_ended_has_one_line():
         ("on_trial_end", info(4, **{"losses.alpha": 0.3}), TrialEnd(state="unrecorded", error="full disk")),
     ]
     assert shown(recorded(terminal=False), sweep(), events, [trial(0)]).splitlines() == [
-        "trial 2/10  60.00 % (stopped early, epoch 2)  alpha=0.5",
-        "trial 3/10  failed: TrainingError: no  alpha=0.1",
-        "trial 4/10  failed: its process died  alpha=0.2",
+        "trial 2/10 (0001)  60.00 % (stopped early, epoch 2)  alpha=0.5",
+        "trial 3/10 (0002)  failed: TrainingError: no  alpha=0.1",
+        "trial 4/10 (0003)  failed: its process died  alpha=0.2",
     ]

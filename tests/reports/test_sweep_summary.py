@@ -1,11 +1,15 @@
+import html
 import json
 import math
 
 import pytest
 
+from mcl_ray.analysis.sweep_ranking import rank_sweep
 from mcl_ray.reports.build import write_report
+from mcl_ray.reports.improvement import improvement_line
 from mcl_ray.reports.sweep_summary import sweep_summary
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter
+from mcl_ray.sdk.sweep import Sweep
 from tests.support.synthetic import PROVENANCE, SweepSpec, spec, write_sweep
 
 OWN = {"losses": {"alpha": 0.1, "beta": 0.1, "gamma": 1.0, "lam": 1.0}}
@@ -42,6 +46,24 @@ def test_the_answer_compares_the_best_with_the_runner_up_and_with_the_published_
     assert own["paired"]["excludes_zero"]
 
 
+def test_a_notebook_shows_the_comparison_with_the_published_point(tmp_path):
+    own = spec(2, 1, alpha=0.1).model_dump(mode="json")
+    folder = write(tmp_path, {0.1: [90.0, 80.0, 70.0], 0.3: [92.1, 82.0, 71.9]}, own)
+    line = improvement_line(rank_sweep(folder).improvement, "validation/top1/mean")
+    assert "the published point" in line
+    assert html.escape(line) in Sweep(folder)._repr_html_()
+
+
+def test_the_test_figures_of_the_answer_have_their_spread_and_number_of_seeds(tmp_path):
+    folder = write(tmp_path, {0.1: [90.0, 80.0]})
+    for run, value in zip(sorted((folder / "runs").iterdir()), (70.0, 72.0), strict=True):
+        with RunWriter.amend(run) as writer:
+            writer.record_epoch(1, [EpochRow("mean", split, "top1", value) for split in ("validation", "test")])
+            writer.finish("finished")
+    (mean,) = sweep_summary(folder)["answer"]["test"]
+    assert mean == {"member": "mean of peers", "value": 71.0, "std": pytest.approx(2**0.5), "n": 2}
+
+
 def test_one_seed_has_no_interval(tmp_path):
     own = OWN | {"losses": OWN["losses"] | {"gamma": 0.5}}
     answer = sweep_summary(write(tmp_path, {0.1: [90.0], 0.3: [91.0]}, own))["answer"]
@@ -60,7 +82,7 @@ def test_the_baseline_is_compared_and_is_no_configuration_of_the_search(tmp_path
     found = sweep_summary(write_sweep(tmp_path, trials, seeds=(0, 1), baseline=baseline))
     assert (found["sweep"]["configurations"], found["sweep"]["trials_ended"]) == (3, 3)
     (row,) = (row for row in found["configurations"] if row["is_baseline"])
-    assert (row["place"], row["searched"], row["n"]) == (None, baseline, 2)
+    assert (row["place"], row["searched"], row["n"]) == (None, baseline | {"losses.alpha": 0.1}, 2), "alpha acts in it"
     compared = found["answer"]["baseline"]
     assert (compared["value"], compared["is_best"]) == (row["value"], False)
     assert compared["difference"] == pytest.approx(found["answer"]["best"]["value"] - row["value"])

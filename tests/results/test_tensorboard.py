@@ -70,6 +70,14 @@ def test_the_hyperparameters_of_a_run_are_beside_its_accuracies(tmp_path):
     assert {info.name for info in experiment.experiment.hparam_infos} == set(shown)
 
 
+def test_hyperparameters_without_an_effect_are_left_out():
+    alone = replace(recipes.digits(), {"cohort.size": 1, "losses.alpha": 0.0, "losses.beta": 0.7})
+    shown = {path.removeprefix("losses.") for path in hyperparameters(alone) if path.startswith("losses.")}
+    assert shown == {"alpha"}
+    pair = hyperparameters(replace(recipes.digits(), {"losses.beta": 0.7}))
+    assert (pair["losses.beta"], "losses.tau" in pair) == (0.7, True)
+
+
 def test_a_resumed_run_continues_in_a_file_of_its_own(tmp_path):
     killed = EventFile(tmp_path)
     for epoch in (1, 2, 3):

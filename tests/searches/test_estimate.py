@@ -115,6 +115,13 @@ def test_the_printed_estimate_is_of_all_seeds_and_of_checkpoints_that_are_kept()
     assert facts["largest run"].strip().startswith("2 peers (resnet20), batches of 40, up to ")
 
 
+def test_where_all_checkpoints_are_kept_so_are_those_of_the_baseline_and_of_further_seeds():
+    kept = replace(search_registry.digits(), {"keep_checkpoints": None, "trials": 1})
+    estimate = estimate_sweep(kept, ExecutionOptions())
+    assert kept.num_runs == 1 + 2 + 3, "the published point, its further seeds, and the baseline's"
+    assert estimate.disk_bytes == 6 * estimate.run.disk_bytes
+
+
 def test_the_wall_time_is_of_all_runs_by_the_workers_that_this_machine_has_room_for(monkeypatch):
     sweep = replace(search_registry.digits(), {"trials": 6})
     estimate = estimate_sweep(sweep, ExecutionOptions())

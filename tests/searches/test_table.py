@@ -8,7 +8,8 @@ from statistics import fmean, stdev
 import pytest
 
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.results.store import read_epochs, read_runs, read_sweeps, wait_for_orphans
+from mcl_ray.errors import TrainingError
+from mcl_ray.results.store import RunWriter, read_epochs, read_runs, read_sweeps, wait_for_orphans
 from mcl_ray.training.backbone import find_backbone
 from tests.support.pictures import write_folder
 
@@ -137,3 +138,17 @@ def test_rows_without_labels_are_followed_by_linear_classification_of_each_which
 
     code, output = start_command("table", "--resume", "latest", *data).end()
     assert (code, output.count("nothing left to do")) == (0, 1)
+
+    _, folder = by_row_and_seed(second)["resnet18_x2", 0]
+    RunWriter.amend(folder).finish("failed", TrainingError("its loss was not finite"))
+    attempt = read_runs(folder).to_pylist()[0]["attempt"]
+    code, output = start_command("retry", pretraining["sweep_id"], "--failed", *data).end()
+    assert code == 0, output
+    assert output.startswith("nothing left to do"), "of the networks"
+    assert re.search(rf"trying 1 failed \w+ of {second.name} again", output), output
+    (run,) = read_runs(folder).to_pylist()
+    assert (run["state"], run["attempt"] > attempt) == ("finished", True)
+    assert figures(second) == found
+    code, output = start_command("retry", pretraining["sweep_id"], "--failed", *data).end()
+    assert (code, output.count("\n")) == (2, 1), output
+    assert f"only failed trials and seeds can be tried again, but {first.name} has none" in output

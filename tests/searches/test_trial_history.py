@@ -1,8 +1,9 @@
 import optuna
 from optuna.trial import TrialState
 
+from mcl_ray.analysis.ranking import ranking
 from mcl_ray.config.overrides import replace
-from mcl_ray.results.store import EpochRow, RunWriter
+from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
 from searches.spec.space import contains
 from searches.trial_history import read_trials
 from searches.tune.converters import to_frozen_trial
@@ -44,6 +45,19 @@ def test_trials_are_read_as_their_runs_ended(tmp_path):
     assert known["0000"].curve == ((1, 50.0), (2, 60.0))
     assert (known["0000"].score, known["0002"].score) == (60.0, None)
     assert known["0000"].point == {"losses.alpha": 0.5, "cohort.size": 2}
+
+
+def test_a_trial_that_ends_without_a_finite_figure_has_no_score_as_in_the_ranking(tmp_path):
+    asked = sweep()
+    write(tmp_path, asked, "0000", 0, [99.0, float("nan")], "finished")
+    write(tmp_path, asked, "0001", 0, [float("nan"), 60.0], "finished")
+    known = read(tmp_path, asked)
+    assert (known["0000"].score, known["0000"].end.result, known["0000"].curve) == (None, None, ((1, 99.0),))
+    assert known["0001"].score == 60.0
+    runs, epochs = read_runs(tmp_path), read_epochs(tmp_path)
+    rows = {row.trial_id: row.score for row in ranking(runs, epochs, asked.objective, "max")}
+    assert rows == {name: trial.score for name, trial in known.items()}
+    assert to_frozen_trial(asked, known["0000"], STATES).state == TrialState.FAIL
 
 
 def test_a_configuration_is_unfinished_until_each_of_its_seeds_ended(tmp_path):

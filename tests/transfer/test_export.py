@@ -88,7 +88,8 @@ class Trained:
     def exported_by_command(self, *words):
         seen = run_forked(self.cwd, "export", self.run_id, *words, modules=TRAINING)
         assert (seen.code, seen.stderr) == (0, "")
-        return self.folder_of([self.cwd / line.removeprefix("wrote ") for line in seen.stdout.splitlines()])
+        chosen, *wrote = seen.stdout.splitlines()
+        return self.folder_of([self.cwd / line.removeprefix("wrote ") for line in wrote]), chosen
 
     @staticmethod
     def folder_of(files):
@@ -149,9 +150,10 @@ def card_code(exported):
 
 @pytest.mark.slow
 def test_the_best_peer_is_exported_by_default(digits, with_torch, tmp_path):
-    exported = digits.exported_by_command()
+    exported, chosen = digits.exported_by_command()
     top1 = digits.top1()
     best = max(range(3), key=lambda i: top1[f"peer{i}"])
+    assert f"peer{best}: the peer with the highest test top-1, as the run has no validation split" in chosen
     assert exported == digits.folder / "export" / f"peer{best}"
     check_program(with_torch, digits, exported, digits.logits()[best], tmp_path)
     card = (exported / "README.md").read_text()
@@ -180,7 +182,8 @@ def test_a_peer_is_exported_by_number_into_an_empty_folder_which_no_other_export
 def test_an_export_from_python_has_the_same_files(digits, tmp_path):
     files = export_run(digits.folder, "0", tmp_path / "python")
     assert sorted(file.name for file in files) == NAMES
-    command = digits.exported_by_command("--peer", "0", "--out", str(tmp_path / "command"))
+    command, chosen = digits.exported_by_command("--peer", "0", "--out", str(tmp_path / "command"))
+    assert chosen == f"{digits.run_id}, peer0"
     for file in files:
         if file.name != "program.pt2":  # an archive with times
             assert file.read_bytes() == (command / file.name).read_bytes()

@@ -30,6 +30,21 @@ def epochs(tmp_path, *figures):
 def test_the_best_peer_is_the_best_at_the_last_epoch_on_validation_if_there_is_one(figures, peer, split, tmp_path):
     member = choose("best", recipes.digits(), epochs(tmp_path, *figures))
     assert (member.peers, member.chosen_on) == ((peer,), split)
+    assert f"the highest {split} top-1" in member.reason
+    assert ("no validation split" in member.reason) == (split == "test")
+    assert choose("1", recipes.digits(), epochs(tmp_path / "again", *figures)).reason is None
+
+
+def test_a_peer_without_labels_is_chosen_by_nearest_neighbours(tmp_path):
+    with RunWriter.create(tmp_path, recipes.moco()) as writer:
+        writer.record_epoch(1, [EpochRow(f"peer{i}", "test", "knn_top1", 50.0 + i) for i in range(2)])
+    member = choose("best", recipes.moco(), read_epochs(tmp_path))
+    assert (member.name, "the highest test kNN top-1" in member.reason) == ("peer1", True)
+
+
+def test_a_network_alone_is_not_chosen(tmp_path):
+    alone = replace(recipes.digits(), {"cohort.size": 1})
+    assert choose("best", alone, epochs(tmp_path, ("test", 50.0))).reason is None
 
 
 def test_without_figures_no_peer_is_best(tmp_path):
