@@ -66,9 +66,9 @@ def test_a_sweep_whose_folder_is_renamed_ends_with_an_error_and_makes_no_new_one
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
-def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orphans(start_command, name):
-    running = start_command("digits", *LONG)
+@pytest.mark.parametrize(("name", "workers"), [("raylet", ()), ("gcs_server", ()), ("gcs_server", ("--workers", "2"))])
+def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orphans(start_command, name, workers):
+    running = start_command("digits", *LONG, *workers)
     until_it_trains(running)
     below = descendants(running.process.pid, "")
     (victim,) = (pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() == name)

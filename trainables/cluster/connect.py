@@ -58,7 +58,7 @@ def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = igno
                 on_status(f"Ray dashboard: http://{dashboard}")
             yield
         except BaseException as error:
-            if (lost := _connection.lost) is not None:
+            if (lost := loss_behind(error)) is not None:
                 raise lost from error
             raise
         finally:
@@ -75,9 +75,16 @@ class _Connection:
         self._watch: LocalRayWatch | None = None
 
     @property
-    def lost(self) -> ClusterLostError | None:
-        """The error of a local Ray that has ended; None if none has."""
-        return None if self._watch is None or self._watch.lost is None else self._watch.error()
+    def is_lost(self) -> bool:
+        """Whether a local Ray has ended, so that nothing answers any more."""
+        return self._watch is not None and self._watch.lost is not None
+
+    def loss_behind(self, error: BaseException) -> ClusterLostError | None:
+        """Return the error of a local Ray that has ended, whose rest is ended; None if `error` has another reason."""
+        if isinstance(error, ClusterLostError) or self._watch is None or not self._watch.explains(error):
+            return None
+        self._watch.end_rest()  # workers would go on, and hold the folders of their runs
+        return self._watch.error()
 
     def acquire(self, execution: ExecutionOptions) -> str | None:
         """Connect unless this process is connected; return the dashboard's address of a new connection, if any."""
@@ -113,6 +120,16 @@ class _Connection:
 
 
 _connection = _Connection()
+
+
+def is_lost() -> bool:
+    """Return whether the local Ray of this process has ended: then a call to it would wait for a minute."""
+    return _connection.is_lost
+
+
+def loss_behind(error: BaseException) -> ClusterLostError | None:
+    """Return the error by which work ends whose local Ray has ended; None if `error` has another reason."""
+    return _connection.loss_behind(error)
 
 
 def _initialise(execution: ExecutionOptions) -> str | None:

@@ -9,15 +9,21 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mcl_ray import interruption
+from ray.exceptions import RayError
+
 from mcl_ray.errors import ClusterLostError
 
 NEEDED = ("raylet", "gcs_server")
 POLL_S = 0.5
+SEEN_AFTER_S = 1.0
+"""Time after which the end of a process is certainly seen; its connections close before."""
+LOST = signal.SIGUSR2
+"""Signal by which the main thread is interrupted: libraries have handlers of their own for SIGINT while they work."""
 REAPER = 'read -r line; kill -s KILL -- "$@"'
 """Shell script that waits for the end of its input and then kills groups of processes."""
 
@@ -28,6 +34,7 @@ class LocalRayWatch:
     def __init__(self, processes: dict[str, list[subprocess.Popen[bytes]]]) -> None:
         """Start to watch; `processes` are those of Ray, by their names."""
         self._processes, self._is_over = processes, threading.Event()
+        self._handler_before = signal.signal(LOST, self._interrupt)
         self.lost: str | None = None
         """Name of the process that has ended, `raylet` or `gcs_server`; None while none has."""
         # If this process is killed, Ray's agents would stay for up to a minute, in which they look for their GCS. What
@@ -39,13 +46,24 @@ class LocalRayWatch:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop to watch: from now on, the processes may end."""
         self._is_over.set()
+        self._thread.join()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(LOST, self._handler_before or signal.SIG_DFL)
         self._reaper.kill()
         self._reaper.communicate()
+
+    def explains(self, error: BaseException) -> bool:
+        """Return whether a process of Ray has ended; an error of Ray may come shortly before this is seen."""
+        deadline = time.monotonic() + (SEEN_AFTER_S if isinstance(error, RayError | RuntimeError) else 0)
+        while self._look() is None and time.monotonic() < deadline:
+            time.sleep(SEEN_AFTER_S / 20)
+        return self.lost is not None
 
     def error(self) -> ClusterLostError:
         """Return the error by which the work ends."""
@@ -65,11 +83,20 @@ class LocalRayWatch:
 
     def _watch(self) -> None:
         while not self._is_over.wait(POLL_S):
-            for name in NEEDED:
-                if any(process.poll() is not None for process in self._processes.get(name, ())):
-                    self.lost = name
-                    interruption.interrupt()
-                    return
+            if self._look() is not None:
+                signal.pthread_kill(threading.main_thread().ident or 0, LOST)
+                return
+
+    def _look(self) -> str | None:
+        """Return the name of a process that has ended, which is kept."""
+        ended = (name for name in NEEDED if any(one.poll() is not None for one in self._processes.get(name, ())))
+        self.lost = self.lost or next(ended, None)
+        return self.lost
+
+    def _interrupt(self, *_: object) -> None:
+        """Raise KeyboardInterrupt in the main thread, unless nothing needs Ray any more."""
+        if not self._is_over.is_set():
+            raise KeyboardInterrupt
 
 
 def watch_local_ray() -> LocalRayWatch | None:
