@@ -36,7 +36,12 @@ def send_until_it_ends(running, number, send):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "is_to_all"),
-    [(signal.SIGTERM, 143, True), (signal.SIGHUP, 129, False), (signal.SIGINT, 130, False)],
+    [
+        (signal.SIGTERM, 143, True),
+        (signal.SIGHUP, 129, False),
+        (signal.SIGINT, 130, False),
+        (signal.SIGUSR1, 138, False),
+    ],
 )
 def test_every_signal_ends_a_sweep_in_order_however_often_it_comes(start_command, shared_ray, number, code, is_to_all):
     """To all processes of its group, as `timeout` sends it, the sweep that has a Ray of its own."""
