@@ -7,13 +7,16 @@ an endless loop are seen, too.
 from __future__ import annotations
 
 import collections
+import contextlib
 import faulthandler
+import importlib
 import json
 import logging
 import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -49,6 +52,7 @@ def run_on(name: str, mutations: int, seed: int, stop: threading.Event) -> Campa
     try:
         right = _in_fork(whole / "made", kind, is_made=True)
         assert "value" in right, f"{name} could not be made: {right}"
+        _import(right.pop("modules"))
         for number in range(mutations):
             if stop.is_set():
                 break
@@ -96,6 +100,13 @@ def judge(pattern: str, right: object, found: dict[str, Any], *, may_differ: boo
     return ("read as another", None) if may_differ else ("silently wrong", "wrong")
 
 
+def _import(names: list[str]) -> None:
+    """Import what reading imports, which each process would else do anew."""
+    for module in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+
+
 def _read_damaged(whole: Path, kind: Kind, damage: str, chance: random.Random) -> dict[str, Any]:
     made = whole / "made"  # of the same name, which records may have
     shutil.copytree(made, whole / "kept", symlinks=True)
@@ -135,14 +146,16 @@ def _in_fork(folder: Path, kind: Kind, *, is_made: bool = False) -> dict[str, An
             if is_made:
                 folder.mkdir()
                 kind.make(folder)
-            answer.write_text(json.dumps(_reading(folder, kind), default=str))
+            found = _reading(folder, kind)
+            known = {"modules": sorted(sys.modules)} if is_made else {}
+            answer.write_text(json.dumps(found | known, default=str))
         finally:
             os._exit(0)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
         return {"signal": os.WTERMSIG(status)}
-    found: dict[str, Any] = json.loads(answer.read_text())
-    return found
+    answered: dict[str, Any] = json.loads(answer.read_text())
+    return answered
 
 
 def _reading(folder: Path, kind: Kind) -> dict[str, Any]:
