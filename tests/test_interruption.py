@@ -58,14 +58,16 @@ def state_of(pid: int) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "sweep"])
-def test_ctrl_z_stops_a_command_and_fg_lets_it_go_on_to_its_end(tmp_path, shared_ray, name):
-    words = ["digits", "epochs=6", "--results", str(tmp_path)]
+def test_ctrl_z_stops_a_command_and_fg_lets_it_go_on_to_its_end(tmp_path, request, name):
+    words, variables = ["digits", "epochs=6", "--results", str(tmp_path)], {}
     if name == "sweep":
+        shared_ray = request.getfixturevalue("shared_ray")
         words += ["trials=2", "scheduler.kind=none", *ALONE, "--address", shared_ray.address]
+        variables = shared_ray.variables
     # A group of its own in this session, as a shell makes it: groups that no shell waits for ignore Ctrl-Z.
     with subprocess.Popen(
         command(name, *words),
-        env=surroundings() | (shared_ray.variables if name == "sweep" else {}),
+        env=surroundings() | variables,
         process_group=0,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -51,14 +51,14 @@ def run_on(name: str, mutations: int, seed: int, stop: threading.Event) -> Campa
     whole = Path(tempfile.mkdtemp(prefix="mcl-campaign-"))
     try:
         right = _in_fork(whole / "made", kind, is_made=True)
+        _import(right.pop("modules", []))
         assert "value" in right, f"{name} could not be made: {right}"
-        _import(right.pop("modules"))
         for number in range(mutations):
             if stop.is_set():
                 break
             damage = chance.choice(DAMAGES)
             found = _read_damaged(whole, kind, damage, chance)
-            outcome, finding = judge(kind.file, right["value"], found, may_differ=kind.may_differ)
+            outcome, finding = judge(kind, right["value"], found)
             outcomes[outcome] += 1
             if finding is not None:
                 getattr(findings, finding).append(f"{name}, {damage} {number}: {found}")
@@ -75,29 +75,29 @@ def run_on(name: str, mutations: int, seed: int, stop: threading.Event) -> Campa
     return Campaign(findings, figures)
 
 
-def judge(pattern: str, right: object, found: dict[str, Any], *, may_differ: bool = False) -> tuple[str, str | None]:
+def judge(kind: Kind, right: object, found: dict[str, Any]) -> tuple[str, str | None]:
     """Return what reading a damaged file came to, and the kind of finding that this is, if any.
 
     Args:
-        pattern: Pattern of the file's path; an error or a warning has to name the file.
+        kind: The kind of file.
         right: What the whole file gives.
         found: What the damaged one gave: a value, an error, a traceback, or the signal that ended the process.
-        may_differ: Whether another value is none of a finding.
     """
     if "signal" in found:
         return ("hung", "stuck") if found["signal"] == signal.SIGALRM else ("aborted", "wrong")
     if "traceback" in found:
         return "traceback", "wrong"
     said = [found["error"]] if "error" in found else found["said"]
-    start, _, end = pattern.rpartition("/")[2].partition("*")
-    is_named = any(word.rpartition("/")[2].startswith(start) and end in word for line in said for word in line.split())
+    start, _, end = kind.file.rpartition("/")[2].partition("*")
+    paths = [word.rpartition("/") for line in said for word in line.split() if "/" in word]
+    is_named = any(name.startswith(start) and end in name for _, _, name in paths)
     if "error" in found:
-        return ("error", None) if is_named else ("error without the file's name", "wrong")
+        return ("error", None) if is_named or not kind.is_named else ("error without the file's name", "wrong")
     if is_named:
         return "warning", None
     if found["value"] == right:
         return "without effect", None
-    return ("read as another", None) if may_differ else ("silently wrong", "wrong")
+    return ("read as another", None) if kind.may_differ else ("silently wrong", "wrong")
 
 
 def _import(names: list[str]) -> None:

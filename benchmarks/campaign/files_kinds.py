@@ -54,6 +54,8 @@ class Kind:
     read: Read
     may_differ: bool = False
     """Whether a damaged one may be read as another valid one: files of users' own, and notes without figures."""
+    is_named: bool = True
+    """Whether errors name the file; those of spec and search files name their fields."""
 
 
 def _records(folder: Path) -> None:
@@ -156,7 +158,7 @@ def _npz(folder: Path) -> None:
 
 
 def _yaml(folder: Path) -> None:
-    (folder / "run.yaml").write_text("recipe: digits\nepochs: 3\nlosses:\n  alpha: 0.25\nnetworks: [resnet8]\n")
+    (folder / "run.yaml").write_text("recipe: digits\nseed: 3\nlosses:\n  alpha: 0.25\nschedule:\n  epochs: 3\n")
 
 
 def _search(folder: Path) -> None:
@@ -255,11 +257,13 @@ KINDS: dict[str, Kind] = {
         file="run.yaml",
         read=lambda at: [stage.spec.digest for stage in CohortTrainer(at / "run.yaml").estimate()],
         may_differ=True,
+        is_named=False,
     ),
     "search file": Kind(
         make=_search,
         file="search.yaml",
         read=lambda at: CohortTuner(at / "search.yaml").experiment.model_dump(mode="json"),
         may_differ=True,
+        is_named=False,
     ),
 }

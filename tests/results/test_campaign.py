@@ -11,12 +11,14 @@ import pytest
 
 from benchmarks.campaign import runs
 from benchmarks.campaign.files import DAMAGES, damaged, judge
+from benchmarks.campaign.files_kinds import Kind
 from benchmarks.campaign.sweeps_judge import Seen, judge_run
 from tests.support.commands import HANGS_AFTER_S
 from tests.support.running_command import ROOT
 
 KEY, SECOND = (1, "mean", "validation", "top1"), (2, "mean", "validation", "top1")
 FIGURES = {KEY: [50.0], SECOND: [60.0]}
+EPOCHS = Kind(make=lambda _: None, file="runs/*/epochs-a*.parquet", read=lambda _: None)
 END = Seen({"a": {"state": "finished", "attempt": 2}}, {"a": FIGURES})
 
 
@@ -48,7 +50,13 @@ def test_a_damage_changes_what_it_names(damage):
     ],
 )
 def test_the_judge_of_files_sees(found, outcome):
-    assert judge("runs/*/epochs-a*.parquet", [1, 2], found) == outcome
+    assert judge(EPOCHS, [1, 2], found) == outcome
+
+
+def test_files_of_users_own_may_be_read_as_others_and_their_fields_are_named_instead():
+    own = replace(EPOCHS, may_differ=True, is_named=False)
+    assert judge(own, [1, 2], {"value": [1, 3], "said": []}) == ("read as another", None)
+    assert judge(own, [1, 2], {"error": "something is damaged", "said": []}) == ("error", None)
 
 
 @pytest.mark.parametrize(
