@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HANGS_AFTER_S = 120
 DAMAGES = ("bit", "bit", "bit", "bytes", "zeros", "end", "empty")
-"""What is done to a file, each as often as it is named: a bit is flipped, random bytes or zeros take the place of
+"""Damages, each as likely as it is often named: a bit is flipped, random bytes or zeros take the place of
 others, its end or all of it is cut off."""
 
 

@@ -53,9 +53,9 @@ class Kind:
     """Pattern of its path in the folder; of several, the last is damaged."""
     read: Read
     may_differ: bool = False
-    """Whether a damaged one may be read as another valid one: files of users' own, and notes without figures."""
+    """True if a damaged one may be read as another valid one: files of users' own, and notes without figures."""
     is_named: bool = True
-    """Whether errors name the file; those of spec and search files name their fields."""
+    """True if errors name the file; those of spec and search files name their fields."""
 
 
 def _records(folder: Path) -> None:
