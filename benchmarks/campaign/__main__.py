@@ -38,7 +38,8 @@ def main() -> int:
     is_clean, stop = True, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())  # judge what has been killed until then
     for found in {"service": _service, "sweeps": _sweeps, "runs": _runs, "files": _files}[asked.subject](asked, stop):
-        print_line(f"campaign {asked.subject}", found.figures, n=asked.number)
+        made = found.figures.get("kills", found.figures.get("mutations"))
+        print_line(f"campaign {asked.subject}", found.figures, n=int(str(made)))
         is_clean &= found.findings.is_clean
     return 0 if is_clean else 1
 
