@@ -12,7 +12,7 @@ MclError
     ├── BackboneChangedError   frozen tensors of a linear classification changed
     ├── UnreadableImagesError  more images failed to decode than the spec allows
     ├── WorkerDiedError        the process of a trial or a reader ended: killed, out of memory, or its node failed
-    └── ClusterLostError       the local Ray ended; what trained can be resumed
+    └── ClusterLostError       Ray ended; what trained can be resumed
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class WorkerDiedError(TrainingError):
 
 
 class ClusterLostError(TrainingError):
-    """The local Ray ended while a run or a sweep used it; what trained can be resumed."""
+    """Ray, or its head, ended while a run or a sweep used it; what trained can be resumed."""
 
 
 OUT_OF_MEMORY_SIGNS = (

@@ -106,14 +106,6 @@ def note(number: signal.Signals) -> None:
     _state.number, _state.at, _state.is_passed_on = _state.number or number, time.monotonic(), False
 
 
-def interrupt() -> None:
-    """Raise KeyboardInterrupt in the main thread, from another one, whatever was to end the work at hand."""
-    main = threading.main_thread().ident
-    if main is not None:
-        _state.end, _state.is_passed_on = None, True
-        signal.pthread_kill(main, signal.SIGINT)
-
-
 @contextmanager
 def ended_by(end: Callable[[], bool]) -> Iterator[None]:
     """Call `end` at the first signal of this context, instead of raising KeyboardInterrupt.

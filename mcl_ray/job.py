@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, SweepCallback, SweepEnd, SweepStart, TrialEnd, TrialInfo
 from mcl_ray.config.environment import let_waiting_threads_sleep
-from mcl_ray.errors import UserError
+from mcl_ray.errors import ClusterLostError, UserError
 from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import JobSpec
 from mcl_ray.jobs.states import EXIT_FENCED
@@ -144,8 +144,8 @@ def _attempt(attempts: Attempts, job: str, number: int, callbacks: Sequence[Any]
         with _only_writer(attempts.root, spec.origin):
             folder = run(spec, attempts.root, callbacks)
         attempts.write(job, number, "manifest", _manifest(job, number, folder))
-    except KeyboardInterrupt:
-        _write_outcome(attempts, job, number, "interrupted", "the driver was stopped")
+    except (KeyboardInterrupt, ClusterLostError) as error:
+        _write_outcome(attempts, job, number, "interrupted", str(error) or "the driver was stopped")
         return None
     except Exception as error:
         traceback.print_exc()

@@ -1,15 +1,18 @@
 """Signals of a command's child processes, which would inherit what the command blocks."""
 
+import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from mcl_ray.interruption import WAITED_FOR
-from tests.support.commands import HANGS_AFTER_S
+from mcl_ray.results.store import read_runs
+from tests.support.commands import HANGS_AFTER_S, command, surroundings
 from tests.support.pictures import write_folder
-from tests.support.running_command import descendants
+from tests.support.running_command import ALONE, descendants
 from tests.support.training_command import WITH_READERS, training
 
 STARTS_A_CHILD = """
@@ -46,3 +49,50 @@ def test_readers_and_what_a_plugin_starts_end_by_every_signal(tmp_path):
         output, errors = process.communicate(timeout=HANGS_AFTER_S)
     assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
     assert output.endswith("interrupted; the same command with --resume continues after the last finished epoch\n")
+
+
+def state_of(pid: int) -> str:
+    """Return the letter by which the kernel names the state of a process: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train", "sweep"])
+def test_ctrl_z_stops_a_command_and_fg_lets_it_go_on_to_its_end(tmp_path, request, name):
+    words, variables = ["digits", "epochs=6", "--results", str(tmp_path)], {}
+    if name == "sweep":
+        shared_ray = request.getfixturevalue("shared_ray")
+        words += ["trials=2", "scheduler.kind=none", *ALONE, "--address", shared_ray.address]
+        variables = shared_ray.variables
+    # A group of its own in this session, as a shell makes it: groups that no shell waits for ignore Ctrl-Z.
+    with subprocess.Popen(
+        command(name, *words),
+        env=surroundings() | variables,
+        process_group=0,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            while not any(run["epochs_done"] for run in known_runs(tmp_path)):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGTSTP)
+            while state_of(process.pid) != "T":
+                assert process.poll() is None, "it ended before it could be stopped"
+                time.sleep(0.01)
+            os.killpg(process.pid, signal.SIGCONT)
+            output, _ = process.communicate(timeout=HANGS_AFTER_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, output
+    assert {(run["state"], run["attempt"]) for run in known_runs(tmp_path)} <= {("finished", 1), ("finished", 2)}, (
+        output
+    )
+    assert "Traceback" not in output
+
+
+def known_runs(results: Path) -> list[dict[str, object]]:
+    """Return the records of all runs below a folder of results, which may be still empty."""
+    exists = (results / "runs").is_dir() or (results / "sweeps").is_dir()
+    return read_runs(results).to_pylist() if exists else []

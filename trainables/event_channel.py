@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunEnd, RunStart, StepEnd, notify
-from mcl_ray.errors import TrainingError
+from mcl_ray.errors import ClusterLostError, TrainingError
 
 Event = tuple[str, tuple[Any, ...]]
 """A method of RunCallback, and its arguments."""
@@ -128,6 +128,7 @@ class EventReceiver:
         self._callbacks, self._folder = callbacks, folder
         self._thread = threading.Thread(target=self._run, name="run-events", daemon=True)
         self.error: Exception | None = None
+        self._is_broken = False
 
     @property
     def sender(self) -> EventSender:
@@ -145,9 +146,13 @@ class EventReceiver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait until the callbacks have received every event."""
+        """Wait until the callbacks have received every event; not if the local Ray has ended, and its channel."""
+        if isinstance(error, ClusterLostError):
+            return
         self._channel.close.remote()
         self._thread.join()
+        if self._is_broken:
+            _log.warning("the events of a run on Ray were lost; its record has every epoch")
         ray.kill(self._channel)
 
     def _run(self) -> None:
@@ -157,8 +162,8 @@ class EventReceiver:
                     if event is None:
                         return
                     self._notify(*event)
-        except RayError:
-            _log.warning("the events of a run on Ray were lost; its record has every epoch", exc_info=True)
+        except RayError:  # reported at the end, which knows whether it is the end of Ray
+            self._is_broken = True
 
     def _notify(self, event: str, details: tuple[Any, ...]) -> None:
         if self.error is not None:

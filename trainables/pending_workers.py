@@ -8,15 +8,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import ray
+from ray.exceptions import RayError
 from ray.util import placement_group_table
 
-from trainables.cluster.connect import described, fitting
+from trainables.cluster.connect import described, fitting, is_lost
 from trainables.torch_trainer import Group
 
 POLL_INTERVAL_S = 2.0
+JOIN_INTERVAL_S = 0.1
 REPORT_AFTER_S = 10.0
 """Time after which waiting is reported: a group that replaces another waits for a moment, which needs no message."""
 
@@ -30,7 +32,8 @@ def report_pending_workers(group: Group, on_status: Callable[[str], None]) -> It
         yield
     finally:
         poller.stop.set()
-        poller.join()
+        while poller.is_alive() and not is_lost():
+            poller.join(JOIN_INTERVAL_S)
 
 
 class _Poller(threading.Thread):
@@ -44,8 +47,9 @@ class _Poller(threading.Thread):
         self.stop = threading.Event()
 
     def run(self) -> None:
-        while not self.stop.wait(POLL_INTERVAL_S):
-            self._update(_pending_workers(self._group), time.monotonic())
+        with suppress(RayError):  # Ray has ended, which is reported elsewhere
+            while not self.stop.wait(POLL_INTERVAL_S):
+                self._update(_pending_workers(self._group), time.monotonic())
 
     def _update(self, num_workers: int, now: float) -> None:
         """Send a message if one is due; an elastic group repeats its request, and waits between two of them too."""

@@ -21,6 +21,8 @@ from ray.train.torch import TorchConfig
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from trainables.cluster.connect import loss_behind
+
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 """Variable of the network interface that gloo uses; without it, the one to which the host's name resolves."""
 NAMESPACE = b"mcl_ray.placement_groups"
@@ -61,12 +63,20 @@ class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray leaves i
 
 @contextmanager
 def resources_given_back(group: str) -> Iterator[None]:
-    """Remove the placement group that the group of this name has left, before and after it trains in this context."""
+    """Remove the placement group that the group of this name has left, before and after it trains in this context.
+
+    Raises:
+        ClusterLostError: the local Ray has ended, with all that it had reserved.
+    """
     _remove_left(group)
     try:
         yield
-    finally:
+    except BaseException as error:
+        if (lost := loss_behind(error)) is not None:
+            raise lost from error
         _remove_left(group)
+        raise
+    _remove_left(group)
 
 
 def _remove_left(group: str) -> None:

@@ -12,7 +12,7 @@ from mcl_ray.callbacks import RunCallback, RunEnd, notify
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.errors import MclError, StoreError
+from mcl_ray.errors import ClusterLostError, MclError, StoreError
 from mcl_ray.object_store import Uri
 from mcl_ray.results.remote.pull import fetch
 from mcl_ray.results.schema import RunState
@@ -50,6 +50,7 @@ def train_on_ray(
         UserError: the cluster cannot be joined, or the workers do not fit, or a node does not see the same files;
             nothing has been written.
         TrainingError: the run cannot continue; recorded as failed.
+        ClusterLostError: the local Ray ended; recorded as interrupted.
         KeyboardInterrupt: a user pressed Ctrl-C; recorded as interrupted.
     """
     fewest, most = execution.group or (1, 1)
@@ -123,7 +124,7 @@ def _train(
 
 def _record(folder: Path, spec: RunSpec, error: BaseException) -> None:
     """Record how the run ended, which a worker that was killed could not do itself."""
-    may_resume = isinstance(error, StoreError) or not isinstance(error, Exception)
+    may_resume = isinstance(error, StoreError | ClusterLostError) or not isinstance(error, Exception)
     state: RunState = "interrupted" if may_resume else "failed"
     fetch(folder)
     (row,) = read_runs(folder).to_pylist() if is_run(folder) else [{}]

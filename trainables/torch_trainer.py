@@ -63,7 +63,7 @@ class Group:
 
         Raises:
             MclError: the first that a worker raised; or workers died, or failed in other ways, more than `RESTARTS`
-                times.
+                times; or what leads the group died.
         """
         gpus, is_fixed = self.bundle.get("GPU", 0), self.fewest == self.most
         train: Any = ray.train  # its types are still those of an older version
@@ -90,6 +90,11 @@ class Group:
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise _reason(error) from error
+        except RayActorError as error:
+            raise WorkerDiedError(
+                "the process that leads a group of workers must run until its end, but went away: killed, or its node "
+                "lost"
+            ) from error
         finally:
             remove([folder / RAY_FOLDER / name])
 

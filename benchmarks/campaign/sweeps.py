@@ -18,13 +18,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from benchmarks.campaign import small_disk
 from benchmarks.campaign.findings import Campaign, Findings
 from benchmarks.campaign.plan import kinds_of, pause_s
 from benchmarks.campaign.sweeps_judge import Seen, judge, look
 from tests.support.running_command import ALONE, descendants, send
 
-SHARES = {"trial": 0.2, "raylet": 0.1, "gcs": 0.1, "terminate": 0.15, "damage": 0.15}
-"""Part of the kills; the rest are of drivers. `terminate` is SIGTERM, twice; `damage` a kill and a flipped bit."""
+SHARES = {"trial": 0.2, "raylet": 0.1, "gcs": 0.1, "terminate": 0.15, "damage": 0.1, "disk": 0.05, "inodes": 0.05}
+"""Part of the kills; the rest are of drivers. `terminate` is SIGTERM, twice; `damage` a kill and a flipped bit; `disk`
+and `inodes` are used up."""
+DISK = {"megabytes": 200, "inodes": 4000}
 TITLES = {"trial": ("ray::ImplicitFunc", "ray::RayTrainWorker"), "raylet": ("raylet/raylet",), "gcs": ("gcs_server",)}
 SWEEPS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "plain": (4, 1, ("scheduler.kind=none",)),
@@ -69,9 +72,12 @@ def run(kind: str, folder: Path, kills: int, seed: int, stop: threading.Event | 
     left, done, sweeps = kinds_of(kills, SHARES, "driver", moments), collections.Counter[str](), 0
     while sweeps == 0 or (left and not (stop and stop.is_set())):
         sweeps += 1
-        one = _Sweep(kind, folder / str(sweeps), moments, stop or threading.Event())
-        done += one.survive(left)
-        findings.add(one.findings)
+        with small_disk.small_disk(folder / str(sweeps), **DISK) as is_small:
+            if not is_small:
+                left = [kill for kill in left if kill not in small_disk.KINDS]
+            one = _Sweep(kind, folder / str(sweeps), moments, stop or threading.Event())
+            done += one.survive(left)
+            findings.add(one.findings)
         _print(f"{done.total()} kills, {sweeps} sweeps: {dict(done)}")
     figures = {
         "sweep": kind,
@@ -97,7 +103,6 @@ class _Sweep:
     def survive(self, left: list[str]) -> collections.Counter[str]:
         """Take kills from `left` until the sweep has ended or none is left, then judge; return what was killed."""
         killed: collections.Counter[str] = collections.Counter()
-        self._results.mkdir(parents=True)
         ended = False
         while not ended:
             with self._log().open("ab") as log:
@@ -131,6 +136,9 @@ class _Sweep:
 
     def _kill(self, driver: subprocess.Popen[bytes], kind: str) -> bool:
         """Kill a process of a kind; return whether there was one."""
+        if kind in small_disk.KINDS:
+            small_disk.fill(self._results, kind)
+            return True
         if kind not in TITLES:
             send([driver.pid], signal.SIGTERM if kind == "terminate" else signal.SIGKILL)
             return True
@@ -143,7 +151,8 @@ class _Sweep:
         if kind == "terminate":
             time.sleep(self._moments.uniform(0, 2))
             send([driver.pid], signal.SIGTERM)
-        ended = self._end(driver, HANGS_AFTER_S)
+        ended = self._end(driver, HANGS_AFTER_S, kind)
+        small_disk.free(self._results)
         deadline = time.monotonic() + ORPHANS_END_WITHIN_S
         while (orphans := [pid for pid in below if descendants(pid, "")]) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -154,7 +163,7 @@ class _Sweep:
             self._damage()
         return ended
 
-    def _end(self, driver: subprocess.Popen[bytes], within_s: float) -> bool:
+    def _end(self, driver: subprocess.Popen[bytes], within_s: float, kind: str = "") -> bool:
         try:
             code = driver.wait(max(1.0, within_s))
         except subprocess.TimeoutExpired:
@@ -162,8 +171,8 @@ class _Sweep:
             send(descendants(driver.pid, ""), signal.SIGKILL)
             driver.wait()
             return True
-        if code not in (0, 1, 128 + signal.SIGTERM, -signal.SIGKILL):
-            self.findings.wrong.append(f"a driver of {self._results} ended with {code}")
+        if code not in ((0, 2) if kind in small_disk.KINDS else (0, 1, 128 + signal.SIGTERM, -signal.SIGKILL)):
+            self.findings.wrong.append(f"after {kind}, a driver of {self._results} ended with {code}")
             return True
         return code == 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,19 @@ class Seen:
 
 def look(sweep: Path) -> Seen:
     """Return the records in a sweep's folder."""
+    (row,) = pq.read_table(sweep / "sweep.parquet").to_pylist()
+    return replace(look_at_runs(sweep), state=row["state"])
+
+
+def look_at_runs(results: Path) -> Seen:
+    """Return the records of the runs in a folder of results, or of a sweep."""
     runs, figures = {}, {}
-    for folder in sorted((sweep / "runs").glob("*")):
+    for folder in sorted((results / "runs").glob("*")):
         if not (folder / "run.parquet").exists():
             continue
         (runs[folder.name],) = pq.read_table(folder / "run.parquet").to_pylist()
         figures[folder.name] = _figures(folder)
-    (row,) = pq.read_table(sweep / "sweep.parquet").to_pylist()
-    return Seen(runs, figures, row["state"])
+    return Seen(runs, figures)
 
 
 def _figures(folder: Path) -> dict[Figure, list[float]]:
@@ -85,9 +90,35 @@ def judge(moments: Sequence[Seen], *, trials: int, repeats: int) -> Findings:
         findings.doubled.append(f"a configuration twice: {points}")
     for run_id, figures in end.figures.items():
         for key, values in figures.items():
-            if any(value != values[0] and not (math.isnan(value) and math.isnan(values[0])) for value in values):
+            if not all(_is_same(value, values[0]) for value in values):
                 findings.wrong.append(f"{run_id} {key}: {values}")
     return findings
+
+
+def judge_run(moments: Sequence[Seen], right: Mapping[Figure, Sequence[float]]) -> Findings:
+    """Judge a run that has ended by itself after the last of `moments`.
+
+    Args:
+        moments: What was seen after each death of a process, and at the end.
+        right: The figures of the same run to which nothing happened.
+    """
+    findings, end = Findings(), moments[-1]
+    _compare(moments, end, findings)
+    if len(end.runs) != 1:
+        findings.doubled.append(f"one run, but {sorted(end.runs)}")
+    for run_id, row in end.runs.items():
+        if row["state"] != "finished":
+            findings.lost.append(f"{run_id} is {row['state']}")
+        if missing := sorted(set(right) - set(end.figures[run_id])):
+            findings.lost.append(f"{run_id}: {missing[:3]}")
+        for key, values in end.figures[run_id].items():
+            if not all(_is_same(value, right[key][0]) for value in values):
+                findings.wrong.append(f"{run_id} {key}: {values}, and alone {right[key]}")
+    return findings
+
+
+def _is_same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def _compare(moments: Sequence[Seen], end: Seen, findings: Findings) -> None:

@@ -141,8 +141,11 @@ def _with_entry(entries: Mapping[str, Any], name: str, value: Any) -> dict[str, 
 def _sentence(model: type[BaseModel], part: Any) -> str:
     path = ".".join(str(p) for p in part["loc"])
     if part["type"] == "extra_forbidden":
-        leaf_names = {p.rpartition(".")[2] for p, _ in field_paths(model)} | set(model.model_fields)
-        return f"{path}: {unknown('field', str(part['loc'][-1]), leaf_names)}"
+        name, paths = str(part["loc"][-1]), [found for found, _ in field_paths(model)]
+        if places := [found for found in paths if found.endswith(f".{name}")]:  # a short name, of the command line
+            return f"{path}: unknown field {name!r}; its place is {' or '.join(places)}"
+        leaf_names = {found.rpartition(".")[2] for found in paths} | set(model.model_fields)
+        return f"{path}: {unknown('field', name, leaf_names)}"
     message = part["msg"].removeprefix("Value error, ")
     if part["type"] == "value_error":
         return f"{path}: {message}" if path else message

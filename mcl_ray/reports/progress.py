@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from mcl_ray.analysis.ranking import summary
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunEnd, RunStart, StepEnd
+from mcl_ray.errors import ClusterLostError
 from mcl_ray.reports.notebook import NotebookProgressBar
 from mcl_ray.reports.terminal import summary_table
 from mcl_ray.results.remote.pull import display_path, fetch
@@ -55,10 +56,10 @@ class TerminalRunCallback(RunCallback):
             self._console.print(epoch_line(epoch, self._epochs))
 
     def on_run_end(self, end: RunEnd) -> None:
-        """Print the summary of a finished run, or how to resume one that a user interrupted."""
+        """Print the summary of a finished run, or how to resume one that a user or the end of its Ray interrupted."""
         self._stop_bar()
         self._last_epoch = 0
-        if isinstance(end.error, KeyboardInterrupt):
+        if isinstance(end.error, KeyboardInterrupt | ClusterLostError):
             self._print("interrupted; the same command with --resume continues after the last finished epoch")
         if end.state != "finished":
             return

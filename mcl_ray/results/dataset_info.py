@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mcl_ray.errors import StoreError
 from mcl_ray.results.atomic_io import read_bytes, write_atomically
+from mcl_ray.results.schema import verified, with_checksum
 
 IMAGES_FILE = "images.json"
 
@@ -46,7 +47,7 @@ def write_dataset_info(run_folder: Path, dataset: DatasetInfo) -> None:
     Raises:
         StoreError: the file cannot be written.
     """
-    content = json.dumps(asdict(dataset), ensure_ascii=False, indent=1) + "\n"
+    content = json.dumps(with_checksum(asdict(dataset)), ensure_ascii=False, indent=1) + "\n"
     write_atomically(run_folder / IMAGES_FILE, content.encode())
 
 
@@ -60,7 +61,7 @@ def read_dataset_info(run_folder: Path) -> DatasetInfo | None:
     if not file.exists():
         return None
     try:
-        content = json.loads(read_bytes(file))
+        content = verified(json.loads(read_bytes(file)))
         channels, height, width = content.pop("image_shape")
         mean, std, names = (tuple(content.pop(name)) for name in ("mean", "std", "class_names"))
         return DatasetInfo(**content, class_names=names, mean=mean, std=std, image_shape=(channels, height, width))

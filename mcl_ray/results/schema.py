@@ -5,6 +5,7 @@ No file is opened here; `atomic_io.py` reads and writes the bytes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ class EpochRow(NamedTuple):
 
 
 _KIND_KEY, _VERSION_KEY = b"mcl_ray.kind", b"mcl_ray.schema_version"
+_CHECKSUM = "sha256"
 _INSTANT = pa.timestamp("us", tz="UTC")
 
 
@@ -153,3 +155,24 @@ def _check_metadata(metadata: Mapping[bytes, bytes], kind: Kind, name: object) -
 def to_json(content: Mapping[str, Any]) -> str:
     """Return canonical JSON: equal content gives equal text."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a JSON file with its checksum."""
+    return {**content, _CHECKSUM: _checksum(content)}
+
+
+def verified(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content without its checksum; earlier versions wrote none.
+
+    Raises:
+        ValueError: the checksum is that of another content.
+        TypeError, AttributeError: the content is no mapping.
+    """
+    if content.pop(_CHECKSUM, None) not in (None, _checksum(content)):
+        raise ValueError("its checksum is that of another content")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

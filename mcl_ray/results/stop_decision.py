@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from mcl_ray.results.atomic_io import write_atomically
+from mcl_ray.results.schema import verified, with_checksum
 
 STOP_FILE = "stop.json"
 
@@ -19,12 +20,12 @@ def decide_stop(run_folder: Path, epoch: int) -> None:
     Raises:
         StoreError: the folder cannot be written.
     """
-    write_atomically(run_folder / STOP_FILE, json.dumps({"epoch": epoch}).encode())
+    write_atomically(run_folder / STOP_FILE, json.dumps(with_checksum({"epoch": epoch})).encode())
 
 
 def is_stop_decided(run_folder: Path, epochs_done: int) -> bool:
     """Return whether a run with so many epochs was to be stopped; a run that was trained further was not."""
-    try:
-        return bool(json.loads((run_folder / STOP_FILE).read_bytes())["epoch"] >= epochs_done)
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the run is resumed, and judged again
+    try:  # none, or damaged: the run is resumed, and judged again
+        return bool(verified(json.loads((run_folder / STOP_FILE).read_bytes()))["epoch"] >= epochs_done)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

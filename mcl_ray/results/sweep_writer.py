@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,7 +17,14 @@ from typing import Any, Protocol
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import ClusterLostError, StoreError
 from mcl_ray.results import reader, schema
-from mcl_ray.results.atomic_io import FolderLock, claim_folder, ensure_writable, remove_leftovers, write_atomically
+from mcl_ray.results.atomic_io import (
+    FolderLock,
+    claim_folder,
+    ensure_writable,
+    remove_leftovers,
+    subfolders,
+    write_atomically,
+)
 from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.record_writer import RecordWriter
 from mcl_ray.results.remote import pull
@@ -82,7 +89,7 @@ class SweepWriter(RecordWriter):
         row |= {"objective": objective, "mode": mode, "trials_planned": trials_planned, "wall_time_s": 0.0}
         machine = {"host": provenance.host, "hardware": provenance.hardware, "code_version": provenance.code_version}
         lock = FolderLock(folder).acquire()
-        writer = cls(folder, lock, row | machine | {"started_at": datetime.now(UTC)})
+        writer = cls(folder, lock, row | machine | {"started_at": _next_start(root)})
         try:
             write_atomically(folder / reader.SWEEP_SPEC_FILE, reader.to_yaml(content).encode())
             writer._write_row()
@@ -153,3 +160,13 @@ class SweepWriter(RecordWriter):
             with contextlib.suppress(StoreError):  # `error` is raised and matters more
                 self.finish("interrupted" if is_resumable else "failed")
         self.close()
+
+
+def _next_start(root: Path) -> datetime:
+    """Return the time now, or just after the newest start on record: `latest` holds where the clock has jumped back."""
+    starts = [datetime.now(UTC)]
+    for folder in subfolders(root / "sweeps"):
+        with contextlib.suppress(StoreError):  # another sweep's damaged record, or none yet
+            newest: datetime = reader.read_row(folder / reader.SWEEP_FILE, "sweeps")["started_at"]
+            starts.append(newest + timedelta(microseconds=1))
+    return max(starts)

@@ -7,7 +7,6 @@ all in `sampler.json`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 
 from mcl_ray.results.atomic_io import set_aside, write_atomically
 from mcl_ray.results.remote.pull import push
+from mcl_ray.results.schema import verified, with_checksum
 
-CHECKSUM = "sha256"
 KEYS = {"study", "trials"}
 STUDY_FILE = "sampler.json"
 TRIALS_PER_FILE = 100
@@ -90,7 +89,7 @@ def write_memory(file: Path, content: dict[str, dict[str, Any]]) -> None:
     Raises:
         StoreError: the file cannot be written.
     """
-    write_atomically(file, json.dumps(content | {CHECKSUM: _checksum(content)}).encode())
+    write_atomically(file, json.dumps(with_checksum(content)).encode())
 
 
 def read_memory(file: Path) -> dict[str, dict[str, Any]]:
@@ -102,18 +101,13 @@ def read_memory(file: Path) -> dict[str, dict[str, Any]]:
         StoreError: a damaged file cannot be renamed.
     """
     try:
-        content = json.loads(file.read_bytes())
-        checksum = content.pop(CHECKSUM, None)
-        if set(content) != KEYS or checksum not in (None, _checksum(content)):
-            raise ValueError("its checksum is that of another content")
+        content = verified(json.loads(file.read_bytes()))
+        if set(content) != KEYS:
+            raise ValueError("it is of another kind")
     except FileNotFoundError:
         pass
     except (OSError, ValueError, TypeError, AttributeError) as error:
         set_aside(file, str(error), "the sampler continues from the recorded trials")
     else:
-        return content  # type: ignore[no-any-return]
+        return content
     return {key: {} for key in KEYS}
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

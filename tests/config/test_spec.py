@@ -116,6 +116,7 @@ def test_a_field_given_twice_is_an_error():
     [
         (f"version: {SPEC_VERSION + 1}\n", f"`version <= {SPEC_VERSION}` must hold for a spec file, but"),
         ("losses: {alhpa: 1}\n", "unknown field 'alhpa'; did you mean 'alpha'?"),
+        ("epochs: 3\n", "epochs: unknown field 'epochs'; its place is schedule.epochs"),
         ("- 1\n", "must hold a mapping of fields to values, but holds list"),
         ("a: [\n", "must be YAML"),
         ("version: one\n", "has version one"),

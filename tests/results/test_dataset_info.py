@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from mcl_ray.errors import StoreError
@@ -27,3 +29,14 @@ def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / IMAGES_FILE).write_text(content, encoding="latin-1")
     with pytest.raises(StoreError, match=r"must be complete, but .*images\.json is damaged"):
         read_dataset_info(tmp_path)
+
+
+def test_a_changed_figure_is_damage_and_an_earlier_file_without_checksum_is_read(tmp_path):
+    write_dataset_info(tmp_path, IMAGES)
+    file = tmp_path / IMAGES_FILE
+    content = file.read_text()
+    file.write_text(content.replace("0.4,", "0.5,"))
+    with pytest.raises(StoreError, match=r"images\.json is damaged: its checksum is that of another content"):
+        read_dataset_info(tmp_path)
+    file.write_text(json.dumps({name: value for name, value in json.loads(content).items() if name != "sha256"}))
+    assert read_dataset_info(tmp_path) == IMAGES

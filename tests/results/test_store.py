@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from mcl_ray.results.store import (
     RunWriter,
     SweepWriter,
     find_run,
+    find_sweep,
     is_finished,
     read_epochs,
     read_runs,
@@ -333,3 +335,26 @@ def test_an_end_that_cannot_be_written_raises_and_changes_nothing(begin, name, r
     (writer.folder / name).rmdir()
     moved.rename(writer.folder / name)
     assert read(writer.folder)["state"].to_pylist() == ["interrupted"]
+
+
+def create_sweep(root):
+    with SweepWriter.create(root, "s", SweepSpec(), objective="o", mode="max", trials_planned=1) as writer:
+        writer.finish("finished")
+    return writer.folder
+
+
+def test_the_latest_sweep_is_the_one_that_started_last_also_after_the_clock_was_set_back(tmp_path):
+    first = create_sweep(tmp_path)
+    (row,) = pq.read_table(first / "sweep.parquet").to_pylist()
+    future = row["started_at"] + timedelta(days=400)
+    pq.write_table(schema.table("sweeps", [row | {"started_at": future}]), first / "sweep.parquet")
+    second = create_sweep(tmp_path)
+    third = create_sweep(tmp_path)
+    assert find_sweep(tmp_path, "latest") == third
+    assert read_sweeps(tmp_path)["sweep_id"].to_pylist() == [first.name, second.name, third.name]
+
+
+def test_a_damaged_record_of_one_sweep_keeps_no_other_from_starting(tmp_path):
+    first = create_sweep(tmp_path)
+    (first / "sweep.parquet").write_bytes(b"PAR1")
+    assert create_sweep(tmp_path) != first

@@ -36,7 +36,12 @@ def send_until_it_ends(running, number, send):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "is_to_all"),
-    [(signal.SIGTERM, 143, True), (signal.SIGHUP, 129, False), (signal.SIGINT, 130, False)],
+    [
+        (signal.SIGTERM, 143, True),
+        (signal.SIGHUP, 129, False),
+        (signal.SIGINT, 130, False),
+        (signal.SIGUSR1, 138, False),
+    ],
 )
 def test_every_signal_ends_a_sweep_in_order_however_often_it_comes(start_command, shared_ray, number, code, is_to_all):
     """To all processes of its group, as `timeout` sends it, the sweep that has a Ray of its own."""
@@ -66,9 +71,9 @@ def test_a_sweep_whose_folder_is_renamed_ends_with_an_error_and_makes_no_new_one
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
-def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orphans(start_command, name):
-    running = start_command("digits", *LONG)
+@pytest.mark.parametrize(("name", "workers"), [("raylet", ()), ("gcs_server", ()), ("gcs_server", ("--workers", "2"))])
+def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orphans(start_command, name, workers):
+    running = start_command("digits", *LONG, *workers)
     until_it_trains(running)
     below = descendants(running.process.pid, "")
     (victim,) = (pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() == name)

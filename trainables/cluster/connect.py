@@ -16,7 +16,7 @@ from trainables.cluster.address import check_cluster
 from trainables.cluster.log_levels import quiet_ray_logs
 from trainables.cluster.signals import apart_from_ray, restore_signal_handlers
 from trainables.cluster.token import ensure_token
-from trainables.cluster.watch import LocalRayWatch, watch_local_ray
+from trainables.cluster.watch import RayWatch, watch_cluster, watch_local_ray
 
 OBJECT_STORE_BYTES = 200_000_000
 START_ATTEMPTS = 3
@@ -49,7 +49,7 @@ def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = igno
         UserError: no Ray of this version answers at the address, or it does not accept this machine or its token; or
             this process is connected to another Ray.
         TrainingError: a local Ray did not start in time, at several attempts.
-        ClusterLostError: its raylet or its GCS ended.
+        ClusterLostError: its raylet or its GCS ended, or the head of the cluster, which may be away for a while.
     """
     with restore_signal_handlers():
         dashboard = _connection.acquire(execution)
@@ -58,7 +58,7 @@ def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = igno
                 on_status(f"Ray dashboard: http://{dashboard}")
             yield
         except BaseException as error:
-            if (lost := _connection.lost) is not None:
+            if (lost := loss_behind(error)) is not None:
                 raise lost from error
             raise
         finally:
@@ -72,12 +72,19 @@ class _Connection:
         self._lock = threading.Lock()
         self._users = 0
         self._on_last_release = ExitStack()
-        self._watch: LocalRayWatch | None = None
+        self._watch: RayWatch | None = None
 
     @property
-    def lost(self) -> ClusterLostError | None:
-        """The error of a local Ray that has ended; None if none has."""
-        return None if self._watch is None or self._watch.lost is None else self._watch.error()
+    def is_lost(self) -> bool:
+        """Whether Ray has ended, so that nothing answers any more."""
+        return self._watch is not None and self._watch.lost is not None
+
+    def loss_behind(self, error: BaseException) -> ClusterLostError | None:
+        """Return the error of a Ray that has ended, a local one's rest included; None if `error` has another reason."""
+        if isinstance(error, ClusterLostError) or self._watch is None or not self._watch.explains(error):
+            return None
+        self._watch.end_rest()  # workers would go on, and hold the folders of their runs
+        return self._watch.error()
 
     def acquire(self, execution: ExecutionOptions) -> str | None:
         """Connect unless this process is connected; return the dashboard's address of a new connection, if any."""
@@ -87,7 +94,7 @@ class _Connection:
                 opened.enter_context(quiet_ray_logs())
             if not ray.is_initialized():
                 dashboard = _initialise(execution)
-                self._watch = watch_local_ray() if execution.address is None else None
+                self._watch = watch_local_ray() if execution.address is None else watch_cluster()
                 opened.callback(self._disconnect)
             elif execution.address is not None:
                 _check_same_cluster(check_cluster(execution.address))
@@ -113,6 +120,16 @@ class _Connection:
 
 
 _connection = _Connection()
+
+
+def is_lost() -> bool:
+    """Return whether the Ray of this process has ended: then a call to it would wait for a minute."""
+    return _connection.is_lost
+
+
+def loss_behind(error: BaseException) -> ClusterLostError | None:
+    """Return the error by which work ends whose Ray has ended; None if `error` has another reason."""
+    return _connection.loss_behind(error)
 
 
 def _initialise(execution: ExecutionOptions) -> str | None:

@@ -1,4 +1,4 @@
-"""The watch over a local Ray: once its raylet or its GCS has ended, the work ends in order, and nothing of it is left.
+"""The watch over a Ray: once its raylet or its GCS has ended, the work ends in order, and nothing of it is left.
 
 Ray itself would end this process without a word to Python: soon after the death of a raylet, a minute after the GCS's.
 """
@@ -6,30 +6,95 @@ Ray itself would end this process without a word to Python: soon after the death
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import subprocess
 import threading
+import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mcl_ray import interruption
+from ray.exceptions import RayError
+
 from mcl_ray.errors import ClusterLostError
 
 NEEDED = ("raylet", "gcs_server")
+NAMES = {"raylet": "raylet", "gcs_server": "GCS"}
 POLL_S = 0.5
+SEEN_AFTER_S = 1.0
+"""Time after which the end of a process is certainly seen; its connections close before."""
+REJOINED_WITHIN_S = 45.0
+"""Time for which the head of a cluster may be away: until it is back, Ray tries to join it again, for 60 s."""
+CONNECTS_WITHIN_S = 2.0
+LOST = signal.SIGUSR2
+"""Signal by which the main thread is interrupted: libraries have handlers of their own for SIGINT while they work."""
 REAPER = 'read -r line; kill -s KILL -- "$@"'
 """Shell script that waits for the end of its input and then kills groups of processes."""
 
 
-class LocalRayWatch:
-    """Watches the processes that this process has started as a local Ray, and interrupts the main thread."""
+class RayWatch(ABC):
+    """Watches what this process needs of a Ray, in a thread, and interrupts the main thread."""
+
+    def __init__(self) -> None:
+        """Start to watch."""
+        self._is_over = threading.Event()
+        self._handler_before = signal.signal(LOST, self._interrupt)
+        self.lost: str | None = None
+        """Name of the process that has ended, `raylet` or `gcs_server`; None while none has."""
+        self._thread = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop to watch: from now on, the processes may end."""
+        self._is_over.set()
+        self._thread.join()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(LOST, self._handler_before or signal.SIG_DFL)
+
+    def explains(self, error: BaseException) -> bool:
+        """Return whether a process of Ray has ended; an error of Ray may come shortly before this is seen."""
+        deadline = time.monotonic() + (SEEN_AFTER_S if isinstance(error, RayError | RuntimeError) else 0)
+        while not self._look() and time.monotonic() < deadline:
+            time.sleep(SEEN_AFTER_S / 20)
+        return self.lost is not None
+
+    @abstractmethod
+    def error(self) -> ClusterLostError:
+        """Return the error by which the work ends."""
+
+    @abstractmethod
+    def end_rest(self) -> None:
+        """End what is left of Ray, as far as this process has started it."""
+
+    @abstractmethod
+    def _ended(self) -> str | None:
+        """Return the name of a process that has ended, if any."""
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(POLL_S):
+            if self._look():
+                signal.pthread_kill(threading.main_thread().ident or 0, LOST)
+                return
+
+    def _look(self) -> bool:
+        self.lost = self.lost or self._ended()
+        return self.lost is not None
+
+    def _interrupt(self, *_: object) -> None:
+        """Raise KeyboardInterrupt in the main thread, unless nothing needs Ray any more."""
+        if not self._is_over.is_set():
+            raise KeyboardInterrupt
+
+
+class LocalRayWatch(RayWatch):
+    """Watches the processes that this process has started as a local Ray."""
 
     def __init__(self, processes: dict[str, list[subprocess.Popen[bytes]]]) -> None:
         """Start to watch; `processes` are those of Ray, by their names."""
-        self._processes, self._is_over = processes, threading.Event()
-        self.lost: str | None = None
-        """Name of the process that has ended, `raylet` or `gcs_server`; None while none has."""
+        self._processes = processes
         # If this process is killed, Ray's agents would stay for up to a minute, in which they look for their GCS. What
         # kills them inherits the signals that are blocked here: a SIGTERM to every process must not end it before.
         groups = [f"-{process.pid}" for listed in processes.values() for process in listed]
@@ -39,17 +104,17 @@ class LocalRayWatch:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
+        super().__init__()
 
     def stop(self) -> None:
         """Stop to watch: from now on, the processes may end."""
-        self._is_over.set()
+        super().stop()
         self._reaper.kill()
         self._reaper.communicate()
 
     def error(self) -> ClusterLostError:
         """Return the error by which the work ends."""
-        name = {"raylet": "raylet", "gcs_server": "GCS"}.get(self.lost or "", self.lost)
+        name = NAMES[self.lost or "raylet"]
         return ClusterLostError(
             f"the local Ray must run until the end, but its {name} has ended: killed, or out of memory"
         )
@@ -63,17 +128,84 @@ class LocalRayWatch:
                 if os.getsid(pid) in sessions:
                     os.kill(pid, signal.SIGKILL)
 
-    def _watch(self) -> None:
-        while not self._is_over.wait(POLL_S):
-            for name in NEEDED:
-                if any(process.poll() is not None for process in self._processes.get(name, ())):
-                    self.lost = name
-                    interruption.interrupt()
-                    return
+    def _ended(self) -> str | None:
+        ended = (name for name in NEEDED if any(one.poll() is not None for one in self._processes.get(name, ())))
+        return next(ended, None)
+
+
+class ClusterWatch(RayWatch):
+    """Watches the head of a cluster, which may be away for a while, and the raylet of this node."""
+
+    def __init__(self, address: str, raylet: int | None, *, rejoined_within_s: float = REJOINED_WITHIN_S) -> None:
+        """Start to watch.
+
+        Args:
+            address: Of the head, as host:port.
+            raylet: The process of this node's raylet; None if it is out of sight, as in another container.
+            rejoined_within_s: Time for which the head may be away.
+        """
+        self._address, self._limit_s, self._away_since = address, rejoined_within_s, 0.0
+        self._raylet = None if raylet is None else os.pidfd_open(raylet)
+        super().__init__()
+
+    def stop(self) -> None:
+        """Stop to watch."""
+        super().stop()
+        if self._raylet is not None:
+            os.close(self._raylet)
+            self._raylet = None
+
+    def error(self) -> ClusterLostError:
+        """Return the error by which the work ends."""
+        if self.lost == "raylet":
+            return ClusterLostError(
+                f"this node of the Ray cluster at {self._address} must run until the end, but its raylet has ended"
+            )
+        return ClusterLostError(
+            f"the head of the Ray cluster at {self._address} must answer, or come back within {self._limit_s:g} s, but "
+            "has not"
+        )
+
+    def end_rest(self) -> None:
+        """Leave the cluster as it is, which others use."""
+
+    def _ended(self) -> str | None:
+        if self._raylet is not None and select.select([self._raylet], [], [], 0)[0]:
+            return "raylet"
+        if self._answers():
+            self._away_since = 0.0
+            return None
+        now = time.monotonic()
+        self._away_since = self._away_since or now
+        return "gcs_server" if now - self._away_since >= self._limit_s else None
+
+    def _answers(self) -> bool:
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTS_WITHIN_S).close()
+        except OSError:
+            return False
+        return True
 
 
 def watch_local_ray() -> LocalRayWatch | None:
     """Watch the Ray that this process has started; None off the main thread, which alone can be interrupted."""
+    node = _node()
+    if node is None:
+        return None
+    return LocalRayWatch({name: [info.process for info in infos] for name, infos in node.all_processes.items()})
+
+
+def watch_cluster() -> ClusterWatch | None:
+    """Watch the cluster that this process has joined; None off the main thread, which alone can be interrupted."""
+    node = _node()
+    if node is None:
+        return None
+    return ClusterWatch(node.gcs_address, _raylet_with(str(node.raylet_socket_name)))
+
+
+def _node() -> Any:
+    """Return Ray's own object of the node that this process is connected to; None off the main thread."""
     import ray
 
     node: Any = ray._private.worker._global_node
@@ -82,4 +214,14 @@ def watch_local_ray() -> LocalRayWatch | None:
     worker: Any = ray._private.worker.global_worker
     worker.threads_stopped.set()  # of its listener alone, which would print the raylet's log
     worker.gcs_error_subscriber.close()
-    return LocalRayWatch({name: [info.process for info in infos] for name, infos in node.all_processes.items()})
+    return node
+
+
+def _raylet_with(socket_name: str) -> int | None:
+    """Return the process of the raylet that listens on a socket; None if it is not seen here."""
+    for entry in Path("/proc").iterdir():
+        with suppress(ValueError, OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"raylet") and any(word.endswith(f"={socket_name}".encode()) for word in words):
+                return int(entry.name)
+    return None
