@@ -13,8 +13,10 @@ from tests.support.deploy_tools import DEPLOY, INSTALLED, ROOT
 from tests.support.service import wait_for
 
 FOLDER = DEPLOY / "local-cluster"
-HANGS_AFTER_S = 1800
-REFUSED = re.compile("namespaces of its own require|not permitted|not supported|No such file or directory")
+NEEDED_GB = 7
+REFUSED = re.compile(
+    "namespaces of its own require|not permitted|not supported|No such file or directory|PostgreSQL must be installed"
+)
 """What a machine says that lacks the rights, a part of its kernel, or a program."""
 # A node that answers, and one that asks; what it sees is printed. The server is a child of the node's first process.
 TWO_NODES = """
@@ -68,6 +70,12 @@ def started(*words):
         process.stdout.close()
 
 
+def available_gb():
+    """The memory that processes can take without swapping."""
+    (kilobytes,) = re.findall(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(kilobytes) / 1e6
+
+
 def inside(folder):
     """The processes that work in a folder, or in one that was mounted from it."""
     found = []
@@ -105,8 +113,10 @@ def test_a_folder_in_use_is_refused(tmp_path):
 @pytest.mark.slow
 @pytest.mark.alone
 def test_a_sweep_on_two_nodes_survives_a_node_a_process_of_the_api_and_the_network(tmp_path):
+    if not Path("/proc/meminfo").is_file() or available_gb() < NEEDED_GB:
+        pytest.skip(f"needs Linux with {NEEDED_GB} GB of free memory")
     with started(FOLDER / "run.py", tmp_path / "cluster") as process:
-        said = process.communicate(timeout=HANGS_AFTER_S)[0]
+        said = process.communicate()[0]  # each thing that run.py waits for has a limit of its own
         if process.returncode == 2 and REFUSED.search(said):
             pytest.skip(said)
         assert process.returncode == 0, said
