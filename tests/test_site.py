@@ -100,6 +100,13 @@ def test_the_site_loads_nothing_from_elsewhere(built):
 
 
 @pytest.mark.slow
+def test_the_pictures_of_the_readme_are_on_the_first_page(built):
+    shown = re.findall(r'<img[^>]*\ssrc="(pictures/[^"]+)"', (built / "index.html").read_text())
+    assert shown == ["pictures/page.png", "pictures/report.png"]
+    assert all((built / name).is_file() for name in shown)
+
+
+@pytest.mark.slow
 def test_a_link_that_leads_nowhere_fails_the_build(tmp_path):
     for name in ("docs", "docs_site", "deploy", "api"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

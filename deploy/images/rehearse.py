@@ -64,10 +64,14 @@ class Stage:
 
     @property
     def health(self) -> list[str]:
-        """Return a command that runs that of the image until its health check succeeds, or until it ends."""
+        """Return a command that runs that of the image until its health check succeeds.
+
+        As an engine does, it starts what has ended again; after the fourth time it ends with 1.
+        """
         check: list[str] = json.loads((self.last("HEALTHCHECK") or "CMD []").partition("CMD ")[2])
-        loop = f"{shlex.join(self.command)} & until {shlex.join(check)}; do kill -0 $! || exit 1; sleep 1; done"
-        return ["sh", "-c", loop]
+        loop = "start() { tries=$((tries + 1)); [ $tries -lt 5 ] || exit 1; COMMAND & }; start; "
+        loop += "until CHECK 2>/dev/null; do kill -0 $! 2>/dev/null || start; sleep 1; done"
+        return ["sh", "-c", loop.replace("COMMAND", shlex.join(self.command)).replace("CHECK", shlex.join(check))]
 
 
 def parse(text: str) -> list[Stage]:
