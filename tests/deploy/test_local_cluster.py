@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -59,9 +60,11 @@ time.sleep(100_000)
 def started(*words):
     """A command of this folder and what it prints; it is killed at the end, without a chance to clean up."""
     environment = os.environ | {"PYTHONPATH": f"{FOLDER}:{ROOT}", "PATH": f"{INSTALLED / 'bin'}:{os.environ['PATH']}"}
+    with_tests = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # also where these are killed
     process = subprocess.Popen(
-        [sys.executable, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        [*with_tests, sys.executable, *words],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     try:
         yield process
     finally:
