@@ -26,7 +26,7 @@ PAGES = {
 }
 """File of the checkout → page of the site, for those that are not below docs/."""
 SOURCES = {page: file for file, page in PAGES.items()}
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])+)\]\(([^)\s]+)\)")
+LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])+)\]\(([^)\s]+)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -39,7 +39,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Have links name pages of the site; a file of the checkout that is no page keeps its text alone."""
+    """Have links and pictures name files of the site; a file of the checkout that is no page keeps its text alone."""
     here = page.file.src_uri
     source = SOURCES.get(here, f"docs/{here}")
 

@@ -16,8 +16,7 @@ import mcl_ray
 from api.monitoring import REGISTRY
 from api.settings import Settings
 from mcl_ray import errors
-from mcl_ray.cli import app
-from mcl_ray.cli.main import COMMANDS
+from mcl_ray.cli import main
 from mcl_ray.config import yaml12
 from mcl_ray.config.overrides import field_paths
 from mcl_ray.config.recipes import RECIPES
@@ -58,9 +57,7 @@ def names() -> str:
 
 def commands() -> str:
     """Return the help of every command."""
-    program = app.new_app("mcl", "Train and tune cohorts of networks that teach each other.")
-    for name, (function, text) in COMMANDS.items():
-        program.command(function, name=name, help=text)
+    program = main.program()
     parts = [
         "# Commands",
         "`python -m mcl_ray.NAME` is the same as `mcl NAME` for train, sweep, report, table, export, serve.",

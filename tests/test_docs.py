@@ -1,5 +1,6 @@
 """Tests that the documentation is complete and true: it names everything, its commands parse, its examples run."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -10,10 +11,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from cyclopts import MissingArgumentError
 
 import mcl_ray
 from mcl_ray.callbacks import RunCallback, SweepCallback
-from mcl_ray.cli import app, export, sweep, train
+from mcl_ray.cli import app, export, main, sweep, train
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import NETWORKS
@@ -48,6 +50,22 @@ COMMANDS = {
     for line in block.splitlines()
     if re.search(r"mcl_ray\.(train|sweep|export)\b", line)
 }
+CODE = [
+    line
+    for page in PAGES
+    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in block.split("\n")
+]
+IN_SENTENCES = [text for page in PAGES for text in re.findall(r"`([^`\n]+)`", page.read_text())]
+MENTIONED, ABBREVIATED = (
+    {
+        tuple(shlex.split(text.partition(" > ")[0].rstrip("\\"), comments=True))
+        for text in texts
+        if re.match(r"(python -m mcl_ray\.|mcl )[a-z]", text)
+    }
+    for texts in (CODE, IN_SENTENCES)
+)
+"""Commands in blocks, and those inside of a sentence, which may lack arguments."""
 PROGRAMS = {
     "mcl_ray.train": app.program(train.train),
     "mcl_ray.sweep": sweep.program("mcl_ray.sweep"),
@@ -175,6 +193,14 @@ def test_every_command_is_understood(command, tmp_path, monkeypatch, capsys):
     else:
         PROGRAMS[module]([*words, *{"--dry-run"} - {*words}], exit_on_error=False, print_error=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", sorted((MENTIONED | ABBREVIATED) - COMMANDS), ids=" ".join)
+def test_every_mentioned_command_exists_with_its_options(command):
+    words = command[1:] if command[0] == "mcl" else (command[2].removeprefix("mcl_ray."), *command[3:])
+    incomplete = () if command in MENTIONED else (MissingArgumentError,)
+    with contextlib.suppress(*incomplete):
+        main.program().parse_args(words, exit_on_error=False, print_error=False)
 
 
 def test_every_suite_file_is_a_suite(tmp_path):

@@ -30,7 +30,7 @@ BASE_MODULES = (
     "mcl_ray.results.store",
     "searches.spec.suite_registry",
 )
-IMPORTED_BY_OTHERS = {"httpx", "pandas", "scipy", "scikit-learn"}
+IMPORTED_BY_OTHERS = {"httpx", "pandas", "scipy", "scikit-learn", "tzdata"}
 """Dependencies that no module of ours imports, or not yet: pyproject.toml says who does."""
 TIMEOUT_S = 300
 HIDE = """
@@ -123,6 +123,14 @@ def test_the_base_reports_a_sweep(base, tmp_path):
     assert "95.99" in done.stdout
     page = (tmp_path / "results" / SWEEP / "report" / "report.html").read_text()
     assert "importances need at least 8 configurations with a value at one epoch, but got 3" in page
+
+
+def test_the_base_reads_times_where_the_system_has_no_time_zones(base, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONTZPATH", "")
+    shutil.copytree(FIXTURE, tmp_path / "results")
+    done = run(RUN, "runs", "list", "results", hidden=base, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert SWEEP.partition("/")[2] in done.stdout
 
 
 def test_the_base_prints_a_published_table(base, tmp_path):

@@ -20,7 +20,7 @@ from api.settings import Settings
 from mcl_ray import errors
 from mcl_ray.cli.main import COMMANDS
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.config.overrides import field_paths
+from mcl_ray.config.overrides import field_paths, parse
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.spec import RunSpec
 from searches.spec.search_registry import SEARCHES
@@ -32,6 +32,19 @@ from trainables.prometheus import GAUGES
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "docs_site"
 HANGS_AFTER_S = 1800
+PUBLISHED_FLAGS = {
+    "`main_cifar.py`, `main_imagenet.py`": """
+        --data --dataset --arch --init-lr --weight-decay --lr-type --milestones --epochs --batch-size --num-workers
+        --gpu-id --manual_seed --resume --resume-checkpoint --evaluate --evaluate-checkpoint --number-net
+        --logit-distill --checkpoint-dir --kd_T --tau --alpha --gamma --beta --lam --rep-dim --feat-dim --pos_k --neg_k
+        --nce_m""",
+    "`main_moco_mcl.py`, `main_lincls.py`": """
+        --data -a --arch -j --workers --epochs --start-epoch -b --batch-size --lr --schedule --momentum --wd
+        --print-freq --resume --evaluate --world-size --rank --dist-url --dist-backend --seed --gpu --gpu-ids
+        --multiprocessing-distributed --number-net --moco-dim --moco-k --moco-m --moco-t --checkpoint --mlp --aug-plus
+        --cos --pretrained""",
+}
+"""Section of docs/migrating.md → the flags of these scripts; not every short form."""
 SUBCOMMANDS = {
     *("serve create-key", "serve revoke-key", "serve migrate", "sweep table", "sweep extend", "sweep retry"),
     *("runs list", "runs compare", "runs tag", "runs delete"),
@@ -84,6 +97,13 @@ def test_the_site_loads_nothing_from_elsewhere(built):
     for path in built.rglob("*.html"):
         loaded = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"|<link[^>]*\shref="([^"]+)"', path.read_text())
         assert [one for pair in loaded for one in pair if re.match(r"(https?:)?//", one)] == [], path
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_readme_are_on_the_first_page(built):
+    shown = re.findall(r'<img[^>]*\ssrc="(pictures/[^"]+)"', (built / "index.html").read_text())
+    assert shown == ["pictures/page.png", "pictures/report.png"]
+    assert all((built / name).is_file() for name in shown)
 
 
 @pytest.mark.slow
@@ -151,13 +171,18 @@ def test_every_error_is_in_the_reference(reference):
 
 def test_each_flag_of_the_published_scripts_names_what_there_is_here():
     page = (ROOT / "docs" / "migrating.md").read_text()
-    rows = re.findall(r"^\| (`--.*?) \| (.*?) \|", page, re.MULTILINE)
-    assert len(rows) > 20
     paths = {path for path, _ in field_paths(RunSpec)} | {"networks"}
-    options = {f"--{field.name.replace('_', '-')}" for field in fields(ExecutionOptions)} | {"--resume"}
-    for flags, here in rows:
-        for name in re.findall(r"`([^`]+)`", here):
-            assert name in (options if name.startswith("--") else paths), flags
+    options = {f"--{field.name.replace('_', '-')}" for field in fields(ExecutionOptions)} | {"--resume", "--from"}
+    for heading, published in PUBLISHED_FLAGS.items():
+        section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        rows = re.findall(r"^\| (`-.*?) \| (.*?) \| (.*?) ?\|$", section, re.MULTILINE)
+        assert {flag for flags, _, _ in rows for flag in re.findall("`(.*?)`", flags)} == set(published.split())
+        for flags, here, differs in rows:
+            named = re.findall(r"`([^`]+)`", here)
+            assert named or here == "none", flags
+            for name in named:
+                assert name in (options if name.startswith("--") else paths), flags
+            parse(RunSpec, [word for words in re.findall(r"`(\w[^`]*=[^`]*)`", differs) for word in words.split()])
 
 
 @pytest.mark.slow

@@ -5,6 +5,10 @@ same Debian with its own Python 3.11. So this shows that the steps work, that th
 and that they run without rights and with a read-only root; it shows nothing of the base image itself.
 
     python deploy/images/rehearse.py deploy/images/Containerfile.api /tmp/images -- python -m mcl_ray.serve --version
+    python deploy/images/rehearse.py deploy/images/Containerfile.api /tmp/images --health
+
+The command has processes and a network of its own, as in a container. With --health it is that of the image, and ends
+once the image's health check has succeeded.
 """
 
 from __future__ import annotations
@@ -57,6 +61,17 @@ class Stage:
         """Return the words of CMD."""
         words: list[str] = json.loads(self.last("CMD") or "[]")
         return words
+
+    @property
+    def health(self) -> list[str]:
+        """Return a command that runs that of the image until its health check succeeds.
+
+        As an engine does, it starts what has ended again; after the fourth time it ends with 1.
+        """
+        check: list[str] = json.loads((self.last("HEALTHCHECK") or "CMD []").partition("CMD ")[2])
+        loop = "start() { tries=$((tries + 1)); [ $tries -lt 5 ] || exit 1; COMMAND & }; start; "
+        loop += "until CHECK 2>/dev/null; do kill -0 $! 2>/dev/null || start; sleep 1; done"
+        return ["sh", "-c", loop.replace("COMMAND", shlex.join(self.command)).replace("CHECK", shlex.join(check))]
 
 
 def parse(text: str) -> list[Stage]:
@@ -164,7 +179,8 @@ def run(stage: Stage, root: Path, words: Sequence[str]) -> int:
     sandbox = ["bwrap", "--ro-bind", str(root), "/", *_sandbox(stage.variables, [])]
     for path in WRITABLE:
         sandbox += ["--tmpfs", path]
-    sandbox += ["--unshare-user", "--uid", user, "--gid", group, "--chdir", stage.last("WORKDIR") or "/"]
+    sandbox += ["--unshare-user", "--unshare-pid", "--unshare-net", "--uid", user, "--gid", group]
+    sandbox += ["--chdir", stage.last("WORKDIR") or "/"]
     return subprocess.run([*sandbox, *words], check=False).returncode
 
 
@@ -174,6 +190,7 @@ def main() -> int:
     parser.add_argument("containerfile", type=Path)
     parser.add_argument("folder", type=Path, help="folder for the root file systems; a finished one is used again")
     parser.add_argument("--see", action="append", default=[], help="path of this machine that steps may read")
+    parser.add_argument("--health", action="store_true", help="run the command of the image until it is healthy")
     parser.epilog = "After --, the command to run; if not given, that of the image."
     own, _, words = (" ".join(map(shlex.quote, sys.argv[1:])) + " ").partition(" -- ")
     given = parser.parse_args(shlex.split(own))
@@ -184,7 +201,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         root = perform(stages, folder, given.see)
         (folder / "finished").touch()
-    return run(stages[-1], root, shlex.split(words) or stages[-1].command)
+    own_command = stages[-1].health if given.health else stages[-1].command
+    return run(stages[-1], root, shlex.split(words) or own_command)
 
 
 if __name__ == "__main__":

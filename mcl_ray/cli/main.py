@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from cyclopts import App
+
 from mcl_ray.cli import app
 from mcl_ray.interruption import handle_signals
 
@@ -38,7 +40,12 @@ def main() -> None:
     sys.path.append(str(Path.cwd()))  # as `python -m` does: plugins may lie in the current folder
     if sys.argv[1:2] in (["train"], ["sweep"]):
         handle_signals()
-    program = app.new_app("mcl", "Train and tune cohorts of networks that teach each other.")
+    app.main(program())
+
+
+def program() -> App:
+    """Return the program `mcl` with all its commands."""
+    made = app.new_app("mcl", "Train and tune cohorts of networks that teach each other.")
     for name, (function, help_text) in COMMANDS.items():
-        program.command(function, name=name, help=help_text)
-    app.main(program)
+        made.command(function, name=name, help=help_text)
+    return made

@@ -60,7 +60,7 @@ def check_counts(class_counts: Sequence[int] | Ints, run: RunSpec, world_size: i
     if run.has_effect_on("bank.") and run.bank.negatives > others:
         raise SpecError(
             "`bank.negatives <= training images outside the largest class` must hold, but got "
-            f"negatives={run.bank.negatives}, images={others}"
+            f"negatives={run.bank.negatives}, images={others}; negatives={others} fits"
         )
 
 

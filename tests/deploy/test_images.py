@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 
@@ -160,6 +163,32 @@ def test_a_step_that_is_not_understood_is_refused(rehearse):
         ("1", "c", [("ENV", "X=1 Y=2")]),
     ]
     assert stages[1].variables == {"X": "1", "Y": "2"}
+
+
+IMAGE_GB = 25
+SHORT_SWEEP = "python -m mcl_ray.sweep digits trials=2 epochs=1 confirm.configurations=0 baseline={}"
+CERTIFICATES = ["/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/etc/pip.conf"]
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.parametrize(("kind", "command"), [("api", "python -m mcl_ray.serve --version"), ("train", SHORT_SWEEP)])
+def test_an_image_is_made_runs_without_rights_and_is_healthy(kind, command, tmp_path):
+    """Its steps are performed, and what it runs has a read-only root; the packages come from the package index."""
+    missing = [name for name in ("mmdebstrap", "bwrap") if shutil.which(name) is None]
+    if missing or os.geteuid() != 0:
+        pytest.skip(f"needs root, mmdebstrap and bubblewrap; missing here: {', '.join(missing) or 'root'}")
+    if shutil.disk_usage(tmp_path).free < IMAGE_GB * 1e9:
+        pytest.skip(f"needs {IMAGE_GB} GB of free disk")
+    seen = [word for path in CERTIFICATES for word in ("--see", path)]
+    words = [sys.executable, IMAGES / "rehearse.py", IMAGES / f"Containerfile.{kind}", tmp_path, *seen]
+    try:
+        for more in (["--", *command.split()], ["--health"], ["--", "sh", "-c", "id -u && ! touch /opt/x && touch x"]):
+            done = subprocess.run([*words, *more], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout == "10001\n"
+    finally:
+        shutil.rmtree(tmp_path / f"Containerfile.{kind}", ignore_errors=True)
 
 
 def test_the_readme_builds_what_the_manifests_name():

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.support.deploy_tools import call, kubernetes_errors, ray_schema, rendered
+from tests.support.deploy_tools import MONITORS, call, kubernetes_errors, monitor_schemas, ray_schema, rendered
 from tests.support.deploy_tools import program as tool
 from tests.support.kuberay_rules import refusals
 from tests.support.manifests import (
@@ -19,7 +19,6 @@ from tests.support.manifests import (
     OVERLAYS,
     RAY_PORTS,
     README,
-    WITHOUT_SCHEMA,
     below,
     of_kind,
     one,
@@ -35,7 +34,7 @@ def test_there_are_three_overlays_and_samples():
 
 def test_every_document_of_kubernetes_is_valid(folder, tmp_path):
     own = [document for document in rendered(folder) if "ray.io" not in document["apiVersion"]]
-    documents = [document for document in own if document["kind"] not in WITHOUT_SCHEMA]
+    documents = [document for document in own if document["kind"] not in MONITORS]
     assert len(documents) >= (10 if folder in OVERLAYS else 2)
     assert kubernetes_errors(documents, tmp_path) == ""
 
@@ -53,6 +52,25 @@ def test_every_document_of_ray_fits_the_schema_of_kuberay(folder, reference_dir)
         for path in (("spec", "rayversion"), ("spec", "rayClusterSpec", "headGroupSpec", "templates")):
             wrong = changed(document, path, "2.60.0")
             assert not validator.is_valid(wrong), "unknown keys are refused"
+
+
+@pytest.mark.slow
+def test_every_monitor_fits_the_schema_of_the_operator_of_prometheus():
+    seen = set()
+    for document in [found for overlay in OVERLAYS for found in of_kind(overlay, *MONITORS)]:
+        seen.add(document["kind"])
+        (list_,) = {"endpoints", "podMetricsEndpoints"} & document["spec"].keys()
+        validator = jsonschema.Draft202012Validator(monitor_schemas()[document["kind"]])
+        assert [error.message for error in validator.iter_errors(document)] == []
+        for path, value in (
+            (("spec", "selectors"), {}),
+            (("spec", list_, 0, "scrapeInterval"), "15s"),
+            (("spec", list_, 0, "interval"), "15 seconds"),
+            (("spec", list_, 0, "scheme"), "tcp"),
+            (("spec", "selector"), None),
+        ):
+            assert not validator.is_valid(changed(document, path, value)), path
+    assert seen == {*MONITORS}
 
 
 def test_the_operator_of_kuberay_refuses_nothing(folder):
@@ -131,7 +149,7 @@ def test_what_the_operator_refuses_of_a_job_is_found(path, value, words):
 def test_every_name_that_is_referred_to_exists(folder):
     made = {(document["kind"], document["metadata"]["name"]) for document in rendered(folder)}
     secrets = set(re.findall(r"^\| `([\w-]+)` \| `", README, re.MULTILINE))
-    documents = [document for document in rendered(folder) if document["kind"] not in WITHOUT_SCHEMA]
+    documents = [document for document in rendered(folder) if document["kind"] not in MONITORS]
     maps = {found["name"] for key in ("configMapRef", "configMapKeyRef") for found in below(documents, key)}
     assert maps
     assert {("ConfigMap", name) for name in maps} <= made
@@ -236,7 +254,7 @@ def test_named_ports_exist(overlay):
 
 def test_prometheus_reads_the_metrics_that_there_are(overlay):
     if overlay == "overlays/local":
-        assert of_kind(overlay, *WITHOUT_SCHEMA) == []
+        assert of_kind(overlay, *MONITORS) == []
         return
     (service,), (ray,) = of_kind(overlay, "ServiceMonitor"), of_kind(overlay, "PodMonitor")
     (endpoint,) = service["spec"]["endpoints"]

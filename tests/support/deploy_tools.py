@@ -82,3 +82,23 @@ def closed(schema: Any) -> Any:
 def ray_schema(folder: Path, kind: str) -> Any:
     """The closed schema of a kind of KubeRay, of version v1."""
     return closed(json.loads((folder / f"{kind.lower()}.v1.schema.json").read_text()))
+
+
+MONITORS = ("ServiceMonitor", "PodMonitor")
+"""Kinds of Prometheus's operator."""
+PRINT_SCHEMAS = f"""
+import json
+from cloudcoil.models.prometheus_operator import v1
+print(json.dumps({{kind: getattr(v1, kind).model_json_schema(by_alias=True) for kind in {MONITORS}}}))
+"""
+
+
+@cache
+def monitor_schemas() -> dict[str, Any]:
+    """The closed schema of each kind of `MONITORS`, of the classes made from the operator's resource definitions."""
+    package = INSTALLED / "python"
+    if not (package / "cloudcoil").is_dir():
+        pytest.skip("needs the classes of Prometheus's operator, which .ci/tools installs, but they are missing here")
+    done = call(sys.executable, "-c", PRINT_SCHEMAS, PYTHONPATH=str(package))
+    assert done.returncode == 0, done.stderr
+    return {kind: closed(schema) for kind, schema in json.loads(done.stdout).items()}

@@ -12,8 +12,6 @@ FOLDERS = [*OVERLAYS, "samples"]
 README = (KUBERNETES / "README.md").read_text()
 POD_IP = "10.1.2.3"
 RAY_PORTS = {6379, 8265, 10001}
-WITHOUT_SCHEMA = {"ServiceMonitor", "PodMonitor"}
-"""Of Prometheus's operator, whose schemas are not at hand; the tests below read each of their fields."""
 
 
 def of_kind(folder, *kinds):
