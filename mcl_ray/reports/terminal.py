@@ -6,7 +6,7 @@ User strings are never parsed as markup.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -31,6 +31,7 @@ from mcl_ray.reports.labels import (
     shortened,
     unit_of,
 )
+from mcl_ray.reports.sample import listed, listed_note
 from mcl_ray.results.queries import Objective
 
 MIN_HEADER_WIDTH = 6
@@ -45,8 +46,9 @@ WRAPPED = ("reason", "configuration")
 def ranking_cells(
     rows: Sequence[Ranked], objective: str, mode: str = "max", scoring: Scoring = PLAIN
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and the cells of a ranking for a page."""
+    """Return the headers and the cells of a ranking for a page; of very many configurations, of the first ones."""
     goal, parameters = Objective.parse(objective), parameters_of(rows)
+    front, rows = _front_of(rows, mode, scoring.costs), listed(rows)
     names, form = short_names(parameters), goal.format
     columns = {"place": [_place(row) for row in rows]}
     columns |= {names[path]: [setting(row.searched.get(path)) for row in rows] for path in parameters}
@@ -56,7 +58,7 @@ def ranking_cells(
     columns["± std"] = [_formatted(row.std, form) for row in rows]
     columns["n"] = [_seeds(row) for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
-    columns |= {"Pareto front": _marks(rows, mode, scoring.costs)} if scoring.costs else {}
+    columns |= {"Pareto front": _marks(rows, front)} if scoring.costs else {}
     columns["best peer, best test epoch (%)"] = [_formatted(row.best_peer_best_epoch, "{:.2f}".format) for row in rows]
     columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
     columns |= {"runs": [" ".join(row.run_ids) for row in rows]}
@@ -65,10 +67,14 @@ def ranking_cells(
 
 
 def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring = PLAIN) -> Table:
-    """Return a ranking for a terminal: without run ids, and without columns that are empty."""
+    """Return a ranking for a terminal: without run ids, and without columns that are empty.
+
+    Of very many configurations, it has the first ones.
+    """
+    total, front, rows = len(rows), _front_of(rows, mode, scoring.costs), listed(rows)
     goal, parameters, has_repeats = Objective.parse(objective), parameters_of(rows), _has_repeats(rows)
     names, percent = short_names(parameters), ", %" if goal.unit == "%" else ""
-    marks = _marks(rows, mode, scoring.costs)
+    marks = _marks(rows, front)
     columns = {"place": [_place(row) + mark for row, mark in zip(rows, marks, strict=True)]}
     columns |= {names[path]: [_cell(row.searched.get(path), ".3g") for row in rows] for path in parameters}
     if scoring.score.kind != "mean":
@@ -78,7 +84,7 @@ def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Sc
     columns["n"] = [_seeds(row) if has_repeats else "" for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
     columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
-    notes = [rule_for(rows)]
+    notes = [listed_note(total), rule_for(rows)]
     if len(columns) > MAX_COLUMNS_BESIDE_REASONS:
         columns["state"], below = _states_with_notes(rows)
         notes = below + notes
@@ -86,7 +92,7 @@ def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Sc
         columns["reason"] = [shortened(row.reason or "") for row in rows]
     order = "highest" if mode == "max" else "lowest"
     score = scoring.score.label(objective_label(goal), mode)
-    title = f"{len(rows)} configurations by {score} at the last epoch, {order} first"
+    title = f"{total} configurations by {score} at the last epoch, {order} first"
     return _table(
         f"{title}; * on the Pareto front" if scoring.costs else title, columns, "\n".join(filter(None, notes))
     )
@@ -146,9 +152,13 @@ def _cost_columns(rows: Sequence[Ranked], costs: Sequence[str]) -> dict[str, lis
     return columns
 
 
-def _marks(rows: Sequence[Ranked], mode: str, costs: Sequence[str]) -> list[str]:
-    """Return a star for each row on the front; none without costs."""
-    front = {id(row) for row in pareto_front(rows, costs, mode)} if costs else set()
+def _front_of(rows: Sequence[Ranked], mode: str, costs: Sequence[str]) -> set[int]:
+    """Return the identities of the rows on the front; none without costs."""
+    return {id(row) for row in pareto_front(rows, costs, mode)} if costs else set()
+
+
+def _marks(rows: Sequence[Ranked], front: Collection[int]) -> list[str]:
+    """Return a star for each row on the front."""
     return ["*" if id(row) in front else "" for row in rows]
 
 
