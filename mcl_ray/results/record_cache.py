@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """How the rows of a run are read from its own files."""
+    """A kind of table, and the function that reads its rows of a run from the run's own files."""
 
     kind: schema.Kind
     files: re.Pattern[str]
