@@ -31,19 +31,15 @@ def trials(request: Request, row: ReadableJob, service: ServiceDep) -> Response:
     """Return the ranking of a sweep's configurations, the best first."""
     import pyarrow as pa
 
-    from mcl_ray.analysis.ranking import ranking
-    from mcl_ray.config.scoring import Scoring
-    from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
+    from mcl_ray.analysis.sweep_ranking import rank_sweep
+    from mcl_ray.results.reader import sweep_folders
 
     folder = _folder(service, row)
     rows: list[dict[str, Any]] = []
-    for sweep in read_sweeps(folder).to_pylist():
-        path = folder / "sweeps" / sweep["sweep_id"]
-        scoring, runs = Scoring.parse(sweep["spec"]), read_runs(path)
-        ranked = ranking(runs, read_epochs(path), sweep["objective"], sweep["mode"], scoring.score, scoring.repeats)
-        for found in ranked:
+    for ranked in sorted(map(rank_sweep, sweep_folders(folder)), key=lambda each: each.sweep["started_at"]):
+        of_sweep = {"sweep_id": ranked.sweep["sweep_id"], "objective": ranked.objective}
+        for found in ranked.rows:
             texts = {"searched": json.dumps(dict(found.searched)), "costs": json.dumps(dict(found.costs))}
-            of_sweep = {"sweep_id": sweep["sweep_id"], "objective": sweep["objective"]}
             rows.append(of_sweep | dataclasses.asdict(found) | texts)
     return table(request, pa.Table.from_pylist(rows))
 

@@ -1,15 +1,18 @@
 """Benchmark of what grows with the number of trials of a search: the driver's part of a trial, listing, report, resume.
 
     python -m benchmarks.growth [--trials 10 100 1000 10000] [--sampler nsga2] [--parts driver listing report resume]
+    python -m benchmarks.growth --fill --trials 1000 100000
 
 Prints one JSON line for each number of trials, and at the end one with the exponents: b of time = a · trials^b, between
 the last two numbers of trials. Nothing is trained: records are generated, three epochs of each trial, with the columns
-that training writes. CPU seconds of this process:
+that training writes; with `--fill` at random points, without proposing trials. CPU seconds of this process:
 
     driver_ms        our part of a trial: what is called from its proposal to its end, over the last tenth of the
                      trials, at least 10, when the search has had all trials before
     proposal_ms      Optuna's part of the same trials: the proposal, and telling the study the result
-    listing_s        the tables of a sweep, as listings and the service read them
+    first_listing_s  the tables of a sweep, all of whose records are read one by one
+    listing_s        the same tables again, from the cache as far as there is one
+    runs_list_s      `mcl runs list`, but for printing
     report_s         `mcl report`: the overview of the terminal, figures and page
     resume_s         what `mcl sweep --resume` does before its first trial starts
     peak_mib         memory of this process at its highest, after all of these
@@ -21,6 +24,7 @@ import argparse
 import json
 import math
 import resource
+import shutil
 import tempfile
 import time
 import warnings
@@ -39,12 +43,15 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.overrides import replace
 from mcl_ray.reports.build import write_report
 from mcl_ray.reports.overview import overview
-from mcl_ray.results import schema
+from mcl_ray.reports.runs import runs_table
+from mcl_ray.results import record_cache, schema
 from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.store import SweepWriter, read_epochs, read_runs
 from searches.importance import importances
+from searches.record_caching import RecordCaching
 from searches.resumption import plan_resumption
 from searches.spec import search_registry
+from searches.spec.space import FloatRange, IntRange
 from searches.spec.sweep import SweepSpec
 from searches.sweep_recorder import SweepRecorder
 from searches.trial_history import read_trials
@@ -99,6 +106,7 @@ class Generated:
             searcher,
             retention,
             SweepRecorder(self._writer),
+            RecordCaching(self.folder, self.spec.repeats),
         ]
         proposals, measured = searcher.searcher(), max(10, self._trials // 10)
         ours, optunas = [0.0], [0.0]
@@ -130,10 +138,22 @@ class Generated:
         count = min(measured, self._trials)
         return {"driver_ms": 1000 * sum(ours) / count, "proposal_ms": 1000 * sum(optunas) / count}
 
+    def fill(self) -> None:
+        """Record all trials at random points, without proposing them, which takes most of the time of very many."""
+        for number in range(self._trials):
+            point = self._point() if number else self.spec.own_point or {}
+            trial = TrialInfo(trial_id=f"{number:04d}", point=point)
+            self._record(trial, self._scores(point))
+        self._writer.finish("interrupted")
+
     def listing(self) -> None:
         """Read the tables of runs and epochs."""
         read_runs(self.folder)
         read_epochs(self.folder)
+
+    def runs_list(self) -> None:
+        """Make the table of runs of a terminal."""
+        runs_table(self.folder)
 
     def report(self) -> None:
         """Do what the command `report` does, but for printing."""
@@ -147,6 +167,17 @@ class Generated:
         known = read_trials(self.folder, self.spec)
         OptunaSearcher(self.spec, self.folder, known, []).searcher().suggest("next")
         to_scheduler(self.spec.strategy.scheduler, EPOCHS, known)
+
+    def _point(self) -> dict[str, Any]:
+        """Return a random point of the space, all of whose dimensions are ranges without steps or conditions."""
+        point: dict[str, Any] = {}
+        for path, dimension in self.spec.space.items():
+            if isinstance(dimension, IntRange):
+                point[path] = int(self._chance.integers(dimension.low, dimension.high, endpoint=True))
+            else:
+                assert isinstance(dimension, FloatRange), f"the search `digits` has ranges, but got {dimension}"
+                point[path] = float(self._chance.uniform(dimension.low, dimension.high))
+        return point
 
     def _scores(self, point: Mapping[str, Any]) -> list[float]:
         best = 90 - 5 * abs(point["losses.alpha"] - 0.3) + self._chance.normal(0, 0.5)
@@ -207,15 +238,26 @@ class _counted:  # noqa: N801 -- a context manager, named as a function
         self._seconds.append(time.process_time() - self._started)
 
 
-def measure(root: Path, trials: int, sampler: str, parts: Sequence[str]) -> dict[str, float]:
+def measure(root: Path, trials: int, sampler: str, parts: Sequence[str], *, fill: bool = False) -> dict[str, float]:
     """Return the figures of a search of so many trials."""
     generated = Generated(root, trials, sampler)
-    figures = generated.run(records=set(parts) != {"driver"})
+    if fill:
+        generated.fill()
+        figures: dict[str, float] = {}
+    else:
+        figures = generated.run(records=set(parts) != {"driver"})
+        shutil.rmtree(generated.folder / record_cache.FOLDER, ignore_errors=True)
     if "driver" not in parts:
         figures = {}
-    timed = {"listing": generated.listing, "report": generated.report, "resume": generated.resume}
-    for name, act in timed.items():
-        if name in parts:
+    timed = [
+        ("first_listing", "listing", generated.listing),
+        ("listing", "listing", generated.listing),
+        ("runs_list", "listing", generated.runs_list),
+        ("report", "report", generated.report),
+        ("resume", "resume", generated.resume),
+    ]
+    for name, part, act in timed:
+        if part in parts:
             seconds: list[float] = []
             with _counted(seconds):
                 act()
@@ -233,6 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Benchmark of what grows with the number of trials.")
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000, 10_000])
     parser.add_argument("--sampler", default="nsga2")
+    parser.add_argument("--fill", action="store_true")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     given = parser.parse_args()
     found: list[dict[str, float]] = []
@@ -240,7 +283,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         measure(Path(folder), 10, given.sampler, given.parts)  # imports, and what is computed once in a process
         for trials in given.trials:
-            found.append(measure(Path(folder), trials, given.sampler, given.parts))
+            found.append(measure(Path(folder), trials, given.sampler, given.parts, fill=given.fill))
             rounded = {name: round(value, 3) for name, value in found[-1].items()}
             print_line("growth", {"trials": trials, "sampler": given.sampler} | rounded, n=1)
     if len(found) > 1:

@@ -18,7 +18,7 @@ from mcl_ray.errors import CheckpointError, TrainingError
 from mcl_ray.reports.build import write_report
 from mcl_ray.reports.improvement import figure_text, improvement_line
 from mcl_ray.results.atomic_io import subfolders
-from mcl_ray.results.queries import Objective
+from mcl_ray.results.queries import Objective, for_ranking
 from mcl_ray.results.reader import BEST_FILE
 from mcl_ray.results.remote.pull import display_path, fetch, push, remove
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter, read_epochs, read_runs, read_unreadable
@@ -33,7 +33,8 @@ def rank(experiment: Experiment, folder: Path) -> SweepConclusion:
     """Return the ranking of a sweep's configurations, and the images that were skipped in any run."""
     fetch(folder)
     scoring, objective = experiment.scoring, experiment.objective
-    rows = ranking(read_runs(folder), read_epochs(folder), objective, "max", scoring.score, scoring.repeats)
+    epochs = read_epochs(folder, lambda rows: for_ranking(rows, Objective.parse(objective)))
+    rows = ranking(read_runs(folder), epochs, objective, "max", scoring.score, scoring.repeats)
     names = {name for run in subfolders(folder / "runs") for name in read_unreadable(run)}
     return SweepConclusion(folder=folder, objective=objective, scoring=scoring, ranking=rows, unreadable=sorted(names))
 
@@ -66,7 +67,7 @@ def _trim_checkpoints(sweep: SweepSpec, ranked: SweepConclusion, folder: Path) -
     if sweep.keep_checkpoints is None:
         return
     kept = {row.trial_id for row in ranked.ranking[: sweep.keep_checkpoints] if row.place is not None}
-    runs = read_runs(folder).to_pylist()
+    runs = read_runs(folder).select(["run_id", "trial_id"]).to_pylist()
     remove(folder / "runs" / run["run_id"] / "checkpoints" for run in runs if run["trial_id"] not in kept)
 
 

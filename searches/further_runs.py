@@ -70,7 +70,7 @@ def _started(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> I
     Trials that a search was extended by, or that were tried again, may have overtaken their configurations since.
     """
     points = {trial.trial_id: trial.point for trial in trials if trial.state in ("finished", "stopped")}
-    for row in read_runs(folder).to_pylist():
+    for row in read_runs(folder).select(["run_id", "trial_id", "state"]).to_pylist():
         if row["trial_id"] in points and is_further(row, sweep.repeats):
             trial_id, repeat = row["trial_id"], repeat_of(row["run_id"])
             yield FurtherRun(trial_id=trial_id, point=points[trial_id], repeat=repeat), row["state"]

@@ -31,6 +31,7 @@ from searches.further_runs import further_runs
 from searches.kinds import behaviour_of
 from searches.linear_eval import started_on
 from searches.preflight import check_batches, check_proposals, check_study
+from searches.record_caching import RecordCaching
 from searches.resumption import Change, Resumption, has_failed_runs, plan_resumption, unchanged
 from searches.spec.experiment import Experiment
 from searches.spec.fields import without_effect
@@ -212,7 +213,11 @@ class SweepRunner:
             execution=self.execution,
             environment=behaviour_of(experiment).trial_environment(experiment, self.environment),
             folder=writer.folder.resolve(),
-            callbacks=[SweepRecorder(writer), *self.callbacks],
+            callbacks=[
+                SweepRecorder(writer),
+                RecordCaching(writer.folder.resolve(), experiment.repeats),
+                *self.callbacks,
+            ],
         )
         started = time.monotonic()
         warm = self._start_warm(experiment, writer.folder)

@@ -18,12 +18,14 @@ from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.roles import BASELINE, is_further
 from mcl_ray.callbacks import TrialEnd, TrialInfo, TrialResult
 from mcl_ray.config.scoring import has_enough_seeds
-from mcl_ray.results.queries import Objective, Point, points, training_times
+from mcl_ray.results.queries import Objective, Point, for_ranking, points, training_times
 from mcl_ray.results.store import ENDED, read_epochs, read_runs
 from searches.spec.experiment import Experiment
 from searches.spec.space import Value, active_part
 
 TrialState = Literal["finished", "stopped", "failed", "unfinished"]
+COLUMNS = ["run_id", "trial_id", "searched", "state", "parameters", "multiply_adds"]
+"""Columns of runs that trials are read from; a sweep may have very many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +80,11 @@ class KnownTrial:
 
 def read_trials(folder: Path, sweep: Experiment) -> list[KnownTrial]:
     """Return every trial of the sweep in `folder`, sorted by id; without its baseline and further seeds."""
-    epochs = read_epochs(folder)
-    curves, times = points(epochs, Objective.parse(sweep.objective)), training_times(epochs)
+    goal = Objective.parse(sweep.objective)
+    epochs = read_epochs(folder, lambda rows: for_ranking(rows, goal))
+    curves, times = points(epochs, goal), training_times(epochs)
     trials: dict[str, list[dict[str, Any]]] = {}
-    for row in read_runs(folder).to_pylist():
+    for row in read_runs(folder).select(COLUMNS).to_pylist():
         if row["trial_id"] != BASELINE and not is_further(row, sweep.repeats):
             trials.setdefault(row["trial_id"], []).append(row)
     return [_known(trial_id, trials[trial_id], curves, times, sweep) for trial_id in sorted(trials)]

@@ -15,6 +15,8 @@ def test_generated_trials_are_read_as_those_of_a_search_that_can_be_resumed(tmp_
     assert (generated.folder / "report" / "report.html").exists()
     figures = measure(tmp_path / "other", 12, "random", ["driver", "resume"])
     assert set(figures) == {"driver_ms", "proposal_ms", "resume_s", "peak_mib"}
+    filled = measure(tmp_path / "filled", 12, "random", ["listing", "resume"], fill=True)
+    assert set(filled) == {"first_listing_s", "listing_s", "runs_list_s", "resume_s", "peak_mib"}
 
 
 def test_exponents_are_those_of_powers_of_the_number_of_trials():

@@ -88,16 +88,15 @@ def improvement(
         mode: `max` or `min`.
         sweep_spec: Stored spec of the sweep, as JSON.
     """
-    best, records = best_of(rows), {run["run_id"]: run for run in runs.to_pylist()}
+    best, specs = best_of(rows), dict(zip(runs["run_id"].to_pylist(), runs["spec"], strict=True))
     own_spec = _without_seed(json.loads(sweep_spec)["run"])
-    is_own = (row for row in rows if _without_seed(json.loads(records[row.run_ids[0]]["spec"])) == own_spec)
+    is_own = (row for row in rows if _without_seed(json.loads(specs[row.run_ids[0]].as_py())) == own_spec)
     own = next((row for row in is_own if row.score is not None and not row.is_baseline), None)
     if best is None or own is None:
         return None
     curves = queries.points(queries.of_runs(epochs, [*best.run_ids, *own.run_ids]), Objective.parse(objective))
-    ours, theirs = (
-        {records[run_id]["seed"]: curves[run_id][-1].value for run_id in row.run_ids} for row in (best, own)
-    )
+    seeds = dict(zip(runs["run_id"].to_pylist(), runs["seed"].to_pylist(), strict=True))
+    ours, theirs = ({seeds[run_id]: curves[run_id][-1].value for run_id in row.run_ids} for row in (best, own))
     shared = sorted(ours.keys() & theirs.keys())
     return Improvement(best=best, own=own, differences=tuple(ours[seed] - theirs[seed] for seed in shared), mode=mode)
 

@@ -29,6 +29,8 @@ from mcl_ray.results.queries import BEST_PEER_TEST, Objective, Point
 
 STATES = ("finished", "stopped", "interrupted", "running", "failed")
 """States, from the one with the most to the one with the least reliable figure."""
+UNRANKED = ["spec", "recipe", "digest", "started_at", "host", "hardware", "code_version", "torch_version"]
+"""Columns of runs that a ranking is not made from, but for the specs of some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +106,12 @@ def ranking(
     curves = best if figure == BEST_PEER_TEST else queries.points(epochs, figure)
     order: Mode = "max" if mode == "max" else "min"
     sign = -1.0 if order == "max" else 1.0
-    groups = _configurations([run for run in runs.to_pylist() if counts(run, repeats)])
+    records = _records(runs)
+    groups = _configurations([run for run in records if counts(run, repeats)])
     times = queries.training_times(epochs)
     rows = [_ranked(group, curves, best, times, figure, order, score, repeats) for group in groups]
     scored = [row for row in rows if row.score is not None and not row.is_baseline]
-    confirmed = {row["trial_id"] for row in runs.to_pylist() if is_further(row, repeats) and row["state"] == "finished"}
+    confirmed = {row["trial_id"] for row in records if is_further(row, repeats) and row["state"] == "finished"}
     scored.sort(
         key=lambda row: (
             row.trial_id not in confirmed,
@@ -129,6 +132,14 @@ def ranking(
     return placed + baseline + [row for row in rows if row.score is None]
 
 
+def _records(runs: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of the table of runs, with `searched` parsed; `spec` is a scalar of arrow, as it is long."""
+    rows: list[dict[str, Any]] = runs.drop_columns(UNRANKED).to_pylist()
+    for row, spec in zip(rows, runs["spec"], strict=True):
+        row |= {"spec": spec, "searched": json.loads(row["searched"])}
+    return rows
+
+
 def _configurations(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Group runs into configurations: the runs of a trial or, without a trial, those that differ in the seed only.
 
@@ -136,16 +147,16 @@ def _configurations(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        searched = json.loads(row["searched"])
+        searched = row["searched"]
         alike = [row["trial_id"]] if row["trial_id"] is not None else [_spec_of(row, searched), searched]
         key = (row["sweep_id"] or "", json.dumps(alike, sort_keys=True))
-        groups.setdefault(key, []).append(row | {"searched": searched})
+        groups.setdefault(key, []).append(row)
     return list(groups.values())
 
 
 def _spec_of(row: Mapping[str, Any], searched: Mapping[str, Any]) -> dict[str, Any]:
     """Return the spec of a run, without its seed unless that was searched."""
-    spec: dict[str, Any] = json.loads(row["spec"])
+    spec: dict[str, Any] = json.loads(row["spec"].as_py())
     return spec if "seed" in searched else {name: value for name, value in spec.items() if name != "seed"}
 
 
@@ -194,7 +205,7 @@ def _searched_with_effect(row: Mapping[str, Any]) -> dict[str, Any]:
     searched: dict[str, Any] = row["searched"]
     if not any(map(deciding, searched)):
         return searched
-    spec = RunSpec.model_validate_json(row["spec"])
+    spec = RunSpec.model_validate_json(row["spec"].as_py())
     return {path: value for path, value in searched.items() if acts(spec, path)}
 
 
@@ -247,11 +258,14 @@ def pareto_front(ranked: Sequence[Ranked], costs: Sequence[str], mode: str = "ma
         for index, row in enumerate(ranked)
         if row.score is not None and not row.is_baseline and all(cost in row.costs for cost in costs)
     }
-    return [
-        ranked[index]
-        for index, own in goals.items()
-        if not any(other != own and all(map(le, other, own)) for other in goals.values())
-    ]
+    front: list[tuple[float, ...]] = []
+    for own in sorted(
+        set(goals.values())
+    ):  # what dominates a goal comes before it, and is dominated by one on the front
+        if not any(all(map(le, other, own)) for other in front):
+            front.append(own)
+    on_front = set(front)
+    return [ranked[index] for index, own in goals.items() if own in on_front]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,7 +318,7 @@ def summary(runs: pa.Table, epochs: pa.Table, run_id: str | None = None) -> RunS
     Raises:
         StoreError: there is no such run, or several and no `run_id`.
     """
-    rows = [row for row in runs.to_pylist() if run_id in (None, row["run_id"])]
+    rows = (runs if run_id is None else queries.of_run(runs, run_id)).to_pylist()
     if len(rows) != 1:
         raise StoreError(f"a summary is made of one run, but {len(rows)} match run_id={run_id!r}")
     row = rows[0]

@@ -14,8 +14,9 @@ from mcl_ray.analysis.improvement import Improvement, improvement
 from mcl_ray.analysis.ranking import Ranked, best_of, ranking
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.errors import StoreError
-from mcl_ray.results.queries import Objective
+from mcl_ray.results.queries import Objective, for_ranking
 from mcl_ray.results.reader import is_sweep, read_epochs, read_runs, read_sweeps
+from mcl_ray.results.schema import concatenated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,10 @@ class SweepRanking:
 
     sweep: Mapping[str, Any]
     """Row of the table of sweeps."""
+    folder: Path
     runs: pa.Table
     epochs: pa.Table
+    """Figures that the ranking is made from, see `mcl_ray.results.queries.for_ranking`."""
     scoring: Scoring
     rows: Sequence[Ranked]
     """Configurations; those without a score come last."""
@@ -79,6 +82,12 @@ class SweepRanking:
         """The best configuration; None if none has a score."""
         return best_of(self.rows)
 
+    @property
+    def best_epochs(self) -> pa.Table:
+        """All figures of the runs of the best configuration; none without one."""
+        run_ids = () if self.best is None else self.best.run_ids
+        return concatenated("epochs", (read_epochs(self.folder / "runs" / run_id) for run_id in run_ids))
+
 
 def rank_sweep(folder: Path) -> SweepRanking:
     """Read a sweep, and rank its configurations by the score that its spec selects.
@@ -89,6 +98,7 @@ def rank_sweep(folder: Path) -> SweepRanking:
     if not is_sweep(folder):
         raise StoreError(f"a ranking needs the folder of a sweep, but {folder} is not one")
     (sweep,) = read_sweeps(folder).to_pylist()
-    runs, epochs, scoring = read_runs(folder), read_epochs(folder), Scoring.parse(sweep["spec"])
+    scoring, goal = Scoring.parse(sweep["spec"]), Objective.parse(sweep["objective"])
+    runs, epochs = read_runs(folder), read_epochs(folder, lambda rows: for_ranking(rows, goal))
     rows = ranking(runs, epochs, sweep["objective"], sweep["mode"], scoring.score, scoring.repeats)
-    return SweepRanking(sweep=sweep, runs=runs, epochs=epochs, scoring=scoring, rows=rows)
+    return SweepRanking(sweep=sweep, folder=folder, runs=runs, epochs=epochs, scoring=scoring, rows=rows)

@@ -25,13 +25,14 @@ from mcl_ray.results.queries import Objective
 
 def trial_curves(trials: Sequence[Trial], rungs: Sequence[int], objective: Objective) -> go.Figure:
     """Draw the objective of every trial by epoch, the best one widest, and the rungs as dotted lines."""
-    figure = go.Figure()
+    traces: list[go.Scatter] = []
+    in_legend: set[str] = set()
     best = min(trials, key=lambda trial: trial.row.place or len(trials) + 1)
     for trial in sorted(trials, key=lambda trial: trial is best):
         kind = "best" if trial is best else "trained to the end" if trial.has_finished else "stopped early"
         colour = {"best": "black", "trained to the end": colour_at(0.35), "stopped early": colour_at(1.0)}[kind]
         last = len(trial.curve) - 1
-        figure.add_scatter(
+        trace = go.Scatter(
             x=[point.epoch for point in trial.curve],
             y=[point.mean for point in trial.curve],
             mode="lines+markers",
@@ -47,9 +48,11 @@ def trial_curves(trials: Sequence[Trial], rungs: Sequence[int], objective: Objec
             hoverinfo="text",
             name=kind,
             legendgroup=kind,
-            showlegend=False,
+            showlegend=kind not in in_legend,
         )
-        figure.data[-1].showlegend = [one.name for one in figure.data].count(kind) == 1
+        in_legend.add(kind)
+        traces.append(trace)
+    figure = go.Figure(traces)  # at once: each further trace would copy the earlier ones
     for epoch in rungs:
         figure.add_vline(epoch, line={"dash": "dot", "color": "#777777", "width": 1.5})
     figure.update_xaxes(title_text="Epoch", rangemode="tozero", zeroline=False)

@@ -41,11 +41,17 @@ __all__ = [
 
 
 def parallel_coordinates(
-    rows: Sequence[Ranked], objective: str, mode: str, score: Score = MEAN, log_fields: Mapping[str, bool] = NO_FIELDS
+    rows: Sequence[Ranked],
+    objective: str,
+    mode: str,
+    score: Score = MEAN,
+    log_fields: Mapping[str, bool] = NO_FIELDS,
+    num_tried: int | None = None,
 ) -> Figure:
     """Draw one line per configuration through its parameters to its objective, darker for better.
 
-    Where some were stopped early, the epoch of the figures has an axis, too.
+    The title has the number of configurations that were tried, those of `rows` if not given. Where some were stopped
+    early, the epoch of the figures has an axis, too.
     """
     drawn, goal = scored(rows), Objective.parse(objective)
     epochs, values = epoch_axis(drawn), values_of(drawn)
@@ -71,7 +77,7 @@ def parallel_coordinates(
         panel.set_xlim(-0.35, len(axes) + 0.45)
         bar = figure.colorbar(ScalarMappable(scale, colours), ax=panel, pad=0.01, aspect=30)
         bar.set_label(textwrap.fill(score.label(objective_label(goal), mode), 60))
-        tried = sum(not row.is_baseline for row in rows)
+        tried = num_tried or sum(not row.is_baseline for row in rows)
         figure.suptitle(f"{len(drawn)} of {tried} configurations; thick with dots: the best", fontsize=10)
     return figure
 

@@ -20,6 +20,7 @@ from mcl_ray.reports.labels import NO_VALUE, caption, duration, setting
 from mcl_ray.reports.page import Cell, Link, Section
 from mcl_ray.reports.report import PAGE_FILE
 from mcl_ray.reports.runs import accuracies, epochs_of, score_of
+from mcl_ray.reports.sample import MAX_SHOWN
 from mcl_ray.results.atomic_io import ensure_writable, write_atomically
 from mcl_ray.results.reader import REPORT_FOLDER, read_epochs, read_runs, read_spec, run_folders, sweep_folders
 from mcl_ray.results.tags import read_tags
@@ -80,9 +81,11 @@ def write_index(results: Path) -> Path:
     """
     folder = results / REPORT_FOLDER
     sweeps = sweep_folders(results)
-    runs = {path: _summary(path) for path in run_folders(results)}
-    sections = [_sweeps(sweeps, folder), _runs(runs, folder)]
-    facts = {"folder": results.resolve().name, "sweeps": str(len(sweeps)), "runs": str(len(runs))}
+    folders = {path.name: path for path in run_folders(results)}
+    newest = read_runs(results)["run_id"].to_pylist()[-MAX_SHOWN:] if len(folders) > MAX_SHOWN else folders
+    runs = {folders[run_id]: _summary(folders[run_id]) for run_id in newest}
+    sections = [_sweeps(sweeps, folder), _runs(runs, folder, len(folders))]
+    facts = {"folder": results.resolve().name, "sweeps": str(len(sweeps)), "runs": str(len(folders))}
     ensure_writable(folder)
     content = page.render("Results", facts, [section for section in sections if section.cells])
     write_atomically(folder / INDEX_FILE, content.encode())
@@ -111,8 +114,9 @@ def _sweep_cells(path: Path, folder: Path) -> list[Cell]:
     ]
 
 
-def _runs(runs: Mapping[Path, RunSummary], folder: Path) -> Section:
+def _runs(runs: Mapping[Path, RunSummary], folder: Path, total: int) -> Section:
     """Return the runs, the newest first, with the script that compares those that are chosen."""
+    note = NOTE if len(runs) == total else f"The newest {len(runs):,} of {total:,} runs. {NOTE}"
     headers = ("", "run", "recipe", "state", "epochs", "top-1 (%)", "of", "tags", "started (UTC)", "wall time")
     newest = sorted(runs, key=lambda path: runs[path].run["started_at"], reverse=True)
     cells: list[list[Cell]] = [
@@ -121,7 +125,7 @@ def _runs(runs: Mapping[Path, RunSummary], folder: Path) -> Section:
             _link(path, folder),
             found.run["recipe"],
             found.run["state"],
-            epochs_of(found),
+            epochs_of(found.run),
             *score_of(found),
             " ".join(read_tags(path)),
             f"{found.run['started_at']:%Y-%m-%d %H:%M}",
@@ -133,7 +137,7 @@ def _runs(runs: Mapping[Path, RunSummary], folder: Path) -> Section:
     known = json.dumps(_known(runs)).replace("<", "\\u003c")
     raw = f'<div id="chosen"></div><script id="known-runs" type="application/json">{known}</script>'
     ids, raw = [path.name for path in newest], f"{raw}<script>{SCRIPT}</script>"
-    return Section(title="Runs", note=NOTE, above=finder, headers=headers, cells=cells, row_ids=ids, raw=raw)
+    return Section(title="Runs", note=note, above=finder, headers=headers, cells=cells, row_ids=ids, raw=raw)
 
 
 def _known(runs: Mapping[Path, RunSummary]) -> dict[str, dict[str, object]]:
@@ -146,7 +150,7 @@ def _known(runs: Mapping[Path, RunSummary]) -> dict[str, dict[str, object]]:
         path.name: {
             "sweep": found.run["sweep_id"],
             "fields": {name: value for name, value in specs[path].items() if len(values[name]) > 1},
-            "figures": {"state": found.run["state"], "epochs": epochs_of(found)} | accuracies(found),
+            "figures": {"state": found.run["state"], "epochs": epochs_of(found.run)} | accuracies(found),
         }
         for path, found in runs.items()
     }

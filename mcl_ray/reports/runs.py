@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from rich.table import Table
 from rich.text import Text
 
@@ -13,11 +16,15 @@ from mcl_ray.analysis.ranking import MemberScore, RunSummary, summary
 from mcl_ray.config.effects import acting
 from mcl_ray.reports.fitting import Fitting
 from mcl_ray.reports.labels import MEMBER_LABELS, NO_VALUE, duration, setting
+from mcl_ray.results import queries
+from mcl_ray.results.queries import Objective
 from mcl_ray.results.reader import read_epochs, read_runs, read_spec, run_folders
 from mcl_ray.results.tags import read_tags
 
 MEMBERS = ("mean", "peer0")
 """Members whose last accuracy is listed, the first that a run has: the mean of peers, or the only peer."""
+COLUMNS = ["run_id", "state", "epochs_done", "epochs_planned", "started_at", "wall_time_s"]
+"""Columns of the table of runs that are listed."""
 SPLITS = {"test": "test", "validation": "valid."}
 """Split → its name in the list; the accuracy of the first one that a run has is listed."""
 
@@ -40,23 +47,47 @@ def runs_table(results: Path, *, tag: str | None = None, state: str | None = Non
     table.add_column("started (UTC)", min_width=len("2026-01-01"))
     for header in ("time", "tags"):
         table.add_column(header, overflow="fold")
-    found = [(folder, _summary(folder), read_tags(folder)) for folder in run_folders(results)]
-    for folder, run, tags in sorted(found, key=lambda each: each[1].run["started_at"]):
-        if tag in (None, *tags) and state in (None, run.run["state"]):
-            started = f"{run.run['started_at']:%Y-%m-%d %H:%M}"
-            times_and_tags = (started, duration(run.run["wall_time_s"]), " ".join(tags))
-            table.add_row(folder.name, run.run["state"], epochs_of(run), *score_of(run), *times_and_tags)
+    folders = {folder.name: folder for folder in run_folders(results)}
+    scores = _last_scores(read_epochs(results, _are_listed))
+    for run in read_runs(results).select(COLUMNS).to_pylist():
+        tags = read_tags(folders[run["run_id"]])
+        if tag in (None, *tags) and state in (None, run["state"]):
+            times_and_tags = (f"{run['started_at']:%Y-%m-%d %H:%M}", duration(run["wall_time_s"]), " ".join(tags))
+            table.add_row(
+                run["run_id"], run["state"], epochs_of(run), *_listed(scores.get(run["run_id"], {})), *times_and_tags
+            )
     return table
 
 
-def epochs_of(found: RunSummary) -> str:
-    """Return the epochs that a run has and those that were planned."""
-    return f"{found.run['epochs_done']}/{found.run['epochs_planned']}"
+def epochs_of(run: Mapping[str, Any]) -> str:
+    """Return the epochs that a run has and those that were planned, of its row in the table of runs."""
+    return f"{run['epochs_done']}/{run['epochs_planned']}"
+
+
+def _are_listed(epochs: pa.Table) -> pa.Table:
+    """Return the rows of the figures of which the list shows one for each run."""
+    columns = {"split": SPLITS, "member": MEMBERS, "metric": queries.ACCURACIES}
+    return reduce(lambda rows, column: queries.where_in(rows, column, columns[column]), columns, epochs)
+
+
+def _last_scores(epochs: pa.Table) -> dict[str, dict[tuple[str, str], float]]:
+    """Return run → split and member → last accuracy; of nearest neighbours, if the run has no other."""
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    for metric in reversed(queries.ACCURACIES):
+        of_metric: dict[str, dict[tuple[str, str], float]] = {}
+        for split, member in product(SPLITS, MEMBERS):
+            for run_id, curve in queries.points(epochs, Objective(split, metric, member)).items():
+                of_metric.setdefault(run_id, {})[split, member] = curve[-1].value
+        found |= of_metric
+    return found
 
 
 def score_of(found: RunSummary) -> tuple[str, str]:
     """Return the last accuracy of the mean of peers, or of the only peer, and its split: test before validation."""
-    scores = {(score.split, score.member): score.top1 for score in found.scores}
+    return _listed({(score.split, score.member): score.top1 for score in found.scores})
+
+
+def _listed(scores: Mapping[tuple[str, str], float]) -> tuple[str, str]:
     for split in SPLITS:
         for member in MEMBERS:
             if (split, member) in scores:
@@ -75,7 +106,7 @@ def comparison_table(folders: Sequence[Path]) -> Fitting:
     rows = _differences([acting(read_spec(folder)) for folder in folders])
     summaries = [_summary(folder) for folder in folders]
     rows["state"] = [found.run["state"] for found in summaries]
-    rows["epochs"] = [epochs_of(found) for found in summaries]
+    rows["epochs"] = [epochs_of(found.run) for found in summaries]
     rows["tags"] = [" ".join(read_tags(folder)) or NO_VALUE for folder in folders]
     rows |= _accuracies(summaries)
     rows["time"] = [duration(found.run["wall_time_s"]) for found in summaries]

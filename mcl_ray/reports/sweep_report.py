@@ -14,6 +14,7 @@ from mcl_ray.analysis.importance import Importances, at_common_epoch
 from mcl_ray.analysis.ranking import STATES, Ranked, pareto_front, summary
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.reports import interactive, interactive_pareto, interactive_trials, plots, run_links
+from mcl_ray.reports.axes import scored
 from mcl_ray.reports.improvement import figure_text, improvement_line
 from mcl_ray.reports.labels import (
     NO_VALUE,
@@ -27,6 +28,7 @@ from mcl_ray.reports.labels import (
 from mcl_ray.reports.page import Cell, Link, Section
 from mcl_ray.reports.pareto import priced
 from mcl_ray.reports.report import Part, Report, spec_part
+from mcl_ray.reports.sample import drawn, drawn_note, listed, listed_note
 from mcl_ray.reports.terminal import describe_provenance, describe_published, front_title, ranking_cells, rule_for
 from mcl_ray.reports.trials import CURVES_NOTE, HISTORY_NOTE, rungs_text, trials_of
 from mcl_ray.results import queries
@@ -127,7 +129,10 @@ def _runs(ranked: SweepRanking) -> Part:
     """Return the runs of the sweep, to which the ranking leads."""
     curves = queries.points(ranked.epochs, ranked.goal)
     headers = ("run", "seed", "state", "epochs", objective_label(ranked.goal), "wall time", "machine", "reason")
-    rows = ranked.runs.to_pylist()
+    shown = listed(ranked.rows)
+    is_part = len(shown) < len(ranked.rows)
+    runs = queries.of_runs(ranked.runs, [run_id for row in shown for run_id in row.run_ids]) if is_part else ranked.runs
+    rows = runs.to_pylist()
     cells: list[list[Cell]] = [
         [
             [Link(row["run_id"], run_links.folder_link(row["run_id"]))],
@@ -148,16 +153,18 @@ def _runs(ranked: SweepRanking) -> Part:
 def _trials(ranked: SweepRanking) -> list[Part]:
     """Return the learning curves of all trials, and the optimisation history."""
     trials, goal = trials_of(ranked), ranked.goal
-    note = f"{CURVES_NOTE} {rungs_text(ranked.rungs)}".strip()
+    sampled = drawn_note(len(scored(ranked.rows)))
+    note = " ".join(filter(None, [CURVES_NOTE, rungs_text(ranked.rungs), sampled]))
     curves = (trials, ranked.rungs, goal)
     baseline = next((row for row in ranked.rows if row.is_baseline), None)
-    drawn = (trials, baseline, goal, ranked.mode, ranked.scoring.score)
+    order = (trials, baseline, goal, ranked.mode, ranked.scoring.score)
     figures = [interactive_trials.trial_curves(*curves)]
     of_all = Section(title="Learning curves of all trials", note=note, figures=figures)
-    in_order = Section(title="Optimisation history", note=HISTORY_NOTE, figures=[interactive_trials.history(*drawn)])
+    history_note = f"{HISTORY_NOTE} {sampled}".strip()
+    in_order = Section(title="Optimisation history", note=history_note, figures=[interactive_trials.history(*order)])
     return [
         Part(section=of_all, figures={"trial_curves": plots.trial_curves(*curves)}),
-        Part(section=in_order, figures={"history": plots.history(*drawn)}),
+        Part(section=in_order, figures={"history": plots.history(*order)}),
     ]
 
 
@@ -165,11 +172,11 @@ def _ranking_note(ranked: SweepRanking) -> str:
     score, order = ranked.scoring.score, "highest" if ranked.mode == "max" else "lowest"
     untested = "" if "test" in scored_splits(ranked.epochs) else " The search never looked at the test images."
     ranks = "" if score.kind == "mean" else f" Configurations rank by {score.name(ranked.mode)} over seeds."
-    rule = f" {rule_for(ranked.rows)}" if rule_for(ranked.rows) else ""
+    rules = "".join(f" {text}" for text in (listed_note(len(ranked.rows)), rule_for(ranked.rows)) if text)
     return (
         f"{objective_label(ranked.goal)}, at the last epoch of each run, {order} first: the mean over the n runs of a "
         "configuration, which differ in the seed only, ± the sample standard deviation."
-        f"{ranks}{rule}{untested} Configurations that were stopped early follow those that trained to the end, with "
+        f"{ranks}{rules}{untested} Configurations that were stopped early follow those that trained to the end, with "
         "the epoch of their figure. best peer, best test epoch is the published tables' figure."
     )
 
@@ -178,14 +185,16 @@ def _front(ranked: SweepRanking) -> Part:
     rows, objective, mode, scoring = ranked.rows, ranked.objective, ranked.mode, ranked.scoring
     front = pareto_front(rows, scoring.costs, mode)
     headers, cells = ranking_cells(front, objective, mode, scoring)
+    sampled = drawn_note(len(priced(rows, scoring.costs)))
+    rows_drawn = drawn(priced(rows, scoring.costs), front)
     section = Section(
         title="Pareto front",
-        note=f"{front_title(rows, front, mode, scoring.costs)}. {FRONT_NOTE}",
+        note=f"{front_title(rows, front, mode, scoring.costs)}. {FRONT_NOTE} {sampled}".strip(),
         headers=headers,
         cells=_linked(headers, cells, ranked),
-        figures=[interactive_pareto.pareto(rows, objective, mode, scoring)],
+        figures=[interactive_pareto.pareto(rows_drawn, objective, mode, scoring)],
     )
-    return Part(section=section, figures={"pareto": plots.pareto(rows, objective, mode, scoring)})
+    return Part(section=section, figures={"pareto": plots.pareto(rows_drawn, objective, mode, scoring)})
 
 
 def _curves(ranked: SweepRanking, best: Ranked) -> Part:
@@ -193,28 +202,30 @@ def _curves(ranked: SweepRanking, best: Ranked) -> Part:
     section = Section(
         title="Learning curves of the best configuration" if legend else "Learning curves of the best run",
         note=" ".join([f"{legend}." if legend else "", " ".join(best.run_ids)]).strip(),
-        figures=[interactive.learning_curves(ranked.epochs, best.run_ids)],
+        figures=[interactive.learning_curves(ranked.best_epochs, best.run_ids)],
     )
-    figure = plots.learning_curves(ranked.epochs, best.run_ids, caption(best))
+    figure = plots.learning_curves(ranked.best_epochs, best.run_ids, caption(best))
     return Part(section=section, figures={"learning_curves": figure})
 
 
 def _parallel_coordinates(ranked: SweepRanking) -> Part:
-    drawn = (ranked.rows, ranked.objective, ranked.mode, ranked.scoring.score, ranked.log_fields)
-    figures = [interactive.parallel_coordinates(*drawn)]
+    rows = scored(ranked.rows)
+    shown = (drawn(rows), ranked.objective, ranked.mode, ranked.scoring.score, ranked.log_fields)
+    figures = [interactive.parallel_coordinates(*shown)]
     width = 180 + 110 * len(parameters_of(ranked.rows))
-    section = Section(
-        title="Parallel coordinates", note=LINES_NOTE, figures=figures, figure_width=width, is_scrolled=True
-    )
-    return Part(section=section, figures={"parallel_coordinates": plots.parallel_coordinates(*drawn)})
+    note = f"{LINES_NOTE} {drawn_note(len(rows))}".strip()
+    section = Section(title="Parallel coordinates", note=note, figures=figures, figure_width=width, is_scrolled=True)
+    return Part(section=section, figures={"parallel_coordinates": plots.parallel_coordinates(*shown, len(ranked.rows))})
 
 
 def _accuracy_by_parameter(ranked: SweepRanking) -> Part:
-    drawn = (ranked.rows, ranked.objective, ranked.mode, ranked.scoring.score, ranked.log_fields)
+    rows = scored(ranked.rows)
+    shown = (drawn(rows), ranked.objective, ranked.mode, ranked.scoring.score, ranked.log_fields)
     label = ranked.scoring.score.label(objective_label(ranked.goal), ranked.mode)
-    figures = interactive.accuracy_by_parameter(*drawn)
-    section = Section(title=f"{label} by parameter", note=DOTS_NOTE, figures=figures)
-    return Part(section=section, figures={"accuracy_by_parameter": plots.accuracy_by_parameter(*drawn)})
+    figures = interactive.accuracy_by_parameter(*shown)
+    note = f"{DOTS_NOTE} {drawn_note(len(rows))}".strip()
+    section = Section(title=f"{label} by parameter", note=note, figures=figures)
+    return Part(section=section, figures={"accuracy_by_parameter": plots.accuracy_by_parameter(*shown)})
 
 
 def _importances(ranked: SweepRanking, found: Importances) -> Part:
@@ -255,5 +266,5 @@ def _best_spec(folder: Path, ranked: SweepRanking, best: Ranked) -> Part:
     file = folder / BEST_FILE
     if ranked.sweep["state"] == "finished" and file.is_file():
         return Part(section=Section(title="Best spec", code=file.read_text()))
-    specs = dict(zip(ranked.runs["run_id"].to_pylist(), ranked.runs["spec"].to_pylist(), strict=True))
-    return spec_part("Best spec", specs[best.run_ids[0]])
+    (spec,) = queries.of_run(ranked.runs, best.run_ids[0])["spec"].to_pylist()
+    return spec_part("Best spec", spec)

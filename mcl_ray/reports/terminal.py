@@ -6,7 +6,7 @@ User strings are never parsed as markup.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -32,6 +32,7 @@ from mcl_ray.reports.labels import (
     shortened,
     unit_of,
 )
+from mcl_ray.reports.sample import listed, listed_note
 from mcl_ray.results.queries import Objective
 
 MIN_HEADER_WIDTH = 6
@@ -46,8 +47,9 @@ WRAPPED = ("reason", "configuration")
 def ranking_cells(
     rows: Sequence[Ranked], objective: str, mode: str = "max", scoring: Scoring = PLAIN
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and the cells of a ranking for a page."""
+    """Return the headers and the cells of a ranking for a page; of very many configurations, of the first ones."""
     goal, parameters = Objective.parse(objective), parameters_of(rows)
+    front, rows = _front_of(rows, mode, scoring.costs), listed(rows)
     names, form = short_names(parameters), goal.format
     columns = {"place": [_place(row) for row in rows]}
     columns |= {names[path]: [setting(row.searched.get(path)) for row in rows] for path in parameters}
@@ -57,7 +59,7 @@ def ranking_cells(
     columns["± std"] = [_formatted(row.std, form) for row in rows]
     columns["n"] = [_seeds(row) for row in rows]
     columns |= _cost_columns(rows, scoring.costs)
-    columns |= {"Pareto front": _marks(rows, mode, scoring.costs)} if scoring.costs else {}
+    columns |= {"Pareto front": _marks(rows, front)} if scoring.costs else {}
     columns["best peer, best test epoch (%)"] = [_formatted(row.best_peer_best_epoch, "{:.2f}".format) for row in rows]
     columns |= {"epochs": [str(row.epochs_done) for row in rows], "state": [row.state for row in rows]}
     columns |= {"runs": [" ".join(row.run_ids) for row in rows]}
@@ -68,11 +70,14 @@ def ranking_cells(
 def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring = PLAIN) -> Fitting:
     """Return a ranking for a terminal: without run ids, and without columns that are empty.
 
-    Searched fields have a column each or, where these do not fit, one in common.
+    Searched fields have a column each or, where these do not fit, one in common. Very many configurations are cut to the
+    first ones.
     """
+    tried, front = sum(not row.is_baseline for row in rows), _front_of(rows, mode, scoring.costs)
+    of_many, rows = listed_note(len(rows)), listed(rows)
     goal, parameters, has_repeats = Objective.parse(objective), parameters_of(rows), _has_repeats(rows)
     names, percent = short_names(parameters), ", %" if goal.unit == "%" else ""
-    marks = _marks(rows, mode, scoring.costs)
+    marks = _marks(rows, front)
     places = {"place": [_place(row) + mark for row, mark in zip(rows, marks, strict=True)]}
     fields = {names[path]: [_cell(row.searched.get(path), ".3g") for row in rows] for path in parameters}
     columns: dict[str, list[str]] = {}
@@ -91,13 +96,16 @@ def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Sc
         columns["reason"], notes = [shortened(row.reason or "") for row in rows], []
     order = "highest" if mode == "max" else "lowest"
     score = scoring.score.label(objective_label(goal), mode)
-    tried = sum(not row.is_baseline for row in rows)
     title = f"{tried} configuration{'' if tried == 1 else 's'} by {score} at the last epoch, {order} first"
     title += "; * on the Pareto front" if scoring.costs else ""
-    wide = _table(title, places | fields | columns, "\n".join(filter(None, [*notes, rule_for(rows)])))
+    wide = _table(title, places | fields | columns, _notes(*notes, of_many, rule_for(rows)))
     columns |= {"state": states, "reason": [], "configuration": _configurations(fields)}
-    narrow = _table(title, places | columns, "\n".join(filter(None, [*below, rule_for(rows)])))
+    narrow = _table(title, places | columns, _notes(*below, of_many, rule_for(rows)))
     return Fitting((wide, narrow))
+
+
+def _notes(*notes: str | None) -> str:
+    return "\n".join(filter(None, notes))
 
 
 def _configurations(fields: Mapping[str, Sequence[str]]) -> list[str]:
@@ -162,9 +170,13 @@ def _cost_columns(rows: Sequence[Ranked], costs: Sequence[str]) -> dict[str, lis
     return columns
 
 
-def _marks(rows: Sequence[Ranked], mode: str, costs: Sequence[str]) -> list[str]:
-    """Return a star for each row on the front; none without costs."""
-    front = {id(row) for row in pareto_front(rows, costs, mode)} if costs else set()
+def _front_of(rows: Sequence[Ranked], mode: str, costs: Sequence[str]) -> set[int]:
+    """Return the identities of the rows on the front; none without costs."""
+    return {id(row) for row in pareto_front(rows, costs, mode)} if costs else set()
+
+
+def _marks(rows: Sequence[Ranked], front: Collection[int]) -> list[str]:
+    """Return a star for each row on the front."""
     return ["*" if id(row) in front else "" for row in rows]
 
 

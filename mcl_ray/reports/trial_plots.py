@@ -41,7 +41,7 @@ def trial_curves(trials: Sequence[Trial], rungs: Sequence[int], objective: Objec
         margin = 0.08 * (high - low) or 1.0
         panel.set_ylim(low - margin, high + margin)
         end_percent_at_100(panel, objective)
-        figure.suptitle(f"{len(trials)} trials; wide: the best; crosses: stopped early", fontsize=10)
+        figure.suptitle(f"{len(trials)} trials drawn; wide: the best; crosses: stopped early", fontsize=10)
     return figure
 
 

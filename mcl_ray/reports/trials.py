@@ -6,11 +6,13 @@ The PNG figures of them are in `trial_plots.py`, those of the page in `interacti
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.analysis.sweep_ranking import SweepRanking
+from mcl_ray.reports.axes import scored
+from mcl_ray.reports.sample import drawn
 from mcl_ray.results import queries
 from mcl_ray.results.queries import Spread
 
@@ -40,28 +42,43 @@ class Trial:
 
 
 def trials_of(ranked: SweepRanking) -> list[Trial]:
-    """Return the trials that have a score, by their number; the baseline is none of them."""
+    """Return the trials that have a score, by their number; the baseline is none of them.
+
+    Of very many, figures draw a sample, in which every trial that was the best so far, and the last, is.
+    """
+    rows = scored(ranked.rows)
+    places = {trial_id: place for place, trial_id in enumerate(sorted(row.trial_id or "" for row in rows))}
+    numbers = {id(row): _number(row.trial_id or "", places) for row in rows}
+    in_order = sorted(rows, key=lambda row: numbers[id(row)])
+    chosen = {id(row) for row in drawn(rows, [*_best_so_far(in_order, ranked.mode), *in_order[-1:]])}
     curves = queries.points(ranked.epochs, ranked.goal)
-    scored = [row for row in ranked.rows if row.score is not None and not row.is_baseline]
-    ids = sorted(row.trial_id or "" for row in scored)
-    trials = [
+    return [
         Trial(
-            number=int(trial_id) if trial_id.isdecimal() else ids.index(trial_id),
+            number=numbers[id(row)],
             row=row,
             curve=queries.spread(curves[run_id] for run_id in row.run_ids),
         )
-        for row, trial_id in ((row, row.trial_id or "") for row in scored)
+        for row in in_order
+        if id(row) in chosen
     ]
-    return sorted(trials, key=lambda trial: trial.number)
+
+
+def _number(trial_id: str, places: Mapping[str, int]) -> int:
+    return int(trial_id) if trial_id.isdecimal() else places[trial_id]
 
 
 def best_so_far(trials: Sequence[Trial], mode: str) -> list[tuple[int, float]]:
     """Return number and score of each trial that trained to the end and was the best until then."""
-    best: list[tuple[int, float]] = []
-    for trial in trials:
-        score = trial.row.score or 0.0
-        if trial.has_finished and (not best or (score > best[-1][1] if mode == "max" else score < best[-1][1])):
-            best.append((trial.number, score))
+    numbers = {id(trial.row): trial.number for trial in trials}
+    return [(numbers[id(row)], row.score or 0.0) for row in _best_so_far([trial.row for trial in trials], mode)]
+
+
+def _best_so_far(rows: Sequence[Ranked], mode: str) -> list[Ranked]:
+    best: list[Ranked] = []
+    sign = 1.0 if mode == "max" else -1.0
+    for row in rows:
+        if row.state == "finished" and (not best or sign * (row.score or 0.0) > sign * (best[-1].score or 0.0)):
+            best.append(row)
     return best
 
 

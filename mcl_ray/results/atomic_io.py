@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -212,7 +213,19 @@ def remove_leftovers(folder: Path) -> None:
 
 def subfolders(parent: Path, pattern: str = "*") -> Iterator[Path]:
     """Yield the folders in `parent` in the order of their names; nothing if `parent` does not exist."""
-    return (path for path in sorted(parent.glob(pattern)) if path.is_dir())
+    try:
+        with os.scandir(parent) as entries:
+            names = sorted(entry.name for entry in entries if fnmatchcase(entry.name, pattern) and _is_folder(entry))
+    except OSError:
+        names = []
+    return (parent / name for name in names)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
 
 
 class FolderLock:

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -62,6 +63,9 @@ class Objective:
 BEST_PEER_TEST = Objective("test", "top1", "best")
 """The key whose maximum over epochs is `best_peer_best_epoch`, the figure of the published tables."""
 
+TRAINING_TIME = Objective("train", "epoch_time_s", "cohort")
+"""The key of the seconds of an epoch's training steps."""
+
 
 class Point(NamedTuple):
     """A figure and its epoch."""
@@ -72,15 +76,26 @@ class Point(NamedTuple):
 
 def points(epochs: pa.Table, objective: Objective) -> dict[str, list[Point]]:
     """Return run_id → curve of one figure, in the order of epochs, for every run that has it."""
-    rows = epochs
-    for column in ("split", "metric", "member"):
-        rows = _where(rows, column, getattr(objective, column))
-    rows = rows.sort_by([("run_id", "ascending"), ("epoch", "ascending")])
+    rows = epochs.filter(_is_of(epochs, objective)).sort_by([("run_id", "ascending"), ("epoch", "ascending")])
     curves: dict[str, list[Point]] = {}
     columns = (rows["run_id"].to_pylist(), rows["epoch"].to_pylist(), rows["value"].to_pylist())
     for run_id, epoch, value in zip(*columns, strict=True):
         curves.setdefault(run_id, []).append(Point(epoch, value))
     return curves
+
+
+def for_ranking(epochs: pa.Table, objective: Objective) -> pa.Table:
+    """Return the rows that a ranking by this figure is made from: the figure, training times, all on test images."""
+    wanted = pc.equal(epochs["split"], "test")
+    for figure in (objective, TRAINING_TIME):
+        wanted = pc.or_(wanted, _is_of(epochs, figure))
+    return epochs.filter(wanted)
+
+
+def _is_of(epochs: pa.Table, objective: Objective) -> pa.ChunkedArray:
+    """Return for each row whether it is of this figure."""
+    equal = [pc.equal(epochs[column], getattr(objective, column)) for column in ("split", "metric", "member")]
+    return reduce(pc.and_, equal)
 
 
 def training_times(epochs: pa.Table) -> dict[str, float]:
@@ -89,7 +104,7 @@ def training_times(epochs: pa.Table) -> dict[str, float]:
     Evaluation and writing do not count. Neither does the start of a process, which one trial would pay for all that
     share the process.
     """
-    curves = points(epochs, Objective("train", "epoch_time_s", "cohort"))
+    curves = points(epochs, TRAINING_TIME)
     return {run_id: sum(point.value for point in curve) for run_id, curve in curves.items()}
 
 
@@ -132,14 +147,19 @@ def highest(curve: Sequence[Point]) -> Point | None:
     return max((point for point in curve if math.isfinite(point.value)), key=lambda point: point.value, default=None)
 
 
-def of_run(epochs: pa.Table, run_id: str) -> pa.Table:
-    """Return the rows of one run."""
-    return _where(epochs, "run_id", run_id)
+def of_run(rows: pa.Table, run_id: str) -> pa.Table:
+    """Return the rows of one run, of the table of epochs or of runs."""
+    return _where(rows, "run_id", run_id)
 
 
 def of_runs(rows: pa.Table, run_ids: Sequence[str]) -> pa.Table:
     """Return the rows of these runs, of the table of epochs or of runs."""
-    return rows.filter(pc.is_in(rows["run_id"], value_set=pa.array(run_ids, pa.string())))
+    return where_in(rows, "run_id", run_ids)
+
+
+def where_in(rows: pa.Table, column: str, values: Iterable[str]) -> pa.Table:
+    """Return the rows that have one of these values in a column."""
+    return rows.filter(pc.is_in(rows[column], value_set=pa.array(list(values), pa.string())))
 
 
 def until_epoch(epochs: pa.Table, last: int) -> pa.Table:

@@ -4,6 +4,7 @@
                                            spec.yaml, images.json, plugins.json, stop.json
     <root>/sweeps/<sweep_id>/              sweep.parquet, sweep.yaml, best.yaml, report/
     <root>/sweeps/<sweep_id>/runs/<run_id>/
+    <root>/sweeps/<sweep_id>/.records/     what was read of very many runs; made again from their files if it is deleted
 
 The writers are `run_writer.py` and `sweep_writer.py`.
 """
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
 from mcl_ray.results import schema
 from mcl_ray.results.atomic_io import is_locked, read_bytes, subfolders
+from mcl_ray.results.record_cache import RecordCache, Source
 from mcl_ray.results.stop_decision import is_stop_decided
 
 RUN_FILE, SWEEP_FILE, SPEC_FILE = "run.parquet", "sweep.parquet", "spec.yaml"
@@ -99,8 +103,27 @@ def read_runs(path: Path) -> pa.Table:
     Raises:
         StoreError: `path` holds no results, or damaged ones.
     """
-    rows = [_run_row(folder) for folder in run_folders(path)]
-    return schema.table("runs", sorted(rows, key=lambda row: (row["started_at"], row["run_id"])))
+    found = schema.concatenated("runs", _tables(path, _RUN))
+    return found.sort_by([("started_at", "ascending"), ("run_id", "ascending")])
+
+
+def _tables(path: Path, source: Source) -> Iterator[pa.Table]:
+    """Yield the rows of every run below `path`; those of a single run are read from its own files."""
+    if is_run(path):
+        yield source.read(path)
+        return
+    for parent, folders in groupby(run_folders(path), key=lambda folder: folder.parent):
+        yield from RecordCache(parent, source).tables(list(folders))
+
+
+def _run_table(folder: Path) -> pa.Table:
+    """Return the row of a run, in the state that it has now."""
+    recorded = _read_one(folder / RUN_FILE, "runs")
+    return recorded if _has_lasting_state(recorded) else schema.table("runs", [_run_row(folder)])
+
+
+def _has_lasting_state(row: pa.Table) -> bool:
+    return row["state"][0].as_py() in ENDED
 
 
 def _run_row(folder: Path) -> dict[str, Any]:
@@ -121,10 +144,15 @@ def _current_row(folder: Path, file: Path, kind: schema.Kind) -> dict[str, Any]:
 
 def read_row(path: Path, kind: schema.Kind) -> dict[str, Any]:
     """Return the only row of a run's or a sweep's file."""
-    rows: list[dict[str, Any]] = schema.from_parquet(read_bytes(path), kind, path).to_pylist()
-    if len(rows) != 1:
-        raise StoreError(f"a file of {kind} must have one row, but {path} has {len(rows)}")
-    return rows[0]
+    row: dict[str, Any] = _read_one(path, kind).to_pylist()[0]
+    return row
+
+
+def _read_one(path: Path, kind: schema.Kind) -> pa.Table:
+    found = schema.from_parquet(read_bytes(path), kind, path)
+    if found.num_rows != 1:
+        raise StoreError(f"a file of {kind} must have one row, but {path} has {found.num_rows}")
+    return found
 
 
 def read_sweeps(path: Path) -> pa.Table:
@@ -137,18 +165,22 @@ def read_sweeps(path: Path) -> pa.Table:
     return schema.table("sweeps", sorted(rows, key=lambda row: (row["started_at"], row["sweep_id"])))
 
 
-def read_epochs(path: Path) -> pa.Table:
+def read_epochs(path: Path, select: Callable[[pa.Table], pa.Table] = lambda epochs: epochs) -> pa.Table:
     """Return the figures of every run below `path`, with the attempts of each run merged into one curve.
+
+    Args:
+        path: Folder of a run, of a sweep, or of results.
+        select: Returns the rows that are needed; of very many runs, all figures would take much memory.
 
     Raises:
         StoreError: `path` holds no results, or damaged ones.
     """
-    return _concatenated(_merge_attempts(_attempts(folder)) for folder in run_folders(path))
+    return schema.concatenated("epochs", map(select, _tables(path, _EPOCHS)))
 
 
-def _attempts(folder: Path) -> list[pa.Table]:
+def _epochs_table(folder: Path) -> pa.Table:
     paths = sorted(folder.glob("epochs-a*.parquet"))
-    return [schema.from_parquet(read_bytes(path), "epochs", path) for path in paths]
+    return _merge_attempts([schema.from_parquet(read_bytes(path), "epochs", path) for path in paths])
 
 
 def _merge_attempts(attempts: list[pa.Table]) -> pa.Table:
@@ -160,11 +192,22 @@ def _merge_attempts(attempts: list[pa.Table]) -> pa.Table:
         if rows.num_rows:
             merged.append(rows)
             first_epoch = pc.min(rows["epoch"]).as_py()
-    return _concatenated(reversed(merged))
+    return schema.concatenated("epochs", reversed(merged))
 
 
-def _concatenated(tables: Iterable[pa.Table]) -> pa.Table:
-    return pa.concat_tables([schema.SCHEMAS["epochs"].empty_table(), *tables])
+_RUN = Source(kind="runs", files=re.compile(r"run\.parquet"), read=_run_table, is_lasting=_has_lasting_state)
+_EPOCHS = Source(kind="epochs", files=re.compile(r"epochs-a.*\.parquet"), read=_epochs_table)
+
+
+def cache_records(run_folders: Sequence[Path]) -> None:
+    """Cache the records of runs of one sweep that have ended, so that its next reader need not open each.
+
+    Raises:
+        StoreError: a record is damaged.
+    """
+    folders = [folder for folder in run_folders if is_run(folder)]
+    for source in (_RUN, _EPOCHS) if folders else ():
+        RecordCache(folders[0].parent, source).add(folders)
 
 
 def results_root(folder: Path) -> Path:

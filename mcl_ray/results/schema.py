@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -103,6 +103,11 @@ SCHEMAS: dict[Kind, pa.Schema] = {
 def table(kind: Kind, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as an arrow table of this kind."""
     return pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
+
+
+def concatenated(kind: Kind, tables: Iterable[pa.Table]) -> pa.Table:
+    """Return the rows of tables of this kind as one table; an empty one of none."""
+    return pa.concat_tables([SCHEMAS[kind].empty_table(), *tables])
 
 
 def to_parquet(content: pa.Table) -> bytes:

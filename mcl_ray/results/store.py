@@ -8,6 +8,7 @@ from mcl_ray.results.atomic_io import ensure_writable
 from mcl_ray.results.provenance import Provenance
 from mcl_ray.results.reader import (
     ENDED,
+    cache_records,
     find_run,
     find_sweep,
     has_ended,
@@ -33,6 +34,7 @@ __all__ = [
     "Provenance",
     "RunWriter",
     "SweepWriter",
+    "cache_records",
     "ensure_writable",
     "find_run",
     "find_sweep",

@@ -81,12 +81,9 @@ class Sweep:
 
     def ranking(self) -> list[Ranked]:
         """Return the configurations, best first."""
-        from mcl_ray.analysis.ranking import ranking
-        from mcl_ray.results.store import read_epochs, read_runs
+        from mcl_ray.analysis.sweep_ranking import rank_sweep
 
-        record, scoring = self._record, self._scoring
-        runs, epochs = read_runs(self.folder), read_epochs(self.folder)
-        return ranking(runs, epochs, record["objective"], record["mode"], scoring.score, scoring.repeats)
+        return list(rank_sweep(self.folder).rows)
 
     @property
     def best(self) -> Run:

@@ -235,9 +235,11 @@ def meets_conditions(dimension: Dimension, point: Point) -> bool:
 def active(space: Mapping[str, Dimension], point: Point) -> tuple[str, ...]:
     """Return the fields that are active at a point, in order, whether the point has them or not."""
     names: list[str] = []
+    before: dict[str, Value] = {}
     for path, dimension in space.items():
-        if applies(dimension, {name: point[name] for name in names if name in point}):
+        if applies(dimension, before):
             names.append(path)
+            before |= {path: point[path]} if path in point else {}
     return tuple(names)
 
 

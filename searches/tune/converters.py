@@ -28,6 +28,20 @@ TRIAL_ATTR = "trial"
 """Key of our trial's id in the attributes of an Optuna trial."""
 
 
+class RecordedTrial(FrozenTrial):
+    """A trial that ended; its copies share its content, which nothing changes: a study copies each that it is given."""
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> RecordedTrial:
+        """Return a trial with the content of another."""
+        found = cls.__new__(cls)
+        found.__dict__.update(trial.__dict__)
+        return found
+
+    def __deepcopy__(self, memo: object) -> RecordedTrial:
+        return RecordedTrial.of(self)
+
+
 def to_sampler(sweep: Experiment, proposed: int = 0, startup_trials: int | None = None) -> BaseSampler:
     """Return Optuna's sampler; the points of a grid are queued in the study (`first_points`), not proposed by it.
 
@@ -123,7 +137,7 @@ def to_frozen_trial(
     values = [trial.score, *(trial.costs.get(cost) for cost in sweep.scoring.costs)]
     known = [value for value in values if value is not None]
     state = states[trial.state] if len(known) == len(values) else TrialState.FAIL
-    return create_trial(
+    created = create_trial(
         state=state,
         values=None if state == TrialState.FAIL else known,
         params=to_params(sweep.space, trial.point),
@@ -132,6 +146,7 @@ def to_frozen_trial(
         system_attrs=dict(system_attrs or {}),
         intermediate_values={} if sweep.scoring.costs else dict(trial.curve),
     )
+    return RecordedTrial.of(created)
 
 
 def _suggest(path: str, dimension: Dimension, trial: optuna.Trial) -> Value:

@@ -1,20 +1,11 @@
 """The overview for a terminal: which sweeps and runs of a folder it shows."""
 
-import io
-
 import pytest
-from rich.console import Console
 
 from mcl_ray.errors import StoreError
 from mcl_ray.reports.overview import overview
+from tests.support.rendered import text_of
 from tests.support.synthetic import spec, write_run, write_sweep
-
-
-def text_of(parts):
-    console = Console(width=200, record=True, file=io.StringIO(), markup=False)
-    for part in parts:
-        console.print(part)
-    return console.export_text()
 
 
 def test_a_results_folder_shows_each_sweep_and_each_run_outside_of_sweeps(tmp_path):

@@ -89,14 +89,14 @@ def test_axes_of_percentages_end_at_100(folder):
     curves, history = (trials, ranked.rungs, ranked.goal), (trials, None, ranked.goal, "max", ranked.scoring.score)
     pages = [
         *interactive.accuracy_by_parameter(*drawn),
-        interactive.learning_curves(ranked.epochs, ranked.best.run_ids),
+        interactive.learning_curves(ranked.best_epochs, ranked.best.run_ids),
         interactive_trials.trial_curves(*curves),
         interactive_trials.history(*history),
     ]
     assert [page.layout.yaxis.range[1] for page in pages] == [100.0] * len(pages)
     pictures = [
         plots.accuracy_by_parameter(*drawn),
-        plots.learning_curves(ranked.epochs, ranked.best.run_ids),
+        plots.learning_curves(ranked.best_epochs, ranked.best.run_ids),
         plots.trial_curves(*curves),
         plots.history(*history),
     ]
