@@ -70,8 +70,8 @@ def ranking_cells(
 def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scoring = PLAIN) -> Fitting:
     """Return a ranking for a terminal: without run ids, and without columns that are empty.
 
-    Searched fields have a column each or, where these do not fit, one in common. Very many configurations are cut to the
-    first ones.
+    Searched fields have a column each or, where these do not fit, one in common. Of very many configurations, only the
+    first ones are listed.
     """
     tried, front = sum(not row.is_baseline for row in rows), _front_of(rows, mode, scoring.costs)
     of_many, rows = listed_note(len(rows)), listed(rows)
