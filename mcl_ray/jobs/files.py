@@ -124,9 +124,10 @@ class FolderFiles(Files):
 
     def _existing(self, name: str) -> Path:
         path = self._root / name
-        if not path.is_file():  # nothing, a folder, or below a file
-            raise FileNotFoundError(f"there is no file {path}")
-        return path
+        with contextlib.suppress(OSError, ValueError):  # a name that no file can have: too long, or with a NUL
+            if path.is_file():
+                return path
+        raise FileNotFoundError(f"there is no file {path}")  # nothing, a folder, or below a file
 
     @contextlib.contextmanager
     def _temporary(self, name: str, content: bytes) -> Iterator[Path]:

@@ -57,6 +57,13 @@ class TestFilesInAFolder(FilesContract):
     def files(self, tmp_path: Path) -> Files:
         return files_below(tmp_path / "results")
 
+    def test_no_file_has_a_name_that_is_impossible(self, files: Files) -> None:
+        files.write("a/log", b"")
+        for name in ("a/" + 300 * "x", "a/\0"):
+            assert files.size(name) is None
+            with pytest.raises(FileNotFoundError):
+                files.open(name)
+
     def test_nothing_else_is_left(self, files: Files, tmp_path: Path) -> None:
         files.create("claim", b"1")
         files.create("claim", b"2")
