@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import ray
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
+from trainables.cluster.connect import is_lost
 from trainables.pack_actor import PackActor, measured
 from trainables.trial_job import TrialJob
 
@@ -63,7 +64,7 @@ def started(setting: PackSetting, job: TrialJob) -> Iterator[Sequence[Any]]:
     try:
         yield packs
     finally:
-        for pack in packs:
+        for pack in [] if is_lost() else packs:  # a call to a Ray that has ended would wait for a minute
             ray.kill(pack)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from mcl_ray.data.source import dataset_for
 from mcl_ray.results.store import read_epochs, read_runs
 from mcl_ray.training.loop import iter_epochs
 from tests.support.held_runs import held_in_the_middle
-from tests.support.running_command import ALONE, send
+from tests.support.running_command import ALONE, descendants, send
 
 ACTOR = "ray::PackActor"
 """Title of the process of a pack."""
@@ -57,3 +58,26 @@ def test_trials_of_a_pack_whose_process_is_killed_resume_from_their_last_epochs(
     for victim in inside:
         assert runs[victim]["attempt"] >= 2
         assert len(_losses(running.folder, victim)) == 8, "no epoch is missing, and none is there twice"
+
+
+@pytest.mark.slow
+def test_a_sweep_with_packs_that_is_interrupted_resumes_each_trial(start_command, shared_ray):
+    fields = ("trials=2", "scheduler.kind=none", "epochs=40", "space.cohort.size=null", *ALONE)
+    running = start_command("digits", *fields, "--pack", "2", ray=shared_ray)
+    running.until(".*trials at once")
+    while sum(run["epochs_done"] > 0 for run in read_runs(running.results).to_pylist()) < 2:
+        assert running.process.poll() is None, running.end()
+        time.sleep(0.05)
+    running.process.send_signal(signal.SIGINT)
+    code, output = running.end()
+    assert code == 130, output
+    assert {run["state"] for run in read_runs(running.folder).to_pylist()} == {"interrupted"}
+    assert not descendants(shared_ray.pid, ACTOR), "the pack has ended"
+
+    resumed = start_command("--resume", running.folder.name, ray=shared_ray)
+    code, output = resumed.end()
+    assert code == 0, output
+    runs = read_runs(running.folder).to_pylist()
+    assert {(run["state"], run["epochs_done"]) for run in runs} == {("finished", 40)}
+    assert all(run["attempt"] >= 2 for run in runs)
+    assert all(len(_losses(running.folder, run["run_id"])) == 40 for run in runs)
