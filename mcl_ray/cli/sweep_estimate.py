@@ -46,7 +46,7 @@ def _print_sweep(estimate: SweepEstimate, execution: ExecutionOptions, console: 
         "epochs; each figure below is the largest of any trial"
     )
     facts |= describe_estimate(run) | {
-        "memory": memory_text(run, sweep.repeats),
+        "memory": memory_text(run, sweep.repeats, execution.pack_size),
         "steps in all": f"at most {estimate.steps:,}",
         "disk": f"at most {disk_text(estimate.disk_bytes)} at the end",
         "wall time": f"at most {_wall_time(largest, run, execution, _work(largest, run) * sweep.num_runs)}",
@@ -129,7 +129,7 @@ def _suite_facts(estimate: SuiteEstimate, execution: ExecutionOptions) -> dict[s
         "disk": f"{disk_text(sum(row.disk_bytes for row in rows.values()))}, which are all kept",
         "wall time": _wall_time(rows[largest].run, rows[largest].estimate, execution, multiply_adds),
         "largest row": largest,
-        "memory": memory_text(rows[largest].estimate, suite.repeats),
+        "memory": memory_text(rows[largest].estimate, suite.repeats, execution.pack_size),
     }
 
 

@@ -55,14 +55,24 @@ def describe_workers(batch_size: int, workers: tuple[int, int] | None) -> dict[s
     return {"workers": f"{count}, who share every batch of {batch_size} images"}
 
 
-def memory_text(estimate: RunEstimate, runs: int = 1) -> str:
-    """Return the memory of one worker as text; it holds the states of `runs` runs that it trains in lockstep."""
-    state, step = runs * estimate.state_bytes, estimate.activation_bytes
-    seeds = f" of {runs} seeds side by side" if runs > 1 else ""
+def memory_text(estimate: RunEstimate, seeds: int = 1, pack: int | None = 1) -> str:
+    """Return the memory of one worker as text.
+
+    Args:
+        estimate: of one run.
+        seeds: number of runs whose states it holds, and which it trains side by side.
+        pack: number of such trials that share their steps; None if it is measured later.
+    """
+    trials = pack or 1
+    runs_in_a_step = trials * seeds if trials > 1 else 1
+    state, step = trials * seeds * estimate.state_bytes, runs_in_a_step * estimate.activation_bytes
+    together = f" of {seeds} seeds side by side" if seeds > 1 else ""
+    together += f" in each of {trials} trials" if trials > 1 else ""
+    more = "; more if trials share their steps" if pack is None else ""
     return (
         f"about {(state + step) / 1e6:,.0f} MB a worker in fp32, beside the framework and the images: "
-        f"{state / 1e6:,.1f} MB of weights, gradients, momentum, banks and queues{seeds}, "
-        f"{step / 1e6:,.0f} MB of a step's activations"
+        f"{state / 1e6:,.1f} MB of weights, gradients, momentum, banks and queues{together}, "
+        f"{step / 1e6:,.0f} MB of a step's activations{more}"
     )
 
 

@@ -16,6 +16,8 @@ from mcl_ray.object_store import Uri
 
 LOCATIONS = ("results", "data")
 """Options that are a path or a URI."""
+NUMBERS_OR_WORDS = ("workers", "pack")
+"""Options that are a number, or a word for one."""
 
 Overrides = Mapping[str, Any] | Sequence[str]
 """Fields by their short or full names: a mapping, or `field=value` strings as the commands take them."""
@@ -46,8 +48,9 @@ def split_keywords(keywords: Mapping[str, Any]) -> tuple[RunOptions, dict[str, A
     for name in LOCATIONS:
         if name in execution:
             execution[name] = location(execution[name])
-    if execution.get("workers") is not None:
-        execution["workers"] = str(execution["workers"])
+    for name in NUMBERS_OR_WORDS:
+        if execution.get(name) is not None:
+            execution[name] = str(execution[name])
     own = {field.name for field in fields(RunOptions)} - {"execution"}
     others = {name: value for name, value in keywords.items() if name in own}
     spec_fields = {name: value for name, value in keywords.items() if name not in names | own}

@@ -186,6 +186,8 @@ def _check(options: RunOptions, worker: TorchrunEnv) -> tuple[int, int] | None:
         UserError: options contradict each other, cannot be met, or would have no effect.
     """
     execution = options.execution
+    if execution.pack != DEFAULT_EXECUTION.pack:
+        raise UserError(f"`--pack` requires a sweep, whose trials share their steps, but got --pack {execution.pack}")
     if not _is_on_ray(execution):
         _check_no_ray_options(execution)
         return None if worker.world_size == 1 else (worker.world_size, worker.world_size)

@@ -98,6 +98,7 @@ class Hostile:
         ("sweep digits trials=0", "trials must be greater than or equal to 1, but got 0"),
         ("sweep digits run.batch.size=44", "got size=44, per_class=4, classes=10; per_class=11 fits"),
         ("sweep digits --trials 4", "a field is given without dashes, as trials=VALUE"),
+        ("train digits --pack 2", "`--pack` requires a sweep, whose trials share their steps, but got --pack 2"),
         ("sweep digits --pack eight", "`pack` must be off, auto or a number from 1, as 8, but got 'eight'"),
         ("sweep digits --pack 0", "`pack` must be off, auto or a number from 1, as 8, but got '0'"),
         ("sweep digits --pack 2 --workers 1", "`pack` requires trials of one process, but got pack=2 and workers=1"),
