@@ -97,6 +97,18 @@ def test_values_that_are_not_valid_together_are_not_counted():
     assert estimated(sweep) == planned(sweep, *points)
 
 
+@pytest.mark.parametrize(("pack", "states", "activations"), [("off", 2, 1), ("4", 8, 8), ("auto", 2, 1)])
+def test_the_printed_memory_is_of_all_trials_of_a_pack(pack, states, activations):
+    sweep = replace(search(alpha="{kind: float, low: 0, high: 1}"), {"repeats": 2, "baseline": {}})
+    execution = ExecutionOptions(pack=pack)
+    console = Console(width=300, record=True, file=io.StringIO(), markup=False)
+    print_estimate(estimate_sweep(sweep, execution), execution, console)
+    (memory,) = (line for line in console.export_text().splitlines() if line.startswith("# memory"))
+    run = estimate_run(sweep.run, ENVIRONMENT)
+    assert f"about {(states * run.state_bytes + activations * run.activation_bytes) / 1e6:,.0f} MB a worker" in memory
+    assert ("more if trials share their steps" in memory) == (pack == "auto")
+
+
 def test_the_printed_estimate_is_of_all_seeds_and_of_checkpoints_that_are_kept():
     networks = {"networks": choice("[resnet20]", "[resnet8, resnet8, resnet8]"), "batch.size": choice(20, 40)}
     sweep = replace(search(**networks), {"baseline": {}, "repeats": 3, "trials": 4, "keep_checkpoints": 2})
