@@ -26,7 +26,7 @@ COLOURS = 64
 
 
 def main(folder: Path) -> None:
-    """Write `ray-jobs.png`, `ray-actors.png` and `optuna.png` into a folder."""
+    """Write `ray-actors.png` and `optuna.png` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as results, chromium() as browser:
         with _running("mcl", "sweep", *SWEEP, "--results", results) as sweep:
@@ -34,11 +34,10 @@ def main(folder: Path) -> None:
             _line(sweep, r"(trial 1/8)")
             token = subprocess.run(["ray", "get-auth-token"], capture_output=True, text=True, check=True).stdout.strip()
             with _page(browser, {"Authorization": f"Bearer {token}"}) as page:
-                for view in ("jobs", "actors"):
-                    page.goto(f"{address}/#/{view}")
-                    page.get_by_role("table").first.wait_for()
-                    page.wait_for_timeout(2000)
-                    _shoot(page, folder / f"ray-{view}.png")
+                page.goto(f"{address}/#/actors")
+                page.get_by_role("table").first.wait_for()
+                page.wait_for_timeout(2000)
+                _shoot(page, folder / "ray-actors.png")
             sweep.communicate()
         with (
             _running("mcl", "monitor", "--results", results, "--port", "0") as monitor,
@@ -53,7 +52,6 @@ def main(folder: Path) -> None:
 
 @contextmanager
 def _running(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a command of the environment by its name: Ray shows the words of the command."""
     variables = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables
