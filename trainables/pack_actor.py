@@ -97,8 +97,15 @@ class PackActor:
             left, requests = self._left, self._requests
             self._requests = {}
         for name in left:
-            self._trials.pop(name).close()
+            self._close(name)
         return requests
+
+    def _close(self, name: str) -> None:
+        """Close the runs of a trial; if that fails, as on a full disk, the driver records how they ended."""
+        try:
+            self._trials.pop(name).close()
+        except Exception:  # the thread that trains must go on: all other trials wait for it
+            _log.exception("the runs of trial %s could not be closed", name)
 
     @property
     def _left(self) -> set[str]:

@@ -78,13 +78,15 @@ def iter_recorded_run(
             notify(callbacks, "on_run_start", start)
         try:
             for epoch in iter_epochs(spec, dataset, environment, writer.checkpoints, callbacks, pack):
-                receivers = callbacks if epoch.epoch else ()
-                if epoch.epoch:
-                    notify(recorders, "on_epoch_end", epoch)
+                if epoch.epoch == 0:  # built, and nothing trained: there is nothing to record
+                    with writer.paused():
+                        yield epoch
+                    continue
+                notify(recorders, "on_epoch_end", epoch)
                 if epoch.epoch == spec.schedule.epochs:
                     writer.finish("finished")
                 with writer.paused():
-                    notify(receivers, "on_epoch_end", epoch)
+                    notify(callbacks, "on_epoch_end", epoch)
                     yield epoch
         except GeneratorExit:
             if writer.state == "running":  # else it was closed after its last epoch

@@ -14,23 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mcl_ray.config import recipes
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.methods.method import weighted_sum
 from mcl_ray.results.store import read_runs
 from tests.support.comparison import assert_equal_to_the_bit, figures
 from tests.support.pictures import write_folder
-from tests.support.small_runs import Parts, newest, train
-
-SMALL = ("networks=resnet8", "image_size=16", "batch.size=6", "epochs=4", "schedule.kind=cosine", "milestones=[]")
-SPECS = {
-    "supervised": (recipes.imagenet, "method=supervised", "logit_distillation=all"),
-    "supervised_bank": (recipes.imagenet, "negatives=12", "logit_distillation=reference"),
-    "moco": (recipes.moco, "queue.keys=20", "neighbours=5"),
-    "linear": (recipes.lincls, "linear.backbone=random"),
-}
-"""A run with each method."""
+from tests.support.small_runs import METHODS, SMALL, Parts, newest, train
 
 
 def stepped(spec: RunSpec, folder: Path, steps: int, **changes: Tensor) -> tuple[Parts, list[dict[str, Tensor]]]:
@@ -128,9 +118,9 @@ class MethodContract:
 
 
 class TestBuiltIn(MethodContract):
-    @pytest.fixture(params=SPECS)
+    @pytest.fixture(params=METHODS)
     def spec(self, request):
-        recipe, *overrides = SPECS[request.param]
+        recipe, *overrides = METHODS[request.param]
         spec = replace(recipe(), parse(RunSpec, [*SMALL, *overrides]))
         assert spec.method == request.param
         return spec

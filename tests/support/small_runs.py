@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mcl_ray import distributed
+from mcl_ray.config import recipes
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.sampling import build_sampler
@@ -23,6 +24,14 @@ from mcl_ray.training.optim import build_optimizer
 from mcl_ray.training.recorded_run import iter_recorded_run, train_recorded_run
 
 CPU = torch.device("cpu")
+SMALL = ("networks=resnet8", "image_size=16", "batch.size=6", "epochs=4", "schedule.kind=cosine", "milestones=[]")
+METHODS = {
+    "supervised": (recipes.imagenet, "method=supervised", "logit_distillation=all"),
+    "supervised_bank": (recipes.imagenet, "negatives=12", "logit_distillation=reference"),
+    "moco": (recipes.moco, "queue.keys=20", "neighbours=5"),
+    "linear": (recipes.lincls, "linear.backbone=random"),
+}
+"""Recipe of each method, with fields for small pictures; to be changed by those of `SMALL`, too."""
 
 
 def train(spec: RunSpec, folder: Path, results: Path, epochs: int | None = None) -> RunWriter:

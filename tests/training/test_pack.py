@@ -21,15 +21,9 @@ from mcl_ray.training.loop import iter_epochs
 from mcl_ray.training.pack import Pack
 from tests.support.own_parts import own_registries  # noqa: F401
 from tests.support.pictures import write_folder
+from tests.support.small_runs import METHODS, SMALL
 
 NETWORKS = ("resnet8", "wrn_16_2", "shufflenetv2_05x", "hcgnet_a1", "resnet18")
-SMALL = ("networks=resnet8", "image_size=16", "batch.size=6", "epochs=2", "schedule.kind=cosine", "milestones=[]")
-METHODS = {
-    "supervised": (recipes.imagenet, "method=supervised", "logit_distillation=all"),
-    "supervised_bank": (recipes.imagenet, "negatives=12", "logit_distillation=reference"),
-    "moco": (recipes.moco, "queue.keys=20", "neighbours=5"),
-    "linear": (recipes.lincls, "linear.backbone=random"),
-}
 OF_TIME = ("epoch_time_s", "images_per_s")
 
 
@@ -121,7 +115,7 @@ def _assert_losses_are_equal(found, wanted) -> None:
 def small(method: str = "supervised", *fields: str) -> RunSpec:
     recipe, *own = METHODS[method]
     changes: dict[str, object] = {}
-    for field in (*SMALL, *own, "lr=0.0003", *fields):
+    for field in (*SMALL, *own, "epochs=2", "lr=0.0003", *fields):
         changes |= parse(RunSpec, [field])  # a later field in the place of an earlier one
     return replace(recipe(), changes)
 

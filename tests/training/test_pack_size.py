@@ -17,9 +17,20 @@ def measured(most: int) -> PackSize:
     return measure_pack_size(SPEC, dataset_for(SPEC, ENVIRONMENT), ENVIRONMENT, most)
 
 
-def test_real_steps_are_measured():
-    found = measured(4)
-    assert found == ALONE or (found.size in (2, 4) and found.gain >= pack_size.GAIN)
+def test_real_steps_are_measured(monkeypatch):
+    times: dict[int, float] = {}
+    timed = pack_size._seconds_per_step
+
+    def noted(runs):
+        return times.setdefault(len(runs), timed(runs))
+
+    monkeypatch.setattr(pack_size, "_seconds_per_step", noted)
+    monkeypatch.setattr(pack_size, "FULL_S", float("inf"))
+    found = measured(2)
+    assert [*times] == [1, 2]
+    assert all(seconds > 0 for seconds in times.values())
+    gain = 2 * times[1] / times[2]
+    assert found == (PackSize(2, gain) if gain >= pack_size.GAIN else ALONE)
 
 
 @pytest.mark.parametrize(
