@@ -22,6 +22,8 @@ DRIVER = f"{sys.executable} -m mcl_ray.job"
 
 TINY = {"epochs": 2, "scheduler.kind": "none", "cohort.size": 2, "space.cohort.size": None}
 TINY |= {"baseline": {}, "confirm.configurations": 0}
+TRIALS = 8
+"""Trials of a sweep that is long from over when the first one has finished: its log is read a while after it is written."""
 
 
 def driver_of(job):
@@ -35,11 +37,12 @@ def driver_of(job):
 
 
 def trials_of(ray):
-    """The processes that train trials."""
+    """The processes of trials that have begun, also between two of their reports."""
     found = []
     for process in ray.processes():
         with contextlib.suppress(OSError):
-            if b"ImplicitFunc.train" in Path(f"/proc/{process}/cmdline").read_bytes():
+            title = Path(f"/proc/{process}/cmdline").read_bytes()
+            if b"ray::ImplicitFunc" in title and b"__init__" not in title:
                 found.append(process)
     return found
 
@@ -48,21 +51,20 @@ def test_a_sweep_survives_a_trial_without_memory_and_its_driver_and_is_extended(
     service = ServiceProcess(tmp_path, f"sqlite:///{tmp_path / 'jobs.db'}", local_ray, driver=DRIVER)
     with service, Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
         service.start()
-        handle = client.submit("digits", overrides=TINY, trials=3)
-        wait_for(lambda: "trial 0000: finished" in handle.logs(0)[0])
+        handle = client.submit("digits", overrides=TINY, trials=TRIALS)
         trials = wait_for(lambda: trials_of(local_ray))
         os.kill(trials[0], signal.SIGKILL)  # Linux ends a trial for which there is no memory in this way
-        wait_for(lambda: "trial 0001: finished" in handle.logs(0)[0])
+        wait_for(lambda: ": finished" in handle.logs(0)[0])
         os.kill(driver_of(handle.id), signal.SIGKILL)
         done = handle.wait(timeout_s=HANGS_AFTER_S)
         assert done.job.state == "succeeded", (done.job.reason, handle.logs(0)[0])
         assert (done.job.attempt, done.job.lost) == (2, 1)
         ranked = handle.ranking()
-        assert len(ranked) == 3
+        assert len(ranked) == TRIALS
         assert all(row["score"] is not None for row in ranked)
         more = handle.extend(1).wait(timeout_s=HANGS_AFTER_S)
         assert more.job.state == "succeeded", (more.job.reason, more.logs(0)[0])
-        assert len(more.ranking()) == 4
+        assert len(more.ranking()) == TRIALS + 1
         assert b"<html" in more.report()
 
 
