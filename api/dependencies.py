@@ -100,18 +100,13 @@ async def find_job(service: Service, principal: Principal, job_id: str) -> Row:
     return row
 
 
-async def readable_job(request: Request, job_id: JobIdPath, principal: Reader) -> Row:
-    """Return the job that the path names, for those who may read it."""
+async def job_of(request: Request, job_id: JobIdPath, principal: Annotated[Principal, Security(principal_of)]) -> Row:
+    """Return the job that the path names; its sender must have the scope with which an endpoint asks for the job."""
     return await find_job(parts(request), principal, job_id)
 
 
-async def controlled_job(request: Request, job_id: JobIdPath, principal: Submitter) -> Row:
-    """Return the job that the path names, for those who may change it."""
-    return await find_job(parts(request), principal, job_id)
-
-
-ReadableJob = Annotated[Row, Depends(readable_job)]
-ControlledJob = Annotated[Row, Depends(controlled_job)]
+ReadableJob = Annotated[Row, Security(job_of, scopes=["read"])]
+ControlledJob = Annotated[Row, Security(job_of, scopes=["submit"])]
 
 
 async def open_stream(service: ServiceDep, principal: Reader) -> AsyncIterator[None]:
