@@ -97,7 +97,7 @@ def _known(
     times: Mapping[str, float],
     sweep: Experiment,
 ) -> KnownTrial:
-    active = [row for row in rows if row["state"] != "failed"]
+    active = _counted([row for row in rows if row["state"] != "failed"], curves, sweep.repeats)
     of_seeds = [curves.get(row["run_id"], []) for row in active]
     scores = _scores(of_seeds, sweep)
     curve = tuple((epoch, value) for epoch, value in scores if math.isfinite(value))
@@ -127,6 +127,15 @@ def _point(searched: Mapping[str, Any], sweep: Experiment) -> dict[str, Value]:
     }
     point = {path: searched[path] if value is None else value for path, value in matched.items()}
     return active_part(sweep.space, point)
+
+
+def _counted(rows: list[Mapping[str, Any]], curves: Mapping[str, list[Point]], repeats: int) -> list[Mapping[str, Any]]:
+    """Return the runs whose figures count: as in the ranking, without those that ended with one that is not finite.
+
+    All of them count if too few are left, so that the configuration has no score.
+    """
+    finite = [row for row in rows if not (own := curves.get(row["run_id"])) or math.isfinite(own[-1].value)]
+    return finite if has_enough_seeds(len(finite), repeats) else rows
 
 
 def _state(rows: Sequence[Mapping[str, Any]], repeats: int) -> TrialState:

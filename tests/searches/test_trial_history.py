@@ -60,6 +60,19 @@ def test_a_trial_that_ends_without_a_finite_figure_has_no_score_as_in_the_rankin
     assert to_frozen_trial(asked, known["0000"], STATES).state == TrialState.FAIL
 
 
+def test_a_seed_that_ends_without_a_finite_figure_does_not_count_as_in_the_ranking(tmp_path):
+    asked = sweep(repeats=3)
+    for repeat, last in enumerate([60.0, float("nan"), 70.0]):
+        write(tmp_path, asked, "0000", repeat, [50.0, last], "finished")
+    for repeat, last in enumerate([60.0, float("nan"), float("nan")]):
+        write(tmp_path, asked, "0001", repeat, [50.0, last], "finished")
+    known = read(tmp_path, asked)
+    assert (known["0000"].score, known["0000"].n, known["0001"].score) == (65.0, 2, None)
+    runs, epochs = read_runs(tmp_path), read_epochs(tmp_path)
+    rows = {row.trial_id: row.score for row in ranking(runs, epochs, asked.objective, "max", repeats=3)}
+    assert rows == {name: trial.score for name, trial in known.items()}
+
+
 def test_a_configuration_is_unfinished_until_each_of_its_seeds_ended(tmp_path):
     asked = sweep(repeats=3)
     write(tmp_path, asked, "0000", 0, [50.0], "finished")
