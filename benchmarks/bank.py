@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.beside import report
+from benchmarks.evident import bank_grid
 from mcl_ray.config.spec import LossSpec
 from mcl_ray.contrast.bank import ContrastSlots, MemoryBank, SlotSampler
 from mcl_ray.distributed import SINGLE_SHARD
@@ -40,17 +41,7 @@ class BankCase:
 
     def evident(self) -> Tensor:
         """Return the gradient with a gather for every pair, which autograd saves for the backward pass."""
-        peers = range(len(self.embeddings))
-
-        def entry(i: int, j: int) -> Tensor:
-            gathered_BMD = self.bank.slots[j][self.contrast.slots]
-            return (gathered_BMD @ self.embeddings[i, :, :, None]).squeeze(-1) / WEIGHTS.tau
-
-        logits = torch.stack([torch.stack([entry(i, j) for j in peers]) for i in peers])
-        across = ~torch.eye(len(peers), dtype=torch.bool, device=logits.device)[:, :, None, None]
-        leading = torch.arange(2, device=logits.device) > 0
-        allowed = (across | leading).expand(-1, -1, logits.shape[2], -1)
-        return self._gradient(ContrastGrid(logits=logits, positives=allowed, valid=allowed, own_slots=1))
+        return self._gradient(bank_grid(self.bank, self.embeddings, self.contrast.slots, WEIGHTS.tau))
 
     def _gradient(self, grid: ContrastGrid) -> Tensor:
         terms = contrastive_terms(grid, WEIGHTS)

@@ -11,6 +11,10 @@ from torch.nn import functional as F
 
 from mcl_ray.cohort import Cohort
 from mcl_ray.config.spec import LossSpec
+from mcl_ray.contrast.bank import MemoryBank, SlotSampler
+from mcl_ray.losses.grid import ContrastGrid
+from mcl_ray.losses.terms import contrastive_terms
+from mcl_ray.methods.method import Batch
 
 
 def step(
@@ -19,7 +23,51 @@ def step(
     """Take one step, and return the unweighted terms and their weighted total, `loss`."""
     logits, embeddings = _forward(cohort, images)
     terms = {"cross_entropy": sum_of([F.cross_entropy(own, labels) for own in logits])}
-    terms |= contrastive(embeddings, labels, weights)
+    return _update(optimizer, terms | contrastive(embeddings, labels, weights), weights)
+
+
+def bank_step(
+    cohort: Cohort,
+    optimizer: torch.optim.Optimizer,
+    bank: MemoryBank,
+    sampler: SlotSampler,
+    batch: Batch,
+    weights: LossSpec,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Take one step with contrast from memory banks, gathered once for every pair of peers; as `step` otherwise."""
+    logits, embeddings = _forward(cohort, batch.images)
+    terms = {"cross_entropy": sum_of([F.cross_entropy(own, batch.labels) for own in logits])}
+    slots = sampler(batch.image_ids, generator, batch.shares).slots
+    terms |= contrastive_terms(bank_grid(bank, torch.stack(embeddings), slots, weights.tau), weights)
+    figures = _update(optimizer, terms, weights)
+    bank.update(torch.stack(embeddings).detach(), batch.image_ids)
+    return figures
+
+
+def bank_grid(bank: MemoryBank, embeddings: Tensor, slots: Tensor, tau: float) -> ContrastGrid:
+    """Return the contrast grid with a gather for every pair of peers, which autograd saves for the backward pass.
+
+    Args:
+        bank: Memory banks of N peers.
+        embeddings: [N, B, D].
+        slots: [B, M], of which the first are the images' own, and the second positives.
+        tau: Temperature.
+    """
+    peers = range(len(embeddings))
+
+    def entry(i: int, j: int) -> Tensor:
+        gathered_BMD = bank.slots[j][slots]
+        return (gathered_BMD @ embeddings[i, :, :, None]).squeeze(-1) / tau
+
+    logits = torch.stack([torch.stack([entry(i, j) for j in peers]) for i in peers])
+    across = ~torch.eye(len(peers), dtype=torch.bool, device=logits.device)[:, :, None, None]
+    leading = torch.arange(2, device=logits.device) > 0
+    allowed = (across | leading).expand(-1, -1, logits.shape[2], -1)
+    return ContrastGrid(logits=logits, positives=allowed, valid=allowed, own_slots=1)
+
+
+def _update(optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], weights: LossSpec) -> dict[str, float]:
     scale = {"vcl": weights.alpha, "icl": weights.beta, "soft_vcl": weights.gamma, "soft_icl": weights.lam}
     loss = sum_of([scale.get(name, 1.0) * value for name, value in terms.items()])
     optimizer.zero_grad()
@@ -57,7 +105,7 @@ def contrastive(embeddings: list[Tensor], labels: Tensor, weights: LossSpec) -> 
 
 
 def _hard(similarities: Tensor, labels: Tensor) -> Tensor:
-    others = ~torch.eye(len(labels), dtype=torch.bool)
+    others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positives = (labels[:, None] == labels[None, :]) & others
     log_p = similarities - similarities.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)
     return -((log_p * positives).sum(1) / positives.sum(1)).mean()

@@ -12,7 +12,12 @@ from mcl_ray.results.provenance import Provenance
 
 
 def print_line(benchmark: str, figures: Mapping[str, object], *, n: int, device: str = "cpu") -> None:
-    """Print the line of one benchmark, or of one of its cases.
+    """Print the line of one benchmark, or of one of its cases; the arguments are those of `line`."""
+    print(json.dumps(line(benchmark, figures, n=n, device=device)))
+
+
+def line(benchmark: str, figures: Mapping[str, object], *, n: int, device: str = "cpu") -> dict[str, object]:
+    """Return the figures of one benchmark, or of one of its cases, with the machine, the versions and the commit.
 
     Args:
         benchmark: Name of the benchmark.
@@ -23,7 +28,7 @@ def print_line(benchmark: str, figures: Mapping[str, object], *, n: int, device:
     provenance = Provenance()
     hardware = provenance.hardware if device == "cpu" else f"{torch.cuda.get_device_name()}, {provenance.hardware}"
     machine = {"n": n, "hardware": hardware, "torch": provenance.torch_version, "commit": provenance.code_version}
-    print(json.dumps({"benchmark": benchmark, **figures, **machine}))
+    return {"benchmark": benchmark, **figures, **machine}
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
