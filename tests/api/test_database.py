@@ -98,6 +98,14 @@ def test_migrations_make_what_the_code_expects(database):
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+def test_reading_does_not_wait_for_a_transaction_that_writes(database):
+    row = add(database)
+    with database.write_engine.begin() as connection:
+        jobs.cancel(row.id)(connection)
+        assert jobs.get(database, row.id, None).desired == "run"
+    assert jobs.get(database, row.id, None).desired == "cancelled"
+
+
 def test_200_identical_submissions_make_one_job(database, writer):
     async def submit_all():
         same = [values(key="same") for _ in range(200)]
