@@ -23,7 +23,7 @@ DRIVER = f"{sys.executable} -m mcl_ray.job"
 TINY = {"epochs": 2, "scheduler.kind": "none", "cohort.size": 2, "space.cohort.size": None}
 TINY |= {"baseline": {}, "confirm.configurations": 0}
 TRIALS = 8
-"""Trials of a sweep that is long from over when the first one has finished: its log is read a while after it is written."""
+"""Trials of a sweep that is far from its end when the first one has finished: its log is read a while later."""
 
 
 def driver_of(job):
