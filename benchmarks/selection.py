@@ -22,14 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.answers import CONFIRMED, SEEDS, Answers, Floats, confirmed_configurations, figures_of
 from benchmarks.record import print_line
 
 RUNS = 24
-CONFIRMED, SEEDS = 4, 3
 SIMULATED_SWEEPS, TRAINED_SWEEPS = 20_000, 5
-Floats = NDArray[np.float64]
 
 
 class Noise(NamedTuple):
@@ -39,19 +37,6 @@ class Noise(NamedTuple):
     """Standard deviation of the true values of configurations."""
     seed: float
     """Standard deviation of the figures of one configuration over seeds."""
-
-
-class Answers(NamedTuple):
-    """Answers of simulated sweeps, [S]: the chosen configuration's figure and true value, the published point's."""
-
-    figure: Floats
-    true: Floats
-    published: Floats
-
-
-def confirmed_configurations(runs: int) -> int:
-    """Return the number of configurations that leave enough of the runs for the further seeds of the best."""
-    return runs - (CONFIRMED + 1) * (SEEDS - 1)
 
 
 def argmax(noise: Noise, sweeps: int, chance: np.random.Generator) -> Answers:
@@ -81,16 +66,6 @@ def mean_minus_std(noise: Noise, sweeps: int, chance: np.random.Generator) -> An
 
 Rule = Callable[[Noise, int, np.random.Generator], Answers]
 RULES: dict[str, Rule] = {"argmax": argmax, "confirm": confirm, "mean − std": mean_minus_std}
-
-
-def figures_of(answers: Answers) -> dict[str, float]:
-    """Return the probability that the answer is truly better, its true gain, and by how much its figure is too high."""
-    gain = answers.true - answers.published
-    return {
-        "truly_better_percent": round(100 * float((gain > 0).mean()), 1),
-        "true_gain_points": round(float(gain.mean()), 3),
-        "optimism_points": round(float((answers.figure - answers.true).mean()), 3),
-    }
 
 
 def _measured(

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from benchmarks.selection import CONFIRMED, SEEDS, Answers, confirmed_configurations, figures_of
+from benchmarks.answers import CONFIRMED, SEEDS, Answers, confirmed_configurations, figures_of
 from mcl_ray.config import overrides, recipes
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec

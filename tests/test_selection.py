@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import selection_study
-from benchmarks.selection import RULES, Noise, figures_of
+from benchmarks.answers import figures_of
+from benchmarks.selection import RULES, Noise
 from benchmarks.selection_study import Study, run_study, search_of
 from mcl_ray.config.environment import Environment
 from mcl_ray.results.store import read_runs
