@@ -28,7 +28,8 @@ NOTICES_DEATH_SOON = {"RAY_health_check_initial_delay_ms": "500", "RAY_health_ch
 """Ray's variables with which a node that was killed counts as dead after 3 s instead of 15 to 20 s. A node that is only
 slow still has 50 s: five checks in a row must fail, each of which waits for 10 s."""
 
-# Says the head's address and the nodes' process ids, adds a node for each line of its input, and lives until that ends.
+# Says the head's address and the nodes' process ids, and lives until its input ends: for each line, it adds a node and
+# says its process id, or why there is none.
 _KEEPS = """
 import os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
@@ -42,8 +43,15 @@ nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in ran
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
 print("nodes", cluster.address, *raylets, flush=True)
 for line in sys.stdin:
-    added = cluster.add_node(**node)
-    print("node", added.all_processes["raylet"][0].process.pid, flush=True)
+    known = set(cluster.worker_nodes)
+    try:
+        added = cluster.add_node(**node)
+    except Exception as error:
+        for failed in set(cluster.worker_nodes) - known:
+            cluster.remove_node(failed, allow_graceful=False)
+        print("none", error, flush=True)
+    else:
+        print("node", added.all_processes["raylet"][0].process.pid, flush=True)
 cluster.shutdown()
 """
 
@@ -87,7 +95,8 @@ class RayNodes:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            if said := self._said("nodes"):
+            word, *said = self._said("nodes")
+            if word:
                 self.address, *raylets = said
                 self.raylets = [int(pid) for pid in raylets]
                 return self
@@ -109,11 +118,14 @@ class RayNodes:
 
     def add_one(self) -> None:
         """Add a node."""
-        self._keeper.stdin.write("\n")
-        self._keeper.stdin.flush()
-        said = self._said("node")
-        assert said, "the node did not start"
-        self.raylets.append(int(*said))
+        for _ in range(STARTS):
+            self._keeper.stdin.write("\n")
+            self._keeper.stdin.flush()
+            word, *said = self._said("node", "none")
+            if word == "node":
+                self.raylets.append(int(*said))
+                return
+        raise AssertionError(f"the node did not start, tried {STARTS} times: {' '.join(said)}")
 
     @contextmanager
     def one_that_does_not_see(self, folder: Path) -> Iterator[None]:
@@ -144,9 +156,10 @@ class RayNodes:
                 break
         raise AssertionError("".join(said))
 
-    def _said(self, word: str) -> list[str]:
-        said = next((line for line in self._keeper.stdout if line.startswith(f"{word} ")), None)
-        return said.split()[1:] if said else []
+    def _said(self, *words: str) -> list[str]:
+        """The words of the next line that begins with one of these; none if the keeper has ended."""
+        lines = map(str.split, self._keeper.stdout)
+        return next((line for line in lines if line and line[0] in words), [""])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
