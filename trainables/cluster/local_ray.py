@@ -43,8 +43,10 @@ GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 FEWEST_PORTS = 10_000
 """Ports to choose from, so that two services seldom choose the same."""
 OBJECT_STORE_BYTES = 200_000_000
+DRIVERS_END_WITHIN_S = 60.0
+"""Time for which drivers may record how far they are, as long as those of jobs that are cancelled."""
 ENDS_WITHIN_S = 15.0
-RAYLET_STARTS_WITHIN_S = 120.0
+RAYLET_STARTS_WITHIN_S = 300.0
 RAYLET_IS_AWAY_FOR_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -179,7 +181,7 @@ class LocalRay:
         for process in self._drivers():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGINT)
-        deadline = time.monotonic() + ENDS_WITHIN_S
+        deadline = time.monotonic() + DRIVERS_END_WITHIN_S
         while self._drivers() and time.monotonic() < deadline:
             time.sleep(0.1)
 
