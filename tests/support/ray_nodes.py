@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "the-token-of-this-cluster-of-the-tests"
-STARTS = 3
+STARTS = 10
 """Tries: a raylet ends if its agent takes more than 15 s to start, as it may beside other tests; Ray has no setting."""
 TOO_SLOW = "timed out during startup"
 FEWER_ACTORS = {"RAY_TRAIN_ENABLE_STATE_TRACKING": "0", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
