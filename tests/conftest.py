@@ -11,7 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here and below: tests run side by side
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where there are two, one that waits leaves its core to others
 
-# The list of fonts. Tests with caches of their own would have matplotlib make it anew, which it says on stderr if it takes
+# The list of fonts. Where a test has a cache of its own, matplotlib would make it anew, and say so on stderr if it took
 # longer than five seconds.
 os.environ.setdefault("MPLCONFIGDIR", os.path.expanduser("~/.cache/matplotlib"))  # noqa: PTH111
 

@@ -31,9 +31,10 @@ slow still has 50 s: five checks in a row must fail, each of which waits for 10 
 # Says the head's address and the nodes' process ids, and lives until its input ends: for each line, it adds a node and
 # says its process id, or why there is none.
 _KEEPS = """
-import os, sys
+import contextlib, os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
+import psutil  # Ray ships it
 node = {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
 apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[5:]] or [{}] * int(sys.argv[1])
 dashboard = {"include_dashboard": sys.argv[4] == "dashboard", "dashboard_port": int(sys.argv[3])}
@@ -43,13 +44,15 @@ nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in ran
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
 print("nodes", cluster.address, *raylets, flush=True)
 for line in sys.stdin:
-    known = set(cluster.worker_nodes)
+    known = set(psutil.Process().children())
     try:
         added = cluster.add_node(**node)
-    except Exception as error:
-        for failed in set(cluster.worker_nodes) - known:
-            cluster.remove_node(failed, allow_graceful=False)
-        print("none", error, flush=True)
+    except Exception as error:  # what has started of it must not join later
+        for child in set(psutil.Process().children()) - known:
+            for process in (*child.children(recursive=True), child):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        print("none", str(error).replace("\\n", " "), flush=True)
     else:
         print("node", added.all_processes["raylet"][0].process.pid, flush=True)
 cluster.shutdown()
