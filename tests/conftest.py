@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here and below: tests run side by side
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where there are two, one that waits leaves its core to others
+
+# The list of fonts. Where a test has a cache of its own, matplotlib would make it anew, and say so on stderr if it took
+# longer than five seconds.
+os.environ.setdefault("MPLCONFIGDIR", os.path.expanduser("~/.cache/matplotlib"))  # noqa: PTH111
 
 # The tests start hundreds of interpreters. Without this, each would compile the whole of our code again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -29,6 +35,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def pytest_sessionstart() -> None:
+    """Make the list of fonts, before the processes that test side by side begin."""
+    folder = Path(os.environ["MPLCONFIGDIR"])
+    if "PYTEST_XDIST_WORKER" not in os.environ and not list(folder.glob("fontlist-*.json")):
+        subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=False, capture_output=True)
 
 
 def _shared_folder(name: str) -> Path:

@@ -12,7 +12,7 @@ from mcl_ray.interruption import WAITED_FOR
 from mcl_ray.results.store import read_runs
 from tests.support.commands import HANGS_AFTER_S, command, surroundings
 from tests.support.pictures import write_folder
-from tests.support.running_command import ALONE, descendants
+from tests.support.running_command import ALONE, descendants, send_again_and_again
 from tests.support.training_command import WITH_READERS, training
 
 STARTS_A_CHILD = """
@@ -43,9 +43,8 @@ def test_readers_and_what_a_plugin_starts_end_by_every_signal(tmp_path):
         below = [pid for pid in descendants(process.pid, "") if pid != process.pid]
         assert len(below) == 4, "two readers, the server that they are forked from, and its tracker of resources"
         assert not [(pid, blocked) for pid in below if (blocked := blocked_of(pid))]
-        while process.poll() is None:  # also while the interpreter ends, of which it would be the default handler
-            process.send_signal(signal.SIGTERM)
-            time.sleep(0.001)
+        # Also while the interpreter ends, of which it would be the default handler.
+        send_again_and_again(process, signal.SIGTERM, pause_s=0.001)
         output, errors = process.communicate(timeout=HANGS_AFTER_S)
     assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
     assert output.endswith("interrupted; the same command with --resume continues after the last finished epoch\n")

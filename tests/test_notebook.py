@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
-CELL_TIMEOUT_S = 900
+CELL_TIMEOUT_S = 1800
 
 
 @pytest.fixture(scope="module")

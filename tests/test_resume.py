@@ -22,6 +22,7 @@ from tests.support.commands import HANGS_AFTER_S, command, snapshot, surrounding
 from tests.support.comparison import assert_ends_alike, checkpoints_of, figures
 from tests.support.once import once
 from tests.support.run_progress import hold_in_the_middle, runs_of, wait_for_epochs
+from tests.support.running_command import send_again_and_again
 
 EPOCHS = 6
 OVERRIDES = (f"epochs={EPOCHS}", "test=every_epoch", "validation_fraction=0.1")
@@ -120,9 +121,7 @@ def test_a_signal_however_often_says_how_to_go_on_and_going_on_ends_alike(tmp_pa
         hold_in_the_middle(process, tmp_path / "results", epochs_done=2)
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
-        while process.poll() is None:
-            process.send_signal(number)
-            time.sleep(0.01)
+        send_again_and_again(process, number)
         reported, errors = process.communicate(timeout=HANGS_AFTER_S)
     assert process.returncode == code, (reported, errors)
     assert reported.endswith("interrupted; the same command with --resume continues after the last finished epoch\n")

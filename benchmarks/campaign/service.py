@@ -35,7 +35,7 @@ PROCESSES = {"sqlite": 1, "postgresql": 3}
 MEAN_PAUSE_S = {"sqlite": 0.9, "postgresql": 0.4}
 VICTIM_WITHIN_S = 10.0
 """Time for which a kill waits for a process of its kind, as a driver that starts; meanwhile nothing else is killed."""
-ENDS_WITHIN_S = 240.0
+ENDS_WITHIN_S = 900.0
 """Time after the last kill in which every job has to end."""
 OPTIONS = ["--max-lost=1000"]
 """No number of kills fails a job here, so that a failed one is a finding."""

@@ -41,7 +41,8 @@ FIELDS = ("epochs=8", "space.cohort.size=null", "cohort.size=1", *ALONE)
 MEAN_PAUSE_S = 12.0
 """About the start of a driver; a pause of one is as likely to end before it as to last until trials have ended."""
 HANGS_AFTER_S = 900.0
-ORPHANS_END_WITHIN_S = 30.0
+ORPHANS_END_WITHIN_S = 50.0
+"""Less than the minute after which Ray's own processes end by themselves."""
 FILES = ("sampler.json", "study.db", "runs/*/stop.json", "runs/*/checkpoints/*.pt")
 """Files that are damaged; of checkpoints, the newest of a run that has two."""
 

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.slow
 SIZES = {1400: 900, 390: 844}
 CANARY = "canary-4f1d9b7e"
 """A secret that the service knows, which no page may show."""
-expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ DRIVER = f"{sys.executable} -m mcl_ray.job"
 TINY = {"epochs": 2, "scheduler.kind": "none", "cohort.size": 2, "space.cohort.size": None}
 TINY |= {"baseline": {}, "confirm.configurations": 0}
 TRIALS = 8
-"""Trials of a sweep that is far from its end when the first one has finished: its log is read a while later."""
+"""Trials of a sweep that is far from its end when the first one has ended: the log is read some time later."""
 
 
 def driver_of(job):
@@ -47,13 +47,22 @@ def trials_of(ray):
     return found
 
 
+def kill_a_trial(ray):
+    """Kill the process of a trial as Linux does where there is no memory for it; whether there was one."""
+    for trial in trials_of(ray):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(trial, signal.SIGKILL)
+            return True
+    return False
+
+
 def test_a_sweep_survives_a_trial_without_memory_and_its_driver_and_is_extended(local_ray, tmp_path):
     service = ServiceProcess(tmp_path, f"sqlite:///{tmp_path / 'jobs.db'}", local_ray, driver=DRIVER)
     with service, Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
         service.start()
+        service.wait_until_ready()
         handle = client.submit("digits", overrides=TINY, trials=TRIALS)
-        trials = wait_for(lambda: trials_of(local_ray))
-        os.kill(trials[0], signal.SIGKILL)  # Linux ends a trial for which there is no memory in this way
+        wait_for(lambda: kill_a_trial(local_ray))
         wait_for(lambda: ": finished" in handle.logs(0)[0])
         os.kill(driver_of(handle.id), signal.SIGKILL)
         done = handle.wait(timeout_s=HANGS_AFTER_S)
@@ -86,6 +95,7 @@ def test_jobs_of_every_kind_have_their_results_in_a_store(local_ray, tmp_path):
         )
         with service, Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
             service.start()
+            service.wait_until_ready()
             train = client.submit("moco", kind="train", overrides=PICTURES | {"epochs": 1, "queue.keys": 12})
             sweep = client.submit("digits", overrides=SMALL, trials=1)
             table = client.submit("digits", kind="table", overrides={"rows": ["resnet8_baseline"]}, epochs=1, repeats=1)

@@ -14,10 +14,13 @@ from mcl_ray.jobs.messages import JobRequest, JobSpec
 from mcl_ray.object_store import Uri
 from mcl_ray.results.store import read_runs
 from tests.support.forked import TRAINING, ForkedProcess
+from tests.support.run_progress import hold_in_the_middle
 from tests.support.s3 import serving
 from tests.support.service import HANGS_AFTER_S, wait_for
 
 FIRST, SECOND = "a" * 32, "b" * 32
+LONG = {"epochs": 1000}
+"""Fields of a run that trains as long as a test needs it: it is stopped or killed."""
 
 
 def spec_of(job=FIRST, source_origin=None, **request):
@@ -30,7 +33,8 @@ def begin(root, spec, job=FIRST, attempt=1, largest_file=resource.RLIM_INFINITY,
     Attempts(root).write(job, attempt, "spec", spec.model_dump(mode="json"))
     command = [sys.executable, "-m", "mcl_ray.job", "--root", str(root), "--job", job, "--attempt", str(attempt)]
     driver = ForkedProcess(command, TRAINING, env=os.environ | {"OMP_NUM_THREADS": "1"} | variables)
-    resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    if largest_file != resource.RLIM_INFINITY:
+        resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     return driver
 
 
@@ -81,7 +85,7 @@ def test_a_driver_imports_plugins_and_says_which_it_cannot(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, number):
-    spec, attempts = spec_of(overrides={"epochs": 30}), Attempts(tmp_path)
+    spec, attempts = spec_of(overrides=LONG), Attempts(tmp_path)
     driver = begin(tmp_path, spec)
     wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
     driver.send_signal(number)
@@ -101,7 +105,7 @@ def test_a_driver_that_is_stopped_is_resumed_by_the_next_attempt(tmp_path, numbe
 def test_an_attempt_on_another_node_resumes_what_is_in_the_store(tmp_path):
     """The nodes share nothing but the store; the log is in it while the driver runs."""
     with serving() as store:
-        root, spec = Uri(store.uri("service")), spec_of(overrides={"epochs": 200})
+        root, spec = Uri(store.uri("service")), spec_of(overrides=LONG)
         attempts = Attempts(root)
         driver = begin(root, spec, XDG_CACHE_HOME=str(tmp_path / "one"))
         wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
@@ -134,9 +138,9 @@ def test_a_driver_whose_disk_is_full_says_so_and_a_retry_goes_on(tmp_path, large
 @pytest.mark.slow
 def test_a_damaged_checkpoint_and_a_truncated_table(tmp_path):
     """The next attempt falls back to the checkpoint before; a table that cannot be read is named, not replaced."""
-    spec, attempts = spec_of(overrides={"epochs": 4}), Attempts(tmp_path)
+    spec, attempts = spec_of(overrides={"epochs": 8}), Attempts(tmp_path)
     driver = begin(tmp_path, spec)
-    wait_for(lambda: "epoch 3:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
+    hold_in_the_middle(driver, results_of(tmp_path, FIRST), epochs_done=3)
     driver.kill()
     driver.wait()
     (run,) = (results_of(tmp_path, FIRST) / "runs").iterdir()
@@ -154,7 +158,7 @@ def test_a_damaged_checkpoint_and_a_truncated_table(tmp_path):
 @pytest.mark.slow
 def test_a_driver_that_was_given_up_ends_for_its_successor(tmp_path):
     """Two attempts never write into one folder, and the later one does not fail because the earlier one still runs."""
-    spec, attempts = spec_of(overrides={"epochs": 40}), Attempts(tmp_path)
+    spec, attempts = spec_of(overrides=LONG), Attempts(tmp_path)
     orphan = begin(tmp_path, spec)
     wait_for(lambda: "epoch 2:" in attempts.read_log(FIRST, 1, 0, 99999)[0].decode())
     successor = begin(tmp_path, spec, attempt=2)

@@ -39,6 +39,8 @@ def many(tmp_path, database_url):
     for app in running(settings_for(tmp_path, no_reconciler=True, database_url=database_url)):
         database = Database(database_url)
         with database.write_engine.begin() as connection:
+            if not database.is_sqlite:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # so many rows may take longer
             connection.exec_driver_sql(VALUES[database.url.get_backend_name()])
             connection.exec_driver_sql("ANALYZE")
         yield app, database

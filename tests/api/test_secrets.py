@@ -14,6 +14,8 @@ from tests.support.postgres import postgres
 from tests.support.service import HANGS_AFTER_S, KilledPostgres, ServiceProcess, wait_for, wait_until_ready
 
 PASSWORD = "canary-of-the-database"
+EPOCHS = 20
+"""Epochs of a run whose driver lives until its command line has been seen."""
 
 
 def command_lines_with(job_id):
@@ -38,7 +40,7 @@ def test_secrets_are_in_no_log_event_report_page_or_command_line(local_ray, tmp_
             secrets = [PASSWORD, token.strip(), service.key, service.key.split("_", 2)[2]]
             places = {}
             with Client(f"http://127.0.0.1:{service.port}", key=service.key) as client:
-                handle = client.submit("digits", kind="train", overrides={"epochs": 1})
+                handle = client.submit("digits", kind="train", overrides={"epochs": EPOCHS})
                 places["command lines"] = wait_for(lambda: command_lines_with(handle.id))
                 done = handle.wait(timeout_s=HANGS_AFTER_S)
                 assert done.job.state == "succeeded", done.job.reason

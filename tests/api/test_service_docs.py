@@ -11,7 +11,7 @@ from api.settings import Settings
 from mcl_ray.cli import app
 from mcl_ray.cli.serve import program
 from mcl_ray.client import Client
-from tests.support.service import CHECKOUT, ServiceProcess
+from tests.support.service import CHECKOUT, HANGS_AFTER_S, ServiceProcess
 
 PAGE = (CHECKOUT / "docs" / "service.md").read_text()
 README = (CHECKOUT / "README.md").read_text()
@@ -57,7 +57,7 @@ def test_the_examples_work_as_printed(local_ray, tmp_path):
 
         def run(*words):
             done = subprocess.run(
-                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
+                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANGS_AFTER_S, check=False
             )
             assert done.returncode == 0, done.stderr
             return done.stdout

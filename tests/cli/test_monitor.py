@@ -14,6 +14,7 @@ import pytest
 
 from mcl_ray.cli import app
 from mcl_ray.cli.monitor import monitor
+from tests.support.commands import HANGS_AFTER_S
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "c5bbcbf" / "results"
@@ -40,14 +41,14 @@ def test_the_dashboard_of_the_latest_sweep_is_served_and_only_reads(results):
             said = " ".join(process.stdout.readline().split())
             url = re.search(r"(http://127\.0\.0\.1:\d+)/dashboard/", said)[1]
             assert SWEEP in said
-            (found,) = httpx.get(f"{url}/api/studies", timeout=60).json()["study_summaries"]
-            detail = httpx.get(f"{url}/api/studies/{found['study_id']}", timeout=60).json()
+            (found,) = httpx.get(f"{url}/api/studies", timeout=HANGS_AFTER_S).json()["study_summaries"]
+            detail = httpx.get(f"{url}/api/studies/{found['study_id']}", timeout=HANGS_AFTER_S).json()
             assert len(detail["trials"]) > 1
-            assert 'src="/static/bundle.js"' in httpx.get(f"{url}/dashboard/", timeout=60).text
-            assert not httpx.delete(f"{url}/api/studies/{found['study_id']}", timeout=60).is_success
+            assert 'src="/static/bundle.js"' in httpx.get(f"{url}/dashboard/", timeout=HANGS_AFTER_S).text
+            assert not httpx.delete(f"{url}/api/studies/{found['study_id']}", timeout=HANGS_AFTER_S).is_success
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 128 + signal.SIGINT
+        assert process.wait(HANGS_AFTER_S) == 128 + signal.SIGINT
     assert hashlib.sha256(study.read_bytes()).hexdigest() == before
 
 

@@ -29,7 +29,8 @@ from tests.support.ray_nodes import RayNodes
 from tests.support.running_command import ALONE, descendants, kill_below, send
 from tests.support.s3 import serving
 
-EPOCHS = 8
+EPOCHS = 12
+"""More than are trained while a test looks twice, through the store."""
 OVERRIDES = (f"epochs={EPOCHS}", "cohort.size=1", "test=every_epoch")
 SWEEP = ("digits", "trials=2", "scheduler.kind=none", "space.cohort.size=null", *ALONE)
 
@@ -197,7 +198,7 @@ def _is_loss(row, run):
 def test_a_cluster_whose_nodes_share_no_disk(machines, store, tmp_path):
     with RayNodes(2, tmp_path, apart=True) as nodes:
         ray = ("--address", nodes.address)
-        machines.call("driver", "sweep", *SWEEP, "epochs=12", "keep_checkpoints=1", *ray, **nodes.variables)
+        machines.call("driver", "sweep", *SWEEP, f"epochs={2 * EPOCHS}", "keep_checkpoints=1", *ray, **nodes.variables)
         machines.call("driver", "train", "digits", "epochs=2", "--workers", "2", *ray, **nodes.variables)
     trained = [{path.parent.name for path in cache.rglob("run.parquet")} for cache in nodes.caches]
     found = machines.look(checkpoints=True)

@@ -44,6 +44,8 @@ runpy.run_module("mcl_ray.train", run_name="__main__", alter_sys=True)
 """
 """A script for today's code: a training with the mean and deviation of all images, those for validation among them."""
 ON_CPUS = ("--device", "cpu")
+PLANNED = 8
+"""Trials of a sweep that is far from its end when the first one has ended."""
 STOP_AFTER_EPOCH_1 = """
 import os, signal
 from pathlib import Path
@@ -255,9 +257,9 @@ def test_a_run_of_the_old_code_is_evaluated_alike(old_run):
 
 def interrupt_sweep(cwd: Path, code: Path) -> dict[str, Any]:
     """Start a sweep of the old code, interrupt it once a trial has ended, and return its record."""
-    arguments = ("-m", "mcl_ray.sweep", "digits", "trials=4", "epochs=2", "scheduler.grace_epochs=2", "run.seed=3")
+    fields = (f"trials={PLANNED}", "epochs=2", "scheduler.grace_epochs=2", "run.seed=3")
     with subprocess.Popen(
-        [sys.executable, *arguments, *ON_CPUS, "--no-dashboard"],
+        [sys.executable, "-m", "mcl_ray.sweep", "digits", *fields, *ON_CPUS, "--no-dashboard"],
         cwd=cwd, env=environment(code), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + TIMEOUT_S
@@ -285,16 +287,16 @@ def test_a_sweep_of_the_old_code_is_resumed_and_extended(old_code, shared_ray, t
     folder = tmp_path / "results" / "sweeps" / sweep["sweep_id"]
     ended = [run["run_id"] for run in runs_of_sweep(tmp_path) if run["state"] == "finished"]
     before = {run_id: figures(folder / "runs" / run_id) for run_id in ended}
-    assert 1 <= len(before) < 4
+    assert 1 <= len(before) < PLANNED
 
     python(tmp_path, "-m", "mcl_ray.sweep", "--resume", sweep["sweep_id"], *ON_CPUS, ray=shared_ray)
     assert read_sweeps(folder)["state"].to_pylist() == ["finished"]
-    assert read_runs(folder)["state"].to_pylist() == 4 * ["finished"]
+    assert read_runs(folder)["state"].to_pylist() == PLANNED * ["finished"]
 
     extend = ("extend", sweep["sweep_id"], "--trials", "1")
     python(tmp_path, "-m", "mcl_ray.sweep", *extend, *ON_CPUS, ray=shared_ray)
-    assert read_sweeps(folder)["trials_planned"].to_pylist() == [5]
-    assert sorted(read_runs(folder)["trial_id"].to_pylist()) == ["0000", "0001", "0002", "0003", "0004"]
+    assert read_sweeps(folder)["trials_planned"].to_pylist() == [PLANNED + 1]
+    assert sorted(read_runs(folder)["trial_id"].to_pylist()) == [f"{number:04d}" for number in range(PLANNED + 1)]
     for run_id, recorded in before.items():
         after = figures(folder / "runs" / run_id)
         added = after.keys() - recorded.keys()

@@ -22,6 +22,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from api.settings import Settings
 from tests.support.deploy_tools import DEPLOY, HANGS_AFTER_S, ROOT, call
+from trainables.cluster.local_ray import DRIVERS_END_WITHIN_S, ENDS_WITHIN_S
 
 MACHINES = DEPLOY / "machines"
 CLUSTERS = sorted(MACHINES.glob("ray-*.yaml"))
@@ -87,7 +88,10 @@ def test_the_settings_of_the_unit_are_valid(monkeypatch):
     assert Path(f"/var/lib/{folder}") == settings.state
     assert settings.results_root.is_relative_to(settings.state)
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
-    assert int(seconds) > 15 + settings.shutdown_s, "drivers have 15 s to record how far they are"
+    assert int(seconds) > DRIVERS_END_WITHIN_S + ENDS_WITHIN_S + settings.shutdown_s
+    for page in (MACHINES / "README.md", ROOT / "docs" / "service.md"):
+        (told,) = re.findall(r"drivers [^.]*? (\d+) s\b", " ".join(page.read_text().split()))
+        assert float(told) == DRIVERS_END_WITHIN_S, page
     assert "python -m mcl_ray.serve\n" in UNIT
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from mcl_ray.reports.results_page import write_index
 from mcl_ray.results.tags import change_tags
-from tests.support.browser import chromium
+from tests.support.browser import chromium, new_context
 from tests.support.synthetic import spec, write_run, write_sweep
 
 
@@ -16,7 +16,7 @@ def test_runs_are_found_by_tags_and_compared(tmp_path):
     change_tags(tmp_path / "runs" / other, add=["paper:v1"])
     page_file, faults = write_index(tmp_path), []
     with chromium() as browser:
-        page = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark").new_page()
+        page = new_context(browser, width=390, height=844, scheme="dark").new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(page_file.as_uri())
         wide = page.evaluate("document.documentElement.scrollWidth")

@@ -15,7 +15,7 @@ from mcl_ray.reports.overview import overview
 from mcl_ray.reports.runs import runs_table
 from mcl_ray.reports.trials import best_so_far, trials_of
 from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter
-from tests.support.browser import chromium
+from tests.support.browser import chromium, new_context
 from tests.support.known_trials import sweep
 from tests.support.synthetic import PROVENANCE
 
@@ -136,7 +136,6 @@ PLACES = ".figure:not(.drawn-wide)"
 NONE_COVERS_THE_NEXT = """(places) => [...document.querySelectorAll(places)].every((one) =>
     one.querySelector('.main-svg').getBoundingClientRect().right <= one.getBoundingClientRect().right + 1)"""
 """Whether every figure has the width of its place, which plotly gives it some time after the page is laid out."""
-HANGS_AFTER_MS = 120_000
 
 
 def measured(page):
@@ -149,14 +148,14 @@ def test_the_page_in_a_browser(folder):
     faults = []
     with chromium() as browser:
         for width, scheme in ((1400, "light"), (390, "dark")):
-            page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+            page = new_context(browser, width=width, height=900, scheme=scheme).new_page()
             page.on("pageerror", lambda error: faults.append(str(error)))
             page.goto(page_file.as_uri())
             page.wait_for_function("document.querySelectorAll('.main-svg').length > 10")
             wide, window = measured(page)
             assert wide <= window, f"{wide} pixels wide in a window of {width}"
             assert page.locator(PLACES).count() == 6
-            page.wait_for_function(NONE_COVERS_THE_NEXT, arg=PLACES, timeout=HANGS_AFTER_MS)
+            page.wait_for_function(NONE_COVERS_THE_NEXT, arg=PLACES)
             back = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (back == "rgb(255, 255, 255)") == (scheme == "light")
         ranking = page.locator("section", has_text="Ranking").first.locator("table")

@@ -4,17 +4,16 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from mcl_ray.results.store import read_runs, read_sweeps, recorded_state
-from tests.support.running_command import ALONE, descendants
+from tests.support.running_command import ALONE, TIMEOUT_S, descendants, named, send_again_and_again
 
 LONG = ("trials=2", "epochs=400", "scheduler.kind=none", "space.cohort.size=null", *ALONE)
 
-AGENTS_STAY_FOR_S = 60.0
-"""Time for which Ray's agents look for their GCS before they end."""
+AGENTS_STAY = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(2 * int(TIMEOUT_S))}
+"""Ray's variable by which its processes look for their GCS for longer than a test takes, and not for a minute."""
 
 
 def until_it_trains(running):
@@ -23,14 +22,6 @@ def until_it_trains(running):
     while not any(run["epochs_done"] for run in read_runs(running.results).to_pylist()):
         assert running.process.poll() is None, running.end()
         time.sleep(0.05)
-
-
-def send_until_it_ends(running, number, send):
-    """Send a signal again and again, and return the exit code and the output."""
-    while running.process.poll() is None:
-        send(running.process.pid, number)
-        time.sleep(0.1)
-    return running.end()
 
 
 @pytest.mark.slow
@@ -48,7 +39,8 @@ def test_every_signal_ends_a_sweep_in_order_however_often_it_comes(start_command
     running = start_command("digits", *LONG, **({} if is_to_all else {"ray": shared_ray}))
     until_it_trains(running)
     below = [pid for pid in descendants(running.process.pid, "") if pid != running.process.pid]
-    found, output = send_until_it_ends(running, number, os.killpg if is_to_all else os.kill)
+    send_again_and_again(running.process, number, os.killpg if is_to_all else os.kill, pause_s=0.1)
+    found, output = running.end()
     assert (found, output.count(f"--resume {running.folder.name}")) == (code, 1), output
     assert "Traceback" not in output
     assert "SIGTERM" not in output, "no handler of Ray's own had it"
@@ -76,7 +68,7 @@ def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orph
     running = start_command("digits", *LONG, *workers)
     until_it_trains(running)
     below = descendants(running.process.pid, "")
-    (victim,) = (pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() == name)
+    (victim,) = named(below, name)
     os.kill(victim, signal.SIGKILL)
     code, output = running.end()
     assert code == 1, output
@@ -90,12 +82,12 @@ def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orph
 
 @pytest.mark.slow
 def test_nothing_of_its_ray_outlives_a_driver_that_is_killed(start_command):
-    running = start_command("digits", *LONG)
+    running = start_command("digits", *LONG, variables=AGENTS_STAY)
     until_it_trains(running)
     below = descendants(running.process.pid, "")
     running.process.kill()
     running.end()
     killed = time.monotonic()
     while left := [pid for pid in below if descendants(pid, "")]:
-        assert time.monotonic() - killed < AGENTS_STAY_FOR_S / 2, f"Ray alone would take a minute for {left}"
+        assert time.monotonic() - killed < TIMEOUT_S, f"{left} look for their GCS"
         time.sleep(0.1)

@@ -12,7 +12,7 @@ from mcl_ray.data.source import dataset_for
 from mcl_ray.results.store import read_epochs, read_runs
 from mcl_ray.training.loop import iter_epochs
 from tests.support.held_runs import held_in_the_middle
-from tests.support.running_command import ALONE, descendants, send
+from tests.support.running_command import ALONE, TIMEOUT_S, descendants, send
 
 ACTOR = "ray::PackActor"
 """Title of the process of a pack."""
@@ -65,14 +65,17 @@ def test_a_sweep_with_packs_that_is_interrupted_resumes_each_trial(start_command
     fields = ("trials=2", "scheduler.kind=none", "epochs=40", "space.cohort.size=null", *ALONE)
     running = start_command("digits", *fields, "--pack", "2", ray=shared_ray)
     running.until(".*trials at once")
-    while sum(run["epochs_done"] > 0 for run in read_runs(running.results).to_pylist()) < 2:
-        assert running.process.poll() is None, running.end()
-        time.sleep(0.05)
-    running.process.send_signal(signal.SIGINT)
+    with held_in_the_middle(running, running.folder, shared_ray.pid, ACTOR):
+        assert all(run["epochs_done"] for run in read_runs(running.folder).to_pylist())
+        running.process.send_signal(signal.SIGINT)
     code, output = running.end()
     assert code == 130, output
-    assert {run["state"] for run in read_runs(running.folder).to_pylist()} == {"interrupted"}
-    assert not descendants(shared_ray.pid, ACTOR), "the pack has ended"
+    ended = time.monotonic()
+    while descendants(shared_ray.pid, ACTOR):  # Ray ends a process some time after it was asked to
+        assert time.monotonic() - ended < TIMEOUT_S, "the pack has not ended"
+        time.sleep(0.1)
+    runs = read_runs(running.folder).to_pylist()
+    assert [run["state"] for run in runs] == ["interrupted"] * 2
 
     resumed = start_command("--resume", running.folder.name, ray=shared_ray)
     code, output = resumed.end()

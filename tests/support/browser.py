@@ -11,9 +11,12 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 Scheme = Literal["light", "dark"]
+HANGS_AFTER_MS = 600_000
+"""Time after which a page that does not get as far as a test expects counts as hanging."""
+expect.set_options(timeout=HANGS_AFTER_MS)
 
 
 @contextmanager
@@ -23,11 +26,19 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         pytest.skip("needs Chromium (Debian: chromium), which is missing here")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        options = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=program, args=options, timeout=HANGS_AFTER_MS)
         try:
             yield browser
         finally:
             browser.close()
+
+
+def new_context(browser: Browser, *, width: int, height: int, scheme: Scheme, url: str | None = None) -> BrowserContext:
+    """Return a profile without cookies, with a window of this size; whatever it waits for may take long."""
+    context = browser.new_context(base_url=url, viewport={"width": width, "height": height}, color_scheme=scheme)
+    context.set_default_timeout(HANGS_AFTER_MS)
+    return context
 
 
 @dataclass
@@ -48,7 +59,7 @@ class Tab:
 @contextmanager
 def tab(browser: Browser, url: str, *, width: int = 1400, height: int = 900, scheme: Scheme = "light") -> Iterator[Tab]:
     """Open the page of a service."""
-    context = browser.new_context(base_url=url, viewport={"width": width, "height": height}, color_scheme=scheme)
+    context = new_context(browser, width=width, height=height, scheme=scheme, url=url)
     page = context.new_page()
     found, host = Tab(page), urlsplit(url).netloc
 

@@ -14,6 +14,7 @@ import runpy
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,12 @@ def next_request(control: socket.socket, added: dict[str, str]) -> list[str] | N
             return None
         reading, writing = os.pipe()
         if (parent := os.fork()) == 0:
+            between = os.getpid()
             if child := os.fork():
                 os.write(writing, str(child).encode())
                 os._exit(0)
+            while os.getppid() == between:  # until it has ended, and this process is the child of the one that asks
+                time.sleep(0.001)
             control.close()
             os.close(reading)
             os.close(writing)

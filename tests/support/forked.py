@@ -43,7 +43,7 @@ ON_RAY = (
 )
 """What trains and searches on Ray."""
 PER_PROCESS = {"MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH", "XDG_CACHE_HOME"}
-"""Variables that nothing reads when it is imported."""
+"""Variables that nothing keeps that is imported; a server has those of the tests."""
 MAX_SERVERS = 2
 """Each takes up to half a gigabyte."""
 LEFT_OUT = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")
@@ -106,7 +106,7 @@ class _Server:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.fork_server", str(far.fileno()), *modules],
                 cwd=ROOT,
-                env=environment,
+                env=_without(environment) | {name: os.environ[name] for name in PER_PROCESS & os.environ.keys()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
@@ -142,14 +142,18 @@ def _adopting() -> Iterator[None]:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
+def _without(environment: dict[str, str]) -> dict[str, str]:
+    """Return variables without those of each process."""
+    return {name: value for name, value in environment.items() if name not in PER_PROCESS}
+
+
 _servers: dict[tuple[Any, ...], _Server] = {}
 """The last ones that were used, latest last."""
 
 
 def _server(modules: tuple[str, ...], environment: dict[str, str]) -> _Server:
     """Return the server of these modules and variables."""
-    read = frozenset(item for item in environment.items() if item[0] not in PER_PROCESS)
-    key = (os.getpid(), modules, read)
+    key = (os.getpid(), modules, frozenset(_without(environment).items()))
     server = _servers.pop(key, None)
     if server is None:
         while len(_servers) >= MAX_SERVERS:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import HANGS_AFTER_S
 from tests.support.ports import free_port
 
 
@@ -36,11 +37,12 @@ def postgres(*, fsync: str = "off") -> Iterator[str]:
 
     try:
         call("initdb", "-A", "trust", "-U", "mcl", "--no-sync")
-        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c fsync={fsync}", "start")
+        options = f"-p {port} -k {folder} -c fsync={fsync}"
+        call("pg_ctl", "-w", "-t", str(HANGS_AFTER_S), "-l", str(folder / "log"), "-o", options, "start")
         try:
             yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/postgres"
         finally:
-            call("pg_ctl", "-m", "immediate", "stop")
+            call("pg_ctl", "-m", "immediate", "-t", str(HANGS_AFTER_S), "stop")
     finally:
         shutil.rmtree(folder)
 

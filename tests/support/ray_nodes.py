@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "the-token-of-this-cluster-of-the-tests"
-STARTS = 3
+STARTS = 10
 """Tries: a raylet ends if its agent takes more than 15 s to start, as it may beside other tests; Ray has no setting."""
 TOO_SLOW = "timed out during startup"
 FEWER_ACTORS = {"RAY_TRAIN_ENABLE_STATE_TRACKING": "0", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
@@ -28,11 +28,13 @@ NOTICES_DEATH_SOON = {"RAY_health_check_initial_delay_ms": "500", "RAY_health_ch
 """Ray's variables with which a node that was killed counts as dead after 3 s instead of 15 to 20 s. A node that is only
 slow still has 50 s: five checks in a row must fail, each of which waits for 10 s."""
 
-# Says the head's address and the nodes' process ids, adds a node for each line of its input, and lives until that ends.
+# Says the head's address and the nodes' process ids, and lives until its input ends: for each line, it adds a node and
+# says its process id, or why there is none.
 _KEEPS = """
-import os, sys
+import contextlib, os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
+import psutil  # Ray ships it
 node = {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
 apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[5:]] or [{}] * int(sys.argv[1])
 dashboard = {"include_dashboard": sys.argv[4] == "dashboard", "dashboard_port": int(sys.argv[3])}
@@ -42,8 +44,17 @@ nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in ran
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
 print("nodes", cluster.address, *raylets, flush=True)
 for line in sys.stdin:
-    added = cluster.add_node(**node)
-    print("node", added.all_processes["raylet"][0].process.pid, flush=True)
+    known = set(psutil.Process().children())
+    try:
+        added = cluster.add_node(**node)
+    except Exception as error:  # what has started of it must not join later
+        for child in set(psutil.Process().children()) - known:
+            for process in (*child.children(recursive=True), child):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        print("none", str(error).replace("\\n", " "), flush=True)
+    else:
+        print("node", added.all_processes["raylet"][0].process.pid, flush=True)
 cluster.shutdown()
 """
 
@@ -87,7 +98,8 @@ class RayNodes:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            if said := self._said("nodes"):
+            word, *said = self._said("nodes")
+            if word:
                 self.address, *raylets = said
                 self.raylets = [int(pid) for pid in raylets]
                 return self
@@ -109,11 +121,14 @@ class RayNodes:
 
     def add_one(self) -> None:
         """Add a node."""
-        self._keeper.stdin.write("\n")
-        self._keeper.stdin.flush()
-        said = self._said("node")
-        assert said, "the node did not start"
-        self.raylets.append(int(*said))
+        for _ in range(STARTS):
+            self._keeper.stdin.write("\n")
+            self._keeper.stdin.flush()
+            word, *said = self._said("node", "none")
+            if word == "node":
+                self.raylets.append(int(*said))
+                return
+        raise AssertionError(f"the node did not start, tried {STARTS} times: {' '.join(said)}")
 
     @contextmanager
     def one_that_does_not_see(self, folder: Path) -> Iterator[None]:
@@ -144,9 +159,10 @@ class RayNodes:
                 break
         raise AssertionError("".join(said))
 
-    def _said(self, word: str) -> list[str]:
-        said = next((line for line in self._keeper.stdout if line.startswith(f"{word} ")), None)
-        return said.split()[1:] if said else []
+    def _said(self, *words: str) -> list[str]:
+        """The words of the next line that begins with one of these; none if the keeper has ended."""
+        lines = map(str.split, self._keeper.stdout)
+        return next((line for line in lines if line and line[0] in words), [""])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

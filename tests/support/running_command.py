@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,12 +17,13 @@ from typing import Any
 
 import pytest
 
+from mcl_ray.interruption import IGNORED_FOR_S
 from tests.support import forked
 from tests.support.ray_nodes import RayNodes
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 600.0
-"""Longer than any wait of a test for a line or the end: a process that takes longer hangs, and is killed."""
+TIMEOUT_S = 1800.0
+"""Far longer than any wait of a test for a line or the end: a process that takes longer hangs, and is killed."""
 ALONE = ("baseline={}", "confirm.configurations=0")
 """Fields of a search without runs after its trials."""
 
@@ -128,6 +130,32 @@ def send(pids: Iterable[int], what: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, what)
+
+
+def send_again_and_again(
+    process: subprocess.Popen[Any],
+    what: signal.Signals,
+    to: Callable[[int, int], None] = os.kill,
+    pause_s: float = 0.01,
+) -> None:
+    """Send a signal until a process has ended, or until a command would soon not ignore further ones any more.
+
+    It ignores them while it records its state, which takes long on a machine that does much else.
+    """
+    until = time.monotonic() + IGNORED_FOR_S / 2
+    while process.poll() is None and time.monotonic() < until:
+        to(process.pid, what)
+        time.sleep(pause_s)
+
+
+def named(pids: Iterable[int], name: str) -> list[int]:
+    """Those of some processes that live and that the kernel knows by this name."""
+    found = []
+    for pid in pids:
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                found.append(pid)
+    return found
 
 
 def kill_below(ancestor: int) -> None:

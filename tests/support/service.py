@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LIGHT_DRIVER = f"{sys.executable} {CHECKOUT / 'tests/support/light_driver.py'}"
 TERMINAL = ("succeeded", "failed", "cancelled")
 T = TypeVar("T")
-HANGS_AFTER_S = 600
+HANGS_AFTER_S = 1800
 """Time after which what waits for an event gives up."""
 
 
@@ -223,5 +223,6 @@ class KilledPostgres:
         command = [str(self._programs / "pg_ctl"), "-D", str(self._data), "-w", "-l", str(self._data.parent / "log")]
         user = "postgres" if os.geteuid() == 0 else None
         subprocess.run(
-            [*command, "-o", options, "start"], user=user, cwd=self._data.parent, check=True, stdout=subprocess.DEVNULL
-        )
+            [*command, "-o", options, "-t", str(HANGS_AFTER_S), "start"],
+            user=user, cwd=self._data.parent, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.support import forked
+from tests.support.commands import HANGS_AFTER_S
 from tests.support.forked import MAX_SERVERS, ForkedProcess, run
 
 LIGHT = ("json",)
@@ -48,7 +49,7 @@ def test_a_program_sees_what_it_would_in_an_interpreter_of_its_own(program, tmp_
     options = {"cwd": tmp_path, "env": os.environ | {"XDG_CACHE_HOME": "here"}, "start_new_session": session}
     for name, start in STARTS.items():
         with start(command, text=True, **options, **pipes) as process:
-            output, errors = process.communicate("what is read", timeout=60)
+            output, errors = process.communicate("what is read", timeout=HANGS_AFTER_S)
         reports[name] = [process.returncode, errors, json.loads(output)]
     assert reports["forked"] == reports["own"]
     assert reports["own"][2]["parent"] == os.getpid()
@@ -66,7 +67,7 @@ def test_it_ends_as_it_would(program, tmp_path, end):
     command, ended = program(f"import os, sys\nprint('so far', flush=True)\n{end}")[0], {}
     for name, start in STARTS.items():
         with start(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=HANGS_AFTER_S)
         ended[name] = [process.returncode, output, errors.splitlines()[-1:]]
     assert ended["forked"] == ended["own"]
 
@@ -77,13 +78,13 @@ def test_a_signal_reaches_it(program, tmp_path):
         assert process.stdout.readline() == b"ready\n"
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == -signal.SIGINT
+        assert process.wait(HANGS_AFTER_S) == -signal.SIGINT
 
 
 def test_what_is_imported_is_listed_and_what_was_imported_before(program, tmp_path):
     (python, *words), _ = program("import sys, wave")
     listing = [python, "-X", "importtime", *words]
-    done = run(listing, LIGHT, timeout=60, cwd=tmp_path)
+    done = run(listing, LIGHT, timeout=HANGS_AFTER_S, cwd=tmp_path)
     listed = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"json", "wave"} <= listed
     assert "torch" not in listed
@@ -95,14 +96,14 @@ def test_two_of_them_draw_different_numbers(program, tmp_path):
     draws = "import random, ray, tempfile, numpy; print(random.random(), numpy.random.random(), tempfile.mktemp(), "
     command = program(f"{draws}ray.WorkerID.from_random().hex(), ray.ObjectID.from_random().hex(), sep='\\n')")[0]
     modules = ("tests.support.ray_ids", "ray.tune")
-    first, second = (run(command, modules, timeout=60, cwd=tmp_path).stdout.split() for _ in range(2))
+    first, second = (run(command, modules, timeout=HANGS_AFTER_S, cwd=tmp_path).stdout.split() for _ in range(2))
     assert len(first) == len(second) == 5
     assert set(first).isdisjoint(second)
 
 
 def test_a_module_that_cannot_be_imported_is_named(program, tmp_path):
     with pytest.raises(AssertionError, match="No module named 'nowhere'"):
-        run(program("")[0], ("nowhere",), timeout=60, cwd=tmp_path)
+        run(program("")[0], ("nowhere",), timeout=HANGS_AFTER_S, cwd=tmp_path)
 
 
 def test_few_servers_are_kept_and_what_they_forked_lives_on(program, tmp_path):
@@ -111,8 +112,10 @@ def test_few_servers_are_kept_and_what_they_forked_lives_on(program, tmp_path):
     with ForkedProcess(command, LIGHT, cwd=tmp_path, text=True, **pipes) as first:
         assert first.stdout.readline() == "ready\n"
         for number in range(MAX_SERVERS):
-            run(program("")[0], LIGHT, timeout=60, cwd=tmp_path, env=os.environ | {"MCL_NUMBER": str(number)})
+            run(
+                program("")[0], LIGHT, timeout=HANGS_AFTER_S, cwd=tmp_path, env=os.environ | {"MCL_NUMBER": str(number)}
+            )
         assert len(forked._servers) == MAX_SERVERS
         assert not any("MCL_NUMBER" not in dict(variables) for _, _, variables in forked._servers)
-        assert first.communicate("still there", timeout=60)[0] == "still there\n"
+        assert first.communicate("still there", timeout=HANGS_AFTER_S)[0] == "still there\n"
         assert first.returncode == 0

@@ -23,8 +23,8 @@ import torch.distributed as dist
 
 from tests.support.forked import ROOT, ForkedProcess
 
-GIVES_UP_AFTER = timedelta(seconds=120)
-RETURNS_WITHIN_S = 600.0
+GIVES_UP_AFTER = timedelta(seconds=900)
+RETURNS_WITHIN_S = 1800.0
 MODULES = ("torch.distributed", "mcl_ray.training.build", "mcl_ray.training.recorded_run")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import HANGS_AFTER_S
 from trainables.prometheus import GAUGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,8 +16,11 @@ RUN = {"run_id": "r-1", "sweep_id": "", "trial_id": "t1", "recipe": "digits"}
 
 # Polls the port, and prints what it shows once that is as many values of ours as it should be, or will not be any more.
 SCRAPES = """
-import json, time, urllib.request
+import contextlib, json, sys, time, urllib.request
+import trainables
 import ray
+from mcl_ray.config.execution import ExecutionOptions
+from trainables.cluster.connect import connect
 from prometheus_client.parser import text_string_to_metric_families
 
 @ray.remote
@@ -53,18 +57,16 @@ def ours():
         families = text_string_to_metric_families(page.read().decode())
     return [sample for family in families for sample in family.samples if sample.name.startswith("ray_mcl_")]
 
-ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=1, object_store_memory=200_000_000)
-trial = Trial.remote()
-for act, count in (("epoch", 4), ("rest", 0), ("step", 7), ("fail", 8)):
-    give_up = time.monotonic() + 60
-    while True:
-        ray.get(getattr(trial, act).remote())
-        seen = ours()
-        if len(seen) == count or time.monotonic() > give_up:
-            break
-        time.sleep(0.2)
-    print(json.dumps([[sample.name, sample.labels, sample.value] for sample in seen]))
-ray.shutdown()
+with connect(ExecutionOptions(no_dashboard=True)):  # starts a Ray again that takes too long
+    trial = Trial.remote()
+    for act, count in (("epoch", 4), ("rest", 0), ("step", 7), ("fail", 8)):
+        give_up, seen = time.monotonic() + float(sys.argv[1]), None
+        while seen is None or (len(seen) != count and time.monotonic() < give_up):
+            ray.get(getattr(trial, act).remote())
+            with contextlib.suppress(OSError):  # the agent, whose port it is, may start later than its node
+                seen = ours()
+            time.sleep(0.2)
+        print(json.dumps([[sample.name, sample.labels, sample.value] for sample in seen]))
 """
 
 
@@ -86,7 +88,7 @@ def test_a_run_is_seen_while_it_trains_and_no_longer():
         "RAY_AUTH_MODE": "token",
         "RAY_metrics_report_interval_ms": "1000",
     }
-    scraping = [sys.executable, "-c", SCRAPES]
+    scraping = [sys.executable, "-c", SCRAPES, str(HANGS_AFTER_S)]
     done = subprocess.run(scraping, env=os.environ | told_to_ray, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     after_epoch, at_rest, after_step, after_failure = [values(line) for line in done.stdout.splitlines()]
     known = {

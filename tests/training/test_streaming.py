@@ -72,6 +72,7 @@ def test_readers_end_with_the_process_that_trains_though_it_is_killed(tmp_path):
     words = ("networks=resnet8", "image_size=16", "batch.size=6", "negatives=8", "epochs=1000", "--readers", "2")
     data = str(write_folder(tmp_path / "pictures"))
     running = RunningCommand(tmp_path / "results", "imagenet", *words, "--data", data, command="train")
+    readers = list[int]()
     try:
         running.until("epoch 1/")
         readers = descendants(running.process.pid, "forkserver")

@@ -19,7 +19,7 @@ from trainables.cluster.token import ensure_token
 from trainables.cluster.watch import RayWatch, watch_cluster, watch_local_ray
 
 OBJECT_STORE_BYTES = 200_000_000
-START_ATTEMPTS = 3
+START_ATTEMPTS = 6
 START_TIMEOUT_SIGN = "timed out during startup"
 """The words of Ray's error for a local Ray that does not start within its limit."""
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -38,9 +39,14 @@ PORTS = (
     "object-manager-port",
 )
 """Options of `ray start`; with the defaults, the agent of a second Ray fails in silence."""
+GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+FEWEST_PORTS = 10_000
+"""Ports to choose from, so that two services seldom choose the same."""
 OBJECT_STORE_BYTES = 200_000_000
+DRIVERS_END_WITHIN_S = 60.0
+"""Time for which drivers may record how far they are, as long as those of jobs that are cancelled."""
 ENDS_WITHIN_S = 15.0
-RAYLET_STARTS_WITHIN_S = 120.0
+RAYLET_STARTS_WITHIN_S = 300.0
 RAYLET_IS_AWAY_FOR_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -175,7 +181,7 @@ class LocalRay:
         for process in self._drivers():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGINT)
-        deadline = time.monotonic() + ENDS_WITHIN_S
+        deadline = time.monotonic() + DRIVERS_END_WITHIN_S
         while self._drivers() and time.monotonic() < deadline:
             time.sleep(0.1)
 
@@ -208,9 +214,24 @@ def _name(process: int) -> str:
 
 
 def _free_ports() -> dict[str, int]:
-    """Return a port for each option that nothing listens on."""
+    """Return a port for each option that nothing listens on, and that no program gets from the system by chance.
+
+    Ray takes them some time later, and again whenever its head is started again.
+    """
+    found: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in PORTS]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return {name: one.getsockname()[1] for name, one in zip(PORTS, sockets, strict=True)}
+        while len(found) < len(PORTS):
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", _any_port()))
+                found[one.getsockname()[1]] = one
+        return dict(zip(PORTS, found, strict=True))
+
+
+def _any_port() -> int:
+    """Return one below those that the system gives to whoever asks for any; 0, for one of these, if there are few."""
+    try:
+        first = int(GIVEN_PORTS.read_text().split()[0])
+    except OSError:  # not Linux
+        first = 0
+    return random.SystemRandom().randrange(first - FEWEST_PORTS, first) if first >= 2 * FEWEST_PORTS else 0

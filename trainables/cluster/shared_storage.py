@@ -19,7 +19,8 @@ from trainables.cluster.connect import alive_nodes
 
 SEEN_WITHIN_S = 5.0
 """Time that a network file system may take to show a new file on another node."""
-ANSWERS_WITHIN_S = 60.0
+ANSWERS_WITHIN_S = 300.0
+"""Time that a node may take to answer, which may start a process for it first."""
 
 Entry = list[str] | int | None
 """Content of a path: the names in a folder, the size of a file in bytes, or None."""

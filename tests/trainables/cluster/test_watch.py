@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from mcl_ray.results.store import read_runs, read_sweeps
 from tests.support.ports import free_port
 from tests.support.ray_nodes import RayNodes
 from tests.support.run_progress import runs_of, wait_for_epochs
-from tests.support.running_command import ALONE, descendants
+from tests.support.running_command import ALONE, descendants, named
 from trainables.cluster.watch import ClusterWatch
 
 RUN = ("digits", "networks=resnet8", "cohort.size=1", "epochs=400", "test=never")
@@ -26,7 +25,7 @@ def test_a_run_whose_ray_dies_ends_with_one_line_and_the_hint_and_goes_on_from_t
     running = start_command(*RUN, "--workers", "2", command="train")
     wait_for_epochs(tmp_path, 1)
     below = descendants(running.process.pid, "")
-    (victim,) = (pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() == name)
+    (victim,) = named(below, name)
     os.kill(victim, signal.SIGKILL)
     code, output = running.end()
     assert code == 1, output
@@ -103,7 +102,7 @@ def test_a_sweep_whose_node_of_a_cluster_dies_ends_with_one_line_and_the_hint(st
             assert running.process.poll() is None, running.end()
             time.sleep(0.05)
         below = descendants(nodes.pid, "")
-        (victim,) = (pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet")
+        (victim,) = named(below, "raylet")
         os.kill(victim, signal.SIGKILL)
         code, output = running.end()
     assert code == 1, output
