@@ -32,7 +32,7 @@ BASE_MODULES = (
 )
 IMPORTED_BY_OTHERS = {"httpx", "pandas", "scipy", "scikit-learn", "tzdata"}
 """Dependencies that no module of ours imports, or not yet: pyproject.toml says who does."""
-TIMEOUT_S = 1800
+TIMEOUT_S = 900
 HIDE = """
 import importlib.machinery, json, runpy, sys
 

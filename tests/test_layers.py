@@ -20,7 +20,7 @@ LIGHT_PACKAGES = [
     *("mcl_ray.analysis", "mcl_ray.callbacks", "mcl_ray.config", "mcl_ray.errors", "mcl_ray.object_store"),
     *("mcl_ray.reports", "mcl_ray.results", "searches.spec"),
 ]
-TIMEOUT_S = 1800
+TIMEOUT_S = 900
 IMPORT_WITHOUT = """
 import importlib, importlib.abc, sys, traceback
 

@@ -18,7 +18,7 @@ from tests.support.known_trials import sweep
 from tests.support.running_command import ALONE, RunningCommand, descendants, send
 
 LIMIT_S = 0.01
-NOTICED_WITHIN_S = 1800.0
+NOTICED_WITHIN_S = 900.0
 
 
 class Messages(SweepCallback):

@@ -17,7 +17,7 @@ from searches.spec.sweep import SweepSpec
 from searches.trial_history import read_trials
 from tests.support.running_command import ALONE, RunningCommand
 
-DRIVER_HANGS_AFTER_S = 1800.0
+DRIVER_HANGS_AFTER_S = 900.0
 STARTS_WITHIN_S = 10.0
 """About what it takes from the start of a driver to its first figure."""
 LATEST_EPOCHS = 2

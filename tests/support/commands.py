@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support import forked
 
-HANGS_AFTER_S = 1800
+HANGS_AFTER_S = 900
 """Time after which a process counts as hanging; far longer than any needs on an overloaded machine."""
 SLOW_IMPORTS = {"matplotlib", "optuna", "pandas", "plotly", "pyarrow", "ray", "sklearn", "torch", "torchvision"}
 TRAINING_IMPORTS = {"optuna", "ray", "torch", "torchvision"}

@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 INSTALLED = ROOT / ".venv-tools" / "deploy"
-HANGS_AFTER_S = 1800
+HANGS_AFTER_S = 900
 Document = dict[str, Any]
 
 

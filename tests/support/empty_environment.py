@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.ray_nodes import RayNodes
 
 ROOT = Path(__file__).resolve().parents[2]
-ENDS_WITHIN_S = 1800
+ENDS_WITHIN_S = 900
 
 
 def run_command(home: Path, *words: str, ray: RayNodes | None = None) -> subprocess.CompletedProcess[str]:

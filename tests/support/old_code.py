@@ -17,7 +17,7 @@ from tests.support.ray_nodes import RayNodes
 COMMIT = "c5bbcbf"
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / COMMIT
-TIMEOUT_S = 1800
+TIMEOUT_S = 900
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from tests.support import forked
 from tests.support.ray_nodes import RayNodes
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 1800.0
+TIMEOUT_S = 900.0
 """Far longer than any wait of a test for a line or the end: a process that takes longer hangs, and is killed."""
 ALONE = ("baseline={}", "confirm.configurations=0")
 """Fields of a search without runs after its trials."""

@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LIGHT_DRIVER = f"{sys.executable} {CHECKOUT / 'tests/support/light_driver.py'}"
 TERMINAL = ("succeeded", "failed", "cancelled")
 T = TypeVar("T")
-HANGS_AFTER_S = 1800
+HANGS_AFTER_S = 900
 """Time after which what waits for an event gives up."""
 
 

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from tests.support.forked import ROOT, ForkedProcess
 
 GIVES_UP_AFTER = timedelta(seconds=900)
-RETURNS_WITHIN_S = 1800.0
+RETURNS_WITHIN_S = 900.0
 MODULES = ("torch.distributed", "mcl_ray.training.build", "mcl_ray.training.recorded_run")
 
 
