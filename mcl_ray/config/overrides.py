@@ -162,12 +162,20 @@ def _sentence(model: type[BaseModel], part: Any) -> str:
             return f"{path}: unknown field {name!r}; its place is {' or '.join(places)}"
         leaf_names = {found.rpartition(".")[2] for found in paths} | set(model.model_fields)
         return f"{path}: {unknown('field', name, leaf_names)}"
+    if part["type"] == "value_error":
+        return f"{path}: {broken_rule(part)}" if path else broken_rule(part)
+    return f"{path} {broken_rule(part)}"
+
+
+def broken_rule(part: Any) -> str:
+    """Return the rule that one of pydantic's errors is about, and the value: `must be …, but got …`."""
     message = part["msg"].removeprefix("Value error, ")
     if part["type"] == "value_error":
-        return f"{path}: {message}" if path else message
-    rule = _RULES.get(part["type"]) or (message[0].lower() + message[1:]).replace("input should", "must")
+        return message
+    known = _RULES.get(part["type"])
+    rule = known.format(**part.get("ctx", {})) if known else message[0].lower() + message[1:]
     value = "null" if part["input"] is None else repr(part["input"])
-    return f"{path} {rule.format(**part.get('ctx', {}))}, but got {value}"
+    return f"{rule.replace('input should', 'must')}, but got {value}"
 
 
 @functools.cache
