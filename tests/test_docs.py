@@ -24,7 +24,8 @@ from mcl_ray.config.overrides import field_paths
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import NETWORKS
 from mcl_ray.config.spec import RunSpec
-from searches.spec import suite_registry
+from mcl_ray.results.sweep_writer import SweepWriter
+from searches.spec import search_registry, suite_registry
 from searches.spec.search_registry import SEARCHES
 from searches.spec.suite import SuiteSpec
 from searches.spec.suite_registry import SUITES
@@ -260,6 +261,13 @@ def test_every_mentioned_command_exists_with_its_options(command):
     incomplete = () if command in MENTIONED else (MissingArgumentError,)
     with contextlib.suppress(*incomplete):
         main.program().parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_readme_exports_the_search_that_it_began_with(tmp_path):
+    """The id of `sweep digits` is the same in each results folder, as long as its spec is."""
+    spec = search_registry.load("digits")
+    with SweepWriter.create(tmp_path, "digits", spec, objective="", mode="max", trials_planned=1) as writer:
+        assert f"mcl_ray.export results/sweeps/{writer.sweep_id} " in README
 
 
 def test_every_suite_file_is_a_suite(tmp_path):
