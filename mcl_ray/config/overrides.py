@@ -169,7 +169,7 @@ def _sentence(model: type[BaseModel], part: Any) -> str:
 
 def broken_rule(part: Any) -> str:
     """Return the rule that one of pydantic's errors is about, and the value: `must be …, but got …`."""
-    message = part["msg"].removeprefix("Value error, ")
+    message: str = part["msg"].removeprefix("Value error, ")
     if part["type"] == "value_error":
         return message
     known = _RULES.get(part["type"])
