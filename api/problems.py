@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -12,10 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from mcl_ray.config.overrides import broken_rule
 from mcl_ray.errors import StoreError, UserError
 from mcl_ray.jobs.messages import Problem, ProblemPart
 
 MEDIA_TYPE = "application/problem+json"
+MAX_DETAIL = 300
+"""Characters of a part's detail at most, as it holds what was sent."""
 RETRY_AFTER_S = "5"
 UNAVAILABLE = "the database does not answer; send the request again, with the same Idempotency-Key"
 UNREACHABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, TimeoutError)
@@ -43,7 +47,7 @@ async def answer(_: Request, error: Exception) -> Response:
         case HTTPException():
             return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
         case RequestValidationError():
-            parts = [ProblemPart(pointer=_pointer(part["loc"]), detail=str(part["msg"])) for part in error.errors()]
+            parts = [ProblemPart(pointer=_pointer(part["loc"]), detail=_detail(part)) for part in error.errors()]
             return problem(422, "the request breaks a rule", parts)
         case StoreError():
             return problem(404, str(error))
@@ -54,6 +58,17 @@ async def answer(_: Request, error: Exception) -> Response:
             return problem(503, UNAVAILABLE)
     log.error("unexpected_error", exc_info=error)
     return problem(500, "an unexpected error; the service's log has it under this request_id")
+
+
+def _detail(part: Any) -> str:
+    """Return what is wrong with a part of a request: the rule, and the value if it is short."""
+    if part["type"] == "json_invalid":
+        return f"the body must be JSON, but: {part['ctx']['error']}"
+    if tuple(part["loc"]) == ("body",) and part["type"] != "value_error":
+        return "the body must be a JSON object, and be sent with Content-Type: application/json"
+    if part["type"] == "extra_forbidden":
+        return f"unknown field {str(part['loc'][-1])!r}"[:MAX_DETAIL]
+    return broken_rule(part)[:MAX_DETAIL]
 
 
 def _pointer(loc: Sequence[int | str]) -> str:

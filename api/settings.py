@@ -78,6 +78,13 @@ class Settings(BaseSettings):
             )
         return url
 
+    @field_validator("address")
+    @classmethod
+    def _is_the_url_of_a_dashboard(cls, address: str) -> str:
+        if address and not address.startswith(("http://", "https://")):
+            raise ValueError(f"the dashboard's URL must begin with http:// or https://, but got {address}")
+        return address
+
     @model_validator(mode="after")
     def _insecure_is_loopback(self) -> Settings:
         if self.insecure_local and self.host not in ("127.0.0.1", "::1", "localhost"):

@@ -60,7 +60,7 @@ def commands() -> str:
     program = main.program()
     parts = [
         "# Commands",
-        "`python -m mcl_ray.NAME` is the same as `mcl NAME` for train, sweep, report, table, export, serve.",
+        "`python -m mcl_ray NAME` is the same as `mcl NAME`.",
     ]
     for words in _words_of(program):
         parts += [f"## mcl {' '.join(words)}", f"```text\n{_help(program, words)}\n```"]

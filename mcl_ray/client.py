@@ -20,7 +20,9 @@ from typing import Any, Self
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
+from mcl_ray.config.overrides import explained
 from mcl_ray.errors import MclError, UserError
 from mcl_ray.jobs.messages import API_PREFIX, Artifact, Job, JobEvent, JobPage, JobRequest, Kind, Resolved
 from mcl_ray.jobs.states import TERMINAL
@@ -55,8 +57,10 @@ class Client:
             timeout_s: Time that one request may take, in seconds.
 
         Raises:
-            UserError: the key has characters that no key has.
+            UserError: the address is none, or the key has characters that no key has.
         """
+        if not server.startswith(("http://", "https://")):
+            raise UserError(f"the address of a service must begin with http:// or https://, but got {server}")
         key = key or os.environ.get("MCL_API_KEY", "")
         if not (key.isascii() and key.isprintable()):
             raise UserError("`key` and MCL_API_KEY hold printable ASCII characters alone; this key holds others")
@@ -146,8 +150,8 @@ class Client:
         values |= {"source": source, "run": run, "peer": peer}
         try:
             return JobRequest.model_validate(values).model_dump_json().encode()
-        except ValueError as error:
-            raise RefusedError(422, str(error)) from None
+        except ValidationError as error:
+            raise RefusedError(422, explained(JobRequest, error)) from None
 
     def _send(
         self,

@@ -14,20 +14,30 @@ import pytest
 from cyclopts import MissingArgumentError
 
 import mcl_ray
+from api.app import create_app
+from api.monitoring import REGISTRY
+from api.settings import Settings
 from mcl_ray.callbacks import RunCallback, SweepCallback
-from mcl_ray.cli import app, export, main, sweep, train
+from mcl_ray.cli import app, export, main, serve, sweep, train
 from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.config.overrides import field_paths
 from mcl_ray.config.recipes import RECIPES
 from mcl_ray.config.registry import NETWORKS
-from searches.spec import suite_registry
+from mcl_ray.config.spec import RunSpec
+from mcl_ray.results.sweep_writer import SweepWriter
+from searches.spec import search_registry, suite_registry
 from searches.spec.search_registry import SEARCHES
+from searches.spec.suite import SuiteSpec
 from searches.spec.suite_registry import SUITES
+from searches.spec.sweep import SweepSpec
+from trainables.prometheus import GAUGES, RUN_TAGS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-TRAINING, SEARCHING, PYTHON, BENCHMARKS = (
-    (ROOT / "docs" / f"{page}.md").read_text() for page in ("training", "searching", "python", "benchmarks")
+TRAINING, SEARCHING, PYTHON, SERVICE, BENCHMARKS = (
+    (ROOT / "docs" / f"{page}.md").read_text() for page in ("training", "searching", "python", "service", "benchmarks")
 )
+MONITORING = (ROOT / "deploy" / "monitoring" / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 MOST_LINES_OF_README = 150
 PAGES = [
@@ -109,6 +119,56 @@ def test_every_recipe_and_network_is_documented():
 def test_every_search_and_suite_is_documented(command, known):
     (paragraph,) = re.findall(rf"Known by name \(`mcl {command}`\):(.*?)\n\n", SEARCHING, re.DOTALL)
     assert set(known) <= set(re.findall(r"`(\w+)`", paragraph))
+
+
+@pytest.mark.parametrize("model", [RunSpec, SweepSpec, SuiteSpec])
+def test_every_field_says_what_it_means(model):
+    """`mcl fields` and the reference print it."""
+    described = {path: field.description for path, field in field_paths(model)}
+    assert [path for path, text in described.items() if not (text or "").strip()] == []
+
+
+def words_of(program, before=()):
+    """The words of every command of a program, and of those below it."""
+    for name in program:
+        if not name.startswith("-"):
+            yield (*before, name)
+            yield from words_of(program[name], (*before, name))
+
+
+@pytest.mark.parametrize("words", [*words_of(main.program())], ids=" ".join)
+def test_every_command_is_on_a_page(words):
+    """With at least one page that names it, beyond the reference that is made from its help."""
+    named = {
+        command[1:] if command[0] == "mcl" else (command[2].removeprefix("mcl_ray."), *command[3:])
+        for command in MENTIONED | ABBREVIATED
+    }
+    assert words in {command[: len(words)] for command in named}
+
+
+def test_every_setting_of_the_service_is_documented_and_an_option(capsys):
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", SERVICE, re.MULTILINE))
+    assert rows == {name: " ".join(field.description.split()) for name, field in Settings.model_fields.items()}
+    serve.program("serve")(["--help"], exit_on_error=False)
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert {f"--{name.replace('_', '-')}" for name in rows} <= options
+
+
+def test_every_endpoint_is_documented():
+    paths = create_app(Settings()).openapi()["paths"]
+    known = [f"`{method.upper()} {path.removeprefix('/api/v1')}`" for path in paths for method in paths[path]]
+    assert [endpoint for endpoint in known if endpoint not in SERVICE] == []
+
+
+def test_every_metric_is_documented_with_its_tags():
+    """Those of runs with tags and description; tests/api/test_metrics.py compares the labels of the service's."""
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (.+) \|$", MONITORING, re.MULTILINE)
+    tags_and_meanings = {name: (tuple(re.findall(r"`(\w+)`", tags)), meaning) for name, tags, meaning in rows}
+    runs = {name: row for name, row in tags_and_meanings.items() if name.startswith("ray_")}
+    assert runs == {f"ray_{name}": (kind.tags, kind.description) for name, kind in GAUGES.items()}
+    assert set(RUN_TAGS) <= set(re.findall(r"`(\w+)`", MONITORING))
+    service = {name.removesuffix("_total") for name in tags_and_meanings if name.startswith("mcl_")}
+    assert service == {family.name for family in REGISTRY.collect()}
 
 
 def test_every_benchmark_is_documented():
@@ -201,6 +261,13 @@ def test_every_mentioned_command_exists_with_its_options(command):
     incomplete = () if command in MENTIONED else (MissingArgumentError,)
     with contextlib.suppress(*incomplete):
         main.program().parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_readme_exports_the_search_that_it_began_with(tmp_path):
+    """The id of `sweep digits` is the same in each results folder, as long as its spec is."""
+    spec = search_registry.load("digits")
+    with SweepWriter.create(tmp_path, "digits", spec, objective="", mode="max", trials_planned=1) as writer:
+        assert f"mcl_ray.export results/sweeps/{writer.sweep_id} " in README
 
 
 def test_every_suite_file_is_a_suite(tmp_path):

@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 from cyclopts.help import DefaultFormatter, HelpPanel
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
@@ -84,9 +91,9 @@ def exit_codes(app: App | None = None) -> Iterator[None]:
         _print_error(str(error))
         sys.stdout.flush()
         os._exit(EXIT_FAILED)  # threads of a Ray that has died would hold up the interpreter's end
-    except UnknownOptionError as error:
-        _exit_with(_unknown_option(error), EXIT_BAD_INPUT)
-    except (CycloptsError, UserError) as error:
+    except CycloptsError as error:
+        _exit_with(_broken_rule(error), EXIT_BAD_INPUT)
+    except UserError as error:
         _exit_with(str(error), EXIT_BAD_INPUT)
     except MclError as error:
         _exit_with(str(error), EXIT_FAILED)
@@ -128,6 +135,33 @@ def stdout() -> Console:
     """Return the console for results; wide enough not to wrap tables if stdout is not a terminal."""
     console = Console(highlight=False, markup=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
+
+
+def _broken_rule(error: CycloptsError) -> str:
+    """Return the message for words of the command line that break a rule of their command."""
+    match error:
+        case UnknownOptionError():
+            return _unknown_option(error)
+        case UnusedCliTokensError():
+            return f"this command takes no further words, but got {' '.join(error.unused_tokens or ())}"
+        case MissingArgumentError():
+            return f"{str(error).rstrip('.')}{_meaning(error)}"
+    from pydantic import BaseModel, ValidationError
+
+    from mcl_ray.config.overrides import explained
+
+    if isinstance(error.__cause__, ValidationError):  # of options that are the fields of a model
+        return explained(BaseModel, error.__cause__)
+    return str(error)
+
+
+def _meaning(error: MissingArgumentError) -> str:
+    """Return the first sentence of the help of the argument that is missing, after a colon."""
+    if error.app is None or error.argument is None:
+        return ""
+    known = error.app.assemble_argument_collection(parse_docstring=True)
+    helps = [one.parameter.help or "" for one in known if one.names == error.argument.names]
+    return "".join(f": {' '.join(text.split()).partition('. ')[0].rstrip('.')}" for text in helps[:1] if text)
 
 
 def _unknown_option(error: UnknownOptionError) -> str:

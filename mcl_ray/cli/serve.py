@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from api.settings import Settings
 from mcl_ray.cli import app
+from mcl_ray.config import overrides
 from mcl_ray.errors import SpecError, StoreError
 
 if TYPE_CHECKING:
@@ -133,8 +134,7 @@ def _from_environment() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        parts = [f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()]
-        raise SpecError(f"settings must be valid, but: {'; '.join(parts)}") from None
+        raise SpecError(overrides.explained(Settings, error)) from None
 
 
 def _share_heap() -> None:

@@ -17,6 +17,17 @@ from mcl_ray.config import yaml12
 from mcl_ray.errors import SpecError, unknown
 
 Spec = TypeVar("Spec", bound=BaseModel)
+_A_MAPPING = "must be a mapping of fields, as {{name: value}}"
+_RULES = {
+    "missing": "must be given",
+    "tuple_type": "must be a list, as [1, 2]",
+    "dict_type": _A_MAPPING,
+    "model_type": _A_MAPPING,
+    "model_attributes_type": _A_MAPPING,
+    "union_tag_not_found": "must name its {discriminator}",
+    "union_tag_invalid": "must have one of {expected_tags} as its {discriminator}",
+}
+"""Rules in the words of this project, by pydantic's type of error; others keep pydantic's words."""
 
 
 def field_paths(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -59,7 +70,7 @@ def parse(model: type[BaseModel], assignments: Iterable[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not name:
-            raise SpecError(f"an override must have the form field=value, but got {assignment!r}")
+            raise SpecError(f"an override must have the form field=value, without spaces, but got {assignment!r}")
         path = resolve(model, name.strip())
         if path in values:
             raise SpecError(f"a field can be given only once, but {path} was given twice")
@@ -109,7 +120,12 @@ def validate(model: type[Spec], tree: object, context: Mapping[str, Any] | None 
     try:
         return model.model_validate(tree, context=context)
     except ValidationError as error:
-        raise SpecError("; ".join(_sentence(model, part) for part in error.errors())) from None
+        raise SpecError(explained(model, error)) from None
+
+
+def explained(model: type[BaseModel], error: ValidationError) -> str:
+    """Return what is wrong with the fields of a model: one sentence for each error, with the rule and the value."""
+    return "; ".join(_sentence(model, part) for part in error.errors())
 
 
 def flat(spec: BaseModel) -> dict[str, Any]:
@@ -146,11 +162,20 @@ def _sentence(model: type[BaseModel], part: Any) -> str:
             return f"{path}: unknown field {name!r}; its place is {' or '.join(places)}"
         leaf_names = {found.rpartition(".")[2] for found in paths} | set(model.model_fields)
         return f"{path}: {unknown('field', name, leaf_names)}"
-    message = part["msg"].removeprefix("Value error, ")
     if part["type"] == "value_error":
-        return f"{path}: {message}" if path else message
-    rule = message[0].lower() + message[1:]
-    return f"{path} {rule.replace('input should', 'must')}, but got {part['input']!r}"
+        return f"{path}: {broken_rule(part)}" if path else broken_rule(part)
+    return f"{path} {broken_rule(part)}"
+
+
+def broken_rule(part: Any) -> str:
+    """Return the rule that one of pydantic's errors is about, and the value: `must be …, but got …`."""
+    message: str = part["msg"].removeprefix("Value error, ")
+    if part["type"] == "value_error":
+        return message
+    known = _RULES.get(part["type"])
+    rule = known.format(**part.get("ctx", {})) if known else message[0].lower() + message[1:]
+    value = "null" if part["input"] is None else repr(part["input"])
+    return f"{rule.replace('input should', 'must')}, but got {value}"
 
 
 @functools.cache

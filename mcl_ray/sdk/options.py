@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.errors import SpecError
+from mcl_ray.errors import SpecError, UserError
 from mcl_ray.object_store import Uri
 
 LOCATIONS = ("results", "data")
@@ -19,6 +19,7 @@ LOCATIONS = ("results", "data")
 NUMBERS_OR_WORDS = ("workers", "pack")
 """Options that are a number, or a word for one."""
 
+Callback = TypeVar("Callback")
 Overrides = Mapping[str, Any] | Sequence[str]
 """Fields by their short or full names: a mapping, or `field=value` strings as the commands take them."""
 
@@ -68,8 +69,10 @@ def assignments(spec_fields: Mapping[str, Any], overrides: Overrides | None = No
     """Return fields as the `field=value` strings that the commands take; a JSON value is a YAML value too.
 
     Raises:
-        SpecError: a value has no JSON form.
+        SpecError: a value has no JSON form, or `overrides` is a single text.
     """
+    if isinstance(overrides, str):
+        raise SpecError(f"`overrides` must be a mapping or a list of field=value texts, but got the text {overrides!r}")
     if overrides is None:
         given: list[str] = []
     elif isinstance(overrides, Mapping):
@@ -77,6 +80,20 @@ def assignments(spec_fields: Mapping[str, Any], overrides: Overrides | None = No
     else:
         given = list(overrides)
     return (*given, *(_assignment(name, value) for name, value in spec_fields.items()))
+
+
+def checked(callbacks: Iterable[Any], kind: type[Callback]) -> tuple[Callback, ...]:
+    """Return callbacks that all derive from a class.
+
+    Raises:
+        UserError: one does not, or they are no list.
+    """
+    given = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)
+    if not isinstance(callbacks, Iterable) or not all(isinstance(one, kind) for one in given):
+        raise UserError(
+            f"`callbacks` must be a list of objects that derive from {kind.__name__}, but got {callbacks!r}"
+        )
+    return given
 
 
 def _assignment(name: str, value: Any) -> str:

@@ -14,7 +14,7 @@ from mcl_ray.config.execution import DEFAULT_EXECUTION, ExecutionOptions
 from mcl_ray.config.spec import CohortSpec, RunSpec
 from mcl_ray.errors import UserError
 from mcl_ray.pipeline import Stage, found_at, import_named_plugins, stages
-from mcl_ray.sdk.options import Overrides, RunOptions, assignments, location, split_keywords
+from mcl_ray.sdk.options import Overrides, RunOptions, assignments, checked, location, split_keywords
 from mcl_ray.sdk.run import Run
 from mcl_ray.torchrun import TorchrunEnv, read_torchrun_env
 
@@ -59,11 +59,13 @@ class CohortTrainer:
         given = assignments(spec_fields, overrides)
         import_named_plugins(base, given)
         self._stages = stages(base, given)
-        self._callbacks = tuple(callbacks)
+        self._callbacks = checked(callbacks, RunCallback)
         self._worker = read_torchrun_env()
         self.workers = _check(self._options, self._worker)
         """Smallest and largest number of workers; None for one process without workers."""
         self._source = _source(source, self._local_environment.results)
+        if self._source is None:
+            self._stages[0].resolved(None)  # raises for values that break a rule
 
     def estimate(self) -> list[StageEstimate]:
         """Return each run's spec and an estimate of its steps, parameters, memory and disk, without training.

@@ -12,7 +12,7 @@ from mcl_ray.callbacks import SweepCallback
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import SpecError
 from mcl_ray.pipeline import import_named_plugins
-from mcl_ray.sdk.options import Overrides, RunOptions, assignments, split_keywords
+from mcl_ray.sdk.options import Overrides, RunOptions, assignments, checked, split_keywords
 from mcl_ray.sdk.sweep import Sweep, located
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class CohortTuner:
 
     def _prepare(self, execution: ExecutionOptions, callbacks: Sequence[SweepCallback], *, download: bool) -> None:
         self._execution, self._download = execution, download
-        self._callbacks = tuple(callbacks)
+        self._callbacks = checked(callbacks, SweepCallback)
         self._experiment = None
         self._sweep_id, self._retry_failed = "", False
         self._change: Callable[[Experiment], Experiment] = lambda experiment: experiment
@@ -230,6 +230,8 @@ def _load_suite(name: str) -> Experiment:
 
 
 def _space_assignments(space: Mapping[str, Any] | None) -> tuple[str, ...]:
+    if not isinstance(space, Mapping | None):
+        raise SpecError(f"`space` must be a mapping of fields to the values that they may take, but got {space!r}")
     entries = {
         f"space.{path}": entry.model_dump(mode="json") if isinstance(entry, BaseModel) else entry
         for path, entry in (space or {}).items()

@@ -32,12 +32,22 @@ def test_one_key_gives_one_job(app):
     ("body", "pointer", "words"),
     [
         ({"kind": "train"}, "", "`name` is given"),
-        ({"kind": "bake", "name": "digits"}, "/kind", "Input should be"),
+        (
+            {"kind": "bake", "name": "digits"},
+            "/kind",
+            "must be 'train', 'sweep', 'table', 'linear', 'export' or 'evaluate', but got",
+        ),
         ({"kind": "train", "name": "../../etc/passwd"}, "/name", "pattern"),
         ({"kind": "train", "name": "digits.yaml"}, "/name", "pattern"),
-        ({"kind": "train", "name": "digits", "env": {"A": "b"}}, "/env", "Extra"),
+        ({"kind": "train", "name": "digits", "env": {"A": "b"}}, "/env", "unknown field 'env'"),
         ({"kind": "train", "name": "digits", "overrides": {"a b": 1}}, "/overrides/a b/[key]", "pattern"),
-        ({"kind": "train", "name": "digits", "execution": {"address": "x"}}, "/execution/address", "Extra"),
+        (
+            {"kind": "train", "name": "digits", "execution": {"address": "x"}},
+            "/execution/address",
+            "unknown field 'address'",
+        ),
+        ({"kind": "train", "name": "x" * 10_000}, "/name", "string should"),
+        (["train", "digits"], "", "the body must be a JSON object, and be sent with Content-Type: application/json"),
         ({"kind": "export", "name": None}, "", "requires `source`"),
         ({"kind": "train", "name": "digts"}, None, "did you mean 'digits'"),
         ({"kind": "train", "name": "digits", "overrides": {"alhpa": 1}}, None, "did you mean 'alpha'"),
@@ -56,6 +66,23 @@ def test_a_request_that_breaks_a_rule_is_told_which(shared, body, pointer, words
     assert any(words in text for text in texts), found
     if pointer is not None:
         assert pointer in [part["pointer"] for part in found["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "words"),
+    [
+        (
+            '{"kind": "train", "name": "digits"}',
+            "application/x-www-form-urlencoded",
+            "with Content-Type: application/json",
+        ),
+        ('{"kind": "train", ', "application/json", "the body must be JSON, but: "),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_told_what_it_must_be(shared, body, media_type, words):
+    answer = shared.http.post("/api/v1/jobs", content=body, headers=shared.headers() | {"Content-Type": media_type})
+    assert is_problem(answer, 422)
+    assert words in answer.json()["errors"][0]["detail"]
 
 
 def test_pages(app):

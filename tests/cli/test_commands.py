@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,6 +54,13 @@ def test_help_loads_nothing_slow(words, tmp_path):
     else:
         assert seen.stdout.startswith("Usage: ")
         assert seen.stdout.splitlines()[2].strip().endswith(".")  # the description
+
+
+def test_the_package_runs_as_mcl(tmp_path):
+    words = [sys.executable, "-m", "mcl_ray", "recipes"]
+    done = subprocess.run(words, cwd=tmp_path, env=surroundings(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == run_command(tmp_path, "mcl", "recipes").stdout
 
 
 @pytest.mark.parametrize(("verb", "known"), [("recipes", RECIPES), ("searches", SEARCHES), ("suites", SUITES)])

@@ -191,6 +191,11 @@ def test_names_specs_and_files_are_the_same_run(tmp_path):
     ("keywords", "error", "rule"),
     [
         ({"alhpa": 1}, SpecError, "unknown field 'alhpa'; did you mean 'alpha'"),
+        ({"alpha": -1}, SpecError, "losses.alpha must be greater than or equal to 0, but got -1"),
+        ({"epochs": "three"}, SpecError, 'epochs must be a number, but got "three"'),
+        ({"overrides": "epochs=1"}, SpecError, "a mapping or a list of field=value texts, but got the text 'epochs=1'"),
+        ({"callbacks": print}, UserError, "must be a list of objects that derive from RunCallback, but got <built-in"),
+        ({"callbacks": [print]}, UserError, "that derive from RunCallback, but got .<built-in function print>"),
         ({"overrides": {"losses.alpha": 1}, "alpha": 2}, SpecError, "losses.alpha was given twice"),
         ({"cpus_per_worker": 2}, UserError, "`--cpus-per-worker` requires `--workers` or `--address`"),
         ({"workers": "2..1"}, SpecError, "`workers` must be a number from 1"),
@@ -200,7 +205,7 @@ def test_names_specs_and_files_are_the_same_run(tmp_path):
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, keywords, error, rule):
     with pytest.raises(error, match=rule):
-        CohortTrainer("digits", results=tmp_path / "results", **keywords).estimate()
+        CohortTrainer("digits", results=tmp_path / "results", **keywords)
     assert list(tmp_path.iterdir()) == []
 
 

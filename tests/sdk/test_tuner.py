@@ -11,7 +11,7 @@ import pytest
 
 from mcl_ray import CohortTuner, Sweep, SweepCallback
 from mcl_ray.callbacks import TrialInfo
-from mcl_ray.errors import SpecError, StoreError
+from mcl_ray.errors import SpecError, StoreError, UserError
 from searches.spec import search_registry
 from searches.spec.space import FloatRange
 from tests.support.empty_environment import run_command
@@ -180,6 +180,8 @@ def test_a_spec_object_a_suite_and_their_estimates(tmp_path):
     [
         (lambda: CohortTuner("digts"), SpecError, "unknown search 'digts'; did you mean 'digits'?"),
         (lambda: CohortTuner("digits", tirals=3), SpecError, "unknown field 'tirals'; did you mean 'trials'?"),
+        (lambda: CohortTuner("digits", space=[1]), SpecError, "`space` must be a mapping of fields to the values"),
+        (lambda: CohortTuner("digits", callbacks=[print]), UserError, "that derive from SweepCallback, but got"),
         (lambda: CohortTuner("digits", alpha=0.5), SpecError, "losses.alpha is searched; space.losses.alpha=null"),
         (lambda: CohortTuner.suite("digits", rows=["no"]), SpecError, "unknown row 'no'"),
         (lambda: CohortTuner("digits", threads=1), SpecError, "cpus_per_worker=N sets the threads of a trial, but got"),
