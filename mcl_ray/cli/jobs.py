@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from mcl_ray.cli import app
 from mcl_ray.config import yaml12
+from mcl_ray.config.environment import Parallelism
 from mcl_ray.errors import SpecError, TrainingError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def submit(
     *overrides: Annotated[str, Parameter(help=app.OVERRIDES_HELP)],
     server: Server = DEFAULT_SERVER,
     workers: str | None = None,
-    parallelism: Literal["data", "cohort", "auto"] = "data",
+    parallelism: Parallelism = "data",
     cpus_per_worker: int = 1,
     gpus_per_worker: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",

@@ -6,9 +6,13 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from mcl_ray.errors import UserError
 from mcl_ray.object_store import Uri, cache_folder
+
+Parallelism = Literal["data", "cohort", "auto"]
+"""What several workers of a run share, see `Environment.parallelism`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class Environment:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise UserError(f"`device` must be auto, cpu, cuda or one CUDA device as cuda:1, but got {self.device!r}")
-        if self.parallelism not in ("data", "cohort", "auto"):
+        if self.parallelism not in get_args(Parallelism):
             raise UserError(f"`parallelism` must be data, cohort or auto, but got {self.parallelism!r}")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"`threads >= 1` must hold, but got {self.threads}")

@@ -8,13 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal, get_args
 
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
-
-Parallelism = Literal["data", "cohort", "auto"]
-PARALLELISMS: tuple[str, ...] = get_args(Parallelism)
 
 
 @dataclass(frozen=True)

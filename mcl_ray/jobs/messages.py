@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from mcl_ray.config.environment import Parallelism
 from mcl_ray.jobs.states import Desired, State
 
 API_PREFIX = "/api/v1"
@@ -33,7 +34,7 @@ class Execution(Model):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Annotated[str, Field(pattern=r"^\d{1,4}(\.\.\d{1,4})?$")] | None = None
     """Workers on Ray that share every batch of a run, 2, or 1..4; null: one process trains it."""
-    parallelism: Literal["data", "cohort", "auto"] = "data"
+    parallelism: Annotated[Parallelism, Field(exclude_if=lambda value: value == "data")] = "data"
     """What several workers of a run share: every batch, the peers, or what sends the fewest bytes."""
     cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0, le=1024)] | None = None

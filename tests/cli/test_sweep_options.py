@@ -108,8 +108,9 @@ def failed(folder):
 
 
 @pytest.mark.slow
-def test_workers_that_share_each_trial_of_peers_without_labels(run, shared_ray, tmp_path):
-    group = ("--workers", "2", "--cpus-per-worker", "1", "--readers", "0")
+@pytest.mark.parametrize("parallelism", ["data", "cohort"])
+def test_workers_that_share_each_trial_of_peers_without_labels(run, shared_ray, tmp_path, parallelism):
+    group = ("--workers", "2", "--parallelism", parallelism, "--cpus-per-worker", "1", "--readers", "0")
     data = ("--data", str(write_folder(tmp_path / "pictures")))
     output = run("sweep", "moco", *TWO_PEERS, *WITHOUT_LABELS, *ON_CPUS, *group, *data, ray=shared_ray)
     assert "1 trials at once, of 2 workers" in output
