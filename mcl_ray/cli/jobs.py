@@ -48,7 +48,7 @@ def submit(
         kind: What the job does: train, sweep, table, linear, export or evaluate.
         name: Recipe (train, linear), search (sweep) or suite (table).
         workers: Workers on Ray that share every batch of a run, 2, or 1..4.
-        parallelism: What several workers of a run share: data, cohort or auto.
+        parallelism: The part of a run that several workers share: data, cohort or auto.
         cpus_per_worker: CPU cores of one worker.
         gpus_per_worker: GPUs of one worker.
         device: auto, cpu or cuda.

@@ -12,7 +12,7 @@ from mcl_ray.errors import UserError
 from mcl_ray.object_store import Uri, cache_folder
 
 Parallelism = Literal["data", "cohort", "auto"]
-"""What several workers of a run share, see `Environment.parallelism`."""
+"""Names of the ways in which several workers share a run, see `Environment.parallelism`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class Environment:
     readers: int = 1
     """Processes that read and decode images that are not held in memory; 0 reads in the training process."""
     parallelism: str = "data"
-    """What several workers of a run share: every batch (`data`), the peers and, with more workers than peers, the batch
-    (`cohort`), or what sends the fewest bytes within the memory (`auto`)."""
+    """The part of a run that several workers share: every batch (`data`); the peers and, with more workers than peers,
+    the batch (`cohort`); or that of the two which sends the fewest bytes within the memory (`auto`)."""
     steps_per_log: int = 50
     """Steps between two `on_step` events; the loop does not synchronise with the device in between."""
     epochs_per_checkpoint: int = 1

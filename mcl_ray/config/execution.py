@@ -29,8 +29,8 @@ class ExecutionOptions:
     """Workers on Ray that share every batch of a run, 2, or 1..4 for as many as fit. If not given, one process trains
     the run, which starts faster."""
     parallelism: str = Environment.parallelism
-    """What several workers of a run share: data, every batch; cohort, the peers, and the batch if there are more
-    workers than peers; auto, what sends the fewest bytes within the memory. The figures are those of one process."""
+    """The part of a run that several workers share: data, every batch; cohort, the peers, and the batch if there are
+    more workers than peers; auto, that of the two which sends the fewest bytes within the memory."""
     cpus_per_worker: int = 1
     """CPU cores of one worker on Ray, and its threads."""
     gpus_per_worker: float | None = None

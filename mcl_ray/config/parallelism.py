@@ -1,4 +1,4 @@
-"""How the workers of a run share it: parts of every batch, peers of the cohort, or both.
+"""Splits of a run over workers: parts of every batch, peers of the cohort, or both.
 
 Workers are numbered so that those that train the same peers are neighbours: they exchange the most, the gradients.
 """

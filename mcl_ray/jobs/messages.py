@@ -35,7 +35,7 @@ class Execution(Model):
     workers: Annotated[str, Field(pattern=r"^\d{1,4}(\.\.\d{1,4})?$")] | None = None
     """Workers on Ray that share every batch of a run, 2, or 1..4; null: one process trains it."""
     parallelism: Annotated[Parallelism, Field(exclude_if=lambda value: value == "data")] = "data"
-    """What several workers of a run share: every batch, the peers, or what sends the fewest bytes."""
+    """The part of a run that several workers share: every batch, the peers, or that which sends the fewest bytes."""
     cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0, le=1024)] | None = None
     readers: Annotated[int, Field(ge=0, le=256)] = 1

@@ -67,8 +67,7 @@ class RunEstimate:
     activation_bytes: int
     """Bytes of memory that a step stores for its backward pass, on one worker, in float32."""
     splits: Sequence[SplitCost] = ()
-    """How the fewest workers may share the run, and what that asks of each, the chosen split first; if one process
-    trains it, none."""
+    """Costs of the splits over the fewest workers, the chosen one first; none if one process trains the run."""
 
 
 def estimate_run(

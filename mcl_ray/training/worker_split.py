@@ -22,7 +22,7 @@ MORE_MEMORY = 1.25
 
 
 class SplitCost(NamedTuple):
-    """What a split asks of its busiest worker."""
+    """Cost of a split, for its busiest worker."""
 
     split: WorkerSplit
     sent_bytes: int
