@@ -92,8 +92,8 @@ def method(
             on demand.
         needs_contrast: whether nothing but the contrastive terms trains the peers.
         has_grid: whether it computes `contrastive_terms` of a grid, and with them those of `losses.extra`.
-        splits_peers: whether the peers may be on different workers: it computes its losses from the outputs of all
-            peers, and changes no weights itself.
+        splits_peers: whether the peers may be on different workers: it computes its losses and its state from the
+            outputs of all peers, and stores copies of the cohort by `Cohort.state_of_all_peers`.
         own_fields: fields of other methods that it uses, such as `bank.`, which stands for all fields below it.
         passes: duration of a step in forward passes of all peers, for estimates.
 

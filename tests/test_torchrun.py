@@ -170,7 +170,7 @@ def test_peers_on_different_workers_train_the_figures_of_one_process(tmp_path):
     assert list(found) == list(expected)
     assert found == pytest.approx(expected, rel=1e-6)
     (run,) = read_runs(apart / "results").to_pylist()
-    assert run["hardware"].startswith("2 workers, each on ")
+    assert run["hardware"].startswith("2 workers, 1 to a batch, each on ")
     ended = train(apart, "digits", *words[1:], "cohort.size=1", "--parallelism", "cohort")
     assert [code for code, *_ in ended] == [2, 2]
     assert ended[0][2].endswith("divides, but got workers=2, cohort.size=1\n")

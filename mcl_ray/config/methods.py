@@ -31,8 +31,8 @@ class MethodEntry:
     contrasts_locally: bool = False
     """True if `losses.contrast=local` has an effect."""
     splits_peers: bool = False
-    """True if the peers may be on different workers: the losses are computed from the outputs of all peers, and the
-    method changes no weights itself."""
+    """True if the peers may be on different workers: the losses are computed from the outputs of all peers, and so is
+    the method's state, except copies of the cohort, which `Cohort.state_of_all_peers` stores."""
     own_fields: tuple[str, ...] = ()
     """Fields of a spec that have an effect with this method and those that name them too; `bank.` are all below."""
     passes: int = FORWARD_AND_BACKWARD

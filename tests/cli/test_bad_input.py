@@ -145,7 +145,7 @@ class Hostile:
             "a number from 2 to `cohort.size` divides, but got workers=2, cohort.size=1",
         ),
         (
-            "sweep digits cohort.size=1 --workers 1..2 --parallelism cohort",
+            "sweep digits cohort.size=1 space.cohort.size=null --workers 1..2 --parallelism cohort",
             "a number from 2 to `cohort.size` divides, but got workers=2, cohort.size=1",
         ),
         (
