@@ -56,8 +56,7 @@ class WorkerSplit:
 def possible_splits(run: RunSpec, parallelism: str, workers: int) -> list[WorkerSplit]:
     """Return the splits of a run over so many workers that an option allows, the best one of `cohort` first.
 
-    Without peers on different workers there is one split. Those with them have as many groups of workers as leave the
-    fewest peers to a worker; `auto` considers both kinds.
+    Of `cohort` there is one, with the least work for the busiest worker. `auto` considers all, and `data` last.
 
     Raises:
         SpecError: the peers cannot be on different workers.
