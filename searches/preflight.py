@@ -8,9 +8,7 @@ from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.parallelism import most_batch_parts
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import check_counts
-from searches.linear_eval import planned_follower
 from searches.spec.experiment import Experiment
-from searches.spec.suite import SuiteSpec
 
 
 def check_batches(sweep: Experiment, dataset: Dataset, execution: ExecutionOptions) -> None:
@@ -22,9 +20,6 @@ def check_batches(sweep: Experiment, dataset: Dataset, execution: ExecutionOptio
     counts = np.bincount(dataset.train.labels)
     for run in sweep.batch_runs:
         check_counts(counts, run, most_batch_parts(run, execution.parallelism, execution.group or (1, 1)))
-    if isinstance(sweep, SuiteSpec) and sweep.then is not None:  # it starts hours later
-        for run in planned_follower(sweep).batch_runs:
-            most_batch_parts(run, execution.parallelism, execution.group or (1, 1))
 
 
 def check_proposals(sweep: Experiment) -> None:

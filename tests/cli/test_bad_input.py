@@ -145,8 +145,8 @@ class Hostile:
             "a number from 2 to `cohort.size` divides, but got workers=2, cohort.size=1",
         ),
         (
-            "sweep digits cohort.size=1 space.cohort.size=null --workers 1..2 --parallelism cohort",
-            "a number from 2 to `cohort.size` divides, but got workers=2, cohort.size=1",
+            "sweep digits --workers 1..3 --parallelism cohort",
+            "a number from 2 to `cohort.size` divides, but got workers=3, cohort.size=2",
         ),
         (
             "train lincls linear.backbone=random --workers 2 --parallelism cohort",
