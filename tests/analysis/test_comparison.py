@@ -188,6 +188,7 @@ def test_the_workers_of_a_pretraining_are_looked_for_in_the_whole_results_folder
 def test_the_recorded_hardware_names_the_workers():
     assert [workers_of(on_workers("a GPU", workers)) for workers in (1, 2, 16)] == [1, 2, 16]
     assert on_workers("4 cores", 1) == "4 cores"
+    assert [workers_of(on_workers("a GPU", 8, parts)) for parts in (1, 2, 8, None)] == [1, 2, 8, 8]
 
 
 def test_for_other_images_the_published_figure_is_shown_without_a_difference(tmp_path):
