@@ -138,6 +138,11 @@ def test_linear_classification_as_published_and_not():
     assert len(figure.deviations) == 2
 
 
+def test_a_setting_without_effect_is_as_published():
+    assert deviations(replace(recipes.cifar_baseline(), {"losses.tau": 0.3, "cohort.embedding_dim": 64})) == ()
+    assert deviations(replace(recipes.cifar(), {"losses.tau": 0.3})) == ("losses.tau=0.3 (published: 0.1)",)
+
+
 def test_batch_statistics_over_fewer_images_than_published_are_another_setting(tmp_path):
     write(tmp_path, recipes.cifar(), [72.0])
     write(tmp_path, recipes.cifar(), [71.0], workers=4)
