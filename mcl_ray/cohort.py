@@ -5,7 +5,9 @@ Networks are in `mcl_ray.models`, losses in `mcl_ray.losses`.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+import copy
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +85,7 @@ class Cohort(nn.Module):
     def forward(self, images: Tensor) -> CohortOutput:
         """Return all peers' logits [N, B, C] and embeddings [N, B, D] of images [B, K, H, W]."""
         logits_NBC, features_NBF = self.logits_and_features(images)
-        return CohortOutput(logits_NBC, _apply_each(self.heads, features_NBF))
+        return CohortOutput(logits_NBC, self.of_all_peers(_apply_each(self.heads, features_NBF)))
 
     def logits(self, images: Tensor) -> Tensor:
         """Return all peers' logits [N, B, C] of images [B, K, H, W]; heads are not computed."""
@@ -96,14 +98,44 @@ class Cohort(nn.Module):
 
     def classify(self, features_NBF: list[Tensor]) -> Tensor:
         """Return all peers' logits [N, B, C] of their features, [N] of [B, F]."""
-        return _apply_each(self.classifiers, features_NBF)
+        return self.of_all_peers(_apply_each(self.classifiers, features_NBF))
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return each peer's features, [N] of [B, F], of images [B, K, H, W]; F may differ between peers."""
         maps_N = [stem(images) for stem in self.stems]
         if self.shares_stem:
-            maps_N = maps_N * self.num_peers
+            maps_N = maps_N * len(self.branches)
         return [branch(maps) for branch, maps in zip(self.branches, maps_N, strict=True)]
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the parameters of all peers, in the order of an optimiser's state."""
+        return tuple(name for name, _ in self.named_parameters())
+
+    # A part of a cohort, whose other peers are on other workers, exchanges with them here: see `CohortPart`.
+
+    def of_all_peers(self, part_n: Tensor) -> Tensor:
+        """Return the values of all peers, [N, …], of those of this worker's, which are all; differentiable."""
+        return part_n
+
+    def entries_of_all_peers(self, entries: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entries of all peers by name."""
+        return dict(entries)
+
+    def state_of_all_peers(self) -> dict[str, Any]:
+        """Return the tensors of all peers by name."""
+        return self.state_dict()
+
+    def load_state_of_all_peers(self, state: Mapping[str, Any]) -> None:
+        """Load the tensors that `state_of_all_peers` returned."""
+        self.load_state_dict(state)
+
+    def sum_shared_gradients(self) -> None:
+        """Sum the gradients of what several workers compute for their own peers; called after each backward pass."""
+
+    def copied(self) -> Self:
+        """Return a copy with its own tensors."""
+        return copy.deepcopy(self)
 
 
 def _apply_each(modules: nn.ModuleList, features_NBF: list[Tensor]) -> Tensor:

@@ -1,15 +1,16 @@
 """Ranks and collectives of the workers that train one run together.
 
-All functions use torch's default process group, which a command or Ray has initialised; in a single process they do
-nothing. The training loop and the methods decide what is exchanged and when.
+All functions use torch's default process group, which a command or Ray has initialised, or a part of it, a `Subgroup`;
+in a single process they do nothing. The training loop and the methods decide what is exchanged and when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -65,21 +66,48 @@ def group(rank: int, world_size: int, device: torch.device) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Subgroup:
+    """Workers that exchange tensors with each other, this one among them: all workers, or a part of them."""
+
+    rank: int
+    """Rank of this worker among them, from 0."""
+    size: int
+    """Number of them, W."""
+    process_group: dist.ProcessGroup | None = None
+    """Their process group; None: torch's default group, that of all workers."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the same object: a process group has no copies."""
+        return self
+
+
+def all_workers() -> Subgroup:
+    """Return the workers of the run, all of them."""
+    return Subgroup(rank(), world_size())
+
+
+@dataclass(frozen=True)
 class BatchShards:
     """Split of a batch into contiguous shards, one per worker, in the order of their ranks."""
 
     sizes: tuple[int, ...]
     """[W], number of images of each worker."""
+    workers: Subgroup | None = None
+    """The workers; None: all of them."""
 
     @property
     def mine(self) -> int:
         """Number of images of this worker."""
-        return self.sizes[rank()]
+        return self.sizes[self._rank]
 
     @property
     def start(self) -> int:
         """Index of this worker's first image in the whole batch."""
-        return sum(self.sizes[: rank()])
+        return sum(self.sizes[: self._rank])
+
+    @property
+    def _rank(self) -> int:
+        return rank() if self.workers is None else self.workers.rank
 
     @property
     def whole(self) -> int:
@@ -100,7 +128,7 @@ SINGLE_SHARD = BatchShards((1,))
 
 
 def gather(part: Tensor, shares: BatchShards, dim: int = 0) -> Tensor:
-    """Concatenate all workers' tensors along `dim`, in the order of their ranks; differentiable.
+    """Concatenate the tensors of all workers of a batch along `dim`, in the order of their ranks; differentiable.
 
     The tensors have the same shape, except along `dim`, where their lengths are `shares.sizes`.
 
@@ -108,12 +136,40 @@ def gather(part: Tensor, shares: BatchShards, dim: int = 0) -> Tensor:
     over the global batch, and gradients of parameters are averaged over the workers, as DistributedDataParallel does.
     Then the backward pass needs no exchange: W times this worker's own slice of the gradient gives the exact average.
     """
-    return cast("Tensor", _Gather.apply(part, shares, dim)) if world_size() > 1 else part
+    if len(shares.sizes) == 1:
+        return part
+    workers = shares.workers or all_workers()
+    return cast("Tensor", _Gather.apply(part, shares.sizes, workers, dim, len(shares.sizes)))
 
 
-def all_reduce_sum(part: Tensor) -> Tensor:
-    """Return the sum of all workers' tensors of one shape; differentiable, its gradient is the sum of all workers'."""
-    return cast("Tensor", _Sum.apply(part)) if world_size() > 1 else part
+def concatenate(part: Tensor, sizes: tuple[int, ...], workers: Subgroup) -> Tensor:
+    """Concatenate all workers' tensors along their first dimension, in the order of their ranks; differentiable.
+
+    The gradient is correct under two conditions: every worker computes the same function of the whole, and no gradient
+    is exchanged, as each parameter belongs to one worker. Then this worker's own slice of the gradient is exact.
+
+    Args:
+        part: tensor of this worker; of the same shape on every worker, except for its first dimension.
+        sizes: length of each worker's first dimension, [W].
+        workers: the workers.
+    """
+    return cast("Tensor", _Gather.apply(part, sizes, workers, 0, 1)) if workers.size > 1 else part
+
+
+def all_reduce_sum(part: Tensor, workers: Subgroup | None = None) -> Tensor:
+    """Return the sum of the tensors, of one shape, of all workers, or of some.
+
+    It is differentiable: its gradient is the sum of these workers' gradients.
+    """
+    workers = workers or all_workers()
+    return cast("Tensor", _Sum.apply(part, workers.process_group)) if workers.size > 1 else part
+
+
+def all_reduce_sum_(values: Tensor, workers: Subgroup) -> Tensor:
+    """Replace `values` in place by their sum over the workers; not differentiable."""
+    if workers.size > 1:
+        dist.all_reduce(values, group=workers.process_group)
+    return values
 
 
 def all_reduce_mean_(values: Tensor) -> Tensor:
@@ -133,11 +189,34 @@ def gather_values(value: T) -> list[T]:
     return values
 
 
-def broadcast_buffers(module: nn.Module) -> None:
-    """Copy rank 0's buffers to every worker: running statistics, which each worker computes from its own images."""
-    if world_size() > 1:
+def send_to_first(tensors: Mapping[str, Any], workers: Subgroup) -> dict[str, Any]:
+    """Return the entries of all workers on the one of rank 0, on the CPU; nothing on the others.
+
+    Args:
+        tensors: name → tensor, or plain data with tensors; if several workers have a name, the lowest rank's counts.
+        workers: the workers.
+    """
+    if workers.size == 1:
+        return dict(tensors)
+    buffer = io.BytesIO()
+    torch.save(dict(tensors), buffer)
+    received: list[Any] | None = [None] * workers.size if workers.rank == 0 else None
+    dist.gather_object(buffer.getvalue(), received, group=workers.process_group, group_dst=0)
+    found: dict[str, Any] = {}
+    for content in received or ():
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True) | found
+    return found
+
+
+def broadcast_buffers(module: nn.Module, workers: Subgroup | None = None) -> None:
+    """Copy the buffers of rank 0 to all workers, or to some.
+
+    They are running statistics, which each worker computes from its own images.
+    """
+    workers = workers or all_workers()
+    if workers.size > 1:
         for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)
+            dist.broadcast(buffer, group=workers.process_group, group_src=0)
 
 
 def run_on_rank_zero(function: Callable[[], T]) -> T:
@@ -189,31 +268,35 @@ def _attempt(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor, shares: BatchShards, dim: int) -> Tensor:
-        ctx.shares, ctx.dim = shares, dim
-        missing = max(shares.sizes) - shares.mine  # gloo exchanges equal shapes
+    def forward(
+        ctx: Any, part: Tensor, sizes: tuple[int, ...], workers: Subgroup, dim: int, gradient_scale: int
+    ) -> Tensor:
+        ctx.start, ctx.mine = sum(sizes[: workers.rank]), sizes[workers.rank]
+        ctx.dim, ctx.gradient_scale = dim, gradient_scale
+        missing = max(sizes) - ctx.mine  # gloo exchanges equal shapes
         padded = torch.cat([part, part.narrow(dim, 0, missing)], dim) if missing else part.contiguous()
-        parts = [torch.empty_like(padded) for _ in shares.sizes]
-        dist.all_gather(parts, padded)
-        return torch.cat([one.narrow(dim, 0, size) for one, size in zip(parts, shares.sizes, strict=True)], dim)
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded, group=workers.process_group)
+        return torch.cat([one.narrow(dim, 0, size) for one, size in zip(parts, sizes, strict=True)], dim)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        own = gradients[0].narrow(ctx.dim, ctx.shares.start, ctx.shares.mine)
-        return own * len(ctx.shares.sizes), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        own = gradients[0].narrow(ctx.dim, ctx.start, ctx.mine)
+        return own * ctx.gradient_scale, None, None, None, None
 
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:  # noqa: ARG004 -- torch's signature
-        return _sum(part)
+    def forward(ctx: Any, part: Tensor, process_group: dist.ProcessGroup | None) -> Tensor:
+        ctx.process_group = process_group
+        return _sum(part, process_group)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004 -- torch's signature
-        return _sum(gradients[0])
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _sum(gradients[0], ctx.process_group), None
 
 
-def _sum(part: Tensor) -> Tensor:
+def _sum(part: Tensor, process_group: dist.ProcessGroup | None) -> Tensor:
     total = part.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=process_group)
     return total

@@ -144,6 +144,7 @@ def _execution(spec: JobSpec, results: Uri | Path, *, is_on_ray: bool) -> dict[s
         options |= {
             "address": CLUSTER,
             "workers": given.workers,
+            "parallelism": given.parallelism,
             "cpus_per_worker": given.cpus_per_worker,
             "gpus_per_worker": given.gpus_per_worker,
         }

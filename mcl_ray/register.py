@@ -78,6 +78,7 @@ def method(
     num_views: int = 1,
     needs_contrast: bool = False,
     has_grid: bool = False,
+    splits_peers: bool = False,
     own_fields: tuple[str, ...] = (),
     passes: int = FORWARD_AND_BACKWARD,
 ) -> Callable[[Part], Part]:
@@ -91,6 +92,8 @@ def method(
             on demand.
         needs_contrast: whether nothing but the contrastive terms trains the peers.
         has_grid: whether it computes `contrastive_terms` of a grid, and with them those of `losses.extra`.
+        splits_peers: whether the peers may be on different workers: it computes its losses and its state from the
+            outputs of all peers, and stores copies of the cohort by `Cohort.state_of_all_peers`.
         own_fields: fields of other methods that it uses, such as `bank.`, which stands for all fields below it.
         passes: duration of a step in forward passes of all peers, for estimates.
 
@@ -106,6 +109,7 @@ def method(
             num_views=num_views,
             needs_contrast=needs_contrast,
             has_grid=has_grid,
+            splits_peers=splits_peers,
             own_fields=own_fields,
             passes=passes,
         )

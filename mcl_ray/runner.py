@@ -67,8 +67,7 @@ def run_on_ray(
     from mcl_ray.results.store import open_results
 
     open_results(environment)
-    _, most = execution.group or (1, 1)
-    dataset = _load_dataset(spec, environment, most)
+    dataset = _load_dataset(spec, environment, execution.group or (1, 1))
     _check_backbone(spec, dataset, environment)
     folder = _find_resumable(spec, dataset, environment) if resume else None
     if folder is not None and _is_done(folder, callbacks):
@@ -119,12 +118,11 @@ def run_distributed(
         return _resume(spec, dataset, environment, callbacks) if resume else _create(spec, environment)
 
     run_on_rank_zero(lambda: open_results(environment))
+    workers = (worker.world_size, worker.world_size)
     if environment.download:  # one worker of each node downloads
-        run_on_all_ranks(
-            lambda: _load_dataset(spec, environment, worker.world_size) if worker.local_rank == 0 else None
-        )
+        run_on_all_ranks(lambda: _load_dataset(spec, environment, workers) if worker.local_rank == 0 else None)
     without_download = dataclasses.replace(environment, download=False)
-    dataset = run_on_all_ranks(lambda: _load_dataset(spec, without_download, worker.world_size))
+    dataset = run_on_all_ranks(lambda: _load_dataset(spec, without_download, workers))
     run_on_rank_zero(lambda: _check_backbone(spec, dataset, environment))
     writer = run_on_all_ranks(open_writer)
     finished = run_on_rank_zero(lambda: writer if isinstance(writer, Path) else None)
@@ -140,15 +138,17 @@ def _folder(writer: RunWriter | None) -> Path:
     return writer.folder
 
 
-def _load_dataset(spec: RunSpec, environment: Environment, num_workers: int) -> Dataset:
-    """Load the data set, and check that its batches can be shared by so many workers."""
+def _load_dataset(spec: RunSpec, environment: Environment, workers: tuple[int, int]) -> Dataset:
+    """Load the data set, and check that the run can be shared by so many workers, from the fewest to the most."""
     import numpy as np
 
+    from mcl_ray.config.parallelism import most_batch_parts
     from mcl_ray.data.sampling import check_batches
     from mcl_ray.data.source import dataset_for
 
+    batch_parts = most_batch_parts(spec, environment.parallelism, workers)
     dataset = dataset_for(spec, environment)
-    check_batches(np.bincount(dataset.train.labels), spec.batch, num_workers)
+    check_batches(np.bincount(dataset.train.labels), spec.batch, batch_parts)
     return dataset
 
 

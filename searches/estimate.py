@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.config.parallelism import most_batch_parts
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.source import check_counts
 from mcl_ray.errors import SpecError
@@ -73,8 +74,8 @@ def estimate_largest(
         DataError: the data set is there, but damaged or does not have its checksum.
     """
     images = images_of(sweep.run.data, environment)
-    check_counts(images.counts, sweep.run, workers[1])
-    runs = [run for run in corners(sweep) if _has_enough_images(run, images, workers[1])] or [sweep.run]
+    _check(sweep.run, images, environment, workers)
+    runs = [run for run in corners(sweep) if _can_train(run, images, environment, workers)] or [sweep.run]
     plans = {run: estimate_run(run, environment, workers, images) for run in undominated(runs)[:MAX_ESTIMATES]}
     largest = max(plans, key=lambda run: sweep.repeats * plans[run].state_bytes + plans[run].activation_bytes)
     steps = plans[largest].train_images // min(run.batch.size for run in runs)
@@ -88,10 +89,14 @@ def estimate_largest(
     )
 
 
-def _has_enough_images(run: RunSpec, images: Images, most_workers: int) -> bool:
-    """Return whether the images serve the run's batches; a trial with other batches fails."""
+def _check(run: RunSpec, images: Images, environment: Environment, workers: tuple[int, int]) -> None:
+    check_counts(images.counts, run, most_batch_parts(run, environment.parallelism, workers))
+
+
+def _can_train(run: RunSpec, images: Images, environment: Environment, workers: tuple[int, int]) -> bool:
+    """Return whether the images serve the run's batches, and the workers can share it; other trials fail."""
     try:
-        check_counts(images.counts, run, most_workers)
+        _check(run, images, environment, workers)
     except SpecError:
         return False
     return True

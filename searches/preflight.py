@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.config.parallelism import most_batch_parts
 from mcl_ray.data.dataset import Dataset
 from mcl_ray.data.source import check_counts
 from searches.spec.experiment import Experiment
 
 
-def check_batches(sweep: Experiment, dataset: Dataset, most_workers: int) -> None:
-    """Check the batches of all trials, for the most workers that may share one.
+def check_batches(sweep: Experiment, dataset: Dataset, execution: ExecutionOptions) -> None:
+    """Check the batches of all trials, and that the workers of a trial can share it, however many there may be.
 
     Raises:
-        SpecError: the sampler cannot make such batches of these images.
+        SpecError: the sampler cannot make such batches of these images, or the workers cannot share a trial.
     """
     counts = np.bincount(dataset.train.labels)
     for run in sweep.batch_runs:
-        check_counts(counts, run, most_workers)
+        check_counts(counts, run, most_batch_parts(run, execution.parallelism, execution.group or (1, 1)))
 
 
 def check_proposals(sweep: Experiment) -> None:

@@ -156,7 +156,7 @@ class SweepRunner:
     def _check_data(self, experiment: Experiment, *, trains: bool) -> Dataset:
         """Return the data set, after checks of it, of the study's database and of networks that trials freeze."""
         dataset = dataset_for(experiment.run, self.environment)
-        check_batches(experiment, dataset, self.execution.group[1] if self.execution.group else 1)
+        check_batches(experiment, dataset, self.execution)
         check_study(experiment)
         if trains:
             check_proposals(experiment)

@@ -241,6 +241,10 @@ def test_every_command_is_understood(command, tmp_path, monkeypatch, capsys):
     """Run dry; a command that continues with an earlier run only reports that there is none."""
     monkeypatch.chdir(ROOT)
     module, *words = command[command.index("-m") + 1 :]
+    if command[0] == "torchrun":
+        workers = command[command.index("--nproc-per-node") + 1]
+        for name, value in {"WORLD_SIZE": workers, "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": workers}.items():
+            monkeypatch.setenv(name, value)
     if "--results" in words:
         words[words.index("--results") + 1] = str(tmp_path)
     else:

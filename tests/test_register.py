@@ -22,6 +22,8 @@ from mcl_ray.models.network import GlobalAveragePool, Network
 from mcl_ray.models.registry import build_network
 from mcl_ray.training.checkpoint import CheckpointFolder
 from searches.spec import search_registry
+from searches.spec.fields import without_effect
+from searches.spec.space import active
 from searches.spec.sweep import SweepSpec
 from searches.tune.converters import check_sampler, to_sampler
 
@@ -248,6 +250,16 @@ def test_a_loss_term_is_searched_from_a_weight_of_zero():
     assert search.run.plugins == (__name__,)
     assert search.trial_run({"losses.extra.spread": 0.25}).losses.extra == {"spread": 0.25}
     assert SweepSpec.model_validate(search.model_dump(mode="json")) == search
+
+
+def test_the_weight_of_a_term_decides_whether_tau_is_searched():
+    register.loss_term("spread")(spread)
+    weights = [f"run.losses.{name}=0" for name in ("alpha", "beta", "gamma", "lam")]
+    wide = "space={tau: {kind: float, low: 0.1, high: 1}, losses.extra.spread: {kind: float, low: 0, high: 1}}"
+    search = search_registry.load("digits").with_overrides([*weights, wide, "baseline={}"])
+    assert active(search.space, {"losses.extra.spread": 0.0}) == ("losses.extra.spread",)
+    assert active(search.space, {"losses.extra.spread": 0.5}) == ("losses.extra.spread", "losses.tau")
+    assert without_effect(search.space) == []
 
 
 def test_a_recipe_and_a_search_are_known_by_their_names(tmp_path):

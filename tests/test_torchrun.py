@@ -158,6 +158,25 @@ def test_workers_that_were_killed_end_as_if_they_had_not_been_to_the_bit(whole, 
 
 
 @pytest.mark.slow
+def test_peers_on_different_workers_train_the_figures_of_one_process(tmp_path):
+    words = ("digits", "epochs=2", "test=every_epoch", "--threads", "1", *ON_CPUS)
+    alone, apart = tmp_path / "alone", tmp_path / "apart"
+    for folder in (alone, apart):
+        folder.mkdir()
+    ended = train(apart, *words, "--parallelism", "cohort")
+    assert [code for code, *_ in ended] == [0, 0], ended
+    subprocess.run(command("train", *words), cwd=alone, env=surroundings(), capture_output=True, check=True)
+    found, expected = figures(apart / "results"), figures(alone / "results")
+    assert list(found) == list(expected)
+    assert found == pytest.approx(expected, rel=1e-6)
+    (run,) = read_runs(apart / "results").to_pylist()
+    assert run["hardware"].startswith("2 workers, 1 to a batch, each on ")
+    ended = train(apart, "digits", *words[1:], "cohort.size=1", "--parallelism", "cohort")
+    assert [code for code, *_ in ended] == [2, 2]
+    assert ended[0][2].endswith("divides, but got workers=2, cohort.size=1\n")
+
+
+@pytest.mark.slow
 def test_a_worker_that_dies_interrupts_the_run_and_is_on_record(tmp_path):
     with two_workers(tmp_path, *LONG) as (first, second):
         wait_for_epochs(tmp_path / "results", 1)

@@ -15,9 +15,13 @@ from typing import Any
 import pyarrow as pa
 
 from mcl_ray.analysis.certainty import interval
+from mcl_ray.analysis.published_setting import flat
 from mcl_ray.analysis.ranking import Ranked, best_of
 from mcl_ray.results import queries
 from mcl_ray.results.queries import Objective
+
+ROUNDING = 1 + 1e-9
+"""Factor that a difference of exactly one standard error may be larger by, as both are computed in floating point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,7 @@ class Improvement:
     @property
     def is_tie(self) -> bool:
         """Return whether the best is within one standard error of the run's own values."""
-        return not self.is_own and (self.standard_error is None or abs(self._ahead) <= self.standard_error)
+        return not self.is_own and (self.standard_error is None or abs(self._ahead) <= self.standard_error * ROUNDING)
 
     @property
     def is_behind(self) -> bool:
@@ -65,7 +69,7 @@ class Improvement:
 
         It ranks before them all the same if seeds of theirs failed, or by another score than the mean.
         """
-        return not self.is_own and self.standard_error is not None and self._ahead < -self.standard_error
+        return not self.is_own and not self.is_tie and self._ahead < 0
 
     @property
     def _ahead(self) -> float:
@@ -88,10 +92,8 @@ def improvement(
         mode: `max` or `min`.
         sweep_spec: Stored spec of the sweep, as JSON.
     """
-    best, specs = best_of(rows), dict(zip(runs["run_id"].to_pylist(), runs["spec"], strict=True))
-    own_spec = _without_seed(json.loads(sweep_spec)["run"])
-    is_own = (row for row in rows if _without_seed(json.loads(specs[row.run_ids[0]].as_py())) == own_spec)
-    own = next((row for row in is_own if row.score is not None and not row.is_baseline), None)
+    best, values = best_of(rows), own_values(sweep_spec)
+    own = next((row for row in rows if row.score is not None and is_own_point(row, values)), None)
     if best is None or own is None:
         return None
     curves = queries.points(queries.of_runs(epochs, [*best.run_ids, *own.run_ids]), Objective.parse(objective))
@@ -101,5 +103,28 @@ def improvement(
     return Improvement(best=best, own=own, differences=tuple(ours[seed] - theirs[seed] for seed in shared), mode=mode)
 
 
-def _without_seed(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in spec.items() if name != "seed"}
+def own_values(sweep_spec: str) -> dict[str, Any]:
+    """Return the values that a sweep's run has by itself, by full path; the spec of a suite has none."""
+    run = json.loads(sweep_spec).get("run")
+    return flat(run) if isinstance(run, dict) else {}
+
+
+def is_own_point(row: Ranked, own: Mapping[str, Any]) -> bool:
+    """Return whether a configuration is that of the run's own values: it differs from the run in searched fields only.
+
+    Args:
+        row: A configuration of a search.
+        own: The run's own values, from `own_values`. A term of a plugin that the run does not name has no weight.
+    """
+    if row.is_baseline or not own:
+        return False
+    return all(_plain(value) == _plain(own.get(path, _absent(path))) for path, value in row.searched.items())
+
+
+def _absent(path: str) -> float | None:
+    return 0.0 if path.startswith("losses.extra.") else None
+
+
+def _plain(value: object) -> object:
+    """Return a list of one entry as that entry: they are two spellings of a value."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value

@@ -72,7 +72,7 @@ def _different(spec: RunSpec, published: RunSpec, workers: int | None) -> list[s
     different = [
         f"{name}={value} (published: {theirs[name]})"
         for name, value in ours.items()
-        if "." in name and name not in NOT_COMPARED and value != theirs.get(name)
+        if "." in name and name not in NOT_COMPARED and value != theirs.get(name) and spec.acts(name)
     ]
     if spec.cohort.shares_stem != published.cohort.shares_stem:
         different.append(f"cohort.sharing={spec.cohort.sharing} (published: {published.cohort.sharing})")

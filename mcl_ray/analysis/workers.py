@@ -1,7 +1,7 @@
-"""The workers that trained a run, or its pretraining, as far as they are on record.
+"""The workers that shared the batches of a run, or of its pretraining, as far as they are on record.
 
 Batch normalisation averages over the images of one worker, so that a comparison with published figures needs their
-number, which is no part of a spec.
+number, which is no part of a spec. Workers that train other peers do not count.
 """
 
 from __future__ import annotations

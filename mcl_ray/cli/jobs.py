@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from mcl_ray.cli import app
 from mcl_ray.config import yaml12
+from mcl_ray.config.environment import Parallelism
 from mcl_ray.errors import SpecError, TrainingError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def submit(
     *overrides: Annotated[str, Parameter(help=app.OVERRIDES_HELP)],
     server: Server = DEFAULT_SERVER,
     workers: str | None = None,
+    parallelism: Parallelism = "data",
     cpus_per_worker: int = 1,
     gpus_per_worker: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -46,6 +48,7 @@ def submit(
         kind: What the job does: train, sweep, table, linear, export or evaluate.
         name: Recipe (train, linear), search (sweep) or suite (table).
         workers: Workers on Ray that share every batch of a run, 2, or 1..4.
+        parallelism: The part of a run that several workers share: data, cohort or auto.
         cpus_per_worker: CPU cores of one worker.
         gpus_per_worker: GPUs of one worker.
         device: auto, cpu or cuda.
@@ -63,12 +66,12 @@ def submit(
             resolved = client.validate(name, kind=kind, **fields)
             app.stdout().print(yaml12.inline(resolved.model_dump(mode="json")), soft_wrap=True)
             return
-        execution = {"workers": workers, "cpus_per_worker": cpus_per_worker, "device": device}
+        execution = {"workers": workers, "parallelism": parallelism, "cpus_per_worker": cpus_per_worker}
         job = client.submit(
             name,
             kind=kind,
             overrides=fields,
-            execution=execution | {"gpus_per_worker": gpus_per_worker},
+            execution=execution | {"gpus_per_worker": gpus_per_worker, "device": device},
             source=source,
             run=run,
             peer=peer,

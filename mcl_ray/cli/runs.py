@@ -84,7 +84,8 @@ def delete(*runs: str, yes: bool = False, results: Folder = Environment.results)
     from mcl_ray.results.deletion import delete as delete_folder
     from mcl_ray.results.lookup import named_record
 
-    folders = [named_record(_local(run), _local(str(results))) for run in runs]
+    named = [named_record(_local(run), _local(str(results))) for run in runs]
+    folders = list({folder.resolve(): folder for folder in named}.values())  # a run may be named twice
     for folder in folders:
         check_deletable(folder)
     if not yes:

@@ -38,7 +38,7 @@ def print_estimate(estimate: SweepEstimate | SuiteEstimate, execution: Execution
 def _print_sweep(estimate: SweepEstimate, execution: ExecutionOptions, console: Console) -> None:
     sweep, largest, run, workers = estimate.experiment, estimate.largest, estimate.run, execution.group
     peers = ", ".join(dict.fromkeys(largest.cohort.peers))
-    facts = _search_facts(sweep, execution) | describe_workers(largest.batch.size, workers)
+    facts = _search_facts(sweep, execution) | describe_workers(largest.batch.size, workers, run)
     if estimate.warm_start:
         facts["warm start"] = "; ".join(map(str, estimate.warm_start))
     facts["largest run"] = (
@@ -101,9 +101,12 @@ def _confirmation(sweep: SweepSpec) -> str:
 
 def _print_suite(estimate: SuiteEstimate, execution: ExecutionOptions, console: Console) -> None:
     workers, suite = execution.group, estimate.experiment
-    facts = _suite_facts(estimate, execution) | describe_workers(suite.run.batch.size, workers)
+    rows = estimate.rows
+    largest = rows[_largest(rows)]
+    facts = _suite_facts(estimate, execution)
+    facts |= describe_workers(suite.run.batch.size, workers, largest.estimate)
     console.print(comment_lines(facts), end="", soft_wrap=True)
-    console.print(_rows_table(estimate.rows))
+    console.print(_rows_table(rows))
     if estimate.following is not None:
         console.print(f"# then {estimate.following.experiment.name}, by the networks of each run")
         _print_suite(estimate.following, execution, console)
@@ -112,7 +115,7 @@ def _print_suite(estimate: SuiteEstimate, execution: ExecutionOptions, console: 
 def _suite_facts(estimate: SuiteEstimate, execution: ExecutionOptions) -> dict[str, str]:
     suite, rows = estimate.experiment, estimate.rows
     first = next(iter(rows.values()))
-    largest = max(rows, key=lambda row: rows[row].estimate.state_bytes + rows[row].estimate.activation_bytes)
+    largest = _largest(rows)
     seeds = ", ".join(map(str, (suite.run.seed + repeat for repeat in range(suite.repeats))))
     unit = "row" if execution.workers is None else "worker"
     times = f"{first.passes} times those" if first.passes > 1 else "those"
@@ -131,6 +134,11 @@ def _suite_facts(estimate: SuiteEstimate, execution: ExecutionOptions) -> dict[s
         "largest row": largest,
         "memory": memory_text(rows[largest].estimate, suite.repeats, execution.pack_size),
     }
+
+
+def _largest(rows: Mapping[str, RowEstimate]) -> str:
+    """Return the name of the row that needs the most memory."""
+    return max(rows, key=lambda row: rows[row].estimate.state_bytes + rows[row].estimate.activation_bytes)
 
 
 def _rows_table(rows: Mapping[str, RowEstimate]) -> Table:

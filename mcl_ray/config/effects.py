@@ -1,8 +1,7 @@
-"""Which fields of a run have an effect: weights between peers have none with one peer, tau has none without contrast.
+"""Which fields have an effect in a run, and which others decide that: a search samples none where it has no effect.
 
-The fields of `unused_fields.py` have an effect with certain settings only, and it is an error to set them otherwise.
-Others depend on numbers, which are free: a baseline has weights of zero. A search samples neither where they have no
-effect.
+`RunSpec.acts` has the rule. The fields of `uses.py` have an effect with certain settings only, and it is an error to
+set them otherwise. Others depend on numbers, which are free: a baseline has weights of zero.
 """
 
 from __future__ import annotations
@@ -11,28 +10,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcl_ray.config.overrides import flat
-from mcl_ray.config.spec import RunSpec, Weights
-from mcl_ray.config.unused_fields import USES
+from mcl_ray.config.spec import OF_CONTRAST, RunSpec, Weights
+from mcl_ray.config.uses import USES
 
 _SIZE = ("cohort.size", "cohort.networks")
 _PAIRS = ("losses.beta", "losses.gamma", "losses.lam")
-_OF_CONTRAST = ("cohort.embedding_dim", "cohort.head", "bank.")
-"""Fields that have an effect only if a contrastive term is computed, apart from those of the losses."""
+_CONTRASTIVE = ("losses.alpha", "losses.extra.", *_PAIRS, *_SIZE)
 _DECIDING = {
-    **dict.fromkeys([*_PAIRS, "losses.logit_distillation"], _SIZE),
-    **dict.fromkeys(["losses.tau", "losses.contrast", *_OF_CONTRAST], ("losses.alpha", *_PAIRS, *_SIZE)),
+    **dict.fromkeys([*_PAIRS, "losses.logit_distillation", "cohort.sharing"], _SIZE),
+    **dict.fromkeys(["losses.tau", "losses.contrast", *OF_CONTRAST], _CONTRASTIVE),
     "losses.temperature": (*_PAIRS, "losses.logit_distillation", *_SIZE),
 }
-"""Field, or a part with its dot → fields whose numbers decide whether it has an effect."""
+"""Field, or a part with its dot → fields, or parts, whose numbers decide whether it has an effect."""
 
 
 def acts(run: RunSpec, path: str) -> bool:
     """Return whether a field, given by its full path, has an effect in a run."""
-    if path.startswith(_OF_CONTRAST) and not run.has_contrast:
-        return False
-    if path.removeprefix("losses.") in run.losses_without_effect:
-        return False
-    return all(use.holds(run) for use in USES if path.startswith(use.fields))
+    return run.acts(path)
 
 
 def acting(run: RunSpec) -> dict[str, Any]:
@@ -41,10 +35,15 @@ def acting(run: RunSpec) -> dict[str, Any]:
 
 
 def deciding(path: str) -> frozenset[str]:
-    """Return the full paths of the fields whose values decide whether a field has an effect."""
+    """Return the full paths of the fields, or parts with their dots, that decide whether a field has an effect."""
     of_numbers = {parent for field, parents in _DECIDING.items() if path.startswith(field) for parent in parents}
     of_settings = {use.when.partition("=")[0] for use in USES if path.startswith(use.fields)}
     return frozenset(of_numbers | of_settings)
+
+
+def decides(parent: str, path: str) -> bool:
+    """Return whether the value of a field decides whether another one has an effect, both given by full paths."""
+    return any(parent == own or (own.endswith(".") and parent.startswith(own)) for own in deciding(path))
 
 
 def partial(run: RunSpec, values: Mapping[str, Any]) -> RunSpec:

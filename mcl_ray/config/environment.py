@@ -6,9 +6,13 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from mcl_ray.errors import UserError
 from mcl_ray.object_store import Uri, cache_folder
+
+Parallelism = Literal["data", "cohort", "auto"]
+"""Names of the ways in which several workers share a run, see `Environment.parallelism`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,9 @@ class Environment:
     """CPU threads inside one operation; None leaves torch's choice."""
     readers: int = 1
     """Processes that read and decode images that are not held in memory; 0 reads in the training process."""
+    parallelism: str = "data"
+    """The part of a run that several workers share: every batch (`data`); the peers and, with more workers than peers,
+    the batch (`cohort`); or that of the two which sends the fewest bytes within the memory (`auto`)."""
     steps_per_log: int = 50
     """Steps between two `on_step` events; the loop does not synchronise with the device in between."""
     epochs_per_checkpoint: int = 1
@@ -41,6 +48,8 @@ class Environment:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise UserError(f"`device` must be auto, cpu, cuda or one CUDA device as cuda:1, but got {self.device!r}")
+        if self.parallelism not in get_args(Parallelism):
+            raise UserError(f"`parallelism` must be data, cohort or auto, but got {self.parallelism!r}")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"`threads >= 1` must hold, but got {self.threads}")
         if self.readers < 0:

@@ -28,6 +28,9 @@ class ExecutionOptions:
     workers: str | None = None
     """Workers on Ray that share every batch of a run, 2, or 1..4 for as many as fit. If not given, one process trains
     the run, which starts faster."""
+    parallelism: str = Environment.parallelism
+    """The part of a run that several workers share: data, every batch; cohort, the peers, and the batch if there are
+    more workers than peers; auto, that of the two which sends the fewest bytes within the memory."""
     cpus_per_worker: int = 1
     """CPU cores of one worker on Ray, and its threads."""
     gpus_per_worker: float | None = None
@@ -82,6 +85,7 @@ class ExecutionOptions:
             download=download,
             device=self.device,
             threads=threads,
+            parallelism=self.parallelism,
         )
 
     def check(self) -> None:
@@ -98,6 +102,7 @@ class ExecutionOptions:
             raise SpecError(
                 f"`pack` requires trials of one process, but got pack={self.pack} and workers={self.workers}"
             )
+        self.check_parallelism(has_workers=self.group is not None)
         if self.cpus_per_worker < 1:
             raise SpecError(f"`cpus_per_worker >= 1` must hold, but got {self.cpus_per_worker}")
         if gpus is not None and not 0 <= gpus < math.inf:
@@ -120,6 +125,18 @@ class ExecutionOptions:
             raise SpecError(f"`--no-dashboard` requires a local Ray, but got --address {self.address}")
         if self.address is None:
             self._check_this_machine(self.group[0] if self.group else 1)
+
+    def check_parallelism(self, *, has_workers: bool) -> None:
+        """Check that several workers train a run if an option says what they share.
+
+        Raises:
+            SpecError: it does, and there are none.
+        """
+        if self.parallelism != Environment.parallelism and not has_workers:
+            raise SpecError(
+                "`parallelism` requires several workers of a run (`workers`, or torchrun), but got "
+                f"parallelism={self.parallelism} alone"
+            )
 
     def _check_this_machine(self, fewest: int) -> None:
         cores, needed = os.cpu_count() or 1, fewest * self.cpus_per_worker

@@ -30,6 +30,9 @@ class MethodEntry:
     """True if the contrastive terms are computed from a grid, so that `losses.extra` has an effect."""
     contrasts_locally: bool = False
     """True if `losses.contrast=local` has an effect."""
+    splits_peers: bool = False
+    """True if the peers may be on different workers: the losses are computed from the outputs of all peers, and so is
+    the method's state, except copies of the cohort, which `Cohort.state_of_all_peers` stores."""
     own_fields: tuple[str, ...] = ()
     """Fields of a spec that have an effect with this method and those that name them too; `bank.` are all below."""
     passes: int = FORWARD_AND_BACKWARD
@@ -42,16 +45,20 @@ METHODS: Registry[MethodEntry] = Registry(
     "method",
     {
         "supervised": MethodEntry(
-            builder="mcl_ray.methods.supervised:Supervised", has_grid=True, contrasts_locally=True
+            builder="mcl_ray.methods.supervised:Supervised", has_grid=True, contrasts_locally=True, splits_peers=True
         ),
         "supervised_bank": MethodEntry(
-            builder="mcl_ray.methods.supervised_bank:SupervisedBank", has_grid=True, own_fields=("bank.",)
+            builder="mcl_ray.methods.supervised_bank:SupervisedBank",
+            has_grid=True,
+            splits_peers=True,
+            own_fields=("bank.",),
         ),
         "moco": MethodEntry(
             builder="mcl_ray.methods.moco:Moco",
             is_supervised=False,
             num_views=2,
             needs_contrast=True,
+            splits_peers=True,
             own_fields=("queue.",),
             passes=FORWARD_AND_BACKWARD + 1,  # the key encoders have a forward pass of their own
         ),

@@ -6,21 +6,28 @@ threads belong to `mcl_ray.config.environment`; they are never part of a spec an
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mcl_ray.config.loss_terms import LOSS_TERMS
 from mcl_ray.config.methods import METHODS, UNKNOWN, MethodEntry
+from mcl_ray.config.overrides import field_paths
 from mcl_ray.config.plugins import MODULE, are_imported
 from mcl_ray.config.registry import DATASETS, NETWORKS, Registry
 from mcl_ray.config.spec_part import Part
+from mcl_ray.config.uses import USES
 from mcl_ray.errors import unknown
 
 SPEC_VERSION = 1
 MAX_PEERS = 16
+
+OF_CONTRAST = ("cohort.embedding_dim", "cohort.head", "bank.")
+"""Fields that have an effect only if a contrastive term is computed, apart from those of the losses."""
 
 Sharing = Literal["none", "stem", "reference"]
 Head = Literal["mcl", "linear", "mlp"]
@@ -398,6 +405,16 @@ class RunSpec(Part):
             *(() if self.has_distillation else ("temperature",)),
         )
 
+    def acts(self, path: str) -> bool:
+        """Return whether a field, given by its full path, has an effect in this run."""
+        if path.startswith(OF_CONTRAST) and not self.has_contrast:
+            return False
+        if path == "cohort.sharing" and not self.has_pairs:
+            return False
+        if path.removeprefix("losses.") in self.losses_without_effect:
+            return False
+        return all(use.holds(self) for use in USES if path.startswith(use.fields))
+
     @model_validator(mode="after")
     def _names_are_known(self) -> RunSpec:
         if not are_imported(self.plugins):  # one of them may know the names
@@ -480,22 +497,41 @@ class RunSpec(Part):
 
     @property
     def digest(self) -> str:
-        """First ten hex digits of the SHA-256 of the complete spec; specs that train alike have equal digests.
+        """First ten hex digits of the SHA-256 of the complete spec.
 
-        Weights and temperatures without an effect, as `beta` in a cohort of one peer, count as their defaults.
+        Fields without an effect, as `beta` in a cohort of one peer, count as their defaults. With parts of plugins only
+        those of the losses do, as what the others need is known only where the plugins are imported.
         """
-        defaults = LossSpec.model_fields
-        unused = {name: defaults[name].default for name in self.losses_without_effect}
-        tree = self.model_dump(mode="json")
-        return _digest(tree | {"losses": tree["losses"] | unused})
+        return self._digest_without(lambda path: not self.acts(path)) if not self.plugins else self._earlier_digest
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Digests that results of this spec may have.
+        """Digests that results of this spec may have: its own, and those of earlier versions, where these differ.
 
-        They are its own and, if it is another, that of earlier versions, which counted values without an effect.
+        Earlier versions counted values without an effect, at first of all fields, later of those outside of the losses.
         """
-        return tuple(dict.fromkeys([self.digest, _digest(self.model_dump(mode="json"))]))
+        return tuple(dict.fromkeys([self.digest, self._earlier_digest, _digest(self.model_dump(mode="json"))]))
+
+    @property
+    def _earlier_digest(self) -> str:
+        unused = {f"losses.{name}" for name in self.losses_without_effect}
+        return self._digest_without(unused.__contains__)
+
+    def _digest_without(self, is_unused: Callable[[str], bool]) -> str:
+        """Return the digest of the spec with defaults for some fields."""
+        tree, defaults = self.model_dump(mode="json"), _default_tree()
+        for path, _ in field_paths(RunSpec):
+            part, _, name = path.rpartition(".")
+            own, default = (tree[part], defaults[part]) if part else (tree, defaults)
+            if name in own and is_unused(path):
+                del own[name]
+                own |= {name: default[name]} if name in default else {}
+        return _digest(tree)
+
+
+@functools.cache
+def _default_tree() -> dict[str, Any]:
+    return RunSpec().model_dump(mode="json")
 
 
 def _digest(tree: dict[str, Any]) -> str:

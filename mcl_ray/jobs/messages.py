@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from mcl_ray.config.environment import Parallelism
 from mcl_ray.jobs.states import Desired, State
 
 API_PREFIX = "/api/v1"
@@ -33,6 +34,8 @@ class Execution(Model):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Annotated[str, Field(pattern=r"^\d{1,4}(\.\.\d{1,4})?$")] | None = None
     """Workers on Ray that share every batch of a run, 2, or 1..4; null: one process trains it."""
+    parallelism: Annotated[Parallelism, Field(exclude_if=lambda value: value == "data")] = "data"
+    """The part of a run that several workers share: every batch, the peers, or that which sends the fewest bytes."""
     cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0, le=1024)] | None = None
     readers: Annotated[int, Field(ge=0, le=256)] = 1

@@ -56,7 +56,9 @@ def _check_plugins(tree: dict[str, Any] | list[Any], allowed: Sequence[str]) -> 
 
 
 def _resolved(request: JobRequest) -> Resolved:
-    ExecutionOptions(workers=request.execution.workers).group  # noqa: B018  # raises for 4..2
+    given = request.execution
+    workers = ExecutionOptions(workers=given.workers, parallelism=given.parallelism)
+    workers.check_parallelism(has_workers=workers.group is not None)  # its group raises for 4..2
     refused = [name for name in request.overrides if name.split(".")[0] in REFUSED]
     if refused:
         raise SpecError(f"a job's results stay in its own folder, so that {refused[0]} cannot be given")

@@ -110,7 +110,7 @@ class Method(ABC):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that resuming needs in addition to the cohort."""
+        """Return the state that resuming needs beside the cohort; of workers with other peers, each calls this."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027

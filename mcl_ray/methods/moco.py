@@ -5,13 +5,11 @@ N peers, B images of this worker, G images of all workers, D embedding.
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from mcl_ray import distributed
 from mcl_ray.cohort import Cohort, CohortOutput
 from mcl_ray.config.spec import LossSpec, RunSpec
 from mcl_ray.contrast.queue import KeyQueue
@@ -41,8 +39,8 @@ class Moco(OnePassMethod):
         keys: the key encoders, initially equal to the query encoders.
         queue: keys of earlier batches.
         key_momentum: momentum m of the key encoders.
-        shuffles: whether key images are shuffled across workers (shuffling BN, MoCo, section 3.3), so that batch
-            statistics do not reveal which query and key belong together.
+        shuffles: whether key images are shuffled across workers that share a batch (shuffling BN, MoCo, section 3.3),
+            so that batch statistics do not reveal which query and key belong together.
     """
 
     def __init__(
@@ -72,10 +70,10 @@ class Moco(OnePassMethod):
             spec.losses,
             bf16=spec.compute.precision == "bf16",
             cohort=cohort,
-            keys=copy.deepcopy(cohort).requires_grad_(False),
+            keys=cohort.copied().requires_grad_(False),
             queue=KeyQueue(spec.cohort.size, spec.queue.keys, spec.cohort.embedding_dim, generator=generator),
             key_momentum=spec.queue.key_momentum,
-            shuffles=distributed.world_size() > 1 and spec.compute.batch_statistics == "local",
+            shuffles=spec.compute.batch_statistics == "local",
         )
 
     @classmethod
@@ -109,11 +107,11 @@ class Moco(OnePassMethod):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the key encoders and the queue."""
-        return {"encoders": self.keys.state_dict(), "keys": self.queue.keys, "pointer": self.queue.pointer}
+        return {"encoders": self.keys.state_of_all_peers(), "keys": self.queue.keys, "pointer": self.queue.pointer}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the key encoders and the queue."""
-        self.keys.load_state_dict(state["encoders"])
+        self.keys.load_state_of_all_peers(state["encoders"])
         self.queue.keys.copy_(state["keys"])
         self.queue.pointer = state["pointer"]
 
@@ -121,7 +119,7 @@ class Moco(OnePassMethod):
     def _keys_of(self, images: Tensor, shares: BatchShards) -> Tensor:
         """Update the key encoders, then return the keys of all workers' images, in the workers' order: [N, G, D]."""
         self._update_key_encoders()
-        if not self._shuffles:
+        if not self._shuffles or len(shares.sizes) == 1:
             return gather(outputs(self.keys, images, bf16=self.bf16).embeddings, shares, dim=1)
         assert self._generator is not None, "on_epoch_start() precedes losses()"
         order_G = torch.randperm(shares.whole, generator=self._generator, device=images.device)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from mcl_ray.config.recipes import to_yaml
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset_index import left_out_text
 from mcl_ray.reports.labels import duration
 from mcl_ray.training.estimate import RunEstimate
+
+if TYPE_CHECKING:
+    from mcl_ray.training.worker_split import SplitCost
 
 
 def run_dry_run(
@@ -30,7 +34,7 @@ def run_dry_run(
     }
     if speed is not None:
         facts["wall time"] = wall_time_text(work, speed, 1 if workers is None else workers[0])
-    return to_yaml(spec) + comment_lines(facts | describe_workers(spec.batch.size, workers))
+    return to_yaml(spec) + comment_lines(facts | describe_workers(spec.batch.size, workers, estimate))
 
 
 def describe_estimate(estimate: RunEstimate) -> dict[str, str]:
@@ -46,13 +50,24 @@ def describe_estimate(estimate: RunEstimate) -> dict[str, str]:
     }
 
 
-def describe_workers(batch_size: int, workers: tuple[int, int] | None) -> dict[str, str]:
-    """Return name → text of how a batch is split over workers; empty for a run without workers."""
+def describe_workers(batch_size: int, workers: tuple[int, int] | None, estimate: RunEstimate) -> dict[str, str]:
+    """Return name → text of how a run is split over workers; empty for a run without workers."""
     if workers is None:
         return {}
     minimum, maximum = workers
     count = str(maximum) if minimum == maximum else f"{minimum} to {maximum}, as there is room"
-    return {"workers": f"{count}, who share every batch of {batch_size} images"}
+    if not estimate.splits:
+        return {"workers": f"{count}, who share every batch of {batch_size} images"}
+    chosen, *others = map(_split_text, estimate.splits)
+    of_fewest = "" if minimum == maximum else f" of {minimum}"
+    text = {"workers": f"{count}, who share batches of {batch_size} images", f"each worker{of_fewest}": chosen}
+    return text | {f"or{' ' * number}": other for number, other in enumerate(others)}
+
+
+def _split_text(cost: SplitCost) -> str:
+    """Return what each worker has and sends, as text."""
+    size = sum(cost.memory) / 1e6
+    return f"{cost.split}: sends {cost.sent_bytes / 1e6:,.2f} MB a step, about {size:,.0f} MB of memory"
 
 
 def memory_text(estimate: RunEstimate, seeds: int = 1, pack: int | None = 1) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import RenderableType
+from rich.text import Text
 
 from mcl_ray.analysis.ranking import summary
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.errors import StoreError
+from mcl_ray.reports.improvement import improvement_line
 from mcl_ray.reports.terminal import describe_published, front_table, ranking_table, summary_table
 from mcl_ray.results.reader import read_epochs, read_runs, run_folders, sweep_folders
 from mcl_ray.results.remote.pull import display_path
@@ -37,7 +39,9 @@ def overview(path: Path, ranked: SweepRanking | None = None) -> list[RenderableT
 
 
 def sweep_overview(folder: Path, ranked: SweepRanking | None = None) -> list[RenderableType]:
-    """Return the state of a sweep, its ranking, its Pareto front, and the published figure of its best configuration.
+    """Return the state of a sweep, its best configuration against the published point, its ranking and Pareto front.
+
+    Last comes the published figure of the best configuration, if there is one.
 
     Raises:
         StoreError: `folder` holds no sweep, or a damaged one.
@@ -47,7 +51,9 @@ def sweep_overview(folder: Path, ranked: SweepRanking | None = None) -> list[Ren
     tried, planned = sum(not row.is_baseline for row in rows), ranked.sweep["trials_planned"]
     state = f"{ranked.sweep['sweep_id']}: {ranked.sweep['state']}, {tried} of {planned} trials"
     front = [front_table(rows, objective, mode, scoring)] if scoring.costs else []
-    return [state, ranking_table(rows, objective, mode, scoring), *front, *_published(ranked)]
+    found = ranked.improvement
+    result = [] if found is None else [Text(improvement_line(found, objective))]
+    return [state, *result, ranking_table(rows, objective, mode, scoring), *front, *_published(ranked)]
 
 
 def run_overview(folder: Path) -> RenderableType:

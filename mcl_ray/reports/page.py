@@ -55,12 +55,19 @@ pre { background: var(--card); padding: 1rem; overflow-x: auto; font-size: .85re
   td.text { min-width: 10rem; }
 }
 """
-# Sorts by a column: numbers by their size, then texts; cells without a value stay last.
+# Sorts by a column: numbers and durations by their size, then texts; cells without a value stay last.
 SORTING = """
+const seconds = {d: 86400, h: 3600, min: 60, s: 1};
+function numberOf(text) {
+  if (/^\\d{4}-\\d\\d-\\d\\d/.test(text)) return NaN;  // a date is in order as a text
+  if (!/^[\\d.]+ (d|h|min|s)( \\d+ (h|min|s))?$/.test(text)) return parseFloat(text);
+  const parts = text.match(/[\\d.]+ [a-z]+/g).map((part) => part.split(" "));
+  return parts.reduce((sum, [count, unit]) => sum + count * seconds[unit], 0);
+}
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells];
   const valueOf = (row, column) => {
-    const text = row.cells[column].textContent.trim(), number = parseFloat(text.replaceAll(",", ""));
+    const text = row.cells[column].textContent.trim(), number = numberOf(text.replaceAll(",", ""));
     return text === "" || text === "\u2013" ? null : Number.isNaN(number) ? text : number;
   };
   const compare = (one, other) => typeof one === typeof other

@@ -14,7 +14,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mcl_ray.analysis.certainty import Interval, interval, paired_difference
-from mcl_ray.analysis.published_setting import MUTUAL_WEIGHTS, flat
+from mcl_ray.analysis.improvement import is_own_point, own_values
+from mcl_ray.analysis.published_setting import MUTUAL_WEIGHTS
 from mcl_ray.analysis.ranking import Ranked, pareto_front
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.config.scoring import COSTS
@@ -40,7 +41,7 @@ def sweep_summary(folder: Path) -> dict[str, Any]:
     ranked = rank_sweep(folder)
     curves = queries.points(ranked.epochs, ranked.goal)
     values = {run_id: curve[-1].value for run_id, curve in curves.items()}
-    own = _own_values(ranked)
+    own = own_values(ranked.sweep["spec"])
     rows = ranked.rows[:MAX_CONFIGURATIONS]
     places = {id(row): list(position) for row, position in _positions(scored(rows), ranked.log_fields)}
     costs = _costs(ranked)
@@ -115,7 +116,7 @@ def _configuration(row: Ranked, values: Values, own: Mapping[str, Any]) -> dict[
     kept = ("place", "trial_id", "run_ids", "searched", "state", "reason", "value", "std", "n", "num_planned")
     content = {name: getattr(row, name) for name in (*kept, "score", "epochs_done", "wall_time_s", "costs")}
     low_high = None if found is None else (found.low, found.high)
-    return content | {"interval": low_high, "is_own_point": _is_own_point(row, own), "is_baseline": row.is_baseline}
+    return content | {"interval": low_high, "is_own_point": is_own_point(row, own), "is_baseline": row.is_baseline}
 
 
 def _answer(ranked: SweepRanking, values: Values, own: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -124,7 +125,7 @@ def _answer(ranked: SweepRanking, values: Values, own: Mapping[str, Any]) -> dic
         return None
     best, *others = scored(ranked.rows)
     second = others[0] if others else None
-    start = next((row for row in [best, *others] if _is_own_point(row, own)), None)
+    start = next((row for row in [best, *others] if is_own_point(row, own)), None)
     baseline = next((row for row in ranked.rows if row.is_baseline and row.score is not None), None)
     return {
         "best": _configuration(best, values, own),
@@ -165,16 +166,6 @@ def _test_scores(ranked: SweepRanking, best: Ranked) -> list[dict[str, Any]]:
             spread = stdev(lasts) if len(lasts) > 1 else None
             found.append({"member": MEMBER_LABELS[member], "value": fmean(lasts), "std": spread, "n": len(lasts)})
     return found
-
-
-def _own_values(ranked: SweepRanking) -> dict[str, Any]:
-    """Return the values that the sweep's run has by itself: for the searches known by name, the published ones."""
-    run = json.loads(ranked.sweep["spec"]).get("run")
-    return flat(run) if isinstance(run, dict) else {}
-
-
-def _is_own_point(row: Ranked, own: Mapping[str, Any]) -> bool:
-    return bool(row.searched) and all(name in own and own[name] == value for name, value in row.searched.items())
 
 
 def _has_published_weights(own: Mapping[str, Any]) -> bool:

@@ -30,18 +30,27 @@ def processor() -> str:
     return f"{model}, {cores} core{'s' if cores > 1 else ''}"
 
 
-_WORKERS = re.compile(r"(\d+) workers, each on ")
+_WORKERS = re.compile(r"(\d+) workers, (?:(\d+) to a batch, )?each on ")
 
 
-def on_workers(hardware: str, workers: int) -> str:
-    """Return the hardware of several workers of one run; of one worker its own."""
-    return hardware if workers == 1 else f"{workers} workers, each on {hardware}"
+def on_workers(hardware: str, workers: int, batch_parts: int | None = None) -> str:
+    """Return the hardware of several workers of one run; of one worker its own.
+
+    Args:
+        hardware: of one worker.
+        workers: number of workers.
+        batch_parts: number of workers that share a batch, if others train other peers; None: all.
+    """
+    if workers == 1:
+        return hardware
+    shared = "" if batch_parts in (None, workers) else f"{batch_parts} to a batch, "
+    return f"{workers} workers, {shared}each on {hardware}"
 
 
 def workers_of(hardware: str) -> int:
-    """Return the number of workers that the recorded hardware of a run names."""
+    """Return the number of workers that share a batch by the recorded hardware of a run."""
     match = _WORKERS.match(hardware)
-    return int(match[1]) if match else 1
+    return int(match[2] or match[1]) if match else 1
 
 
 def code_version() -> str:

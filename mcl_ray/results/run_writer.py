@@ -217,6 +217,10 @@ class RunWriter(RecordWriter):
         """Record the costs of the cohort, which are known only once it is built."""
         self._write_row(parameters=parameters, multiply_adds=multiply_adds)
 
+    def record_hardware(self, hardware: str) -> None:
+        """Replace the hardware of this attempt, once it is known how its workers share the run."""
+        self._write_row(hardware=hardware)
+
     def record_unreadable(self, names: Collection[str]) -> None:
         """Add to the names of the images that did not decode; a run without any has no such file."""
         known = reader.read_unreadable(self.folder)

@@ -191,7 +191,7 @@ def _check(options: RunOptions, worker: TorchrunEnv) -> tuple[int, int] | None:
     if execution.pack != DEFAULT_EXECUTION.pack:
         raise UserError(f"`--pack` requires a sweep, whose trials share their steps, but got --pack {execution.pack}")
     if not _is_on_ray(execution):
-        _check_no_ray_options(execution)
+        _check_no_ray_options(execution, has_workers=worker.world_size > 1)
         return None if worker.world_size == 1 else (worker.world_size, worker.world_size)
     if worker.world_size > 1:
         raise UserError(
@@ -207,7 +207,8 @@ def _check(options: RunOptions, worker: TorchrunEnv) -> tuple[int, int] | None:
     return execution.group or (1, 1)
 
 
-def _check_no_ray_options(execution: ExecutionOptions) -> None:
+def _check_no_ray_options(execution: ExecutionOptions, *, has_workers: bool) -> None:
+    execution.check_parallelism(has_workers=has_workers)
     for name in ("cpus_per_worker", "gpus_per_worker", "no_dashboard"):
         if (value := getattr(execution, name)) != getattr(DEFAULT_EXECUTION, name):
             option = f"--{name.replace('_', '-')}"

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from mcl_ray import distributed
 from mcl_ray.cohort import Cohort, build_cohort
+from mcl_ray.cohort_part import CohortPart
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
+from mcl_ray.distributed import Subgroup, all_workers
 from mcl_ray.errors import UserError
 from mcl_ray.linear_probe import build_backbone, build_linear_classifiers
 from mcl_ray.methods.method import Method, Peers, uses_contrastive_terms
@@ -18,6 +19,7 @@ from mcl_ray.methods.registry import method_class
 from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.training.backbone import checkpoint_at, load_backbone
 from mcl_ray.training.batch_norm import synchronise_batch_norm
+from mcl_ray.worker_layout import WorkerLayout, all_peers_on_each_worker
 
 
 def choose_device(name: str) -> torch.device:
@@ -34,7 +36,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device, backbone: Path | None = None) -> Cohort:
+def place_cohort(
+    spec: RunSpec,
+    dataset: Dataset,
+    device: torch.device,
+    backbone: Path | None = None,
+    layout: WorkerLayout | None = None,
+) -> Cohort:
     """Build a cohort with initial weights for a data set, on a device and in the spec's memory format.
 
     Args:
@@ -43,15 +51,20 @@ def place_cohort(spec: RunSpec, dataset: Dataset, device: torch.device, backbone
         device: device of the cohort.
         backbone: for linear classification, the checkpoint of the frozen networks, or the folder of the sweep whose run
             has it.
+        layout: the workers that share the batch, and those that share the cohort; None: all have all peers.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or differs from the spec.
     """
-    cohort = cohort_of(spec, dataset.num_classes, dataset.image_shape[0], backbone).to(device)
-    if distributed.world_size() > 1 and spec.compute.batch_statistics == "synchronised":
-        synchronise_batch_norm(cohort, device)
-    layout = torch.channels_last if spec.compute.channels_last else torch.contiguous_format
-    return cohort.to(memory_format=layout)
+    layout = layout or all_peers_on_each_worker(spec.cohort.size)
+    cohort = cohort_of(spec, dataset.num_classes, dataset.image_shape[0], backbone)
+    if layout.split.splits_peers:
+        cohort = CohortPart(cohort, layout)
+    cohort = cohort.to(device)
+    if layout.batch.size > 1 and spec.compute.batch_statistics == "synchronised":
+        synchronise_batch_norm(cohort, device, layout.batch)
+    memory_format = torch.channels_last if spec.compute.channels_last else torch.contiguous_format
+    return cohort.to(memory_format=memory_format)
 
 
 def cohort_of(spec: RunSpec, num_classes: int, in_channels: int, backbone: Path | None = None) -> Cohort:
@@ -80,22 +93,27 @@ def cohort_of(spec: RunSpec, num_classes: int, in_channels: int, backbone: Path 
     return cohort
 
 
-def data_parallel(cohort: Cohort, device: torch.device) -> Peers:
-    """Wrap the cohort in DistributedDataParallel if there are several workers.
+def data_parallel(cohort: Cohort, device: torch.device, workers: Subgroup | None = None) -> Peers:
+    """Wrap the cohort in DistributedDataParallel if several workers, all or those given, have the same peers.
 
-    All workers start from rank 0's weights, and gradients are averaged over them. Running statistics of batch
+    They start from the weights of the first of them, and gradients are averaged over them. Running statistics of batch
     normalisation differ between workers until `distributed.broadcast_buffers`. Training does not use them, so they are
     not exchanged at every step, which is torch's default.
     """
-    if distributed.world_size() == 1:
+    workers = workers or all_workers()
+    if workers.size == 1:
         return cohort
     devices = [device] if device.type == "cuda" else None
-    wrapped = DistributedDataParallel(cohort, device_ids=devices, gradient_as_bucket_view=True)
+    wrapped = DistributedDataParallel(
+        cohort, device_ids=devices, gradient_as_bucket_view=True, process_group=workers.process_group
+    )
     wrapped.broadcast_buffers = False  # the constructor's argument would also omit the first broadcast
     return wrapped
 
 
-def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.device) -> Method:
+def build_method(
+    spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.device, workers: Subgroup | None = None
+) -> Method:
     """Build the method of a spec in its state before the first step.
 
     Args:
@@ -103,8 +121,9 @@ def build_method(spec: RunSpec, dataset: Dataset, cohort: Cohort, device: torch.
         dataset: its data set.
         cohort: the cohort that the method trains.
         device: device of the cohort.
+        workers: workers with the same peers; None: all.
     """
-    peers = data_parallel(cohort, device)
+    peers = data_parallel(cohort, device, workers)
     return method_class(spec.method).build(spec, peers=peers, cohort=cohort, dataset=dataset)
 
 

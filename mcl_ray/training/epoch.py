@@ -71,4 +71,5 @@ def step_alone(epoch: Epoch, batch: Batch) -> None:
     losses = epoch.run.method.losses(batch)
     epoch.run.optimizer.zero_grad(set_to_none=True)
     losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    epoch.run.cohort.sum_shared_gradients()
     epoch.update(losses)

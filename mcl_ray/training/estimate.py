@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mcl_ray.config.environment import Environment
+from mcl_ray.config.parallelism import most_batch_parts
 from mcl_ray.config.registry import DATASETS
 from mcl_ray.config.spec import DataSpec, RunSpec
 from mcl_ray.data import cifar
@@ -19,6 +20,9 @@ from mcl_ray.data.source import check_counts, load_dataset
 from mcl_ray.data.torchvision_datasets import TORCHVISION, is_downloaded
 from mcl_ray.errors import DataError
 from mcl_ray.object_store import Uri
+
+if TYPE_CHECKING:
+    from mcl_ray.training.worker_split import SplitCost
 
 
 class Images(NamedTuple):
@@ -62,6 +66,8 @@ class RunEstimate:
     """Bytes of memory for weights, gradients, momentum, and the state of the method."""
     activation_bytes: int
     """Bytes of memory that a step stores for its backward pass, on one worker, in float32."""
+    splits: Sequence[SplitCost] = ()
+    """Costs of the splits over the fewest workers, the chosen one first; none if one process trains the run."""
 
 
 def estimate_run(
@@ -72,26 +78,28 @@ def estimate_run(
     Args:
         spec: the run.
         environment: location of the data set.
-        workers: minimum and maximum number of workers; memory is estimated for the minimum, and the batch must be
-            divisible among the maximum.
+        workers: minimum and maximum number of workers; memory is estimated for the minimum, and any number between
+            them must be able to share the run.
         images: result of `images_of`, if it is known already.
 
     Raises:
-        SpecError: the sampler cannot form its batches.
+        SpecError: the sampler cannot form its batches, or the workers cannot share the run.
         DataError: the data set is damaged, or its checksum differs from the spec's.
         CheckpointError: the checkpoint of a frozen backbone cannot be read, or differs from the spec.
     """
     source, counts, shape, left_out = images or images_of(spec.data, environment)
-    check_counts(counts, spec, workers[1])
+    check_counts(counts, spec, most_batch_parts(spec, environment.parallelism, workers))
     num_images, classes = int(counts.sum()), len(counts)
     steps = num_images // spec.batch.size
     from mcl_ray.methods.method import FLOAT_BYTES  # imports torch, which the checks above do without
-    from mcl_ray.training import build, costs
+    from mcl_ray.training import build, costs, worker_split
 
     if environment.backbone is not None:
         build.cohort_of(spec, classes, shape[0], environment.backbone)
     cost = costs.cost_of(spec, classes, shape)
-    memory = costs.memory_of(spec, classes, shape, -(-spec.batch.size // workers[0]), num_images)
+    size = worker_split.Size(classes, shape, num_images)
+    splits = worker_split.costs_of_splits(spec, environment.parallelism, workers[0], size)
+    memory = splits[0].memory
     trained = costs.trained_parameters(spec, classes, shape)  # these have a momentum, too
     method_state = costs.method_state_bytes(spec, cost.parameters, num_images)
     return RunEstimate(
@@ -107,6 +115,7 @@ def estimate_run(
         disk_bytes=environment.checkpoints_kept * (FLOAT_BYTES * (cost.parameters + trained) + method_state),
         state_bytes=memory.state,
         activation_bytes=memory.activations,
+        splits=splits if workers[0] > 1 else (),
     )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from mcl_ray import distributed
 from mcl_ray.cohort import Cohort
 from mcl_ray.config.spec import RunSpec
+from mcl_ray.distributed import Subgroup, all_reduce_sum, all_workers
 from mcl_ray.results.store import EpochRow
 from mcl_ray.training.image_loader import ImageLoader
 from mcl_ray.training.knn import NearestNeighbours
@@ -25,7 +25,12 @@ Vote = Callable[[Tensor], Tensor]
 
 @torch.inference_mode()
 def score(
-    spec: RunSpec, cohort: Cohort, train: ImageLoader, splits: Mapping[str, ImageLoader], num_classes: int
+    spec: RunSpec,
+    cohort: Cohort,
+    train: ImageLoader,
+    splits: Mapping[str, ImageLoader],
+    num_classes: int,
+    workers: Subgroup | None = None,
 ) -> list[EpochRow]:
     """Compute top-1 and top-5 of every split by the evaluation of the run's method.
 
@@ -38,6 +43,7 @@ def score(
         train: training images, for nearest neighbours.
         splits: the splits to evaluate, by name.
         num_classes: C.
+        workers: workers with the same peers, which share the images; None: all.
     """
     evaluation, bf16 = spec.evaluation, spec.compute.precision == "bf16"
     if not splits:
@@ -54,6 +60,7 @@ def score(
                 num_images=evaluation.neighbour_images,
                 batch_size=evaluation.batch_size,
                 bf16=bf16,
+                workers=workers,
             ),
             "knn_",
         )
@@ -61,7 +68,7 @@ def score(
         EpochRow(member, split, kind + metric, value)
         for split, images in splits.items()
         for (metric, member), value in evaluate(
-            vote, images, evaluation.batch_size, cohort.num_peers, only_with_votes=bool(kind)
+            vote, images, evaluation.batch_size, cohort.num_peers, only_with_votes=bool(kind), workers=workers
         ).items()
     ]
     cohort.train()
@@ -80,7 +87,13 @@ def _by_classifiers(cohort: Cohort, *, bf16: bool) -> Vote:
 
 @torch.inference_mode()
 def evaluate(
-    vote: Vote, images: ImageLoader, batch_size: int, num_peers: int, *, only_with_votes: bool = False
+    vote: Vote,
+    images: ImageLoader,
+    batch_size: int,
+    num_peers: int,
+    *,
+    only_with_votes: bool = False,
+    workers: Subgroup | None = None,
 ) -> Scores:
     """Compute top-1 and top-5 in percent of `peer0`, …, `mean`, `best` (the highest top-1) and `ensemble`.
 
@@ -95,22 +108,24 @@ def evaluate(
         batch_size: B.
         num_peers: N.
         only_with_votes: whether a score of zero means that a class has no vote, and is not among the top 5.
+        workers: workers with the same peers, which take turns; None: all.
     """
+    workers = workers or all_workers()
     device, count = images.labels.device, 0
     correct, agreeing = torch.zeros(num_peers + 1, 2, device=device), torch.zeros((), device=device)
-    starts = range(distributed.rank() * batch_size, len(images), distributed.world_size() * batch_size)
+    starts = range(workers.rank * batch_size, len(images), workers.size * batch_size)
     for batch in images.scoring([slice(start, start + batch_size) for start in starts]):
         votes_NBC = vote(batch.images).float()
         voters = torch.cat([votes_NBC, votes_NBC.mean(0, keepdim=True)])
         correct += count_correct(voters, images.labels[batch.indices], only_with_votes=only_with_votes)
         agreeing += count_agreeing(votes_NBC)
         count += len(batch.indices)
-    whole = distributed.all_reduce_sum(torch.tensor(count, dtype=torch.float64, device=device))
-    percent = (100 * distributed.all_reduce_sum(correct) / whole.clamp(min=1).float()).tolist()
+    whole = all_reduce_sum(torch.tensor(count, dtype=torch.float64, device=device), workers)
+    percent = (100 * all_reduce_sum(correct, workers) / whole.clamp(min=1).float()).tolist()
     if num_peers == 1:
         return _by_member(percent)
     num_pairs = num_peers * (num_peers - 1) / 2
-    agreement = 100 * distributed.all_reduce_sum(agreeing) / (whole.clamp(min=1).float() * num_pairs)
+    agreement = 100 * all_reduce_sum(agreeing, workers) / (whole.clamp(min=1).float() * num_pairs)
     return _by_member(percent) | {("agreement", "cohort"): agreement.item()}
 
 

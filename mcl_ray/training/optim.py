@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
+from mcl_ray.cohort import Cohort
 from mcl_ray.config.spec import OptimizerSpec, ScheduleSpec
 
 
@@ -35,6 +38,34 @@ def build_optimizer(module: nn.Module, spec: OptimizerSpec) -> SGD:
         nesterov=spec.nesterov,
         weight_decay=spec.weight_decay,
         fused=True,
+    )
+
+
+def state_of_all_peers(optimizer: torch.optim.Optimizer, cohort: Cohort) -> dict[str, Any]:
+    """Return the optimiser's state as that of one process, also where the peers are on several workers.
+
+    Every worker whose peers differ must call this; the one with the first peers receives the state of all.
+    """
+    state = optimizer.state_dict()
+    own = [name for name, _ in cohort.named_parameters()]
+    found = cohort.entries_of_all_peers({own[index]: entry for index, entry in state["state"].items()})
+    names, (group,) = cohort.parameter_names, state["param_groups"]
+    return {
+        "state": {index: found[name] for index, name in enumerate(names) if name in found},
+        "param_groups": [group | {"params": list(range(len(names)))}],
+    }
+
+
+def load_state_of_all_peers(optimizer: torch.optim.Optimizer, cohort: Cohort, state: Mapping[str, Any]) -> None:
+    """Load what `state_of_all_peers` returned, as far as it is of this worker's peers."""
+    index_of = {name: index for index, name in enumerate(cohort.parameter_names)}
+    own = [index_of[name] for name, _ in cohort.named_parameters()]
+    (group,) = state["param_groups"]
+    optimizer.load_state_dict(
+        {
+            "state": {i: state["state"][index] for i, index in enumerate(own) if index in state["state"]},
+            "param_groups": [group | {"params": list(range(len(own)))}],
+        }
     )
 
 

@@ -29,6 +29,7 @@ from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.loop import iter_epochs
 from mcl_ray.training.pack import Pack
 from mcl_ray.training.run_recorder import RunRecorder, TensorBoardCallback
+from mcl_ray.training.worker_split import chosen_split
 
 LOST_WORKER_SIGNS = ("connection reset by peer", "connection closed by peer", "broken pipe")
 """Phrases by which gloo reports it in a plain RuntimeError."""
@@ -72,6 +73,7 @@ def iter_recorded_run(
     recorders = RunRecorder(writer), TensorBoardCallback()
     with _run_end_sent(writer, (*recorders, *callbacks)), writer, _typed_errors():
         _warn_of_slow_bf16(spec, environment)
+        _record_split(spec, dataset, environment, writer)
         start = _run_start(spec, dataset, writer)
         notify(recorders, "on_run_start", start)
         with writer.paused():
@@ -112,6 +114,13 @@ def train_recorded_run(
             pass
     except BaseException as error:
         run.throw(error)  # Ctrl-C between two epochs; any other error is the run's own, and is raised again
+
+
+def _record_split(spec: RunSpec, dataset: Dataset, environment: Environment, writer: RunWriter) -> None:
+    """Record how many workers share a batch, unless all do: over their images batch normalisation averages."""
+    split = chosen_split(spec, dataset, environment.parallelism, world_size())
+    if split.splits_peers:
+        writer.record_hardware(machine_provenance(environment, split.batch_parts).hardware)
 
 
 def _run_start(spec: RunSpec, dataset: Dataset, writer: RunWriter) -> RunStart:
@@ -187,13 +196,18 @@ def has_fast_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def machine_provenance(environment: Environment) -> Provenance:
-    """Return the machine and the versions that a run trains with: its GPU or CPU, and the number of workers."""
+def machine_provenance(environment: Environment, batch_parts: int | None = None) -> Provenance:
+    """Return the machine and the versions that a run trains with: its GPU or CPU, and the number of workers.
+
+    Args:
+        environment: device of the run.
+        batch_parts: as for `on_workers`.
+    """
     provenance = Provenance()
     device = choose_device(environment.device)
     if device.type == "cuda":
         provenance = replace(provenance, hardware=torch.cuda.get_device_name(device))
-    return replace(provenance, hardware=on_workers(provenance.hardware, world_size()))
+    return replace(provenance, hardware=on_workers(provenance.hardware, world_size(), batch_parts))
 
 
 @contextmanager

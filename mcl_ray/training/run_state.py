@@ -18,7 +18,6 @@ from mcl_ray.distributed import (
     broadcast_buffers,
     gather_values,
     is_rank_zero,
-    rank,
     run_on_rank_zero,
     world_size,
 )
@@ -29,7 +28,9 @@ from mcl_ray.training.build import build_method, choose_device, describe, place_
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
 from mcl_ray.training.evaluate import score
 from mcl_ray.training.loaders import build_loaders
-from mcl_ray.training.optim import build_optimizer
+from mcl_ray.training.optim import build_optimizer, load_state_of_all_peers, state_of_all_peers
+from mcl_ray.training.worker_split import chosen_split
+from mcl_ray.worker_layout import layout_of
 
 _log = logging.getLogger(__name__)
 
@@ -44,15 +45,16 @@ class RunState:
         self.spec, self.environment = spec, environment
         self.device = choose_device(environment.device)
         torch.manual_seed(spec.seed)
-        self.cohort = place_cohort(spec, dataset, self.device, environment.backbone)
+        self.layout = layout_of(chosen_split(spec, dataset, environment.parallelism, world_size()))
+        self.cohort = place_cohort(spec, dataset, self.device, environment.backbone, self.layout)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
-        self.method = build_method(spec, dataset, self.cohort, self.device)
+        self.method = build_method(spec, dataset, self.cohort, self.device, self.layout.batch)
         loaders = build_loaders(spec, dataset, environment, self.device)
         self.train = loaders.pop("train")
         self.held_out = loaders
         self.num_classes, self.image_shape = dataset.num_classes, dataset.image_shape
         self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
-        self.shards = BatchShards(self.sampler.shares(world_size()))
+        self.shards = BatchShards(self.sampler.shares(self.layout.batch.size), self.layout.batch)
         self.checkpoints = (
             CheckpointFolder(checkpoints_folder, environment.checkpoints_kept) if checkpoints_folder else None
         )
@@ -66,8 +68,8 @@ class RunState:
             return None
         checkpoint, file = found
         check_belongs(checkpoint, file, digests=self.spec.digests, architecture=self.architecture)
-        self.cohort.load_state_dict(checkpoint.cohort)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.cohort.load_state_of_all_peers(checkpoint.cohort)
+        load_state_of_all_peers(self.optimizer, self.cohort, checkpoint.optimizer)
         self.method.load_state_dict(checkpoint.method)
         return EpochEnd(
             epoch=checkpoint.epoch,
@@ -77,7 +79,7 @@ class RunState:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield this worker's shards of the batches of an epoch, counted from 0."""
-        indices = self.sampler.epoch(epoch, rank(), world_size())
+        indices = self.sampler.epoch(epoch, self.layout.batch.rank, self.layout.batch.size)
         for loaded in self.train.training(indices, self.spec.seed, epoch, self.shards):
             yield Batch(loaded.images, self.train.labels[loaded.indices], loaded.indices, self.shards)
 
@@ -95,11 +97,11 @@ class RunState:
 
     def scores(self, epoch: int) -> list[EpochRow]:
         """Score the splits that are due after `epoch`: validation always, test as the spec says."""
-        broadcast_buffers(self.cohort)
+        broadcast_buffers(self.cohort, self.layout.batch)
         when, last = self.spec.evaluation.test, epoch == self.spec.schedule.epochs
         test_is_due = when == "every_epoch" or (when == "at_end" and last)
         due = {split: images for split, images in self.held_out.items() if split == "validation" or test_is_due}
-        return score(self.spec, self.cohort, self.train, due, self.num_classes)
+        return score(self.spec, self.cohort, self.train, due, self.num_classes, self.layout.batch)
 
     def unreadable(self) -> tuple[str, ...]:
         """Return the names of the images that did not decode on any worker; rank 0 logs those of other workers.
@@ -120,20 +122,22 @@ class RunState:
         return tuple(names)
 
     def save(self, epoch: int, rows: Sequence[EpochRow]) -> Path | None:
-        """Write a checkpoint if one is due after `epoch` and this worker writes them; None if not."""
+        """Write a checkpoint if one is due after `epoch` and this worker writes them; None if not.
+
+        Workers with other peers take part, as it holds those of all.
+        """
         is_last = epoch == self.spec.schedule.epochs
-        if self.checkpoints is None:
-            return None
         if not is_last and epoch % self.environment.epochs_per_checkpoint:
             return None
-        return self.checkpoints.save(
-            Checkpoint(
-                epoch=epoch,
-                digest=self.spec.digest,
-                architecture=self.architecture,
-                cohort=self.cohort.state_dict(),
-                optimizer=self.optimizer.state_dict(),
-                method=self.method.state_dict(),
-                rows=[tuple(row) for row in rows],
-            )
+        if self.layout.batch.rank > 0:  # the first worker of the batch has the same peers
+            return None
+        checkpoint = Checkpoint(
+            epoch=epoch,
+            digest=self.spec.digest,
+            architecture=self.architecture,
+            cohort=self.cohort.state_of_all_peers(),
+            optimizer=state_of_all_peers(self.optimizer, self.cohort),
+            method=self.method.state_dict(),
+            rows=[tuple(row) for row in rows],
         )
+        return None if self.checkpoints is None else self.checkpoints.save(checkpoint)

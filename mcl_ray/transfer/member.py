@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -105,7 +106,7 @@ def _best(size: int, epochs: pa.Table) -> tuple[int, str, str]:
         curves = [points(epochs, Objective(split, metric, f"peer{i}")).values() for i in range(size)]
         last = [curve[-1].value for by_run in curves for curve in by_run]
         if last:
-            return last.index(max(last)), split, metric
+            return last.index(max(last, key=lambda value: -math.inf if math.isnan(value) else value)), split, metric
     raise StoreError(
         "the best peer is the one with the highest top-1 of validation or test, but the run has no such figure; "
         f"name a peer from 0 to {size - 1}"

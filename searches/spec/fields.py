@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import islice, product
 
-from mcl_ray.config.effects import deciding
+from mcl_ray.config.effects import decides
 from mcl_ray.config.overrides import resolve
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import SpecError
@@ -107,7 +107,7 @@ def _where_used(path: str, space: Space, run: RunSpec) -> Dimension:
 
 def _extremes(path: str, space: Space) -> Iterator[Point]:
     """Yield the combinations of extreme values of the fields that decide whether a field has an effect."""
-    deciders = [parent for parent in space if parent in deciding(path)]
+    deciders = [parent for parent in space if decides(parent, path)]
     for values in islice(product(*(space[parent].ends() for parent in deciders)), MAX_COMBINATIONS):
         yield dict(zip(deciders, values, strict=True))
 
@@ -132,7 +132,7 @@ def _in_order(space: Space) -> Space:
 
 def _parents(path: str, space: Space) -> set[str]:
     """Return the fields of the space that a field's conditions name, or that decide whether it has an effect."""
-    deciders = deciding(path) & space.keys() if space[path].may_lack_effect else frozenset()
+    deciders = [parent for parent in space if decides(parent, path)] if space[path].may_lack_effect else []
     return {*space[path].when, *deciders}
 
 

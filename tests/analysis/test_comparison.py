@@ -138,6 +138,11 @@ def test_linear_classification_as_published_and_not():
     assert len(figure.deviations) == 2
 
 
+def test_a_setting_without_effect_is_as_published():
+    assert deviations(replace(recipes.cifar_baseline(), {"losses.tau": 0.3, "cohort.embedding_dim": 64})) == ()
+    assert deviations(replace(recipes.cifar(), {"losses.tau": 0.3})) == ("losses.tau=0.3 (published: 0.1)",)
+
+
 def test_batch_statistics_over_fewer_images_than_published_are_another_setting(tmp_path):
     write(tmp_path, recipes.cifar(), [72.0])
     write(tmp_path, recipes.cifar(), [71.0], workers=4)
@@ -188,6 +193,7 @@ def test_the_workers_of_a_pretraining_are_looked_for_in_the_whole_results_folder
 def test_the_recorded_hardware_names_the_workers():
     assert [workers_of(on_workers("a GPU", workers)) for workers in (1, 2, 16)] == [1, 2, 16]
     assert on_workers("4 cores", 1) == "4 cores"
+    assert [workers_of(on_workers("a GPU", 8, parts)) for parts in (1, 2, 8, None)] == [1, 2, 8, 8]
 
 
 def test_for_other_images_the_published_figure_is_shown_without_a_difference(tmp_path):

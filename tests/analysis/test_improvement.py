@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mcl_ray.analysis.certainty import paired_difference
-from mcl_ray.analysis.improvement import improvement
+from mcl_ray.analysis.improvement import improvement, is_own_point, own_values
 from mcl_ray.analysis.ranking import ranking
 from mcl_ray.reports.improvement import improvement_line
 from mcl_ray.results.store import EpochRow, RunWriter, read_epochs, read_runs
@@ -13,6 +13,7 @@ from tests.support.synthetic import spec
 
 OBJECTIVE = "validation/top1/mean"
 OWN = spec(alpha=0.1)
+STORED = json.dumps({"run": OWN.model_dump(mode="json")})
 
 
 def write(root, trial, figures, alpha, states=None):
@@ -27,8 +28,7 @@ def write(root, trial, figures, alpha, states=None):
 def found(root):
     runs, epochs = read_runs(root), read_epochs(root)
     rows = ranking(runs, epochs, OBJECTIVE, "max")
-    stored = json.dumps({"run": OWN.model_dump(mode="json")})
-    return rows, improvement(rows, runs, epochs, OBJECTIVE, "max", stored)
+    return rows, improvement(rows, runs, epochs, OBJECTIVE, "max", STORED)
 
 
 def test_a_clear_winner_has_its_paired_difference_and_interval(tmp_path):
@@ -56,6 +56,14 @@ def test_a_winner_within_one_standard_error_is_a_tie(tmp_path):
     assert improvement_line(one, OBJECTIVE).startswith(
         "a tie with the published point, within one standard error (0.73): "
     )
+
+
+@pytest.mark.parametrize("level", [90.0, 90.1, 33.3, 0.7])
+def test_exactly_one_standard_error_is_a_tie(tmp_path, level):
+    write(tmp_path, "0000", [level, level + 2], 0.1)
+    write(tmp_path, "0001", [level + 2, level + 2], 0.7)
+    _, one = found(tmp_path)
+    assert (one.is_tie, one.is_behind) == (True, False), "the variance of the mean is 2/2, the difference 1"
 
 
 def test_the_published_point_may_be_the_best_and_one_seed_is_no_evidence(tmp_path):
@@ -91,6 +99,27 @@ def test_the_interval_of_many_pairs_is_that_of_the_page(tmp_path):
     _, one = found(tmp_path)
     page = paired_difference(dict(enumerate([91.0, 93.0] * 9)), dict.fromkeys(range(18), 90.0))
     assert one.interval == (page.low, page.high)
+
+
+@pytest.mark.parametrize(
+    ("path", "own", "other"),
+    [
+        ("losses.extra.spread", 0.0, 0.5),  # the run names no such term: it has no weight
+        ("cohort.networks", "resnet32", "resnet8"),  # one name is a list of it
+        ("cohort.networks", ["resnet32"], ["resnet8"]),
+    ],
+)
+def test_the_published_point_is_known_by_its_values(tmp_path, path, own, other):
+    for trial, value in enumerate((own, other)):
+        losses = OWN.losses.model_copy(update={"extra": {"spread": value} if "extra" in path else {}})
+        run = OWN.model_copy(update={"losses": losses, "plugins": ("not_imported_here",)})
+        labels = {"searched": {path: value}, "sweep_id": "sweep", "trial_id": f"{trial:04d}"}
+        with RunWriter.begin(tmp_path, f"sweep-{trial:04d}-r0", run, **labels) as writer:
+            writer.record_epoch(3, [EpochRow("mean", "validation", "top1", 90.0 + trial)])
+            writer.finish("finished")
+    rows, one = found(tmp_path)
+    assert (one.best.trial_id, one.own.trial_id) == ("0001", "0000")
+    assert [is_own_point(row, own_values(STORED)) for row in rows] == [False, True]
 
 
 def test_without_the_published_point_there_is_no_improvement(tmp_path):

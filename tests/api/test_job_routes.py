@@ -55,6 +55,7 @@ def test_one_key_gives_one_job(app):
         ({"kind": "sweep", "name": "digits", "overrides": {"study": "sqlite:////tmp/x"}}, None, "cannot be given"),
         ({"kind": "sweep", "name": "digits", "overrides": {"warm_start": ["a"]}}, None, "cannot be given"),
         ({"kind": "train", "name": "digits", "execution": {"workers": "4..2"}}, None, "workers"),
+        ({"kind": "train", "name": "digits", "execution": {"parallelism": "cohort"}}, None, "requires several workers"),
         ({"kind": "linear", "name": "digits", "source": "0" * 32}, None, "trains its own"),
     ],
 )

@@ -128,6 +128,30 @@ class Hostile:
         ("sweep digits --device cpu --gpus-per-worker 1", "but got device=cpu, gpus_per_worker=1.0"),
         ("train digits --workers 0", "a number from 1, as 2, or a range, as 1..4, but got '0'"),
         ("train digits --workers 1..64", "`workers <= batch.size / batch.per_class` must hold, but got size=40"),
+        (
+            "train digits --parallelism cohort",
+            "`parallelism` requires several workers of a run (`workers`, or torchrun), but got parallelism=cohort al",
+        ),
+        (
+            "sweep digits --parallelism auto",
+            "`parallelism` requires several workers of a run (`workers`, or torchrun), but got parallelism=auto alone",
+        ),
+        (
+            "train digits --workers 2 --parallelism model",
+            "`parallelism` must be data, cohort or auto, but got 'model'",
+        ),
+        (
+            "train digits cohort.size=1 --workers 2 --parallelism cohort",
+            "a number from 2 to `cohort.size` divides, but got workers=2, cohort.size=1",
+        ),
+        (
+            "sweep digits --workers 1..3 --parallelism cohort",
+            "a number from 2 to `cohort.size` divides, but got workers=3, cohort.size=2",
+        ),
+        (
+            "train lincls linear.backbone=random --workers 2 --parallelism cohort",
+            "`parallelism=cohort` requires a method that trains peers apart, but got method=linear",
+        ),
         ("train digits --workers 2 --gpus-per-worker 0.5", "on one GPU, but got 0.5 for 2 workers"),
         (
             "train digits --workers 2 --threads 2",

@@ -123,6 +123,11 @@ def test_runs_and_sweeps_are_deleted(results, sweep, run_ids, capsys):
     assert not sweep.exists()
 
 
+def test_a_run_that_is_named_twice_is_deleted_once(results, sweep, capsys):
+    runs.delete(sweep.name, str(sweep), f"{sweep}/", yes=True, results=results)
+    assert capsys.readouterr().out == f"deleted {sweep}\n"
+
+
 @pytest.mark.parametrize("name", ["{run}", "nothing", "{folder}/nothing"])
 def test_only_whole_sweeps_and_runs_outside_of_them_are_deleted(results, sweep, run_ids, name):
     named = name.format(run=run_ids[0], folder=sweep)

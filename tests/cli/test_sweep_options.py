@@ -108,15 +108,17 @@ def failed(folder):
 
 
 @pytest.mark.slow
-def test_workers_that_share_each_trial_of_peers_without_labels(run, shared_ray, tmp_path):
-    group = ("--workers", "2", "--cpus-per-worker", "1", "--readers", "0")
+@pytest.mark.parametrize("parallelism", ["data", "cohort"])
+def test_workers_that_share_each_trial_of_peers_without_labels(run, shared_ray, tmp_path, parallelism):
+    group = ("--workers", "2", "--parallelism", parallelism, "--cpus-per-worker", "1", "--readers", "0")
     data = ("--data", str(write_folder(tmp_path / "pictures")))
     output = run("sweep", "moco", *TWO_PEERS, *WITHOUT_LABELS, *ON_CPUS, *group, *data, ray=shared_ray)
     assert "1 trials at once, of 2 workers" in output
     (sweep,) = sweeps(tmp_path)
     (trained,) = read_runs(tmp_path / "results").to_pylist()
     assert (sweep["state"], sweep["best_run_id"]) == ("finished", trained["run_id"])
-    assert trained["hardware"].startswith("2 workers, each on ")
+    of_batch = "" if parallelism == "data" else "1 to a batch, "
+    assert trained["hardware"].startswith(f"2 workers, {of_batch}each on ")
     metrics = {row["metric"] for row in read_epochs(tmp_path / "results").to_pylist() if row["split"] != "train"}
     assert metrics == {"knn_top1", "knn_top5", "knn_agreement"}
 

@@ -1,14 +1,14 @@
 import pytest
 
 from mcl_ray.config import recipes
-from mcl_ray.config.effects import acts, deciding, partial
+from mcl_ray.config.effects import acts, decides, partial
 from mcl_ray.config.overrides import flat, replace
 
 ALONE = {"cohort.size": 1}
 WITHOUT_CONTRAST = {"losses.alpha": 0.0, "losses.beta": 0.0, "losses.gamma": 0.0, "losses.lam": 0.0}
 
 
-NEEDS_PAIRS = {"losses.beta", "losses.gamma", "losses.lam", "losses.logit_distillation"}
+NEEDS_PAIRS = {"losses.beta", "losses.gamma", "losses.lam", "losses.logit_distillation", "cohort.sharing"}
 NEEDS_CONTRAST = {"losses.tau", "losses.contrast", "cohort.head", "cohort.embedding_dim"}
 TEMPERATURE = {"losses.temperature"}
 
@@ -28,7 +28,8 @@ def test_fields_whose_term_is_not_computed_have_no_effect(values, without_effect
     run, supervised = replace(recipes.digits(), values), recipes.digits()
     always = {path for path in flat(supervised) if acts(supervised, path)}
     assert {path for path in always if not acts(run, path)} == without_effect
-    assert all(deciding(path) & values.keys() for path in without_effect), "searches know what decides"
+    known = all(any(decides(parent, path) for parent in values) for path in without_effect)
+    assert known, "searches know what decides"
     assert {path for path in always if not acts(partial(supervised, values), path)} == without_effect
 
 
@@ -47,6 +48,33 @@ def test_runs_that_train_alike_have_one_digest():
     assert digest(alpha=0.0, tau=0.5) == digest(alpha=0.0) != digest()
     pair = recipes.digits()
     assert replace(pair, {"losses.beta": 0.3}).digest != pair.digest
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "value"),
+    [
+        (ALONE, "cohort.sharing", "stem"),
+        (ALONE, "losses.logit_distillation", "all"),
+        (WITHOUT_CONTRAST, "cohort.embedding_dim", 64),
+        (WITHOUT_CONTRAST, "cohort.head", "linear"),
+        (WITHOUT_CONTRAST, "losses.tau", 0.3),
+        ({}, "bank.negatives", 9),
+        ({}, "queue.keys", 9),
+        ({}, "linear.features", "mean"),
+        ({}, "evaluation.neighbours", 3),
+        ({}, "schedule.factor", 0.4),
+        ({}, "data.orientation", "stored"),
+        ({}, "data.image_column", "picture"),
+        ({"batch.sampler": "shuffled"}, "batch.per_class", 4),
+    ],
+)
+def test_a_digest_has_no_field_without_effect(values, field, value):
+    run = replace(recipes.digits(), values)
+    other = replace(run, {field: value})
+    assert not acts(run, field)
+    assert (other.digest, other.digests[-1] != run.digest) == (run.digest, True)
+    acting = next(path for path in ("losses.alpha", "optimizer.lr") if acts(run, path))
+    assert replace(run, {acting: 0.55}).digest != run.digest
 
 
 def test_results_are_found_by_the_digest_of_earlier_versions_too():

@@ -73,7 +73,7 @@ def test_which_cohorts_share_their_stem():
     [
         ("alpa=1", "unknown field 'alpa'; did you mean 'alpha'?"),
         ("size=4", "'size' matches batch.size, cohort.size"),
-        ("alpha", "field=value, but got 'alpha'"),
+        ("alpha", "field=value, without spaces, but got 'alpha'"),
         ("alpha=[", "losses.alpha must be YAML"),
         ("alpha=-1", "losses.alpha must be greater than or equal to 0, but got -1"),
         ("alpha=.nan", "losses.alpha must be a finite number, but got nan"),

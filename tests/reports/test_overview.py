@@ -2,10 +2,14 @@
 
 import pytest
 
+from mcl_ray.analysis.sweep_ranking import rank_sweep
 from mcl_ray.errors import StoreError
+from mcl_ray.reports.improvement import improvement_line
 from mcl_ray.reports.overview import overview
 from tests.support.rendered import text_of
 from tests.support.synthetic import spec, write_run, write_sweep
+
+GOAL = "validation/top1/mean"
 
 
 def test_a_results_folder_shows_each_sweep_and_each_run_outside_of_sweeps(tmp_path):
@@ -22,6 +26,16 @@ def test_a_sweep_with_costs_shows_its_front(tmp_path):
     trials = [{"losses.alpha": 0.1, "cohort.size": size} for size in (2, 3)]
     text = text_of(overview(write_sweep(tmp_path, trials, epochs=2, costs=("parameters",))))
     assert "Pareto front of score (up), params (down): " in text
+
+
+def test_a_sweep_shows_its_best_configuration_against_the_published_point(tmp_path):
+    own = spec(2, 6, alpha=0.1).model_dump(mode="json")
+    trials = [{"losses.alpha": 0.1}, {"losses.alpha": 0.12}]
+    folder = write_sweep(tmp_path, trials, seeds=(0, 1, 2), run=own)
+    lines = text_of(overview(folder)).splitlines()
+    assert "published point" in " ".join(lines[1:4])
+    assert "(n=3)" in " ".join(lines[1:4])
+    assert " ".join(lines).replace("  ", " ").find(improvement_line(rank_sweep(folder).improvement, GOAL)[:40]) > 0
 
 
 def test_a_folder_without_results_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mcl_ray.reports.page import Section, render
 from mcl_ray.reports.results_page import write_index
 from mcl_ray.results.tags import change_tags
 from tests.support.browser import chromium, new_context
@@ -43,6 +44,28 @@ def test_runs_are_found_by_tags_and_compared(tmp_path):
         deleted = page.locator("#chosen pre").text_content().splitlines()[-1]
         assert sweep.name in deleted.split(), "a run of a sweep is deleted with it"
     assert faults == []
+
+
+@pytest.mark.slow
+def test_a_table_is_sorted_by_dates_durations_and_numbers(tmp_path):
+    columns = {
+        "started": ["2026-01-02 09:00", "2026-01-02 10:00", "2026-03-01 08:00"],
+        "time": ["12.3 s", "3 min 20 s", "1 h 02 min", "5 d 03 h"],
+        "parameters": ["9", "77,000", "1,200,000"],
+        "figure": ["61.67 (epoch 1)", "95.99 ± 0.20 %", "–"],
+    }
+    file = tmp_path / "page.html"
+    mixed = {name: cells[1::2] + cells[::2] for name, cells in columns.items() if name != "figure"}
+    mixed["figure"] = ["–", "95.99 ± 0.20 %", "61.67 (epoch 1)"]
+    sections = [Section(title=name, headers=(name,), cells=[[cell] for cell in mixed[name]]) for name in columns]
+    file.write_text(render("Sorted", {}, sections))
+    with chromium() as browser:
+        page = new_context(browser, width=800, height=600, scheme="light").new_page()
+        page.goto(file.as_uri())
+        for name, cells in columns.items():
+            page.get_by_role("button", name=name).click()
+            table = page.locator("section", has=page.get_by_role("heading", name=name))
+            assert table.locator("tbody td").all_text_contents() == cells
 
 
 def test_texts_of_results_are_no_html(tmp_path):

@@ -22,6 +22,8 @@ from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder
 from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.optim import build_optimizer
 from mcl_ray.training.recorded_run import iter_recorded_run, train_recorded_run
+from mcl_ray.training.worker_split import chosen_split
+from mcl_ray.worker_layout import layout_of
 
 CPU = torch.device("cpu")
 SMALL = ("networks=resnet8", "image_size=16", "batch.size=6", "epochs=4", "schedule.kind=cosine", "milestones=[]")
@@ -65,12 +67,15 @@ def replace_newest(writer: RunWriter, checkpoint: Checkpoint) -> None:
 class Parts:
     """What a run is made of, with its batches; in a group of workers, this worker's."""
 
-    def __init__(self, spec: RunSpec, folder: Path) -> None:
+    def __init__(
+        self, spec: RunSpec, folder: Path, parallelism: str = "data", dtype: torch.dtype = torch.float32
+    ) -> None:
         local = Environment(data=folder, results=folder.parent / "results", readers=0)
-        self.spec, dataset = spec, dataset_for(spec, local)
+        self.spec, self.dtype, dataset = spec, dtype, dataset_for(spec, local)
+        self.layout = layout_of(chosen_split(spec, dataset, parallelism, distributed.world_size()))
         torch.manual_seed(spec.seed)
-        self.cohort = place_cohort(spec, dataset, CPU)
-        self.method = build_method(spec, dataset, self.cohort, CPU)
+        self.cohort = place_cohort(spec, dataset, CPU, layout=self.layout).to(dtype)
+        self.method = build_method(spec, dataset, self.cohort, CPU, self.layout.batch)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
         self.feed = build_loaders(spec, dataset, local, CPU)["train"]
         self.sampler = build_sampler(dataset.train.labels, spec.batch, spec.seed)
@@ -78,19 +83,20 @@ class Parts:
 
     def batches(self, count: int) -> Iterator[Batch]:
         """The first ones of the first epoch."""
-        rank, world_size = distributed.rank(), distributed.world_size()
+        workers = self.layout.batch
         shares, indices = (
-            distributed.BatchShards(self.sampler.shares(world_size)),
-            self.sampler.epoch(0, rank, world_size),
+            distributed.BatchShards(self.sampler.shares(workers.size), workers),
+            self.sampler.epoch(0, workers.rank, workers.size),
         )
         for fed in islice(self.feed.training(indices, self.spec.seed, 0, shares), count):
-            yield Batch(fed.images, self.feed.labels[fed.indices], fed.indices, shares)
+            yield Batch(fed.images.to(self.dtype), self.feed.labels[fed.indices], fed.indices, shares)
 
     def step(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Learn from a batch; the losses, as means over the workers."""
         losses = self.method.losses(batch)
         self.optimizer.zero_grad()
         losses.total.backward()
+        self.cohort.sum_shared_gradients()
         self.optimizer.step()
         self.method.after_optimizer_step()
         return {name: distributed.all_reduce_mean_(value.detach().clone()) for name, value in losses.terms.items()}

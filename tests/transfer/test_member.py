@@ -25,6 +25,7 @@ def epochs(tmp_path, *figures):
         ([("test", 10.0, 20.0), ("validation", 70.0, 60.0)], 0, "validation"),
         ([("validation", 70.0, 60.0), ("test", 10.0, 20.0)], 0, "validation"),
         ([("validation", 10.0, 20.0), ("validation", 70.0, 60.0)], 0, "validation"),
+        ([("validation", float("nan"), 20.0)], 1, "validation"),
     ],
 )
 def test_the_best_peer_is_the_best_at_the_last_epoch_on_validation_if_there_is_one(figures, peer, split, tmp_path):
