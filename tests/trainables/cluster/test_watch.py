@@ -32,7 +32,7 @@ def test_a_run_whose_ray_dies_ends_with_one_line_and_the_hint_and_goes_on_from_t
     *before, hint, error = output.splitlines()
     assert hint == "interrupted; the same command with --resume continues after the last finished epoch", output
     assert error.startswith("error: the local Ray must run until the end, but its"), output
-    known = ("starting", "run ", "epoch ")
+    known = ("starting", "run ", "epoch ", "WARNING: a local Ray did not start within")
     assert all(line.startswith(known) for line in before), output
     assert not [pid for pid in below if descendants(pid, "")]
     (run,) = runs_of(tmp_path)
