@@ -285,7 +285,8 @@ class JobHandle:
 
     def _table(self, name: str, params: dict[str, str] | None = None) -> pa.Table:
         content = self._get(f"/{name}", params, {"Accept": PARQUET}).content
-        return pq.read_table(io.BytesIO(content))
+        # With threads, one that still runs when a short script ends may abort it.
+        return pq.read_table(io.BytesIO(content), use_threads=False)
 
     def __repr__(self) -> str:
         return f"JobHandle({self.id!r}, state={self.job.state!r})"

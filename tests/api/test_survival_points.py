@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.dropping_proxy import DroppingProxy
 from tests.support.ray_nodes import RayNodes
-from tests.support.service import CHECKOUT, HANGS_AFTER_S, ServiceProcess
+from tests.support.service import CHECKOUT, HANGS_AFTER_S, ServiceProcess, wait_for
 
 DYING = str(CHECKOUT / "tests/support/dying_service.py")
 pytestmark = pytest.mark.slow
@@ -96,6 +96,7 @@ def test_a_worker_node_is_killed(tmp_path):
             service.wait_for_driver(job)
             nodes.kill_one_with("JobSupervisor")
             nodes.add_one()
+            wait_for(lambda: service.job(job)["attempt"] == 2)  # else the first driver may end before the loss is seen
             service.release()
             service.check({job: "succeeded"})
             found = service.job(job)
