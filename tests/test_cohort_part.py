@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
-from mcl_ray import distributed
 from mcl_ray.config import recipes
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import RunSpec
-from mcl_ray.data.source import dataset_for
-from mcl_ray.errors import MclError
-from mcl_ray.results.store import RunWriter, find_run
 from mcl_ray.training.checkpoint import CheckpointFolder
 from mcl_ray.training.optim import state_of_all_peers
-from mcl_ray.training.recorded_run import iter_recorded_run
 from tests.support.pictures import write_folder
-from tests.support.small_runs import METHODS, SMALL, Parts
+from tests.support.small_runs import METHODS, SMALL, Parts, train_some_epochs
 from tests.support.workers import some_workers
 
 STEPS = 2
@@ -155,23 +149,7 @@ def digits(*overrides: str) -> RunSpec:
 def train(root: Path, spec: RunSpec, parallelism: str, num_epochs: int = 2, data: Path = Environment.data):
     """Begin or go on with a run, whichever workers began it; the figures of each epoch, or the error."""
     environment = Environment(threads=1, device="cpu", parallelism=parallelism, data=data, results=root, readers=0)
-    writer = None
-    if distributed.is_rank_zero():
-        folder = find_run(root, spec) if root.is_dir() else None
-        writer = RunWriter.resume(folder) if folder else RunWriter.create(root, spec)
-    run, outcomes = iter_recorded_run(spec, dataset_for(spec, environment), environment, writer), []
-    try:
-        for epoch in islice(run, num_epochs):
-            outcomes.append((epoch.epoch, figures(epoch.rows)))  # noqa: PERF401 -- as far as it comes
-        run.close()
-    except MclError as error:
-        return [type(error).__name__, str(error)]
-    return outcomes
-
-
-def figures(rows) -> dict[tuple[str, str, str], float]:
-    """Those that are not of the wall clock."""
-    return {tuple(row[:3]): row.value for row in rows if row.metric not in ("epoch_time_s", "images_per_s")}
+    return train_some_epochs(root, spec, environment, num_epochs)
 
 
 def checkpoint_in(root: Path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 from functools import partial
-from itertools import islice
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -27,15 +26,16 @@ from mcl_ray.distributed import SINGLE_SHARD, BatchShards
 from mcl_ray.errors import DataError, MclError, NonFiniteLossError, StoreError
 from mcl_ray.methods.method import Batch
 from mcl_ray.methods.supervised import supervised_losses
-from mcl_ray.results.store import RunWriter, find_run, read_runs
+from mcl_ray.results.store import RunWriter, read_runs
 from mcl_ray.training.build import data_parallel, place_cohort
 from mcl_ray.training.evaluate import evaluate
 from mcl_ray.training.image_loader import DeviceImages
 from mcl_ray.training.loaders import build_augment
 from mcl_ray.training.metrics import StepMeter
-from mcl_ray.training.recorded_run import iter_recorded_run, score_test_split
+from mcl_ray.training.recorded_run import score_test_split
 from tests.support.commands import HANGS_AFTER_S
 from tests.support.ports import free_port
+from tests.support.small_runs import figures, train_some_epochs
 from tests.support.workers import some_workers
 
 CPU = torch.device("cpu")
@@ -256,23 +256,7 @@ def digits(*overrides: str) -> RunSpec:
 
 def train(root: Path, *overrides: str, num_epochs: int = 2) -> list[object]:
     """Begin or go on with a run of two epochs, whichever workers began it; the metrics of each epoch, or the error."""
-    spec, writer = digits(*overrides), None
-    if distributed.is_rank_zero():
-        folder = find_run(root, spec) if root.is_dir() else None
-        writer = RunWriter.resume(folder) if folder else RunWriter.create(root, spec)
-    run, outcomes = iter_recorded_run(spec, dataset_for(spec, ANYWHERE), ANYWHERE, writer), []
-    try:
-        for epoch in islice(run, num_epochs):
-            outcomes.append((epoch.epoch, figures(epoch.rows)))  # noqa: PERF401 -- as far as it comes
-        run.close()
-    except MclError as error:
-        return [type(error).__name__, str(error)]
-    return outcomes
-
-
-def figures(rows) -> dict[tuple[str, str, str], float]:
-    """Those that are not of the wall clock."""
-    return {tuple(row[:3]): row.value for row in rows if row.metric not in ("epoch_time_s", "images_per_s")}
+    return train_some_epochs(root, digits(*overrides), ANYWHERE, num_epochs)
 
 
 def recorded(root: Path) -> tuple[str, int, int]:

@@ -69,7 +69,27 @@ def test_what_there_is_no_time_for_is_left_out_and_the_rest_is_in_the_file(tmp_p
 
 def test_joint_steps_of_runs_are_compared_with_the_same_runs_one_after_another(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "STEPS", 1)
+    trained, steps_of = [], gpu.steps_of
+
+    def counted(runs):
+        for step in steps_of(runs):
+            trained.append([run.spec.seed for run in runs])
+            yield step
+
+    monkeypatch.setattr(gpu, "steps_of", counted)
     bench = gpu.Bench(CPU, gpu.Limits(operations={"bf16": 1e9}, bytes=1e6), tmp_path)
     found = bench.pack(gpu.Case("resnet8", 2, batch=4), 2)
-    assert found["runs"] == 2
-    assert found["gain"]["min"] > 0
+    assert set(found) == {"runs", "gain", "joint_ms"}
+    steps = gpu.WARM_STEPS + gpu.WINDOWS
+    assert [trained.count(runs) for runs in ([0], [1], [0, 1])] == [steps] * 3
+
+
+def test_the_operations_are_those_of_every_convolution_forward_and_backward(tmp_path):
+    run = run_of(gpu.Case("resnet8", 2, batch=8), "fp32", tmp_path)
+    first = 9 * 16 * 32**2 * (3 + 2 * 16)
+    second = 16**2 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)
+    third = 8**2 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
+    floor_s = gpu.Limits(operations={"fp32": 1e9}, bytes=1e30).floor_s(run)
+    assert floor_s == pytest.approx(
+        3 * 2 * 8 * 2 * (first + second + third) / 1e9, rel=0.01
+    )  # but for the linear layers

@@ -90,8 +90,8 @@ def test_the_settings_of_the_unit_are_valid(monkeypatch):
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
     assert int(seconds) > DRIVERS_END_WITHIN_S + ENDS_WITHIN_S + settings.shutdown_s
     for page in (MACHINES / "README.md", ROOT / "docs" / "service.md"):
-        (told,) = re.findall(r"drivers [^.]*? (\d+) s\b", " ".join(page.read_text().split()))
-        assert float(told) == DRIVERS_END_WITHIN_S, page
+        (stated,) = re.findall(r"drivers [^.]*? (\d+) s\b", " ".join(page.read_text().split()))
+        assert float(stated) == DRIVERS_END_WITHIN_S, page
     assert "python -m mcl_ray.serve\n" in UNIT
 
 

@@ -15,8 +15,9 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.sampling import build_sampler
 from mcl_ray.data.source import dataset_for
+from mcl_ray.errors import MclError
 from mcl_ray.methods.method import Batch
-from mcl_ray.results.store import RunWriter
+from mcl_ray.results.store import RunWriter, find_run
 from mcl_ray.training.build import build_method, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder
 from mcl_ray.training.loaders import build_loaders
@@ -100,3 +101,24 @@ class Parts:
         self.optimizer.step()
         self.method.after_optimizer_step()
         return {name: distributed.all_reduce_mean_(value.detach().clone()) for name, value in losses.terms.items()}
+
+
+def train_some_epochs(root: Path, spec: RunSpec, environment: Environment, num_epochs: int) -> list[object]:
+    """Begin or go on with a run, whichever workers began it; the figures of each epoch, or the error."""
+    writer = None
+    if distributed.is_rank_zero():
+        folder = find_run(root, spec) if root.is_dir() else None
+        writer = RunWriter.resume(folder) if folder else RunWriter.create(root, spec)
+    run, outcomes = iter_recorded_run(spec, dataset_for(spec, environment), environment, writer), []
+    try:
+        for epoch in islice(run, num_epochs):
+            outcomes.append((epoch.epoch, figures(epoch.rows)))  # noqa: PERF401 -- as far as it comes
+        run.close()
+    except MclError as error:
+        return [type(error).__name__, str(error)]
+    return outcomes
+
+
+def figures(rows) -> dict[tuple[str, str, str], float]:
+    """Those that are not of the wall clock."""
+    return {tuple(row[:3]): row.value for row in rows if row.metric not in ("epoch_time_s", "images_per_s")}
