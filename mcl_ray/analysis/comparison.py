@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mcl_ray.analysis.published import Column, Figure, PublishedTable, column_of
-from mcl_ray.analysis.published_setting import SETTINGS, deviations
+from mcl_ray.analysis.published_setting import SETTINGS, deviations, is_set_in
 from mcl_ray.analysis.workers import pretraining_workers, workers_nearby
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
@@ -89,9 +89,10 @@ Cell = tuple[str, Column]
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Runs that differ from the published setting in the same settings."""
+    """Runs that differ from the published setting in the same settings, as far as these have an effect on them."""
 
     deviations: tuple[str, ...]
+    """The settings that differ in one of the runs at least."""
     cells: Mapping[Cell, Seeds]
 
 
@@ -123,23 +124,52 @@ def compare(table: PublishedTable, runs: Iterable[Outcome]) -> Comparison:
     folders may contain each other, counts once.
     """
     left_out: Counter[str] = Counter()
-    found: dict[tuple[str, ...], dict[Cell, dict[int, float]]] = {(): {}}
+    found: dict[tuple[str, ...], _Seeds] = {(): {}}
+    specs: dict[tuple[str, ...], list[RunSpec]] = {}
     for run in sorted(dict.fromkeys(runs), key=lambda run: run.started_at):
         column = column_of(run.spec)
         reason = _reason_left_out(table, run, column)
         if reason is not None or column is None or run.figure is None:
             left_out[reason or ""] += 1
             continue
-        cells = found.setdefault(deviations(run.spec, run.workers, run.pretraining_workers), {})
-        seeds = cells.setdefault((run.spec.cohort.peers[0], column), {})
+        different = deviations(run.spec, run.workers, run.pretraining_workers)
+        specs.setdefault(different, []).append(run.spec)
+        seeds = found.setdefault(different, {}).setdefault((run.spec.cohort.peers[0], column), {})
         left_out["replaced by a later run of the same seed"] += run.spec.seed in seeds
         seeds[run.spec.seed] = run.figure
     sections = [
         Section(deviations=different, cells={cell: Seeds(tuple(seeds.values())) for cell, seeds in cells.items()})
-        for different, cells in found.items()
+        for different, cells in _joined(found, specs).items()
     ]
     first, *others = sorted(sections, key=lambda section: (len(section.deviations), section.deviations))
     return Comparison(table=table, reproduced=first.cells, others=tuple(others), left_out=+left_out)
+
+
+_Seeds = dict[Cell, dict[int, float]]
+"""Cell → seed → figure."""
+
+
+def _joined(
+    found: Mapping[tuple[str, ...], _Seeds], specs: Mapping[tuple[str, ...], list[RunSpec]]
+) -> dict[tuple[str, ...], _Seeds]:
+    """Return the groups of runs by settings, each beside the runs on which its other settings have no effect.
+
+    So the baseline of a table with `cohort.embedding_dim=64`, which has no embeddings, is in one section with its
+    cohorts. Runs in the published setting stay by themselves.
+    """
+    joined = {different: dict(cells) for different, cells in found.items()}
+    for fewer, cells in found.items():
+        hosts = [
+            more
+            for more, others in found.items()
+            if fewer and set(fewer) < set(more) and not cells.keys() & others.keys()
+            if not any(is_set_in(spec, one) for spec in specs[fewer] for one in set(more) - set(fewer))
+        ]
+        for more in hosts:
+            joined[more] |= cells
+        if hosts:
+            del joined[fewer]
+    return joined
 
 
 def compare_results(table: PublishedTable, results: Iterable[Uri | Path]) -> Comparison:

@@ -67,6 +67,20 @@ def deviations(spec: RunSpec, workers: int | None = None, pretraining_workers: i
     return tuple(different)
 
 
+def is_set_in(spec: RunSpec, deviation: str) -> bool:
+    """Return whether the setting that a deviation names has an effect in a run.
+
+    Args:
+        spec: The run.
+        deviation: One of the texts that `deviations` returned for another run.
+    """
+    path, _, _ = deviation.partition("=")
+    of_pretraining = path.removeprefix("pretraining.")
+    if of_pretraining != path and spec.pretraining is not None:
+        return spec.pretraining.acts(of_pretraining)
+    return spec.acts(path)
+
+
 def _different(spec: RunSpec, published: RunSpec, workers: int | None) -> list[str]:
     ours, theirs = (flat(one.model_dump(mode="json", exclude={"pretraining"})) for one in (spec, published))
     different = [

@@ -226,6 +226,27 @@ def test_runs_in_other_settings_are_grouped_and_not_compared(tmp_path):
     assert [len(section.deviations) for section in found.others] == [1, 2, 2]
 
 
+def test_a_baseline_is_shown_beside_the_cohorts_whose_other_settings_have_no_effect_on_it(tmp_path):
+    baseline, shorter = {"schedule.epochs": 20}, {"schedule.epochs": 20, "losses.tau": 0.3}
+    write(tmp_path, recipes.cifar(), [60.0], **shorter, **{"cohort.embedding_dim": 64})
+    write(tmp_path, recipes.cifar(), [61.0], **shorter)
+    write(tmp_path, recipes.cifar_baseline(), [55.0], **baseline)
+    write(tmp_path, recipes.cifar(), [62.0], **baseline, **{"optimizer.lr": 0.05})
+    write(tmp_path, recipes.cifar_baseline(), [70.0])
+    found = compared(tmp_path)
+    epochs, tau = "schedule.epochs=20 (published: 300)", "losses.tau=0.3 (published: 0.1)"
+    assert found.reproduced["resnet32", "baseline"].values == (70.0,)
+    cells = {
+        other.deviations: {column: seeds.values for (_, column), seeds in other.cells.items()} for other in found.others
+    }
+    both = {"x2": (60.0,), "baseline": (55.0,)}
+    assert cells == {
+        (tau, epochs): both | {"x2": (61.0,)},
+        ("optimizer.lr=0.05 (published: 0.1)", epochs): {"x2": (62.0,)},
+        ("cohort.embedding_dim=64 (published: 128)", tau, epochs): both,
+    }
+
+
 def test_runs_that_are_left_out_are_counted_by_reason(tmp_path):
     write(tmp_path, recipes.cifar(), [90.0], "stopped")
     write(tmp_path, recipes.cifar(), [90.0], "failed")
