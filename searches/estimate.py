@@ -66,8 +66,8 @@ def estimate_largest(
 ) -> tuple[RunSpec, RunEstimate]:
     """Return the run that needs the most memory, and the largest of each resource.
 
-    The seeds of a trial are in memory side by side. Of more than `MAX_ESTIMATES` corners, those with the most peers are
-    estimated.
+    Runs for comparison count, too. The seeds of a trial are in memory side by side. Of more than `MAX_ESTIMATES` runs,
+    those with the most peers are estimated.
 
     Raises:
         SpecError: the sampler cannot serve the run's own batches.
@@ -75,7 +75,8 @@ def estimate_largest(
     """
     images = images_of(sweep.run.data, environment)
     _check(sweep.run, images, environment, workers)
-    runs = [run for run in corners(sweep) if _can_train(run, images, environment, workers)] or [sweep.run]
+    compared = [sweep.trial_run(point) for point in sweep.compared.values()]
+    runs = [run for run in [*corners(sweep), *compared] if _can_train(run, images, environment, workers)] or [sweep.run]
     plans = {run: estimate_run(run, environment, workers, images) for run in undominated(runs)[:MAX_ESTIMATES]}
     largest = max(plans, key=lambda run: sweep.repeats * plans[run].state_bytes + plans[run].activation_bytes)
     steps = plans[largest].train_images // min(run.batch.size for run in runs)

@@ -1,4 +1,4 @@
-"""The runs that a search trains to their end after its trials: seeds of its best configurations, and the baseline.
+"""The runs that a search trains to their end after its trials: seeds of its best configurations, and for comparison.
 
 Which configurations get further seeds follows from the records alone, so that a sweep that was killed continues with
 the same. Each run is one seed of one configuration, and a Tune trial of its own.
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcl_ray.analysis.roles import BASELINE, COUNTED, is_further, repeat_of
+from mcl_ray.analysis.roles import COMPARED, COUNTED, is_further, repeat_of
 from mcl_ray.callbacks import TrialInfo
 from mcl_ray.results.store import is_run, read_runs, state_of
 from searches.spec.experiment import Experiment
@@ -23,7 +23,7 @@ class FurtherRun:
     """One seed of one configuration, trained to its end after the trials."""
 
     trial_id: str
-    """Trial of the search that had this configuration; or `baseline`."""
+    """Trial of the search that had this configuration; or one of `COMPARED`."""
     point: Point
     repeat: int
     """Number of the seed, from 0."""
@@ -46,13 +46,13 @@ def further_runs(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) 
 
 
 def failed_further_runs(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> list[FurtherRun]:
-    """Return the further seeds of the sweep in `folder` that failed, and the baseline's.
+    """Return the further seeds of the sweep in `folder` that failed, and those for comparison.
 
     Those of configurations that others have overtaken since are among them; seeds of the trials themselves are not. The
     arguments are those of `further_runs`.
     """
     failed = [run for run, state in _states(folder, sweep, trials) if state == "failed"]
-    return [run for run in failed if run.trial_id == BASELINE or run.repeat >= sweep.repeats]
+    return [run for run in failed if run.trial_id in COMPARED or run.repeat >= sweep.repeats]
 
 
 def _states(folder: Path, sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[tuple[FurtherRun, str | None]]:
@@ -85,8 +85,9 @@ def _planned(sweep: Experiment, trials: Sequence[KnownTrial]) -> Iterator[Furthe
     for trial in [*([] if own is None else [own]), *_best(sweep, trials, own)]:
         for repeat in range(0 if trial is own else sweep.repeats, sweep.num_seeds):
             yield FurtherRun(trial_id=trial.trial_id, point=trial.point, repeat=repeat)
-    for repeat in range(sweep.num_seeds if sweep.baseline else 0):
-        yield FurtherRun(trial_id=BASELINE, point=sweep.baseline, repeat=repeat)
+    for trial_id, point in sweep.compared.items():
+        for repeat in range(sweep.num_seeds):
+            yield FurtherRun(trial_id=trial_id, point=point, repeat=repeat)
 
 
 def _own(sweep: Experiment, trials: Sequence[KnownTrial]) -> KnownTrial | None:

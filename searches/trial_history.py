@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from mcl_ray.analysis.costs import mean_costs
-from mcl_ray.analysis.roles import BASELINE, is_further
+from mcl_ray.analysis.roles import COMPARED, is_further
 from mcl_ray.callbacks import TrialEnd, TrialInfo, TrialResult
 from mcl_ray.config.scoring import has_enough_seeds
 from mcl_ray.results.queries import Objective, Point, for_ranking, points, training_times
@@ -79,13 +79,13 @@ class KnownTrial:
 
 
 def read_trials(folder: Path, sweep: Experiment) -> list[KnownTrial]:
-    """Return every trial of the sweep in `folder`, sorted by id; without its baseline and further seeds."""
+    """Return every trial of the sweep in `folder`, sorted by id; without further seeds and those for comparison."""
     goal = Objective.parse(sweep.objective)
     epochs = read_epochs(folder, lambda rows: for_ranking(rows, goal))
     curves, times = points(epochs, goal), training_times(epochs)
     trials: dict[str, list[dict[str, Any]]] = {}
     for row in read_runs(folder).select(COLUMNS).to_pylist():
-        if row["trial_id"] != BASELINE and not is_further(row, sweep.repeats):
+        if row["trial_id"] not in COMPARED and not is_further(row, sweep.repeats):
             trials.setdefault(row["trial_id"], []).append(row)
     return [_known(trial_id, trials[trial_id], curves, times, sweep) for trial_id in sorted(trials)]
 

@@ -56,6 +56,7 @@ export function sweepAnswer(summary, isEnded, exporting) {
         answer.test.map((score) => `${score.member} ${spread(score, "%")} %`).join(", "), ` (n = ${answer.test[0].n}).`)),
     make("div", { class: "sureness" },
       make("p", { class: "certainty" }, certainty(answer, isEnded)),
+      answer.no_own_point && make("p", { class: "soft" }, `Not compared with the recipe's own values: ${answer.no_own_point}.`),
       rows.length > 1 && make("div", { class: "scroll" }, comparison(rows, best, unit, parameters))),
     exporting);
 }

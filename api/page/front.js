@@ -9,7 +9,7 @@ const HEIGHT = 280;
 const LOG_FROM_RATIO = 20;
 
 export function fronts({ configurations, costs, parameters, sweep }) {
-  const panels = costs.map((cost) => [cost, configurations.filter((row) => row.score !== null && !row.is_baseline && cost.name in row.costs)])
+  const panels = costs.map((cost) => [cost, configurations.filter((row) => row.score !== null && !row.is_compared && cost.name in row.costs)])
     .filter(([, rows]) => rows.length > 1);
   if (!panels.length) return [soft("Every configuration costs the same, so that there is nothing to trade.")];
   return [

@@ -186,9 +186,9 @@ class JobView {
   }
 
   showAll({ configurations, sweep, parameters }) {
-    const drawn = configurations.filter((row) => row.curve.length && !row.is_baseline);
+    const drawn = configurations.filter((row) => row.curve.length && !row.is_compared);
     const running = drawn.find((row) => row.state === "running");
-    const baseline = configurations.find((row) => row.is_baseline && row.curve.length);
+    const baseline = configurations.find((row) => row.trial_id === "baseline" && row.curve.length);
     const lines = drawn.filter((row) => row.place !== 1 && row !== running).map((row) => ({ name: "", points: row.curve, mark: "quiet", isQuiet: true }));
     const best = drawn.find((row) => row.place === 1);
     if (baseline) lines.push({ name: `baseline: ${caption(baseline, parameters)}`, points: baseline.curve, mark: "peer c2" });

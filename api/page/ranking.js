@@ -22,7 +22,7 @@ export function ranking({ configurations, parameters, sweep }, isWhole, onWhole)
     row.value === null ? NONE : drawn(row, x, unit),
     String(row.epochs_done),
     make("span", { class: `state ${row.state}`, title: row.reason }, row.state, row.is_own_point && make("small", {}, " the recipe's own values"),
-      row.is_baseline && make("small", {}, " baseline, for comparison"),
+      row.is_compared && make("small", {}, ` ${row.trial_id}, for comparison`),
       row.reason && make("small", { class: "reason" }, row.reason)),
   ]);
   const last = parameters.length;

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcl_ray.analysis.comparison import Comparison
-from mcl_ray.analysis.improvement import Improvement
+from mcl_ray.analysis.improvement import Improvement, NoImprovement
 from mcl_ray.analysis.ranking import Ranked, best_of
 from mcl_ray.config.scoring import PLAIN, Scoring
 from mcl_ray.results.schema import EpochRow
@@ -24,8 +24,8 @@ class SweepConclusion:
     scoring: Scoring = PLAIN
     ranking: Sequence[Ranked]
     """Configurations, best first."""
-    improvement: Improvement | None = None
-    """Best configuration against the run's own values; None without one of them, or in a suite."""
+    improvement: Improvement | NoImprovement | None = None
+    """Best configuration against the run's own values; None without a best one, or in a suite."""
     unreadable: Sequence[str] = ()
     """Names of the images that did not decode in any run and were skipped, sorted."""
     test_scores: Sequence[Sequence[EpochRow]] = ()

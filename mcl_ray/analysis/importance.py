@@ -85,5 +85,5 @@ def at_common_epoch(
 
 
 def _ended(rows: Sequence[Ranked]) -> list[Ranked]:
-    """Return the configurations that ended with a score, without the baseline."""
-    return [row for row in rows if row.score is not None and not row.is_baseline and row.state in ENDED]
+    """Return the configurations that ended with a score, without those for comparison."""
+    return [row for row in rows if row.score is not None and not row.is_compared and row.state in ENDED]

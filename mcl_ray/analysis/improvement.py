@@ -17,6 +17,7 @@ import pyarrow as pa
 from mcl_ray.analysis.certainty import interval
 from mcl_ray.analysis.published_setting import flat
 from mcl_ray.analysis.ranking import Ranked, best_of
+from mcl_ray.analysis.roles import BASELINE
 from mcl_ray.results import queries
 from mcl_ray.results.queries import Objective
 
@@ -79,10 +80,18 @@ class Improvement:
         return (self.best.value - self.own.value) * (1 if self.mode == "max" else -1)
 
 
+@dataclass(frozen=True)
+class NoImprovement:
+    """The absence of a figure of the run's own values, so that the best configuration is compared with nothing."""
+
+    reason: str
+    """Why they have none, as a part of a sentence about them."""
+
+
 def improvement(
     rows: Sequence[Ranked], runs: pa.Table, epochs: pa.Table, objective: str, mode: str, sweep_spec: str
-) -> Improvement | None:
-    """Return the best configuration against the run's own values; None if one of them has no figure.
+) -> Improvement | NoImprovement | None:
+    """Return the best configuration against the run's own values; None if there is no best one.
 
     Args:
         rows: The ranking.
@@ -93,9 +102,12 @@ def improvement(
         sweep_spec: Stored spec of the sweep, as JSON.
     """
     best, values = best_of(rows), own_values(sweep_spec)
-    own = next((row for row in rows if row.score is not None and is_own_point(row, values)), None)
-    if best is None or own is None:
+    if best is None:
         return None
+    owns = sorted((row for row in rows if is_own_point(row, values)), key=lambda row: row.score is None)
+    if not owns or owns[0].score is None:
+        return NoImprovement(f"it has no figure: {owns[0].reason}" if owns else "it is no configuration of this sweep")
+    own = owns[0]
     curves = queries.points(queries.of_runs(epochs, [*best.run_ids, *own.run_ids]), Objective.parse(objective))
     seeds = dict(zip(runs["run_id"].to_pylist(), runs["seed"].to_pylist(), strict=True))
     ours, theirs = ({seeds[run_id]: curves[run_id][-1].value for run_id in row.run_ids} for row in (best, own))
@@ -116,7 +128,7 @@ def is_own_point(row: Ranked, own: Mapping[str, Any]) -> bool:
         row: A configuration of a search.
         own: The run's own values, from `own_values`. A term of a plugin that the run does not name has no weight.
     """
-    if row.is_baseline or not own:
+    if row.trial_id == BASELINE or not own:
         return False
     return all(_plain(value) == _plain(own.get(path, _absent(path))) for path, value in row.searched.items())
 

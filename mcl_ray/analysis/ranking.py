@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mcl_ray.analysis.costs import mean_costs
 from mcl_ray.analysis.published import PublishedFigure, published_figure
-from mcl_ray.analysis.roles import BASELINE, counts, is_further
+from mcl_ray.analysis.roles import COMPARED, counts, is_further
 from mcl_ray.analysis.workers import pretraining_workers, workers_by_spec
 from mcl_ray.config.effects import acting, acts, deciding
 from mcl_ray.config.scoring import MEAN, Mode, Score, has_enough_seeds
@@ -68,25 +68,25 @@ class Ranked:
     """Cost → mean over those runs, for the costs that are known."""
 
     @property
-    def is_baseline(self) -> bool:
+    def is_compared(self) -> bool:
         """Return whether the configuration was trained for comparison, outside of the search; it has no place."""
-        return self.trial_id == BASELINE
+        return self.trial_id in COMPARED
 
 
 def best_of(rows: Sequence[Ranked]) -> Ranked | None:
-    """Return the best configuration of a ranking; None if none has a score, the baseline aside."""
-    return rows[0] if rows and rows[0].score is not None and not rows[0].is_baseline else None
+    """Return the best configuration of a ranking; None if none has a score, those for comparison aside."""
+    return rows[0] if rows and rows[0].score is not None and not rows[0].is_compared else None
 
 
 def ranking(
     runs: pa.Table, epochs: pa.Table, objective: str, mode: str, score: Score = MEAN, repeats: int = 1
 ) -> list[Ranked]:
-    """Return the configurations from best to worst, then the baseline, then those without a score, with the reason.
+    """Return the configurations from best to worst, then those for comparison, then those without a score.
 
     Configurations that were confirmed with further seeds come first, then others that trained to the end, then those
     that were stopped early, whose figures are of an earlier epoch. Among these, one with a seed that
     failed comes after those without. Equal scores are in the order of trials. Searched fields that have no effect in a
-    configuration are left out; the baseline has the values of its run for the others.
+    configuration are left out; those for comparison have the values of their runs for the others.
 
     Args:
         runs: The table of runs.
@@ -110,7 +110,7 @@ def ranking(
     groups = _configurations([run for run in records if counts(run, repeats)])
     times = queries.training_times(epochs)
     rows = [_ranked(group, curves, best, times, figure, order, score, repeats) for group in groups]
-    scored = [row for row in rows if row.score is not None and not row.is_baseline]
+    scored = [row for row in rows if row.score is not None and not row.is_compared]
     confirmed = {row["trial_id"] for row in records if is_further(row, repeats) and row["state"] == "finished"}
     scored.sort(
         key=lambda row: (
@@ -124,12 +124,12 @@ def ranking(
     placed = [replace(row, place=place) for place, row in enumerate(scored, start=1)]
     searched = {path for row in placed for path in row.searched}
     specs = {run["run_id"]: run["spec"] for run in runs.to_pylist()}
-    baseline = [
+    compared = [
         replace(row, searched=_completed(row.searched, searched, RunSpec.model_validate_json(specs[row.run_ids[0]])))
         for row in rows
-        if row.score is not None and row.is_baseline
+        if row.score is not None and row.is_compared
     ]
-    return placed + baseline + [row for row in rows if row.score is None]
+    return placed + compared + [row for row in rows if row.score is None]
 
 
 def _records(runs: pa.Table) -> list[dict[str, Any]]:
@@ -256,7 +256,7 @@ def pareto_front(ranked: Sequence[Ranked], costs: Sequence[str], mode: str = "ma
     goals = {
         index: (sign * row.score, *(row.costs[cost] for cost in costs))
         for index, row in enumerate(ranked)
-        if row.score is not None and not row.is_baseline and all(cost in row.costs for cost in costs)
+        if row.score is not None and not row.is_compared and all(cost in row.costs for cost in costs)
     }
     front: list[tuple[float, ...]] = []
     for own in sorted(

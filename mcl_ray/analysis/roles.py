@@ -1,4 +1,4 @@
-"""The roles of a sweep's runs: those of the search, the further seeds of configurations, and the baseline.
+"""The roles of a sweep's runs: those of the search, further seeds of configurations, and those for comparison alone.
 
 A run's name ends in its repeat, `-r0`; a search trains the repeats below `repeats`, and further ones after its trials.
 """
@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 BASELINE = "baseline"
-"""Trial id of the configuration that is trained for comparison and is no result of the search."""
+"""Trial id of a search's baseline."""
+PUBLISHED = "published"
+"""Trial id of the run's own values, in a predefined search the published ones, where they lie outside of the space."""
+COMPARED = (BASELINE, PUBLISHED)
+"""Trial ids of the configurations that are trained for comparison and are no results of the search."""
 _REPEAT = re.compile(r"-r(\d+)$")
 COUNTED = ("finished", "failed")
 """States in which a further run counts: it is trained to its end, or not at all."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mcl_ray.analysis.improvement import Improvement, improvement
+from mcl_ray.analysis.improvement import Improvement, NoImprovement, improvement
 from mcl_ray.analysis.ranking import Ranked, best_of, ranking
 from mcl_ray.config.scoring import Scoring
 from mcl_ray.errors import StoreError
@@ -49,8 +49,8 @@ class SweepRanking:
         return str(self.sweep["mode"])
 
     @property
-    def improvement(self) -> Improvement | None:
-        """Best configuration of a search against the run's own values; None without one of them, or in a suite."""
+    def improvement(self) -> Improvement | NoImprovement | None:
+        """Best configuration of a search against the run's own values; None without a best one, or in a suite."""
         spec = json.loads(self.sweep["spec"])
         if "rows" in spec or "run" not in spec:
             return None

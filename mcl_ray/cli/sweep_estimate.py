@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from mcl_ray.analysis.roles import PUBLISHED
 from mcl_ray.config import yaml12
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.spec import RunSpec
@@ -95,7 +96,7 @@ def _search_facts(sweep: SweepSpec, execution: ExecutionOptions) -> dict[str, st
 def _confirmation(sweep: SweepSpec) -> str:
     if not sweep.num_confirmed:
         return "none"
-    own = " and the run's own values" if sweep.own_point is not None else ""
+    own = " and the run's own values" if sweep.own_point is not None or PUBLISHED in sweep.compared else ""
     return f"the best {sweep.num_confirmed}{own}, to {sweep.num_seeds} seeds each"
 
 

@@ -128,8 +128,8 @@ def _round_steps(low: float, high: float) -> list[float]:
 
 
 def scored(rows: Sequence[Ranked]) -> list[Ranked]:
-    """Return the rows that have a score, best first, without the baseline, which lies outside of the space."""
-    return [row for row in rows if row.score is not None and not row.is_baseline]
+    """Return the rows that have a score, best first, without those for comparison, which lie outside of the space."""
+    return [row for row in rows if row.score is not None and not row.is_compared]
 
 
 def values_of(rows: Sequence[Ranked]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcl_ray.analysis.improvement import Improvement
+from mcl_ray.analysis.improvement import Improvement, NoImprovement
 from mcl_ray.analysis.ranking import Ranked
 from mcl_ray.results.queries import Objective
 
@@ -10,8 +10,10 @@ OWN = "the published point"
 """Name of the run's own values, which in a predefined search are those of the publication."""
 
 
-def improvement_line(found: Improvement, objective: str) -> str:
+def improvement_line(found: Improvement | NoImprovement, objective: str) -> str:
     """Return in one line whether the best configuration is better than the run's own values."""
+    if isinstance(found, NoImprovement):
+        return f"not compared with {OWN}: {found.reason}"
     goal = Objective.parse(objective)
     if found.is_own:
         return f"{OWN} is the best configuration: {figure_text(found.own, goal)}"

@@ -48,7 +48,7 @@ def sweep_overview(folder: Path, ranked: SweepRanking | None = None) -> list[Ren
     """
     ranked = ranked or rank_sweep(folder)
     rows, objective, mode, scoring = ranked.rows, ranked.objective, ranked.mode, ranked.scoring
-    tried, planned = sum(not row.is_baseline for row in rows), ranked.sweep["trials_planned"]
+    tried, planned = sum(not row.is_compared for row in rows), ranked.sweep["trials_planned"]
     state = f"{ranked.sweep['sweep_id']}: {ranked.sweep['state']}, {tried} of {planned} trials"
     front = [front_table(rows, objective, mode, scoring)] if scoring.costs else []
     found = ranked.improvement

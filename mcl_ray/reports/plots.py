@@ -77,7 +77,7 @@ def parallel_coordinates(
         panel.set_xlim(-0.35, len(axes) + 0.45)
         bar = figure.colorbar(ScalarMappable(scale, colours), ax=panel, pad=0.01, aspect=30)
         bar.set_label(textwrap.fill(score.label(objective_label(goal), mode), 60))
-        tried = num_tried or sum(not row.is_baseline for row in rows)
+        tried = num_tried or sum(not row.is_compared for row in rows)
         figure.suptitle(f"{len(drawn)} of {tried} configurations; thick with dots: the best", fontsize=10)
     return figure
 

@@ -101,7 +101,7 @@ def _sweeps(sweeps: Sequence[Path], folder: Path) -> Section:
 def _sweep_cells(path: Path, folder: Path) -> list[Cell]:
     ranked = rank_sweep(path)
     sweep, best, found = ranked.sweep, ranked.best, ranked.improvement
-    tried = sum(not row.is_baseline for row in ranked.rows)
+    tried = sum(not row.is_compared for row in ranked.rows)
     return [
         _link(path, folder),
         sweep["state"],

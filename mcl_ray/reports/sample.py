@@ -30,8 +30,8 @@ def drawn_note(num_rows: int) -> str:
 
 
 def listed(rows: Sequence[Ranked]) -> list[Ranked]:
-    """Return the configurations that a table lists: the first ones, and the baseline."""
-    return [row for place, row in enumerate(rows) if place < MAX_SHOWN or row.is_baseline]
+    """Return the configurations that a table lists: the first ones, and those for comparison."""
+    return [row for place, row in enumerate(rows) if place < MAX_SHOWN or row.is_compared]
 
 
 def listed_note(num_rows: int) -> str:

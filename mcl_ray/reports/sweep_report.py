@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from mcl_ray.analysis.importance import Importances, at_common_epoch
 from mcl_ray.analysis.ranking import STATES, Ranked, pareto_front, summary
+from mcl_ray.analysis.roles import BASELINE
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.reports import interactive, interactive_pareto, interactive_trials, plots, run_links
 from mcl_ray.reports.axes import scored
@@ -87,7 +88,7 @@ def sweep_report(folder: Path, importances: ImportanceSource = None, ranked: Swe
 def _facts(ranked: SweepRanking) -> dict[str, str]:
     sweep, scoring, states = ranked.sweep, ranked.scoring, ranked.runs["state"].to_pylist()
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
-    tried = sum(not row.is_baseline for row in ranked.rows)
+    tried = sum(not row.is_compared for row in ranked.rows)
     seeds = f", {scoring.repeats} seeds each" if scoring.repeats > 1 else ""
     facts = {
         "sweep": sweep["sweep_id"],
@@ -156,7 +157,7 @@ def _trials(ranked: SweepRanking) -> list[Part]:
     sampled = drawn_note(len(scored(ranked.rows)))
     note = " ".join(filter(None, [CURVES_NOTE, rungs_text(ranked.rungs), sampled]))
     curves = (trials, ranked.rungs, goal)
-    baseline = next((row for row in ranked.rows if row.is_baseline), None)
+    baseline = next((row for row in ranked.rows if row.trial_id == BASELINE), None)
     order = (trials, baseline, goal, ranked.mode, ranked.scoring.score)
     figures = [interactive_trials.trial_curves(*curves)]
     of_all = Section(title="Learning curves of all trials", note=note, figures=figures)

@@ -14,9 +14,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mcl_ray.analysis.certainty import Interval, interval, paired_difference
-from mcl_ray.analysis.improvement import is_own_point, own_values
+from mcl_ray.analysis.improvement import NoImprovement, is_own_point, own_values
 from mcl_ray.analysis.published_setting import MUTUAL_WEIGHTS
 from mcl_ray.analysis.ranking import Ranked, pareto_front
+from mcl_ray.analysis.roles import BASELINE
 from mcl_ray.analysis.sweep_ranking import SweepRanking, rank_sweep
 from mcl_ray.config.scoring import COSTS
 from mcl_ray.reports.axes import parameter_axes, scored
@@ -71,7 +72,7 @@ def sweep_summary(folder: Path) -> dict[str, Any]:
 def _sweep(ranked: SweepRanking) -> dict[str, Any]:
     sweep, goal, states = ranked.sweep, ranked.goal, ranked.runs["state"].to_pylist()
     state_of, repeats = dict(zip(ranked.runs["run_id"].to_pylist(), states, strict=True)), ranked.scoring.repeats
-    tried = [[state_of[run_id] for run_id in row.run_ids] for row in ranked.rows if not row.is_baseline]
+    tried = [[state_of[run_id] for run_id in row.run_ids] for row in ranked.rows if not row.is_compared]
     return {
         "sweep_id": sweep["sweep_id"],
         "name": sweep["name"],
@@ -116,7 +117,7 @@ def _configuration(row: Ranked, values: Values, own: Mapping[str, Any]) -> dict[
     kept = ("place", "trial_id", "run_ids", "searched", "state", "reason", "value", "std", "n", "num_planned")
     content = {name: getattr(row, name) for name in (*kept, "score", "epochs_done", "wall_time_s", "costs")}
     low_high = None if found is None else (found.low, found.high)
-    return content | {"interval": low_high, "is_own_point": is_own_point(row, own), "is_baseline": row.is_baseline}
+    return content | {"interval": low_high, "is_own_point": is_own_point(row, own), "is_compared": row.is_compared}
 
 
 def _answer(ranked: SweepRanking, values: Values, own: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -125,14 +126,16 @@ def _answer(ranked: SweepRanking, values: Values, own: Mapping[str, Any]) -> dic
         return None
     best, *others = scored(ranked.rows)
     second = others[0] if others else None
-    start = next((row for row in [best, *others] if is_own_point(row, own)), None)
-    baseline = next((row for row in ranked.rows if row.is_baseline and row.score is not None), None)
+    start = next((row for row in ranked.rows if row.score is not None and is_own_point(row, own)), None)
+    baseline = next((row for row in ranked.rows if row.trial_id == BASELINE and row.score is not None), None)
+    found = ranked.improvement
     return {
         "best": _configuration(best, values, own),
         "runner_up": None if second is None else _compared(best, second, ranked, values, own),
         "own_point": None
         if start is None
         else _compared(best, start, ranked, values, own) | {"is_published": _has_published_weights(own)},
+        "no_own_point": found.reason if isinstance(found, NoImprovement) else None,
         "baseline": None if baseline is None else _compared(best, baseline, ranked, values, own),
         "test": _test_scores(ranked, best),
     }

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from mcl_ray.analysis.ranking import Ranked, RunSummary, pareto_front
-from mcl_ray.analysis.roles import BASELINE
 from mcl_ray.config.scoring import PLAIN, RULE, Scoring
 from mcl_ray.reports.fitting import Fitting
 from mcl_ray.reports.labels import (
@@ -73,7 +72,7 @@ def ranking_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Sc
     Searched fields have a column each or, where these do not fit, one in common. Of very many configurations, only the
     first ones are listed.
     """
-    tried, front = sum(not row.is_baseline for row in rows), _front_of(rows, mode, scoring.costs)
+    tried, front = sum(not row.is_compared for row in rows), _front_of(rows, mode, scoring.costs)
     of_many, rows = listed_note(len(rows)), listed(rows)
     goal, parameters, has_repeats = Objective.parse(objective), parameters_of(rows), _has_repeats(rows)
     names, percent = short_names(parameters), ", %" if goal.unit == "%" else ""
@@ -137,7 +136,7 @@ def front_table(rows: Sequence[Ranked], objective: str, mode: str, scoring: Scor
 def front_title(rows: Sequence[Ranked], front: Sequence[Ranked], mode: str, costs: Sequence[str]) -> str:
     """Return the title of the front: its goals, and the number of configurations on it."""
     goals = [f"score ({'up' if mode == 'max' else 'down'})", *(f"{SHORT_COST_LABELS[cost]} (down)" for cost in costs)]
-    tried = sum(not row.is_baseline for row in rows)
+    tried = sum(not row.is_compared for row in rows)
     return f"Pareto front of {', '.join(goals)}: {len(front)} of {tried} configurations"
 
 
@@ -187,7 +186,7 @@ def _at_its_epoch(row: Ranked, form: Callable[[float], str]) -> str:
 
 
 def _place(row: Ranked) -> str:
-    return BASELINE if row.is_baseline else _cell(row.place)
+    return row.trial_id or "" if row.is_compared else _cell(row.place)
 
 
 def _has_repeats(rows: Sequence[Ranked]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 from mcl_ray.config.scoring import Scoring
@@ -49,7 +49,7 @@ class Experiment(Protocol):
 
     @property
     def num_seeds(self) -> int:
-        """Number of seeds of a configuration that is confirmed, and of the baseline."""
+        """Number of seeds of a configuration that is confirmed, and of `compared`."""
 
     @property
     def num_confirmed(self) -> int:
@@ -60,8 +60,8 @@ class Experiment(Protocol):
         """The run's own values, if they are a point of the space that is to be confirmed."""
 
     @property
-    def baseline(self) -> Point:
-        """Configuration that is trained after the trials for comparison, and is no result; empty: none."""
+    def compared(self) -> Mapping[str, Point]:
+        """Trial id → configuration that is trained after the trials for comparison, and is no result."""
 
     @property
     def num_runs(self) -> int:

@@ -208,7 +208,7 @@ class SuiteSpec(ExperimentSpec):
         return self.trial_runs(point)
 
     @property
-    def baseline(self) -> Point:
+    def compared(self) -> Mapping[str, Point]:
         """Empty: the baselines of a suite are rows."""
         return {}
 

@@ -5,7 +5,7 @@ It is built with `mcl_ray.config.overrides.validate`, which completes what is gi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from mcl_ray.analysis.roles import BASELINE, PUBLISHED
 from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.plugins import are_imported
 from mcl_ray.config.scoring import Score, Scoring, current_names
@@ -171,12 +172,12 @@ class SweepSpec(ExperimentSpec):
     @model_validator(mode="after")
     def _every_cohort_has_the_objectives_member(self) -> SweepSpec:
         member, smallest = self.objective.rpartition("/")[2], min(self._sizes())
-        if member.startswith("peer") and int(member.removeprefix("peer")) >= smallest:
+        if not self._has_member(smallest):
             raise ValueError(
                 f"every cohort must have the objective's member, but got {member} and sizes from {smallest}"
             )
         baseline = applied(self.run, self.baseline).cohort.size
-        if member.startswith("peer") and self.baseline and int(member.removeprefix("peer")) >= baseline:
+        if self.baseline and not self._has_member(baseline):
             raise ValueError(
                 f"the baseline must have the objective's member, but got {member} and {baseline} peers in the "
                 "baseline; baseline={} takes it out"
@@ -270,10 +271,21 @@ class SweepSpec(ExperimentSpec):
         return own if contains(self.space, own) else None
 
     @property
+    def compared(self) -> Mapping[str, Point]:
+        """Configurations that are trained after the trials for comparison: the baseline, and the run's own values.
+
+        The latter if the best are confirmed and the space does not hold them; otherwise they are a trial. A cohort
+        without the member that the objective names has no figure to compare.
+        """
+        is_outside = self.num_confirmed and self.own_point is None and self._has_member(self.run.cohort.size)
+        published = completed({}, self.space, self.run) if is_outside else {}
+        return {name: point for name, point in ((BASELINE, self.baseline), (PUBLISHED, published)) if point}
+
+    @property
     def num_runs(self) -> int:
-        """Number of runs at most: all trials with their seeds, the further seeds, and the baseline."""
+        """Number of runs at most: all trials with their seeds, the further seeds, and those for comparison."""
         confirmed = min(self.num_confirmed + (self.own_point is not None), self.trials) if self.num_confirmed else 0
-        further = confirmed * (self.num_seeds - self.repeats) + (self.num_seeds if self.baseline else 0)
+        further = confirmed * (self.num_seeds - self.repeats) + len(self.compared) * self.num_seeds
         return self.trials * self.repeats + further
 
     @property
@@ -369,6 +381,11 @@ class SweepSpec(ExperimentSpec):
             SpecError: there are no more to try, as in a grid.
         """
         return replace(self, {"trials": self.trials + trials})
+
+    def _has_member(self, size: int) -> bool:
+        """Return whether a cohort of so many peers has the member that the objective names."""
+        member = self.objective.rpartition("/")[2]
+        return not member.startswith("peer") or int(member.removeprefix("peer")) < size
 
     def _sizes(self) -> set[int]:
         """Return numbers of peers, the smallest among them."""

@@ -93,6 +93,31 @@ def test_a_configuration_that_ranks_first_for_a_failed_seed_of_the_published_poi
     assert (near.is_tie, near.is_behind) == (True, False)
 
 
+def test_without_a_figure_of_the_published_point_the_reason_is_said(tmp_path):
+    write(tmp_path, "0000", [99.0], 0.1, {0: "failed"})
+    write(tmp_path, "0001", [91.0], 0.7)
+    _, failed = found(tmp_path)
+    assert improvement_line(failed, OBJECTIVE) == (
+        "not compared with the published point: it has no figure: failed without a message"
+    )
+    write(tmp_path / "outside", "0001", [91.0], 0.7)
+    _, outside = found(tmp_path / "outside")
+    assert improvement_line(outside, OBJECTIVE) == (
+        "not compared with the published point: it is no configuration of this sweep"
+    )
+    write(tmp_path / "all", "0001", [91.0], 0.7, {0: "failed"})
+    assert found(tmp_path / "all")[1] is None, "there is no best configuration"
+
+
+def test_the_published_point_outside_of_the_space_is_compared_and_has_no_place(tmp_path):
+    write(tmp_path, "published", [99.0, 98.0], 0.1)
+    write(tmp_path, "0001", [90.0, 91.0], 0.7)
+    rows, one = found(tmp_path)
+    assert [(row.trial_id, row.place) for row in rows] == [("0001", 1), ("published", None)]
+    assert (one.best.trial_id, one.own.trial_id, one.difference) == ("0001", "published", -8.0)
+    assert (one.is_own, one.is_behind) == (False, True)
+
+
 def test_the_interval_of_many_pairs_is_that_of_the_page(tmp_path):
     write(tmp_path, "0000", [90.0] * 18, 0.1)
     write(tmp_path, "0001", [91.0, 93.0] * 9, 0.7)
@@ -120,11 +145,6 @@ def test_the_published_point_is_known_by_its_values(tmp_path, path, own, other):
     rows, one = found(tmp_path)
     assert (one.best.trial_id, one.own.trial_id) == ("0001", "0000")
     assert [is_own_point(row, own_values(STORED)) for row in rows] == [False, True]
-
-
-def test_without_the_published_point_there_is_no_improvement(tmp_path):
-    write(tmp_path, "0001", [99.0], 0.7)
-    assert found(tmp_path)[1] is None
 
 
 def test_a_further_seed_counts_once_it_has_ended(tmp_path):

@@ -81,12 +81,12 @@ def test_the_baseline_is_compared_and_is_no_configuration_of_the_search(tmp_path
     trials, baseline = [{"losses.alpha": alpha} for alpha in (0.1, 0.3, 0.5)], {"cohort.size": 1}
     found = sweep_summary(write_sweep(tmp_path, trials, seeds=(0, 1), baseline=baseline))
     assert (found["sweep"]["configurations"], found["sweep"]["trials_ended"]) == (3, 3)
-    (row,) = (row for row in found["configurations"] if row["is_baseline"])
+    (row,) = (row for row in found["configurations"] if row["is_compared"])
     assert (row["place"], row["searched"], row["n"]) == (None, baseline | {"losses.alpha": 0.1}, 2), "alpha acts in it"
     compared = found["answer"]["baseline"]
     assert (compared["value"], compared["is_best"]) == (row["value"], False)
     assert compared["difference"] == pytest.approx(found["answer"]["best"]["value"] - row["value"])
-    assert found["answer"]["runner_up"]["is_baseline"] is False
+    assert found["answer"]["runner_up"]["is_compared"] is False
 
 
 def test_a_configuration_has_ended_once_all_seeds_of_its_trial_have(tmp_path):

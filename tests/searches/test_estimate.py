@@ -97,6 +97,13 @@ def test_values_that_are_not_valid_together_are_not_counted():
     assert estimated(sweep) == planned(sweep, *points)
 
 
+def test_the_published_point_is_estimated_where_the_space_does_not_hold_it():
+    sweep = replace(search(networks=choice("[resnet8]")), {"run.cohort.networks": "resnet56", "baseline": {}})
+    assert sweep.compared == {"published": {"cohort.networks": ["resnet56"]}}
+    assert estimated(sweep) == planned(sweep, {"cohort.networks": "resnet56"})
+    assert estimated(replace(sweep, {"confirm.configurations": 0})) == planned(sweep, {"cohort.networks": "resnet8"})
+
+
 @pytest.mark.parametrize(("pack", "states", "activations"), [("off", 2, 1), ("4", 8, 8), ("auto", 2, 1)])
 def test_the_printed_memory_is_of_all_trials_of_a_pack(pack, states, activations):
     sweep = replace(search(alpha="{kind: float, low: 0, high: 1}"), {"repeats": 2, "baseline": {}})
@@ -122,7 +129,7 @@ def test_the_printed_estimate_is_of_all_seeds_and_of_checkpoints_that_are_kept()
     few, many = plans
     memory = 3 * many.state_bytes + many.activation_bytes
     assert facts["memory"].strip().startswith(f"about {memory / 1e6:,.0f} MB a worker")
-    assert facts["steps in all"].split()[-1] == f"{few.steps * 4 * 3:,}"
+    assert facts["steps in all"].split()[-1] == f"{few.steps * (4 + 1) * 3:,}", "and those of the published point"
     assert re.search(r"[\d,.]+ MB", facts["disk"]).group() == f"{2 * 3 * few.disk_bytes / 1e6:,.1f} MB"
     assert facts["largest run"].strip().startswith("2 peers (resnet20), batches of 40, up to ")
 

@@ -193,7 +193,26 @@ def test_the_number_of_runs_counts_what_follows_the_trials():
     assert asked.num_runs == 12 + 5 * 2 + 3, "four and the run's own values, to three seeds; three of the baseline"
     assert replace(asked, {"trials": 3}).num_runs == 3 + 3 * 2 + 3
     outside = replace(asked, {"space.losses.alpha": {"kind": "float", "low": 0.5, "high": 1.0}})
-    assert (outside.own_point, outside.num_runs) == (None, 12 + 4 * 2 + 3)
+    assert (outside.own_point, outside.num_runs) == (None, 12 + 4 * 2 + 3 + 3), "the published point, for comparison"
+
+
+def test_the_runs_own_values_are_trained_for_comparison_where_the_space_does_not_hold_them(asked, tmp_path):
+    outside = replace(asked, {"space.losses.alpha": {"kind": "float", "low": 0.4, "high": 1.0}, "trials": 3})
+    assert outside.compared == {"published": OWN}
+    for number, score in enumerate((60.0, 90.0, 70.0)):
+        write(tmp_path, outside, f"000{number}", score)
+    further = [f"000{trial}-r{repeat}" for trial in (1, 2) for repeat in (1, 2)]
+    assert left(tmp_path, outside) == [*further, *(f"published-r{repeat}" for repeat in range(3))]
+    write(tmp_path, outside, "published", 50.0, alpha=0.1)
+    assert left(tmp_path, outside) == [*further, "published-r1", "published-r2"]
+    assert [trial.trial_id for trial in read_trials(tmp_path, outside)] == ["0000", "0001", "0002"], "it is no trial"
+    assert replace(outside, {"confirm.configurations": 0}).compared == {}
+    assert asked.compared == {}, "the space holds them: they are a trial"
+
+
+def test_own_values_whose_cohort_lacks_the_member_of_the_objective_are_not_compared(asked):
+    larger = {"space.cohort.size": {"kind": "int", "low": 4, "high": 6}, "objective": "validation/top1/peer3"}
+    assert replace(asked, larger).compared == {}
 
 
 @pytest.mark.slow
