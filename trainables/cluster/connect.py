@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
+from ray._private.node import Node
 
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import ClusterLostError, SpecError, TrainingError, UserError
@@ -183,10 +185,18 @@ def _start_local(options: Mapping[str, Any]) -> Any:
             if START_TIMEOUT_SIGN not in str(error):
                 raise
             _shut_down()
+            _end_processes(error)
             _log.warning(
                 "a local Ray did not start within Ray's limit of 30 s: attempt %d of %d", attempt, START_ATTEMPTS
             )
     raise TrainingError(f"a local Ray must start within 30 s, but did not in {START_ATTEMPTS} attempts")
+
+
+def _end_processes(error: Exception) -> None:
+    """End the processes of the node whose start raised an error: Ray forgets them, and they would stay until we end."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(node := frame.f_locals.get("self"), Node):
+            node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
 
 
 def _check_same_cluster(address: str) -> None:

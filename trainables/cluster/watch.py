@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ SEEN_AFTER_S = 1.0
 REJOINED_WITHIN_S = 45.0
 """Time for which the head of a cluster may be away: until it is back, Ray tries to join it again, for 60 s."""
 CONNECTS_WITHIN_S = 2.0
+KILLED_WITHIN_S = 60.0
 LOST = signal.SIGUSR2
 """Signal by which the main thread is interrupted: libraries have handlers of their own for SIGINT while they work."""
 REAPER = 'read -r line; kill -s KILL -- "$@"'
@@ -120,13 +122,18 @@ class LocalRayWatch(RayWatch):
         )
 
     def end_rest(self) -> None:
-        """Kill all that is left of Ray: its processes, each of which has a session of its own, and those below them."""
+        """Kill all that is left of Ray: its processes, each of which has a session of its own, and those below them.
+
+        Returns once they have ended, on a busy machine long after the signal, or after a while: one that waits for a
+        disk may not end.
+        """
         sessions = {process.pid for listed in self._processes.values() for process in listed}
-        for entry in Path("/proc").iterdir():
-            with suppress(ValueError, OSError):
-                pid = int(entry.name)
-                if os.getsid(pid) in sessions:
+        deadline = time.monotonic() + KILLED_WITHIN_S
+        while (left := list(_members(sessions))) and time.monotonic() < deadline:
+            for pid in left:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
 
     def _ended(self) -> str | None:
         ended = (name for name in NEEDED if any(one.poll() is not None for one in self._processes.get(name, ())))
@@ -186,6 +193,15 @@ class ClusterWatch(RayWatch):
         except OSError:
             return False
         return True
+
+
+def _members(sessions: Container[int]) -> Iterator[int]:
+    """Yield the processes of sessions that have not ended, those that nobody has waited for aside."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX" and os.getsid(int(entry.name)) in sessions:
+                yield int(entry.name)
 
 
 def watch_local_ray() -> LocalRayWatch | None:

@@ -1,14 +1,18 @@
 """A local Ray that does not start within Ray's own limit is started again, a few times."""
 
+import os
 import subprocess
+import time
 
 import pytest
 import ray
+from ray._private import services
 
 import trainables  # noqa: F401  # before ray
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import TrainingError
 from tests.support.commands import HANGS_AFTER_S, command, surroundings
+from tests.support.running_command import descendants, named
 from trainables.cluster import connect as connecting
 from trainables.cluster.connect import START_ATTEMPTS, connect
 
@@ -40,6 +44,27 @@ def test_a_start_that_times_out_is_tried_again(fails, caplog):
     with connect(LOCAL):
         assert calls == ["local"] * START_ATTEMPTS
     assert [record.args for record in caplog.records] == [(tried, START_ATTEMPTS) for tried in range(1, START_ATTEMPTS)]
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_start_that_timed_out(monkeypatch):
+    """Of Ray's own start, which finds no node until its limit has passed."""
+    attempts, get_node, started = [], services.get_node, time.monotonic
+
+    def not_at_first(*arguments):
+        if len(attempts) < 2:
+            attempts.append(named(descendants(os.getpid(), ""), "gcs_server"))
+            raise RuntimeError("no node")
+        return get_node(*arguments)
+
+    monkeypatch.setattr(services, "get_node", not_at_first)
+    # The limit has passed when the clock is asked for the second time, right after the failure.
+    monkeypatch.setattr(time, "monotonic", lambda: started() + 100 * len(attempts))
+    with connect(LOCAL):
+        running = named(descendants(os.getpid(), ""), "gcs_server")
+        assert len(attempts) == 2, "two starts timed out"
+        assert all(len(pids) == 1 for pids in [*attempts, running]), "each has ended before the next one begins"
+    assert not named(descendants(os.getpid(), ""), "gcs_server")
 
 
 def test_starts_that_all_time_out_are_one_error(fails):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.ports import free_port
 from tests.support.ray_nodes import RayNodes
 from tests.support.run_progress import runs_of, wait_for_epochs
 from tests.support.running_command import ALONE, descendants, named
-from trainables.cluster.watch import ClusterWatch
+from trainables.cluster.watch import ClusterWatch, LocalRayWatch
 
 RUN = ("digits", "networks=resnet8", "cohort.size=1", "epochs=400", "test=never")
 
@@ -48,6 +49,29 @@ def watching(address, raylet=None, **options):
         yield watch
     finally:
         watch.stop()
+
+
+def lives(pid):
+    """Whether a process has not ended; in less time than it takes to die."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_the_rest_of_a_local_ray_has_ended_when_its_end_returns():
+    script = "for number in $(seq 100); do sleep 10000 & done; echo started; wait"
+    one = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+    assert one.stdout.readline() == b"started\n"
+    below = descendants(one.pid, "")
+    watch = LocalRayWatch({"raylet": [one]})
+    try:
+        watch.end_rest()
+        left = [pid for pid in below if lives(pid)]
+    finally:
+        watch.stop()
+        one.communicate()
+    assert (len(below), left) == (101, [])
 
 
 def wait_until(holds):
