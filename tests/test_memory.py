@@ -24,9 +24,12 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("megabytes", [300, 800])
+@pytest.mark.parametrize("megabytes", [150, 250, 300, 350, 800])
 def test_a_command_that_cannot_load_what_it_needs_is_one_line(tmp_path, megabytes):
-    """With the smaller limit Python itself gets no memory, with the larger one the system maps no library of torch."""
+    """With the smallest limit Python itself gets no memory, with the largest one the system maps no library of torch.
+
+    Between them, libraries would abort the process while they load.
+    """
     limited = [
         "/bin/sh",
         "-c",

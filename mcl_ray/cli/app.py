@@ -7,6 +7,7 @@ by SIGHUP, 138 by SIGUSR1.
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ from mcl_ray.errors import ClusterLostError, MclError, UserError, is_out_of_memo
 from mcl_ray.extras import missing_extra
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
+LEAST_ADDRESS_SPACE = 1 << 29
+"""Bytes that can be mapped at the start of a command, far fewer than its libraries take."""
 Options = Annotated[ExecutionOptions, Parameter(name="*")]
 """Execution options, with a command-line option for each field."""
 OVERRIDES_HELP = "Fields to replace, as field=value: alpha=0.3, cohort.size=4, networks=[resnet32,wrn_16_2]."
@@ -67,7 +70,20 @@ def main(app: App) -> None:
     let_waiting_threads_sleep()
     logging.basicConfig(format="%(levelname)s: %(message)s")
     with interruption.raised(), exit_codes(app):
+        _check_address_space()
         app(exit_on_error=False, print_error=False)
+
+
+def _check_address_space() -> None:
+    """Check that some memory can be mapped: with less, libraries of C and C++ abort the process while they load.
+
+    Raises:
+        MemoryError: `ulimit -v` or the like leaves too little.
+    """
+    try:
+        mmap.mmap(-1, LEAST_ADDRESS_SPACE).close()
+    except OSError as error:
+        raise MemoryError(f"{LEAST_ADDRESS_SPACE >> 20} MiB cannot be mapped: {error.strerror}") from error
 
 
 def run_command(command: Callable[..., None]) -> None:
