@@ -33,7 +33,7 @@ TRIALS = [f"{SWEEP}-{number:04}-r0" for number in range(3)]
 NOT_COMPARED = ("epoch_time_s", "images_per_s", "agreement", "knn_agreement")
 """Metrics of the wall clock, and those that old code did not record."""
 OTHER_PROCESSOR = 1e-4
-"""Relative tolerance of a loss where another processor computes it."""
+"""Relative tolerance of a loss where another processor of the same maker computes it."""
 TRAIN = ("-m", "mcl_ray.train", "digits", "epochs=2", "seed=3", "--threads", "1", "--device", "cpu")
 AS_AT_C5BBCBF = """
 import runpy
@@ -165,9 +165,21 @@ def new_run(tmp_path_factory) -> Path:
     return folder / "results" / "runs" / RUN
 
 
+def assert_as_recorded(ours: Path, recorded: Path) -> None:
+    """Compare the losses of a run with those that the old code had on a processor of Intel's or of AMD's.
+
+    Their roundings differ, by which losses are some percent apart after an epoch or two.
+    """
+    found, on_intel = (without_run_id(losses(path)) for path in (ours, recorded))
+    of_metrics = json.loads((FIXTURES / "losses-amd.json").read_text())[recorded.name]
+    on_amd = {key: of_metrics[key[-1]][key[0] - 1] for key in on_intel}
+    likest = min((on_intel, on_amd), key=lambda one: sum(abs(found[key] / one[key] - 1) for key in one))
+    assert {key: found[key] for key in likest} == pytest.approx(likest, rel=OTHER_PROCESSOR)
+
+
 @pytest.mark.slow
 def test_the_same_run_gives_the_recorded_figures(new_run):
-    assert losses(new_run) == pytest.approx(losses(FIXTURES / "results" / "runs" / RUN), rel=OTHER_PROCESSOR)
+    assert_as_recorded(new_run, FIXTURES / "results" / "runs" / RUN)
 
 
 @pytest.mark.slow
@@ -176,8 +188,7 @@ def test_the_spec_file_of_an_old_trial_gives_the_recorded_figures(tmp_path, name
     """Also of one that was stopped early, and of one that was resumed; with the statistics of that commit."""
     trial = FIXTURES / "results" / "sweeps" / SWEEP / "runs" / name
     python(tmp_path, "-c", AS_AT_C5BBCBF, str(trial / "spec.yaml"), *TRAIN[-4:])
-    ours, recorded = (without_run_id(losses(path)) for path in (tmp_path / "results", trial))
-    assert {key: ours[key] for key in recorded} == pytest.approx(recorded, rel=OTHER_PROCESSOR)
+    assert_as_recorded(tmp_path / "results", trial)
 
 
 @pytest.mark.slow

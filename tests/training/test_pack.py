@@ -109,7 +109,7 @@ def _assert_losses_are_equal(found, wanted) -> None:
     for figures, expected in zip(found, wanted, strict=True):
         assert figures.keys() == expected.keys()
         own, other = ({key: value for key, value in one.items() if key[1] == "train"} for one in (figures, expected))
-        assert own == pytest.approx(other, rel=2e-3, abs=1e-4)
+        assert own == pytest.approx(other, rel=5e-3, abs=1e-4)
 
 
 def small(method: str = "supervised", *fields: str) -> RunSpec:
