@@ -54,6 +54,7 @@ class OptunaExporter(SweepCallback):
         """
         self._sweep, self._folder = sweep, folder
         self._missed = self._disordered = False
+        self._failed: set[str] = set()
         self._storage = _open_study(sweep, folder)
         directions = [StudyDirection[direction.upper()] for direction in sweep.directions]
         name = _claim_study(self._storage, folder, directions, is_shared=sweep.outputs.study is not None, known=known)
@@ -70,15 +71,19 @@ class OptunaExporter(SweepCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write everything that is pending, and what the database missed or has in another order.
+        """Write everything that is pending, and what the database missed, has in another order, or has as failed alone.
 
         An error of the records, such as that of a folder that was removed, is left as it is.
         """
         self.wait()
         self._writer.shutdown()
-        if (self._missed or self._disordered) and not isinstance(error, StoreError):
+        if not (self._missed or self._disordered or self._failed) or isinstance(error, StoreError):
+            return
+        known = read_trials(self._folder, self._sweep)
+        ended = {trial.trial_id for trial in known if trial.state in ("finished", "stopped")}
+        if self._missed or self._disordered or self._failed & ended:
             with self._log_database_errors():
-                self._update(read_trials(self._folder, self._sweep))
+                self._update(known)
 
     def on_trial_start(self, trial: TrialInfo) -> None:
         """Export a running trial."""
@@ -128,6 +133,7 @@ class OptunaExporter(SweepCallback):
         if end.state == "failed" or end.result is None:
             self._storage.set_trial_user_attr(number, "error", end.error or "it reported no score")
             self._storage.set_trial_state_values(number, TrialState.FAIL)
+            self._failed.add(trial.trial_id)  # a process may die after it has recorded that its trial has ended
         else:
             values = [end.result.score, *(end.result.costs[cost] for cost in self._sweep.scoring.costs)]
             self._storage.set_trial_state_values(number, STATES[end.state], values)

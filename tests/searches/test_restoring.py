@@ -99,7 +99,7 @@ def check_whole(results, trials, epochs):
     assert all([done for done, _ in trial.curve] == list(range(1, epochs + 1)) for trial in known)
     study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
     reported = [(kept.user_attrs["trial"], kept.value) for kept in study.trials if kept.state.name == "COMPLETE"]
-    assert sorted(reported) == [(trial.trial_id, trial.score) for trial in known]
+    assert sorted(reported) == [(trial.trial_id, trial.score) for trial in known], study.trials
     assert not [kept for kept in study.trials if kept.state.name == "RUNNING"]
 
 

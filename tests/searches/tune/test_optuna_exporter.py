@@ -34,6 +34,7 @@ def exported(folder, database=None):
 
 
 def test_trials_appear_as_they_happen(tmp_path, database):
+    (tmp_path / "runs").mkdir()
     with OptunaExporter(sweep(study=database), tmp_path, []) as exporter:
         for number in range(4):
             exporter.on_trial_start(at(number))
@@ -139,6 +140,19 @@ def test_several_objectives_have_their_directions(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_trial_whose_process_died_after_its_record_was_complete_is_what_the_record_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("searches.tune.optuna_exporter.read_trials", lambda *_: [trial(0), trial(1, "failed")])
+    with OptunaExporter(sweep(), tmp_path, []) as exporter:
+        for number in range(2):
+            exporter.on_trial_start(at(number))
+            exporter.on_trial_end(at(number), failed("its process died", process_died=True))
+    study = exported(tmp_path)
+    assert {name: (one.state.name, one.value) for name, one in study.items()} == {
+        "0000": ("COMPLETE", 70.0),
+        "0001": ("FAIL", None),
+    }
+
+
 def test_a_database_that_fails_does_not_end_the_sweep_and_is_updated_at_its_end(tmp_path, caplog, monkeypatch):
     with OptunaExporter(sweep(), tmp_path, []) as exporter:
         (tmp_path / "study.db").rename(tmp_path / "away.db")
