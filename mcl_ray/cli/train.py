@@ -41,7 +41,8 @@ def train(
         name: A recipe (`mcl recipes` lists them), or a spec file ending in .yaml; or moco+lincls, one after the other.
         source: What linear classification freezes: a run's folder or id, or a checkpoint, its own or one of MoCo's.
         download: Fetch the data set if it is missing.
-        threads: CPU threads inside one operation, without Ray; torch's own choice if not given.
+        threads: CPU threads inside one operation, without Ray. If not given, one for small images and networks, whose
+            operations two threads slow down, else torch's own choice.
         resume: Resume the newest run of this spec.
         dry_run: Print the resolved spec and what it would do, without doing it.
     """

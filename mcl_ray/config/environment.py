@@ -32,7 +32,7 @@ class Environment:
     device: str = "auto"
     """`auto` takes a CUDA device where there is one, else the CPU; otherwise `cpu`, `cuda` or `cuda:1`."""
     threads: int | None = None
-    """CPU threads inside one operation; None leaves torch's choice."""
+    """CPU threads inside one operation; None: torch's choice, or one where operations are too small to share."""
     readers: int = 1
     """Processes that read and decode images that are not held in memory; 0 reads in the training process."""
     parallelism: str = "data"

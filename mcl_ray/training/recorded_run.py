@@ -29,6 +29,7 @@ from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.loop import iter_epochs
 from mcl_ray.training.pack import Pack
 from mcl_ray.training.run_recorder import RunRecorder, TensorBoardCallback
+from mcl_ray.training.threads import suitable_threads
 from mcl_ray.training.worker_split import chosen_split
 
 LOST_WORKER_SIGNS = ("connection reset by peer", "connection closed by peer", "broken pipe")
@@ -71,7 +72,8 @@ def iter_recorded_run(
                 yield epoch  # not `yield from`, which would throw errors into the loop
         return
     recorders = RunRecorder(writer), TensorBoardCallback()
-    with _run_end_sent(writer, (*recorders, *callbacks)), writer, _typed_errors():
+    closing = _run_end_sent(writer, (*recorders, *callbacks))
+    with closing, writer, _typed_errors(), suitable_threads(spec, dataset, environment):
         _warn_of_slow_bf16(spec, environment)
         _record_split(spec, dataset, environment, writer)
         start = _run_start(spec, dataset, writer)

@@ -13,6 +13,7 @@ from mcl_ray.config.spec import RunSpec
 from mcl_ray.methods.method import outputs
 from mcl_ray.training.build import choose_device, cohort_of
 from mcl_ray.training.estimate import RunEstimate
+from mcl_ray.training.threads import num_threads
 
 TIMED_MULTIPLY_ADDS = 4e9
 """Multiply-adds of one timed step, about: it takes tenths of a second on one core."""
@@ -28,13 +29,13 @@ def multiply_adds_per_second(spec: RunSpec, estimate: RunEstimate, device: str, 
         spec: the run.
         estimate: its estimate.
         device: `auto`, `cpu` or `cuda`.
-        threads: CPU threads inside one operation; None: torch's own choice.
+        threads: CPU threads inside one operation; None: as many as a run has then.
     """
     chosen, before = choose_device(device), torch.get_num_threads()
     passes = min(FORWARD_AND_BACKWARD, spec.method_entry.passes)
     affordable = TIMED_MULTIPLY_ADDS / (passes * max(1, estimate.multiply_adds))
     size = int(min(spec.batch.size, max(2.0, affordable)))
-    torch.set_num_threads(threads or before)
+    torch.set_num_threads(threads or num_threads(spec, estimate.classes, estimate.image_shape))
     try:
         seconds = _seconds_per_step(spec, estimate, size, chosen)
     finally:
