@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset_index import LEFT_OUT, SPLIT_NAMES, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
 from mcl_ray.data.encoded import PackedImages, pack, printable
-from mcl_ray.data.entries import is_hidden
+from mcl_ray.data.entries import files_below, is_hidden
 from mcl_ray.data.index_cache import DamagedCacheError, IndexCache
 from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_labels
 from mcl_ray.errors import DataError
 
 ROWS_AT_ONCE = 1024
+_PART = re.compile(r"(.+)-(\d{1,6})-of-(\d{1,6})\b.*", re.DOTALL)
+"""Pattern of the names that the Hugging Face hub gives to the files of a split."""
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""Value in the name of a folder for rows without a value, as Hive, Spark and Arrow write it."""
 IMAGES, POSITIONS = "images.bin", "positions"
 VERIFIED_BYTES = 2**30
 """Size up to which the checksums of all copied images are compared at the start; of more, each as it is read."""
@@ -41,7 +45,7 @@ class _File:
     path: Path
     name: str
     """Path below the source, for people."""
-    constants: dict[str, str]
+    constants: dict[str, str | None]
     """Column → value of all rows, from the names of the folders."""
     parquet: pq.ParquetFile
 
@@ -59,7 +63,8 @@ class _File:
             DataError: it is damaged.
         """
         if name not in self.columns:
-            return pa.chunked_array([pa.repeat(self.constants[name], self.parquet.metadata.num_rows)])
+            value = pa.scalar(self.constants[name], pa.string())
+            return pa.chunked_array([pa.repeat(value, self.parquet.metadata.num_rows)])
         try:
             return self.parquet.read(columns=[name], use_threads=False).column(name)
         except (pa.ArrowException, OSError) as error:
@@ -74,8 +79,8 @@ def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
     """
     files, left_out = _files(path, spec)
     splits = np.concatenate([_splits(file, spec) for file in files])
-    constants = [file.constants[spec.label_column] for file in files if spec.label_column in file.constants]
-    numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in constants)
+    constants = [file.constants.get(spec.label_column) for file in files]
+    numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in constants if value is not None)
     labels = join_labels([_labels(file, spec, numbers=numbers) for file in files])
     codes = labels.codes.copy()
     missing = codes == LEFT_OUT
@@ -151,17 +156,40 @@ def _files(path: Path, spec: DataSpec) -> tuple[list[_File], dict[str, int]]:
     """Return the Parquet files of a source in the order of their names, and what else there is."""
     if path.is_file():
         return [_opened(path, path.parent, spec)], {}
-    below = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else []
+    below = list(files_below(path)) if path.is_dir() else []
     below = [file for file in below if not any(map(_is_passed_over, file.relative_to(path).parts))]
-    found = [file for file in below if file.suffix.lower() in (".parquet", ".pq")]
+    found = [file for file in below if _is_parquet(file)]
     if not found:
         raise DataError(
             f"data.source=parquet requires a file, or a folder of *.parquet, but {printable(path)} is neither"
         )
-    others = len(below) - len(found)
-    example = next((file for file in below if file not in found), path)
-    words = f"files that are not *.parquet, as {printable(example.relative_to(path))}"
-    return [_opened(file, path, spec) for file in found], ({words: others} if others else {})
+    others = [file.relative_to(path) for file in below if not _is_parquet(file)]
+    missing = _missing_parts([file.relative_to(path) for file in found])
+    left_out = {
+        f"{words}, as {printable(of_kind[0])}": len(of_kind)
+        for words, of_kind in (("files that are not *.parquet", others), ("files that are missing", missing))
+        if of_kind
+    }
+    return [_opened(file, path, spec) for file in found], left_out
+
+
+def _missing_parts(files: list[Path]) -> list[Path]:
+    """Return the files that are missing by the names of the others, as train-00001-of-00002.parquet."""
+    numbers: dict[tuple[Path, str, int, str], set[int]] = {}
+    for file in files:
+        if match := _PART.fullmatch(file.name):
+            stem, number, total = match.groups()
+            numbers.setdefault((file.parent, stem, len(number), total), set()).add(int(number))
+    return [
+        folder / f"{stem}-{part:0{digits}}-of-{total}.parquet"
+        for (folder, stem, digits, total), there in numbers.items()
+        for part in range(int(total))
+        if part not in there
+    ]
+
+
+def _is_parquet(file: Path) -> bool:
+    return file.suffix.lower() in (".parquet", ".pq")
 
 
 def _is_passed_over(name: str) -> bool:
@@ -177,7 +205,7 @@ def _opened(file: Path, root: Path, spec: DataSpec) -> _File:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{printable(file)} must be a Parquet file, but got: {error}") from error
     pairs = [part.partition("=") for part in relative.parts[:-1] if "=" in part]
-    constants = {unquote(column): unquote(value) for column, _, value in pairs}
+    constants = {unquote(column): None if value == _HIVE_NULL else unquote(value) for column, _, value in pairs}
     opened = _File(path=file, name=printable(relative), constants=constants, parquet=parquet)
     twice = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
     if twice:
@@ -229,8 +257,13 @@ def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
     """Return the split of each row: of a column, of the file's name, or of the name of a folder that it is in."""
     rows = file.parquet.metadata.num_rows
     if file.has(spec.split_column):
-        encoded = file.column(spec.split_column).cast(pa.large_string()).combine_chunks().dictionary_encode()
-        names = encoded.dictionary.to_pylist()
+        try:
+            encoded = file.column(spec.split_column).cast(pa.large_string()).combine_chunks().dictionary_encode()
+            names = encoded.dictionary.to_pylist()
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{spec.split_column} of {printable(file.path)} must hold names of splits, but got: {error}"
+            ) from error
         others = [name for name in names if name not in SPLIT_NAMES] + [None] * bool(encoded.null_count)
         if others:
             raise DataError(

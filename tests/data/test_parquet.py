@@ -208,6 +208,50 @@ def test_hive_folders_may_hold_label_and_split(values, tmp_path):
     assert dataset.left_out == {"files that are not *.parquet, as README.md": 1}
 
 
+@pytest.mark.parametrize("column", ["label", "split"])
+def test_a_hive_folder_of_rows_without_a_value_is_no_value(column, tmp_path):
+    for split, label in (("train", "a"), ("train", "b"), ("val", "a"), ("val", "b"), ("val", "c")):
+        folder = {"split": split, "label": label} | ({column: "__HIVE_DEFAULT_PARTITION__"} if label == "c" else {})
+        write(tmp_path / f"pq/split={folder['split']}/label={folder['label']}/0.parquet", rows(3)[0], None)
+    rule = {"label": "but 3 rows of label of .* have none", "split": "a split must be train.* has None"}
+    with pytest.raises(DataError, match=rule[column]):
+        list_images(SPEC, tmp_path / "pq")
+
+
+def test_folders_that_are_links_are_followed(tmp_path):
+    write(tmp_path / "pq/train/0.parquet", *rows(6))
+    write(tmp_path / "elsewhere/1.parquet", *rows(3))
+    write(tmp_path / "pq/val.parquet", *rows(3))
+    (tmp_path / "pq/train/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pq/train/loop").symlink_to(tmp_path / "pq")
+    (tmp_path / "pq/nothing.parquet").symlink_to("nowhere")
+    assert labels(loaded(tmp_path / "pq")) == {"train": in_turn("012", 9), "test": in_turn("012", 3)}
+
+
+def test_files_that_are_missing_by_the_names_of_the_others_are_named(tmp_path):
+    for name in ("train-00000-of-00003", "train-00002-of-00003", "validation-00000-of-00001", "test-00000-of-00001-1f"):
+        write(tmp_path / f"pq/data/{name}.parquet", *rows(3))
+    left_out = list_images(SPEC, tmp_path / "pq").left_out
+    assert left_out == {"files that are missing, as data/train-00001-of-00003.parquet": 1}
+    write(tmp_path / "pq/data/train-00001-of-00003-2e.parquet", *rows(3))
+    assert list_images(SPEC, tmp_path / "pq").left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("split", "rule"),
+    [
+        ([["train"]] * 6, "must hold names of splits, but got: Unsupported cast from list"),
+        ([{"name": "train"}] * 6, "must hold names of splits, but got: Unsupported cast from struct"),
+        (pa.array([b"\xff"] * 6).view(pa.string()), "must hold names of splits, but got: 'utf-8' codec"),
+        ([None] * 6, "a split must be train.* has None"),
+    ],
+)
+def test_a_column_of_splits_that_holds_others_is_refused(split, rule, tmp_path):
+    write(tmp_path / "x.parquet", *rows(6), split=split)
+    with pytest.raises(DataError, match=rule):
+        list_images(SPEC, tmp_path / "x.parquet")
+
+
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
     image, label = rows(6)
     table = pa.Table.from_arrays([pa.array(image), pa.array(label), pa.array(label)], ["image", "label", "label"])
