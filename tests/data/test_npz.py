@@ -1,5 +1,6 @@
 """Arrays in the layout of MedMNIST, and data sets that torchvision reads."""
 
+import contextlib
 import io
 import zipfile
 
@@ -69,6 +70,39 @@ def test_arrays_that_are_not_laid_out_so_are_refused(changes, rule, tmp_path):
     content = {name: array for name, array in (npz_arrays() | changes).items() if array is not None}
     with pytest.raises(DataError, match=rule):
         loaded(tmp_path, content)
+
+
+def test_arrays_of_no_split_are_counted_and_named(tmp_path):
+    content = npz_arrays(("train", "test"))
+    content |= {"validation_images": content["test_images"], "validation_labels": content["test_labels"]}
+    dataset = loaded(tmp_path, content)
+    assert set(dataset.splits) == {"train", "test"}
+    assert dataset.left_out == {"arrays that are of no split, as validation_images": 2}
+    planned = images_of(DataSpec(source="npz"), Environment(data=tmp_path / "images.npz"))
+    assert planned.left_out == dataset.left_out
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_npz_is_read_or_refused(save, tmp_path):
+    rng = np.random.default_rng(0)
+    save(tmp_path / "whole.npz", **npz_arrays())
+    whole = (tmp_path / "whole.npz").read_bytes()
+    for _ in range(60):
+        content = bytearray(whole)
+        for position in (*rng.integers(len(whole), size=2), *(len(whole) - 1 - rng.integers(600, size=2))):
+            content[position] = rng.integers(256)
+        content[rng.integers(130)] = rng.integers(256)
+        (tmp_path / "x.npz").write_bytes(content)
+        with contextlib.suppress(DataError):
+            load_dataset(DataSpec(source="npz"), Environment(data=tmp_path / "x.npz"))
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name in npz_arrays():
+            archive.writestr(name, b"0123")
+    with pytest.raises(DataError, match=r"must hold arrays, but train_images of .*x.npz is none"):
+        load_dataset(DataSpec(source="npz"), Environment(data=tmp_path / "x.npz"))
 
 
 def test_what_is_no_npz_is_refused(tmp_path):
