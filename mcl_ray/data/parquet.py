@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -65,10 +66,17 @@ class _File:
         if name not in self.columns:
             value = pa.scalar(self.constants[name], pa.string())
             return pa.chunked_array([pa.repeat(value, self.parquet.metadata.num_rows)])
-        try:
+        with _reading(self.path):
             return self.parquet.read(columns=[name], use_threads=False).column(name)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} must be a Parquet file, but got: {error}") from error
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Raise DataError for what pyarrow raises for a damaged file, whose names may be no UTF-8 any more."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{printable(file)} must be a Parquet file, but got: {error}") from error
 
 
 def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
@@ -199,11 +207,14 @@ def _is_passed_over(name: str) -> bool:
 
 def _opened(file: Path, root: Path, spec: DataSpec) -> _File:
     relative = file.relative_to(root)
-    try:
+    with _reading(file):
         parquet = pq.ParquetFile(file)
-        columns = parquet.schema_arrow.names
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{printable(file)} must be a Parquet file, but got: {error}") from error
+        columns, metadata = parquet.schema_arrow.names, parquet.metadata
+        rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0 or metadata.num_rows != sum(rows):
+        raise DataError(
+            f"{printable(file)} must be a Parquet file, but got {metadata.num_rows} rows in parts of {rows}"
+        )
     pairs = [part.partition("=") for part in relative.parts[:-1] if "=" in part]
     constants = {unquote(column): None if value == _HIVE_NULL else unquote(value) for column, _, value in pairs}
     opened = _File(path=file, name=printable(relative), constants=constants, parquet=parquet)
@@ -327,7 +338,8 @@ def _lacks_image(file: _File, spec: DataSpec) -> NDArray[np.bool_]:
     leaf = f"{spec.image_column}.bytes" if in_struct else spec.image_column
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-    statistics = [column.statistics for column in columns if column.path_in_schema == leaf]
+    with _reading(file.path):
+        statistics = [column.statistics for column in columns if column.path_in_schema == leaf]
     if all(known is not None and known.has_null_count and not known.null_count for known in statistics):
         return np.zeros(metadata.num_rows, np.bool_)
     return np.concatenate([np.asarray(pc.is_null(batch)) for batch in _batches(file, spec)] or [np.zeros(0, np.bool_)])
@@ -353,9 +365,7 @@ def _images(files: list[_File], spec: DataSpec) -> Iterator[bytes]:
 def _batches(file: _File, spec: DataSpec) -> Iterator[pa.Array]:
     """Yield the encoded images in batches; for a struct column, the Hugging Face layout, its field `bytes`."""
     _, in_struct = _image_type(file, spec)
-    try:
+    with _reading(file.path):
         for batch in file.parquet.iter_batches(ROWS_AT_ONCE, columns=[spec.image_column], use_threads=False):
             images = batch.column(0)
             yield (pc.struct_field(images, "bytes") if in_struct else images).cast(pa.large_binary())
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{printable(file.path)} must be a Parquet file, but got: {error}") from error

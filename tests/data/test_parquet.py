@@ -260,6 +260,20 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
         list_images(SPEC, tmp_path / "train.parquet")
 
 
+@pytest.mark.parametrize("name", ["image", "label", "split"])
+def test_a_file_whose_names_are_damaged_is_refused(name, tmp_path):
+    write(tmp_path / "x.parquet", *rows(6), split=["train"] * 6)
+    content = (tmp_path / "x.parquet").read_bytes()
+    places = [at for at in range(len(content)) if content[at : at + len(name)] == name.encode()]
+    assert len(places) >= 2
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place + 1] = 0xFF
+        (tmp_path / "x.parquet").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"x\.parquet"):
+            list_images(SPEC, tmp_path / "x.parquet")
+
+
 def test_a_copy_that_is_damaged_later_is_noticed_as_it_is_read(tmp_path):
     write(tmp_path / "x.parquet", *rows(9), split=["train"] * 6 + ["val"] * 3)
     dataset = loaded(tmp_path / "x.parquet")
