@@ -140,3 +140,12 @@ def test_the_run_of_a_search_file_is_on_top_of_its_recipe(tmp_path):
     )
     with pytest.raises(SpecError, match="unknown recipe 'digts'"):
         run_of("digts")
+
+
+def test_errors_of_a_file_show_no_more_than_can_be_read(tmp_path):
+    file = tmp_path / "search.yaml"
+    file.write_text("run: digits\ntrials: 2")
+    with pytest.raises(SpecError, match="space must be given, but got run, trials$"):
+        search_registry.load(str(file))
+    with pytest.raises(SpecError, match="seed must be a valid integer, but got .{200}…$"):
+        spec_of(f"seed: {list(range(1000))}", tmp_path)
