@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcl_ray.data.encoded import printable
-from mcl_ray.data.entries import entries_of
+from mcl_ray.data.entries import entries_of, is_file, is_folder
 from mcl_ray.errors import DataError
 
 SUFFIXES = (".txt", ".csv", ".tsv")
@@ -48,7 +48,7 @@ def tables_of(folder: Path) -> list[Path]:
 def has_class_folders(folder: Path) -> bool:
     """Return whether the folder of a split has a folder for a class of train/."""
     classes = _classes_beside(folder)
-    return any(entry.is_dir() and entry.name in classes for entry in entries_of(folder))
+    return any(is_folder(entry) and entry.name in classes for entry in entries_of(folder))
 
 
 def find_class_table(folder: Path) -> ClassTable | None:
@@ -71,12 +71,12 @@ def find_class_table(folder: Path) -> ClassTable | None:
 
 def _classes_beside(folder: Path) -> set[str]:
     """Return the classes of train/, which lies beside the folder of a split."""
-    return {entry.name for entry in entries_of(folder.parent / "train") if entry.is_dir()}
+    return {entry.name for entry in entries_of(folder.parent / "train") if is_folder(entry)}
 
 
 def _tables_in(folder: Path) -> list[Path]:
     entries = entries_of(folder)
-    return [Path(entry.path) for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
+    return [Path(entry.path) for entry in entries if entry.name.lower().endswith(SUFFIXES) and is_file(entry)]
 
 
 def _read(path: Path, classes: Collection[str]) -> dict[str, str]:

@@ -31,8 +31,24 @@ def entries_of(folder: str | Path) -> list[os.DirEntry[str]]:
         raise DataError(f"{printable(folder)} cannot be read: {error.strerror}") from error
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one; false of a link that cannot be followed."""
+    try:
+        return entry.is_dir()
+    except OSError:  # it leads to itself, through a file, or to a name that is too long
+        return False
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file, or a link to one; false of a link that cannot be followed."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """Yield the files at any depth below a folder, in the order of their names, without hidden ones.
+    """Yield what is no folder at any depth below a folder, in the order of the names, without hidden entries.
 
     Args:
         folder: the folder.
@@ -46,7 +62,7 @@ def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterat
     if identity in above:
         return
     for entry in entries_of(folder):
-        if entry.is_dir():
+        if is_folder(entry):
             yield from files_below(folder / entry.name, (*above, identity))
-        elif entry.is_file():
+        else:
             yield folder / entry.name

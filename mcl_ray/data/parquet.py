@@ -5,6 +5,7 @@ Folders may be nested, with `column=value` in their names (Hive) or the split as
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_la
 from mcl_ray.errors import DataError
 
 ROWS_AT_ONCE = 1024
+SUFFIXES = (".parquet", ".pq")
 _PART = re.compile(r"(.+)-(\d{1,6})-of-(\d{1,6})\b.*", re.DOTALL)
 """Pattern of the names that the Hugging Face hub gives to the files of a split."""
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -171,11 +173,15 @@ def _files(path: Path, spec: DataSpec) -> tuple[list[_File], dict[str, int]]:
         raise DataError(
             f"data.source=parquet requires a file, or a folder of *.parquet, but {printable(path)} is neither"
         )
-    others = [file.relative_to(path) for file in below if not _is_parquet(file)]
-    missing = _missing_parts([file.relative_to(path) for file in found])
+    others = [file for file in below if not _is_parquet(file)]
+    kinds = {
+        "files that are not *.parquet": [file for file in others if file.suffix.lower() not in SUFFIXES],
+        "links to nothing, or special files": [file for file in others if file.suffix.lower() in SUFFIXES],
+        "files that are missing": _missing_parts(found),
+    }
     left_out = {
-        f"{words}, as {printable(of_kind[0])}": len(of_kind)
-        for words, of_kind in (("files that are not *.parquet", others), ("files that are missing", missing))
+        f"{words}, as {printable(of_kind[0].relative_to(path))}": len(of_kind)
+        for words, of_kind in kinds.items()
         if of_kind
     }
     return [_opened(file, path, spec) for file in found], left_out
@@ -197,7 +203,7 @@ def _missing_parts(files: list[Path]) -> list[Path]:
 
 
 def _is_parquet(file: Path) -> bool:
-    return file.suffix.lower() in (".parquet", ".pq")
+    return file.suffix.lower() in SUFFIXES and os.path.isfile(file)  # noqa: PTH113 -- false of any link to nothing
 
 
 def _is_passed_over(name: str) -> bool:

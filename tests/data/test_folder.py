@@ -107,6 +107,24 @@ def test_names_need_not_be_utf_8(root):
         assert all(name.encode() and dataset.train.read(index) for index, name in enumerate(names))
 
 
+def test_links_that_cannot_be_followed_are_counted_and_named(root):
+    for place in ("train/red", "train", "."):
+        for name, target in (("itself", "itself"), ("through", "../../train/red/0.png/x"), ("long", "x" * 300)):
+            (root / place / name).symlink_to(target)
+    dataset = loaded(root)
+    assert counts(dataset) == {"train": [8, 8, 8], "test": [4, 4, 4]}
+    assert dataset.left_out == {
+        "links to nothing, or special files, as train/red/itself": 3,
+        "files of no class in train/, as train/itself": 3,
+    }
+
+
+def test_the_error_of_a_missing_split_names_the_folders_that_there_are(root):
+    (root / "val").rename(root / "Testing")
+    with pytest.raises(DataError, match=r"but .*pictures has no val/ among Testing, train$"):
+        loaded(root)
+
+
 def test_names_are_printed_as_one_line_that_controls_no_terminal(root):
     (root / "train/red/0.png").rename(root / "train/red/a\nb\x1b[2J.png")
     (root / "train/red/notes.t\nx").touch()

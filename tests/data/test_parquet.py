@@ -224,8 +224,11 @@ def test_folders_that_are_links_are_followed(tmp_path):
     write(tmp_path / "pq/val.parquet", *rows(3))
     (tmp_path / "pq/train/more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "pq/train/loop").symlink_to(tmp_path / "pq")
-    (tmp_path / "pq/nothing.parquet").symlink_to("nowhere")
-    assert labels(loaded(tmp_path / "pq")) == {"train": in_turn("012", 9), "test": in_turn("012", 3)}
+    for link, target in (("nothing", "nowhere"), ("itself", "itself.parquet"), ("through", "val.parquet/x")):
+        (tmp_path / f"pq/{link}.parquet").symlink_to(target)
+    dataset = loaded(tmp_path / "pq")
+    assert labels(dataset) == {"train": in_turn("012", 9), "test": in_turn("012", 3)}
+    assert dataset.left_out == {"links to nothing, or special files, as itself.parquet": 3}
 
 
 def test_files_that_are_missing_by_the_names_of_the_others_are_named(tmp_path):
