@@ -27,7 +27,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo, TrialResult
-from mcl_ray.data.encoded import printable
 from mcl_ray.errors import StoreError
 from mcl_ray.results.atomic_io import set_aside, write_atomically
 from mcl_ray.results.remote.pull import try_to_push
@@ -169,17 +168,10 @@ def _open_study(sweep: Experiment, folder: Path) -> BaseStorage:
 
 
 def study_url(sweep: Experiment, folder: Path) -> str:
-    """Return the URL of the database of a sweep's study; `study_name` is the study's name.
-
-    Raises:
-        StoreError: the path of the sweep is not in UTF-8.
-    """
+    """Return the URL of the database of a sweep's study; `study_name` is the study's name."""
     if sweep.outputs.study is not None:
         return sweep.outputs.study
-    try:
-        return URL.create("sqlite", database=str(folder.absolute() / FILE)).render_as_string()
-    except UnicodeEncodeError as error:
-        raise StoreError(f"the path of a sweep must be in UTF-8, but got {printable(folder)}") from error
+    return URL.create("sqlite", database=str(folder.absolute() / FILE)).render_as_string()
 
 
 def study_name(folder: Path) -> str:

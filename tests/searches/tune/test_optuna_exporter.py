@@ -1,4 +1,3 @@
-import os
 import sqlite3
 from contextlib import closing
 
@@ -218,11 +217,6 @@ def test_a_database_of_another_schema_is_one_line(version, tmp_path):
     ) as caught:
         open_storage(url)
     assert "\n" not in str(caught.value)
-
-
-def test_a_path_that_is_no_utf_8_is_one_line(tmp_path):
-    with pytest.raises(StoreError, match=r"the path of a sweep must be in UTF-8, but got .*/r\\xe9$"):
-        OptunaExporter(sweep(), tmp_path / os.fsdecode(b"r\xe9"), [])
 
 
 def test_a_database_with_tables_of_another_program_is_one_line(tmp_path):
