@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 import zipfile
 
 import numpy as np
@@ -132,3 +133,19 @@ def test_a_data_set_of_torchvision_is_read_from_where_it_puts_it(tmp_path):
     assert images_of(DataSpec(source="SVHN"), local).counts.sum() == 73_257
     with pytest.raises(DataError, match=r"torchvision's KMNIST cannot be read from .*; let --download fetch it"):
         load_dataset(DataSpec(source="KMNIST"), local)
+
+
+@pytest.mark.parametrize(
+    ("labels", "rule"),
+    [
+        (np.arange(10), "there must be images, each with one label, but .* has 20 images and 10 labels"),
+        (np.arange(20), "`0 <= label < 10` must hold, but .* has 0 to 19"),
+        (None, "torchvision's FashionMNIST cannot be read from .*: [^;]+; let --download"),
+    ],
+)
+def test_labels_that_do_not_fit_the_images_of_torchvision_are_refused(labels, rule, tmp_path):
+    write_fashion_mnist(tmp_path)
+    content = b"\xff" * 28 if labels is None else struct.pack(">II", 0x801, len(labels)) + bytes(labels.tolist())
+    (tmp_path / "FashionMNIST/raw/train-labels-idx1-ubyte").write_bytes(content)
+    with pytest.raises(DataError, match=rule):
+        load_dataset(DataSpec(source="FashionMNIST"), Environment(data=tmp_path))
