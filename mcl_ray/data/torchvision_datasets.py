@@ -64,10 +64,10 @@ def load_torchvision(name: str, folder: Path, *, download: bool) -> Dataset:
 def _check(*splits: ImageSet, num_classes: int, name: str) -> None:
     """Check that every image has a label of a class, which torchvision leaves to its caller."""
     for split in splits:
-        if len(split.images) != len(split.labels) or not len(split.labels):
+        images, labels = len(split.images), len(split.labels)
+        if images != labels or not labels:
             raise DataError(
-                f"there must be images, each with one label, but {name} has {len(split.images)} images and {len(split.labels)} "
-                "labels in a split"
+                f"there must be images, each with one label, but {name} has {images} images and {labels} labels in a split"
             )
         if split.labels.min() < 0 or split.labels.max() >= num_classes:
             raise DataError(
