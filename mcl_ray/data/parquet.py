@@ -253,7 +253,7 @@ def _image_type(file: _File, spec: DataSpec) -> tuple[pa.DataType, bool]:
     inner = kind.field("bytes").type if in_struct else kind
     plain = inner.value_type if pa.types.is_dictionary(inner) else inner
     kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
-    if not any(is_kind(plain) for is_kind in kinds) and not (in_struct and pa.types.is_null(plain)):
+    if not any(is_kind(plain) for is_kind in (*kinds, pa.types.is_null)):  # null: of rows that all lack an image
         raise DataError(f"{spec.image_column} of {printable(file.path)} must hold encoded images, but holds {kind}")
     return plain, in_struct
 
@@ -302,12 +302,13 @@ def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
 def _leave_out_unlabelled(
     labels: Labels, codes: NDArray[np.int64], splits: NDArray[np.int8], left_out: dict[str, int]
 ) -> None:
-    """Leave out splits besides train without any label: none is given, or each is −1, which train does not have."""
-    minus_one = labels.class_names.index("-1") if "-1" in labels.class_names else None
-    if minus_one is not None and not (codes[splits == TRAIN] == minus_one).any():
-        for split in (VALIDATION, TEST):
-            if (codes[splits == split] == minus_one).all():
-                codes[splits == split] = LEFT_OUT
+    """Leave out splits besides train without labels: none is given, or each is −1 or empty, and none of train is."""
+    for mark in {"-1", ""} & set(labels.class_names):
+        code = labels.class_names.index(mark)
+        if not (codes[splits == TRAIN] == code).any():
+            for split in (VALIDATION, TEST):
+                if (codes[splits == split] == code).all():
+                    codes[splits == split] = LEFT_OUT
     for split in (VALIDATION, TEST):
         of_split = splits == split
         if of_split.any() and (codes[of_split] == LEFT_OUT).all():

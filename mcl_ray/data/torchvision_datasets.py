@@ -67,7 +67,7 @@ def _check(*splits: ImageSet, num_classes: int, name: str) -> None:
         images, labels = len(split.images), len(split.labels)
         if images != labels or not labels:
             raise DataError(
-                f"there must be images, each with one label, but {name} has {images} images and {labels} labels in a split"
+                f"there must be images, each with one label, but {name} has {images} and {labels} labels in a split"
             )
         if split.labels.min() < 0 or split.labels.max() >= num_classes:
             raise DataError(

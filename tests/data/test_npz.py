@@ -138,7 +138,7 @@ def test_a_data_set_of_torchvision_is_read_from_where_it_puts_it(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "rule"),
     [
-        (np.arange(10), "there must be images, each with one label, but .* has 20 images and 10 labels"),
+        (np.arange(10), "there must be images, each with one label, but .* has 20 and 10 labels"),
         (np.arange(20), "`0 <= label < 10` must hold, but .* has 0 to 19"),
         (None, "torchvision's FashionMNIST cannot be read from .*: [^;]+; let --download"),
     ],

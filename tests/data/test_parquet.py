@@ -109,6 +109,28 @@ def test_a_split_without_labels_is_named_and_left_out(hidden, metadata, tmp_path
     assert dataset.left_out == {"rows of the test split, which has no labels": 5}
 
 
+@pytest.mark.parametrize("mark", ["", "-1"])
+def test_a_split_whose_labels_are_one_text_for_none_is_left_out(mark, tmp_path):
+    for split, count in (("train", 6), ("validation", 3)):
+        write(tmp_path / f"pq/{split}.parquet", rows(count)[0], in_turn(NAMES, count))
+    write(tmp_path / "pq/test.parquet", rows(5)[0], [mark] * 5)
+    assert loaded(tmp_path / "pq").left_out == {"rows of the test split, which has no labels": 5}
+    write(tmp_path / "pq/train.parquet", rows(6)[0], in_turn([mark, *NAMES[1:]], 6))
+    write(tmp_path / "pq/validation.parquet", rows(3)[0], in_turn([mark, *NAMES[1:]], 3))
+    write(tmp_path / "pq/test.parquet", rows(3)[0], in_turn([mark, *NAMES[1:]], 3))
+    assert list_images(SPEC, tmp_path / "pq").class_names == tuple(sorted([mark, *NAMES[1:]]))
+
+
+def test_parts_without_rows_and_columns_without_values_may_have_any_type(tmp_path):
+    write(tmp_path / "pq/train-0.parquet", *rows(6))
+    write(tmp_path / "pq/train-1.parquet", pa.nulls(0), pa.array([], pa.float64()))
+    write(tmp_path / "pq/validation.parquet", *rows(3))
+    write(tmp_path / "pq/test.parquet", pa.nulls(2), [0, 1])
+    dataset = loaded(tmp_path / "pq")
+    assert labels(dataset) == {"train": in_turn("012", 6), "test": in_turn("012", 3)}
+    assert dataset.left_out == {"rows without an image, as row 0": 2}
+
+
 def test_minus_one_is_a_class_where_training_images_have_it(tmp_path):
     write(tmp_path / "pq/train.parquet", rows(6)[0], [-1, 1] * 3)
     write(tmp_path / "pq/val.parquet", rows(4)[0], [-1, 1] * 2)
