@@ -5,7 +5,6 @@ Folders may be nested, with `column=value` in their names (Hive) or the split as
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -23,15 +22,12 @@ from numpy.typing import NDArray
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset_index import LEFT_OUT, SPLIT_NAMES, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
 from mcl_ray.data.encoded import PackedImages, pack, printable
-from mcl_ray.data.entries import files_below, is_hidden
 from mcl_ray.data.index_cache import DamagedCacheError, IndexCache
+from mcl_ray.data.parquet_files import parquet_files
 from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_labels
 from mcl_ray.errors import DataError
 
 ROWS_AT_ONCE = 1024
-SUFFIXES = (".parquet", ".pq")
-_PART = re.compile(r"(.+)-(\d{1,6})-of-(\d{1,6})\b.*", re.DOTALL)
-"""Pattern of the names that the Hugging Face hub gives to the files of a split."""
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 """Value in the name of a folder for rows without a value, as Hive, Spark and Arrow write it."""
 IMAGES, POSITIONS = "images.bin", "positions"
@@ -166,49 +162,8 @@ def _files(path: Path, spec: DataSpec) -> tuple[list[_File], dict[str, int]]:
     """Return the Parquet files of a source in the order of their names, and what else there is."""
     if path.is_file():
         return [_opened(path, path.parent, spec)], {}
-    below = list(files_below(path)) if path.is_dir() else []
-    below = [file for file in below if not any(map(_is_passed_over, file.relative_to(path).parts))]
-    found = [file for file in below if _is_parquet(file)]
-    if not found:
-        raise DataError(
-            f"data.source=parquet requires a file, or a folder of *.parquet, but {printable(path)} is neither"
-        )
-    others = [file for file in below if not _is_parquet(file)]
-    kinds = {
-        "files that are not *.parquet": [file for file in others if file.suffix.lower() not in SUFFIXES],
-        "links to nothing, or special files": [file for file in others if file.suffix.lower() in SUFFIXES],
-        "files that are missing": _missing_parts(found),
-    }
-    left_out = {
-        f"{words}, as {printable(of_kind[0].relative_to(path))}": len(of_kind)
-        for words, of_kind in kinds.items()
-        if of_kind
-    }
-    return [_opened(file, path, spec) for file in found], left_out
-
-
-def _missing_parts(files: list[Path]) -> list[Path]:
-    """Return the files that are missing by the names of the others, as train-00001-of-00002.parquet."""
-    numbers: dict[tuple[Path, str, int, str], set[int]] = {}
-    for file in files:
-        if match := _PART.fullmatch(file.name):
-            stem, number, total = match.groups()
-            numbers.setdefault((file.parent, stem, len(number), total), set()).add(int(number))
-    return [
-        folder / f"{stem}-{part:0{digits}}-of-{total}.parquet"
-        for (folder, stem, digits, total), there in numbers.items()
-        for part in range(int(total))
-        if part not in there
-    ]
-
-
-def _is_parquet(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and os.path.isfile(file)  # noqa: PTH113 -- false of any link to nothing
-
-
-def _is_passed_over(name: str) -> bool:
-    """Return whether an entry is hidden, or of the program that wrote the files, as _SUCCESS and _temporary."""
-    return is_hidden(name) or name.startswith("_")
+    files, left_out = parquet_files(path)
+    return [_opened(file, path, spec) for file in files], left_out
 
 
 def _opened(file: Path, root: Path, spec: DataSpec) -> _File:
