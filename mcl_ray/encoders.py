@@ -18,8 +18,13 @@ from torch import Tensor
 
 from mcl_ray.errors import CheckpointError
 
-ENTRIES = ("state_dict", "model", "model_state_dict", "net", "network", "encoder", "backbone")
-"""Entries of checkpoints that hold the state dict."""
+ENTRIES = (
+    *("state_dict", "model", "model_state_dict", "model_state", "net", "network", "encoder", "backbone"),
+    *("student", "module", "checkpoint"),
+)
+"""Entries of checkpoints that hold the state dict, or another one of these entries."""
+MAX_DEPTH = 3
+"""Maximum number of entries above the state dict."""
 _WRAPPERS = re.compile(r"(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """Parts of names that DataParallel, torch.compile and others add, at any depth."""
 _MOMENTUM = re.compile(r"(^|[._])(momentum|teacher|target|ema|key|k)([._]|$)")
@@ -27,7 +32,7 @@ _MOMENTUM = re.compile(r"(^|[._])(momentum|teacher|target|ema|key|k)([._]|$)")
 _PEER = re.compile(r"(?:encoder_q_|module_list\.)(\d+)\.")
 _FIRST = re.compile(r"(|.*?\.)(?:conv1|features\.conv0)\.weight")
 _SEQUENTIAL = re.compile(r"(|.*?\.)4\.0\.conv1\.weight")
-_HEADS = frozenset({"fc", "classifier", "head", "linear"})
+_HEADS = frozenset({"fc", "classifier", "head", "linear", "last_linear", "projection_head", "prototypes"})
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 """Position in a Sequential of a ResNet's children, as of lightly → name in torchvision."""
 _PLAIN: list[Callable[..., Any]] = [
@@ -51,7 +56,14 @@ def read_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
     Raises:
         CheckpointError: the file cannot be read, or holds no encoder, or several that are not peers.
     """
-    state = {_WRAPPERS.sub("", str(name)): tensor for name, tensor in _state_dict(file).items()}
+    state: dict[str, Tensor] = {}
+    for name, tensor in _state_dict(file).items():
+        plain = _WRAPPERS.sub("", name)
+        if plain in state:
+            raise CheckpointError(
+                f"a checkpoint must hold each tensor once, but {file} has {plain} twice, as {name} too"
+            )
+        state[plain] = tensor
     roots = [root for root in _roots(state) if not _MOMENTUM.search(root)]
     if not roots:
         raise CheckpointError(
@@ -71,17 +83,16 @@ def read_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
 
 def _state_dict(file: Path) -> Mapping[str, Tensor]:
     content = _read(file)
-    for entry in ENTRIES:
-        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
-            content = content[entry]
-            break
+    for _ in range(MAX_DEPTH):
+        if isinstance(content, Mapping):
+            content = next((content[entry] for entry in ENTRIES if isinstance(content.get(entry), Mapping)), content)
     tensors = content.items() if isinstance(content, Mapping) else ()
     return {str(name): tensor for name, tensor in tensors if isinstance(tensor, Tensor)}
 
 
 def _read(file: Path) -> object:
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file  # only these files need it
 
             return load_file(file)

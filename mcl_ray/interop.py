@@ -277,12 +277,15 @@ def _is_tensor(value: object) -> bool:
 
 
 def _is_real(value: object) -> bool:
-    return not isinstance(value, Tensor) or value.is_floating_point()
+    """Return whether a tensor has real numbers, one in each place: it is not sparse, quantised, or without values."""
+    if not isinstance(value, Tensor):
+        return True
+    return value.is_floating_point() and value.layout == torch.strided and not value.is_meta
 
 
 def _is_finite(value: object) -> bool:
-    """Return whether a tensor has only values that float32 can hold."""
-    return not isinstance(value, Tensor) or value.is_complex() or bool(torch.isfinite(value.float()).all())
+    """Return whether a tensor has only values that float32 can hold; true of those that are not real numbers."""
+    return not isinstance(value, Tensor) or not _is_real(value) or bool(torch.isfinite(value.float()).all())
 
 
 def _shape(value: object) -> str:

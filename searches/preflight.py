@@ -1,13 +1,17 @@
-"""Checks of a sweep before anything is written: its batches, its sampler and its database."""
+"""Checks of a sweep before anything is written: its batches, its sampler, its database and its folder."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.config.parallelism import most_batch_parts
 from mcl_ray.data.dataset import Dataset
+from mcl_ray.data.encoded import printable
 from mcl_ray.data.source import check_counts
+from mcl_ray.errors import StoreError
 from searches.spec.experiment import Experiment
 
 
@@ -44,3 +48,16 @@ def check_study(sweep: Experiment) -> None:
         from searches.tune.optuna_exporter import open_storage
 
         open_storage(sweep.outputs.study)
+
+
+def check_results(results: Path) -> None:
+    """Check that the path of the results folder is in UTF-8, as Ray Tune and SQLite require.
+
+    Raises:
+        StoreError: it is not.
+    """
+    path = results.resolve()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"the results of sweeps require a path in UTF-8, but got {printable(path)}") from error

@@ -30,7 +30,7 @@ from mcl_ray.results.warm_start import write_warm_start
 from searches.further_runs import further_runs
 from searches.kinds import behaviour_of
 from searches.linear_eval import started_on
-from searches.preflight import check_batches, check_proposals, check_study
+from searches.preflight import check_batches, check_proposals, check_results, check_study
 from searches.record_caching import RecordCaching
 from searches.resumption import Change, Resumption, has_failed_runs, plan_resumption, unchanged
 from searches.spec.experiment import Experiment
@@ -154,7 +154,8 @@ class SweepRunner:
                 self._run(experiment, dataset, writer, ray, resumption.time_left_s)
 
     def _check_data(self, experiment: Experiment, *, trains: bool) -> Dataset:
-        """Return the data set, after checks of it, of the study's database and of networks that trials freeze."""
+        """Return the data set, after checks of it, of the results folder, the study's database and frozen networks."""
+        check_results(self.environment.results)
         dataset = dataset_for(experiment.run, self.environment)
         check_batches(experiment, dataset, self.execution)
         check_study(experiment)

@@ -72,6 +72,15 @@ CONTENTS = {
     "solo-learn": solo_learn,
     "solo-learn 1.0": lambda network: solo_learn(network, "encoder"),
     "timm": timm,
+    "DINO": lambda network: {
+        "student": prefixed(network, "module.backbone.") | {"module.head.mlp.0.weight": torch.zeros(8, 8)},
+        "teacher": prefixed(another(), "backbone."),
+    },
+    "SwAV": lambda network: (
+        {name: tensor for name, tensor in prefixed(network, "module.").items() if ".fc." not in name}
+        | {"module.projection_head.0.weight": torch.zeros(8, 8), "module.prototypes.weight": torch.zeros(8, 8)}
+    ),
+    "entries in entries": lambda network: {"checkpoint": {"model": {"state_dict": network.state_dict()}}},
     "numpy's scalars": lambda network: {"state_dict": network.state_dict(), "best": np.float64(0.5), "n": np.int64(3)},
 }
 
@@ -108,9 +117,12 @@ def test_safetensors_are_read(prefix, network, tmp_path):
         (lambda tensor: (tensor * 100).to(torch.int8), "1 not of real numbers: module_list.0.layer1.0.conv1.weight"),
         (lambda tensor: tensor > 0, "1 not of real numbers"),
         (lambda tensor: tensor.to(torch.complex64), "1 not of real numbers"),
+        (lambda tensor: tensor.to_sparse(), "1 not of real numbers"),
+        (lambda tensor: tensor.to("meta"), "1 not of real numbers"),
         (lambda tensor: tensor[:1], "1 of another shape"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, as it reads sparse weights
 def test_weights_must_be_finite_real_numbers(change, rule, network, tmp_path):
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     changed = change(state["layer1.0.conv1.weight"])
@@ -142,6 +154,7 @@ class Hostile:
             "one encoder, or numbered ones, but .* has left., right.",
         ),
         (lambda network: prefixed(network, "encoder_k."), "is none of them"),
+        (lambda network: prefixed(network, "", "module."), "hold each tensor once, but .* has conv1.weight twice"),
         (lambda _: {"conv2.weight": torch.zeros(3)}, "is none of them"),
         (lambda _: [1, 2], "is none of them"),
     ],

@@ -17,6 +17,8 @@ from mcl_ray.config import yaml12
 from mcl_ray.errors import SpecError, unknown
 
 Spec = TypeVar("Spec", bound=BaseModel)
+MAX_SHOWN = 200
+"""Maximum number of characters of a value in an error message."""
 _A_MAPPING = "must be a mapping of fields, as {{name: value}}"
 _RULES = {
     "missing": "must be given",
@@ -168,14 +170,22 @@ def _sentence(model: type[BaseModel], part: Any) -> str:
 
 
 def broken_rule(part: Any) -> str:
-    """Return the rule that one of pydantic's errors is about, and the value: `must be …, but got …`."""
+    """Return the rule that one of pydantic's errors is about, and the value: `must be …, but got …`.
+
+    Of a field that is missing, the names of those that are there take the place of the value.
+    """
     message: str = part["msg"].removeprefix("Value error, ")
     if part["type"] == "value_error":
         return message
     known = _RULES.get(part["type"])
     rule = known.format(**part.get("ctx", {})) if known else message[0].lower() + message[1:]
-    value = "null" if part["input"] is None else repr(part["input"])
-    return f"{rule.replace('input should', 'must')}, but got {value}"
+    given = part["input"]
+    if part["type"] == "missing" and isinstance(given, dict):
+        value = ", ".join(map(str, given)) or "nothing"
+    else:
+        value = "null" if given is None else repr(given)
+    shown = value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}…"
+    return f"{rule.replace('input should', 'must')}, but got {shown}"
 
 
 @functools.cache

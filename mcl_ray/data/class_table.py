@@ -9,7 +9,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcl_ray.data.entries import entries_of
+from mcl_ray.data.encoded import printable
+from mcl_ray.data.entries import entries_of, is_file, is_folder
+from mcl_ray.errors import DataError
 
 SUFFIXES = (".txt", ".csv", ".tsv")
 KAGGLE = ("ILSVRC", "Data", "CLS-LOC")
@@ -46,13 +48,16 @@ def tables_of(folder: Path) -> list[Path]:
 def has_class_folders(folder: Path) -> bool:
     """Return whether the folder of a split has a folder for a class of train/."""
     classes = _classes_beside(folder)
-    return any(entry.is_dir() and entry.name in classes for entry in entries_of(folder))
+    return any(is_folder(entry) and entry.name in classes for entry in entries_of(folder))
 
 
 def find_class_table(folder: Path) -> ClassTable | None:
     """Return the table with the classes of a split, val or test; None if it has none, or a folder for each class.
 
     The rows of a table begin with the name of an image and a class of train/, alone or before further words.
+
+    Raises:
+        DataError: a table has two classes for an image.
     """
     tables = [] if folder.name == "train" else tables_of(folder)
     if not tables:
@@ -66,20 +71,32 @@ def find_class_table(folder: Path) -> ClassTable | None:
 
 def _classes_beside(folder: Path) -> set[str]:
     """Return the classes of train/, which lies beside the folder of a split."""
-    return {entry.name for entry in entries_of(folder.parent / "train") if entry.is_dir()}
+    return {entry.name for entry in entries_of(folder.parent / "train") if is_folder(entry)}
 
 
 def _tables_in(folder: Path) -> list[Path]:
     entries = entries_of(folder)
-    return [Path(entry.path) for entry in entries if entry.name.lower().endswith(SUFFIXES) and entry.is_file()]
+    return [Path(entry.path) for entry in entries if entry.name.lower().endswith(SUFFIXES) and is_file(entry)]
 
 
 def _read(path: Path, classes: Collection[str]) -> dict[str, str]:
-    """Return image → class of the rows with a class of train/."""
-    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    """Return image → class of the rows with a class of train/.
+
+    Raises:
+        DataError: an image has two classes, or a row is longer than any of a table.
+    """
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     delimiter = "\t" if "\t" in text else ","
     found: dict[str, str] = {}
-    for name, value, *_ in (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if len(row) > 1):
-        candidates = (value.strip(), *value.split()[:1])  # the class alone, or before the boxes of its objects
-        found |= {name.strip(): known for known in candidates if known in classes}
+    try:
+        for name, value, *_ in (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if len(row) > 1):
+            candidates = (value.strip(), *value.split()[:1])  # the class alone, or before the boxes of its objects
+            known = next((candidate for candidate in candidates if candidate in classes), None)
+            if known is not None and found.setdefault(name.strip(), known) != known:
+                raise DataError(
+                    f"an image must have one class, but {printable(path)} has {found[name.strip()]} and {known} for "
+                    f"{printable(name.strip())}"
+                )
+    except csv.Error as error:
+        raise DataError(f"{printable(path)} must be a table of images and classes, but got: {error}") from error
     return found

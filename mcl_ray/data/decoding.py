@@ -3,9 +3,9 @@
 The rules, each stated in docs/images.md:
 
 - An image is turned upright by its EXIF orientation, unless it is to be taken as stored. Only its first frame counts.
-- Transparent pixels lie on white.
-- Grey of 16 and of 12 bits is scaled to 8 bits; real numbers must lie in 0..1. Integers of 32 bits are refused, as
-  nothing says which of them is white.
+- Transparent pixels lie on white. Of a PNG that names one colour as transparent, its colours of 8 bits are compared.
+- Grey of 16 and of 12 bits is scaled to 8 bits; real numbers must lie in 0..1. Integers of 32 bits are refused, and
+  integers with a sign, as nothing says which of them is white.
 - Whatever error a decoder raises, the image does not decode.
 """
 
@@ -17,7 +17,7 @@ import warnings
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 NOT_DECODED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FITS", "SPIDER"})
 """Formats that Pillow leaves to another program, or whose pixels have no stated range."""
@@ -25,6 +25,9 @@ MAX_ELONGATION = 1000
 """Maximum ratio of an image's longer to its shorter side: resizing to the crop would need gigabytes beyond."""
 WHITE = (255, 255, 255, 255)
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0
+_SAMPLE_FORMAT, _SIGNED = 339, 2
+_PNG_BIT_DEPTH = 24
+"""Position of the byte with the bits of each channel, in a PNG."""
 
 
 class DecodingError(Exception):
@@ -64,9 +67,13 @@ def decode_rgb(content: bytes, *, upright: bool = True) -> Image.Image:
                     raise DecodingError(f"an image must be at most {MAX_ELONGATION} times as long as wide")
                 if upright:
                     _turn(image)
+                if image.format == "PNG":
+                    _scale_transparent_colour(image, content[_PNG_BIT_DEPTH])
                 return _to_rgb(image)
     except DecodingError:
         raise
+    except UnidentifiedImageError as error:  # its own message has the address of an object
+        raise DecodingError("Pillow finds no image of a kind that it decodes") from error
     except Exception as error:  # decoders raise errors of every kind for damaged files, MemoryError among them
         raise DecodingError(f"{type(error).__name__}: {error}") from error
 
@@ -77,6 +84,15 @@ def _turn(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
 
 
+def _scale_transparent_colour(image: Image.Image, bits: int) -> None:
+    """Scale the colour that a PNG names as transparent to the 8 bits of its pixels; Pillow keeps it as stored."""
+    colour = image.info.get("transparency")
+    if image.mode == "L" and bits < 8 and isinstance(colour, int):
+        image.info["transparency"] = colour * 255 // (2**bits - 1)
+    elif image.mode == "RGB" and bits == 16 and isinstance(colour, tuple):
+        image.info["transparency"] = tuple(channel >> 8 for channel in colour)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _grey(_scaled(image, _peak(image)), image)
@@ -84,8 +100,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _grey(_scaled(image, 2**16 - 1), image)
     if image.mode == "F":
         return _grey(_from_real(image), image)
-    if image.mode == "I":
-        raise DecodingError("integers of 32 bits have no stated white; save the image with 8 or 16 bits")
+    if image.mode == "I" or _SIGNED in getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, ()):  # L, for those of 8 bits
+        raise DecodingError(
+            "integers of 32 bits, or with a sign, have no stated white; save the image with 8 or 16 bits"
+        )
     if image.has_transparency_data:
         straight = image.convert("LA") if image.mode == "La" else image
         colours = straight.convert("RGBA")

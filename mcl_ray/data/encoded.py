@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 CHANNELS = 3
 """Number of channels of a decoded image: red, green and blue."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Encoded(Protocol):
@@ -54,8 +56,12 @@ class ImageFiles:
 
 
 def printable(path: str | Path) -> str:
-    r"""Return a path as text that can be printed and stored; bytes that are not UTF-8 are written as \xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""Return a path as text of one line that can be printed and stored.
+
+    Bytes that are not UTF-8 are written as \xNN, and characters that control a terminal as in a string of Python.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 @dataclass

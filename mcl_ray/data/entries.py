@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mcl_ray.data.encoded import printable
@@ -28,3 +29,40 @@ def entries_of(folder: str | Path) -> list[os.DirEntry[str]]:
             return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{printable(folder)} cannot be read: {error.strerror}") from error
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one; false of a link that cannot be followed."""
+    try:
+        return entry.is_dir()
+    except OSError:  # it leads to itself, through a file, or to a name that is too long
+        return False
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file, or a link to one; false of a link that cannot be followed."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """Yield what is no folder at any depth below a folder, in the order of the names, without hidden entries.
+
+    Args:
+        folder: the folder.
+        above: device and inode of the folders above it; links to them are not followed, other links are.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        return
+    for entry in entries_of(folder):
+        if is_folder(entry):
+            yield from files_below(folder / entry.name, (*above, identity))
+        else:
+            yield folder / entry.name

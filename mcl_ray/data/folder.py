@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from mcl_ray.data.class_table import ClassTable, find_class_table, has_class_folders, tables_of
-from mcl_ray.data.dataset_index import SPLIT_NAMES, VALIDATION, Check, DatasetIndex, with_test_split
+from mcl_ray.data.dataset_index import SPLIT_NAMES, VALIDATION, Check, DatasetIndex, listed, with_test_split
 from mcl_ray.data.decoding import suffixes
 from mcl_ray.data.encoded import ImageFiles, printable
-from mcl_ray.data.entries import entries_of
+from mcl_ray.data.entries import entries_of, is_file, is_folder
 from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
 
@@ -87,14 +87,16 @@ def _split_folders(root: Path) -> dict[str, int]:
         DataError: one of them is missing.
     """
     entries = entries_of(root) if root.is_dir() else []
-    names = {entry.name: SPLIT_NAMES[entry.name] for entry in entries if entry.name in SPLIT_NAMES and entry.is_dir()}
+    names = {entry.name: SPLIT_NAMES[entry.name] for entry in entries if entry.name in SPLIT_NAMES and is_folder(entry)}
     validation = [name for name, split in names.items() if split == VALIDATION]
     if len(validation) > 1:
         raise DataError(f"a folder of images must have one validation split, but {root} has {', '.join(validation)}")
     if validation and "test" in names and not has_class_folders(root / "test"):
         del names["test"]  # as of ImageNet, whose test images have no labels
     for missing in ["train"] * ("train" not in names) + ["val"] * (len(names) == ("train" in names)):
-        found = f"has no {missing}/" if root.is_dir() else "is a file; for a Parquet file, set data.source=parquet"
+        folders = listed([printable(entry.name) for entry in entries if is_folder(entry)])
+        missed = f"has no {missing}/{f' among {folders}' if folders else ''}"
+        found = missed if root.is_dir() else "is a file; for a Parquet file, set data.source=parquet"
         raise DataError(
             f"a folder of images must have train/<class>/* and val/<class>/*, but {printable(root)} {found}"
         )
@@ -105,7 +107,7 @@ def _signature(root: Path) -> str:
     """Return the modification times of the folders of splits and classes, which change with the files in them."""
     lines = []
     for name in _split_folders(root):
-        inside = [Path(entry.path) for entry in entries_of(root / name) if entry.is_dir()]
+        inside = [Path(entry.path) for entry in entries_of(root / name) if is_folder(entry)]
         paths = [root / name, *inside, *tables_of(root / name)]
         lines += [f"{path} {path.stat().st_mtime_ns}" for path in paths]
     return "\n".join(lines)
@@ -149,7 +151,7 @@ class _Scan:
         if above:
             self.folders[os.path.relpath(folder, self.root)] = status.st_mtime_ns
         for entry in entries_of(folder):
-            if entry.is_dir():
+            if is_folder(entry):
                 yield from self.files(entry.path, (*above, identity))
             else:
                 yield entry
@@ -158,7 +160,7 @@ class _Scan:
         """Yield the images at any depth below a folder, and count the other files."""
         for entry in self.files(folder):
             suffix = Path(entry.name).suffix.lower()
-            if not entry.is_file():
+            if not is_file(entry):
                 self.leave_out(entry.path, "links to nothing, or special files")
             elif suffix in suffixes():
                 yield entry
@@ -175,7 +177,7 @@ def _scan(root: Path) -> pa.Table:
         entry.name
         for split in split_folders.keys() - tables.keys()
         for entry in entries_of(root / split)
-        if entry.is_dir()
+        if is_folder(entry)
     } | {name for table in tables.values() for name in table.classes.values()}
     classes = {name: label for label, name in enumerate(sorted(names))}
     for split, code in split_folders.items():
@@ -184,7 +186,7 @@ def _scan(root: Path) -> pa.Table:
         else:
             _add_folders(scan, root / split, code, classes)
     for entry in entries_of(root):
-        if entry.is_dir() and entry.name not in split_folders:
+        if is_folder(entry) and entry.name not in split_folders:
             for file in scan.files(entry.path):
                 scan.leave_out(file.path, f"files in {printable(entry.name)}/, which is no split with classes")
     facts = {
@@ -206,7 +208,7 @@ def _scan(root: Path) -> pa.Table:
 def _add_folders(scan: _Scan, folder: Path, split: int, classes: dict[str, int]) -> None:
     """Add the images of a split that has a folder for each class."""
     for entry in entries_of(folder):
-        if entry.is_dir():
+        if is_folder(entry):
             for image in scan.images(entry.path):
                 scan.add(image.path, classes[entry.name], split)
         else:

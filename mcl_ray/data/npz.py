@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcl_ray.data.dataset import Dataset, ImageSet, channel_statistics
+from mcl_ray.data.encoded import printable
 from mcl_ray.errors import DataError
 
 KEYS = ("{}_images", "{}_labels")
@@ -30,15 +31,21 @@ def load_npz(path: Path) -> Dataset:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise DataError(f"data.source=npz requires a file with several arrays, but {path} holds one array")
             _check_sizes(arrays, path)
-            found = {name: _split(arrays, name, path) for name in ("train", "val", "test")}
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+            keys = {name: _keys(arrays, name, path) for name in ("train", "val", "test")}
+            found = {name: _split(arrays, pair, path) for name, pair in keys.items() if pair is not None}
+    except DataError:
+        raise
+    except Exception as error:  # of a damaged file: those of NumPy, zipfile, zlib and tokenize, MemoryError among them
         raise DataError(f"data.source=npz requires a .npz file of NumPy, but {path} is none: {error}") from error
-    if found["train"] is None or (found["val"] is None and found["test"] is None):
+    if "train" not in found or len(found) < 2:
         raise DataError(
             f"a .npz file must hold train_images, train_labels, and those of test or val, but {path} holds "
             f"{', '.join(arrays.files)}"
         )
-    return _dataset(found, path)
+    used = {key for pair in keys.values() if pair is not None for key in pair}
+    others = [printable(name) for name in arrays.files if name not in used]
+    left_out = {f"arrays that are of no split, as {others[0]}": len(others)} if others else {}
+    return replace(_dataset(found, path), left_out=left_out)
 
 
 def _check_sizes(arrays: np.lib.npyio.NpzFile, path: Path) -> None:
@@ -48,16 +55,31 @@ def _check_sizes(arrays: np.lib.npyio.NpzFile, path: Path) -> None:
         raise DataError(f"an array of {path} must have at most {MAX_BYTES:,} bytes, but one has {largest:,}")
 
 
-def _split(arrays: np.lib.npyio.NpzFile, name: str, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
-    """Return the images of a split, [n, C, H, W], and their labels, [n]; None if there is no such split."""
-    for keys in (KEYS, KERAS_KEYS):
-        images_key, labels_key = (key.format(name) for key in keys)
-        if images_key in arrays.files:
-            if labels_key not in arrays.files:
-                raise DataError(f"{path} must hold {labels_key} beside {images_key}, but holds no such array")
-            images = _images(arrays[images_key], f"{images_key} of {path}")
-            return images, _labels(arrays[labels_key], len(images), f"{labels_key} of {path}")
+def _keys(arrays: np.lib.npyio.NpzFile, split: str, path: Path) -> tuple[str, str] | None:
+    """Return the names of the images and the labels of a split; None if there is no such split."""
+    for images, labels in (KEYS, KERAS_KEYS):
+        pair = images.format(split), labels.format(split)
+        if pair[0] in arrays.files:
+            if pair[1] not in arrays.files:
+                raise DataError(f"{path} must hold {pair[1]} beside {pair[0]}, but holds no such array")
+            return pair
     return None
+
+
+def _split(
+    arrays: np.lib.npyio.NpzFile, keys: tuple[str, str], path: Path
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the images of a split, [n, C, H, W], and their labels, [n]."""
+    images, labels = (_array(arrays, key, path) for key in keys)
+    converted = _images(images, f"{keys[0]} of {path}")
+    return converted, _labels(labels, len(converted), f"{keys[1]} of {path}")
+
+
+def _array(arrays: np.lib.npyio.NpzFile, name: str, path: Path) -> NDArray[np.generic]:
+    array = arrays[name]
+    if not isinstance(array, np.ndarray):  # NumPy returns the bytes of a member that has no header of its own
+        raise DataError(f"a .npz file must hold arrays, but {name} of {path} is none")
+    return array
 
 
 def _images(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
@@ -82,8 +104,7 @@ def _labels(array: NDArray[np.generic], count: int, name: str) -> NDArray[np.int
     return labels.astype(np.int64)
 
 
-def _dataset(found: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]] | None], path: Path) -> Dataset:
-    given = {name: split for name, split in found.items() if split is not None}
+def _dataset(given: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]], path: Path) -> Dataset:
     shapes = {name: images.shape[1:] for name, (images, _) in given.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(f"all images must have one shape, but {path} has {shapes}")

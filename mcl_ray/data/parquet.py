@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,12 +22,14 @@ from numpy.typing import NDArray
 from mcl_ray.config.spec import DataSpec
 from mcl_ray.data.dataset_index import LEFT_OUT, SPLIT_NAMES, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
 from mcl_ray.data.encoded import PackedImages, pack, printable
-from mcl_ray.data.entries import is_hidden
 from mcl_ray.data.index_cache import DamagedCacheError, IndexCache
+from mcl_ray.data.parquet_files import parquet_files
 from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_labels
 from mcl_ray.errors import DataError
 
 ROWS_AT_ONCE = 1024
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""Value in the name of a folder for rows without a value, as Hive, Spark and Arrow write it."""
 IMAGES, POSITIONS = "images.bin", "positions"
 VERIFIED_BYTES = 2**30
 """Size up to which the checksums of all copied images are compared at the start; of more, each as it is read."""
@@ -41,7 +44,7 @@ class _File:
     path: Path
     name: str
     """Path below the source, for people."""
-    constants: dict[str, str]
+    constants: dict[str, str | None]
     """Column → value of all rows, from the names of the folders."""
     parquet: pq.ParquetFile
 
@@ -59,11 +62,19 @@ class _File:
             DataError: it is damaged.
         """
         if name not in self.columns:
-            return pa.chunked_array([pa.repeat(self.constants[name], self.parquet.metadata.num_rows)])
-        try:
+            value = pa.scalar(self.constants[name], pa.string())
+            return pa.chunked_array([pa.repeat(value, self.parquet.metadata.num_rows)])
+        with _reading(self.path):
             return self.parquet.read(columns=[name], use_threads=False).column(name)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} must be a Parquet file, but got: {error}") from error
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Raise DataError for what pyarrow raises for a damaged file, whose names may be no UTF-8 any more."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{printable(file)} must be a Parquet file, but got: {error}") from error
 
 
 def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
@@ -74,8 +85,8 @@ def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
     """
     files, left_out = _files(path, spec)
     splits = np.concatenate([_splits(file, spec) for file in files])
-    constants = [file.constants[spec.label_column] for file in files if spec.label_column in file.constants]
-    numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in constants)
+    constants = [file.constants.get(spec.label_column) for file in files]
+    numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in constants if value is not None)
     labels = join_labels([_labels(file, spec, numbers=numbers) for file in files])
     codes = labels.codes.copy()
     missing = codes == LEFT_OUT
@@ -151,33 +162,22 @@ def _files(path: Path, spec: DataSpec) -> tuple[list[_File], dict[str, int]]:
     """Return the Parquet files of a source in the order of their names, and what else there is."""
     if path.is_file():
         return [_opened(path, path.parent, spec)], {}
-    below = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else []
-    below = [file for file in below if not any(map(_is_passed_over, file.relative_to(path).parts))]
-    found = [file for file in below if file.suffix.lower() in (".parquet", ".pq")]
-    if not found:
-        raise DataError(
-            f"data.source=parquet requires a file, or a folder of *.parquet, but {printable(path)} is neither"
-        )
-    others = len(below) - len(found)
-    example = next((file for file in below if file not in found), path)
-    words = f"files that are not *.parquet, as {printable(example.relative_to(path))}"
-    return [_opened(file, path, spec) for file in found], ({words: others} if others else {})
-
-
-def _is_passed_over(name: str) -> bool:
-    """Return whether an entry is hidden, or of the program that wrote the files, as _SUCCESS and _temporary."""
-    return is_hidden(name) or name.startswith("_")
+    files, left_out = parquet_files(path)
+    return [_opened(file, path, spec) for file in files], left_out
 
 
 def _opened(file: Path, root: Path, spec: DataSpec) -> _File:
     relative = file.relative_to(root)
-    try:
+    with _reading(file):
         parquet = pq.ParquetFile(file)
-        columns = parquet.schema_arrow.names
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{printable(file)} must be a Parquet file, but got: {error}") from error
+        columns, metadata = parquet.schema_arrow.names, parquet.metadata
+        rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0 or metadata.num_rows != sum(rows):
+        raise DataError(
+            f"{printable(file)} must be a Parquet file, but got {metadata.num_rows} rows in parts of {rows}"
+        )
     pairs = [part.partition("=") for part in relative.parts[:-1] if "=" in part]
-    constants = {unquote(column): unquote(value) for column, _, value in pairs}
+    constants = {unquote(column): None if value == _HIVE_NULL else unquote(value) for column, _, value in pairs}
     opened = _File(path=file, name=printable(relative), constants=constants, parquet=parquet)
     twice = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
     if twice:
@@ -208,7 +208,7 @@ def _image_type(file: _File, spec: DataSpec) -> tuple[pa.DataType, bool]:
     inner = kind.field("bytes").type if in_struct else kind
     plain = inner.value_type if pa.types.is_dictionary(inner) else inner
     kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
-    if not any(is_kind(plain) for is_kind in kinds) and not (in_struct and pa.types.is_null(plain)):
+    if not any(is_kind(plain) for is_kind in (*kinds, pa.types.is_null)):  # null: of rows that all lack an image
         raise DataError(f"{spec.image_column} of {printable(file.path)} must hold encoded images, but holds {kind}")
     return plain, in_struct
 
@@ -229,8 +229,13 @@ def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
     """Return the split of each row: of a column, of the file's name, or of the name of a folder that it is in."""
     rows = file.parquet.metadata.num_rows
     if file.has(spec.split_column):
-        encoded = file.column(spec.split_column).cast(pa.large_string()).combine_chunks().dictionary_encode()
-        names = encoded.dictionary.to_pylist()
+        try:
+            encoded = file.column(spec.split_column).cast(pa.large_string()).combine_chunks().dictionary_encode()
+            names = encoded.dictionary.to_pylist()
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{spec.split_column} of {printable(file.path)} must hold names of splits, but got: {error}"
+            ) from error
         others = [name for name in names if name not in SPLIT_NAMES] + [None] * bool(encoded.null_count)
         if others:
             raise DataError(
@@ -252,12 +257,13 @@ def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
 def _leave_out_unlabelled(
     labels: Labels, codes: NDArray[np.int64], splits: NDArray[np.int8], left_out: dict[str, int]
 ) -> None:
-    """Leave out splits besides train without any label: none is given, or each is −1, which train does not have."""
-    minus_one = labels.class_names.index("-1") if "-1" in labels.class_names else None
-    if minus_one is not None and not (codes[splits == TRAIN] == minus_one).any():
-        for split in (VALIDATION, TEST):
-            if (codes[splits == split] == minus_one).all():
-                codes[splits == split] = LEFT_OUT
+    """Leave out splits besides train without labels: none is given, or each is −1 or empty, and none of train is."""
+    for mark in {"-1", ""} & set(labels.class_names):
+        code = labels.class_names.index(mark)
+        if not (codes[splits == TRAIN] == code).any():
+            for split in (VALIDATION, TEST):
+                if (codes[splits == split] == code).all():
+                    codes[splits == split] = LEFT_OUT
     for split in (VALIDATION, TEST):
         of_split = splits == split
         if of_split.any() and (codes[of_split] == LEFT_OUT).all():
@@ -294,7 +300,8 @@ def _lacks_image(file: _File, spec: DataSpec) -> NDArray[np.bool_]:
     leaf = f"{spec.image_column}.bytes" if in_struct else spec.image_column
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-    statistics = [column.statistics for column in columns if column.path_in_schema == leaf]
+    with _reading(file.path):
+        statistics = [column.statistics for column in columns if column.path_in_schema == leaf]
     if all(known is not None and known.has_null_count and not known.null_count for known in statistics):
         return np.zeros(metadata.num_rows, np.bool_)
     return np.concatenate([np.asarray(pc.is_null(batch)) for batch in _batches(file, spec)] or [np.zeros(0, np.bool_)])
@@ -320,9 +327,7 @@ def _images(files: list[_File], spec: DataSpec) -> Iterator[bytes]:
 def _batches(file: _File, spec: DataSpec) -> Iterator[pa.Array]:
     """Yield the encoded images in batches; for a struct column, the Hugging Face layout, its field `bytes`."""
     _, in_struct = _image_type(file, spec)
-    try:
+    with _reading(file.path):
         for batch in file.parquet.iter_batches(ROWS_AT_ONCE, columns=[spec.image_column], use_threads=False):
             images = batch.column(0)
             yield (pc.struct_field(images, "bytes") if in_struct else images).cast(pa.large_binary())
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{printable(file.path)} must be a Parquet file, but got: {error}") from error

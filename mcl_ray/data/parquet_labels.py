@@ -53,7 +53,7 @@ def read_labels(column: pa.ChunkedArray, name: str, description: str, metadata: 
         DataError: the column holds neither, or a number without a name.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_null(kind):
+    if pa.types.is_null(kind) or not len(column):  # a program that writes no rows knows no type
         return FileLabels([], np.full(len(column), UNLABELLED), None)
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     if not is_text and not pa.types.is_integer(kind):

@@ -49,14 +49,30 @@ def load_torchvision(name: str, folder: Path, *, download: bool) -> Dataset:
             parts[split] = getattr(datasets, name)(root=str(folder), download=download, **options)
         except Exception as error:  # network, disk, server, or a damaged file: the remedy is the same
             remedy = "" if download else "; let --download fetch it"
-            raise DataError(f"torchvision's {name} cannot be read from {folder}: {error}{remedy}") from error
+            reason = str(error) or type(error).__name__
+            raise DataError(f"torchvision's {name} cannot be read from {folder}: {reason}{remedy}") from error
     train, test = (
         ImageSet(images=_images(np.asarray(part.data)), labels=_labels(part))
         for part in (parts["train"], parts["test"])
     )
+    classes = tuple(map(str, getattr(parts["train"], "classes", None) or range(int(train.labels.max()) + 1)))
+    _check(train, test, num_classes=len(classes), name=f"torchvision's {name} in {folder}")
     mean, std = channel_statistics(train.images)
-    classes = getattr(parts["train"], "classes", None) or range(int(train.labels.max()) + 1)
-    return Dataset(name=name, class_names=tuple(map(str, classes)), mean=mean, std=std, train=train, test=test)
+    return Dataset(name=name, class_names=classes, mean=mean, std=std, train=train, test=test)
+
+
+def _check(*splits: ImageSet, num_classes: int, name: str) -> None:
+    """Check that every image has a label of a class, which torchvision leaves to its caller."""
+    for split in splits:
+        images, labels = len(split.images), len(split.labels)
+        if images != labels or not labels:
+            raise DataError(
+                f"there must be images, each with one label, but {name} has {images} and {labels} labels in a split"
+            )
+        if split.labels.min() < 0 or split.labels.max() >= num_classes:
+            raise DataError(
+                f"`0 <= label < {num_classes}` must hold, but {name} has {split.labels.min()} to {split.labels.max()}"
+            )
 
 
 def _images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

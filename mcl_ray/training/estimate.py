@@ -130,7 +130,7 @@ def images_of(data: DataSpec, environment: Environment) -> Images:
     if _is_in_memory_here(data, location):
         dataset = load_dataset(data, replace(environment, download=False))
         counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-        return Images("counted on this machine", counts, dataset.image_shape)
+        return Images("counted on this machine", counts, dataset.image_shape, dataset.left_out)
     size = DATASETS[data.source].size
     if size is None:
         raise DataError(f"the size of data.source={data.source} is known by its images alone, but {location} has none")

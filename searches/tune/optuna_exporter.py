@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, OptunaError
+from optuna.exceptions import DuplicatedStudyError, OptunaError, StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -57,7 +57,11 @@ class OptunaExporter(SweepCallback):
         self._failed: set[str] = set()
         self._storage = _open_study(sweep, folder)
         directions = [StudyDirection[direction.upper()] for direction in sweep.directions]
-        name = _claim_study(self._storage, folder, directions, is_shared=sweep.outputs.study is not None, known=known)
+        is_shared = sweep.outputs.study is not None
+        try:
+            name = _claim_study(self._storage, folder, directions, is_shared=is_shared, known=known)
+        except (OptunaError, SQLAlchemyError) as error:  # it can be read alone, or another program changed its tables
+            raise _no_answer(study_url(sweep, folder), error) from error
         self._study_id = self._storage.get_study_id_from_name(name)
         self._running: dict[str, int] = {}
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optuna-export")
@@ -221,16 +225,24 @@ def open_storage(url: str) -> BaseStorage:
     """Return the database at a URL, with its tables created where they are missing.
 
     Raises:
-        StoreError: it does not answer, or its driver is not installed.
+        StoreError: it does not answer, its driver is not installed, or it has tables of another program.
     """
     waiting = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {}
     _check_options(url)
     try:
         # Trials end minutes or hours apart: no connection is kept open, to be found dead then.
-        return RDBStorage(url, engine_kwargs={"poolclass": NullPool} | waiting)
+        storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool} | waiting)
+        optuna.get_all_study_names(storage)
     except Exception as error:  # RuntimeError of another schema, and errors of drivers and of alembic
-        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
-        raise StoreError(f"the study's database must answer, but {_shown(url)} does not: {reason}") from error
+        raise _no_answer(url, error) from error
+    return storage
+
+
+def _no_answer(url: str, error: Exception) -> StoreError:
+    """Return the error for a database that does not answer; Optuna's own error hides the one of the database."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    reason = " ".join(str(cause).split("\n\n")[0].partition("\n[SQL")[0].split()) or type(cause).__name__
+    return StoreError(f"the study's database must answer, but {_shown(url)} does not: {reason}")
 
 
 def _check_options(url: str) -> None:
@@ -250,5 +262,5 @@ def _shown(url: str) -> str:
     """Return the URL without its password."""
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):  # such as of a port that is no number
         return url.partition("://")[0] + "://…"

@@ -63,6 +63,31 @@ def test_a_key_given_twice_is_an_error(text):
         yaml12.load(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        *((f"a: !!{tag} x", tag) for tag in ("bool", "int", "float", "binary", "timestamp", "omap", "pairs")),
+        *((f"a: !!{tag} {{b: 1}}", tag) for tag in ("bool", "set", "omap", "python/dict")),
+        ("a: !!bool yes", "'yes' is no bool"),
+        ("!!map [1]", "a mapping is expected"),
+        ("!!map x", "a mapping is expected"),
+        ("&a [*a]", "must not contain itself"),
+        ("a: &a {b: {c: *a}}", "must not contain itself"),
+        ("[" * 51 + "]" * 51, "nested at most 50 deep"),
+        ("a: &x0 [1]\n" + "".join(f"b{i}: &x{i + 1} [*x{i}]\n" for i in range(50)), "nested at most 50 deep"),
+        ("[" * 10_000, "recursion"),
+        ("a: &x0 [1]\n" + "".join(f"b{i}: &x{i + 1} [*x{i}, *x{i}]\n" for i in range(40)), "at most 100,000 values"),
+    ],
+)
+def test_what_is_no_plain_data_or_too_much_of_it_is_an_error(text, rule):
+    with pytest.raises(yaml.YAMLError, match=rule):
+        yaml12.load(text)
+
+
+def test_aliases_stand_for_their_values():
+    assert yaml12.load("a: &a [1, 2]\nb: {c: *a, d: *a}") == {"a": [1, 2], "b": {"c": [1, 2], "d": [1, 2]}}
+
+
 def test_merged_keys_are_replaced_by_own_ones():
     assert yaml12.load("x: &x {a: 1, b: 2}\ny: {<<: *x, a: 3}")["y"] == {"a": 3, "b": 2}
 
@@ -115,3 +140,12 @@ def test_the_run_of_a_search_file_is_on_top_of_its_recipe(tmp_path):
     )
     with pytest.raises(SpecError, match="unknown recipe 'digts'"):
         run_of("digts")
+
+
+def test_errors_of_a_file_show_no_more_than_can_be_read(tmp_path):
+    file = tmp_path / "search.yaml"
+    file.write_text("run: digits\ntrials: 2")
+    with pytest.raises(SpecError, match="space must be given, but got run, trials$"):
+        search_registry.load(str(file))
+    with pytest.raises(SpecError, match="seed must be a valid integer, but got .{200}…$"):
+        spec_of(f"seed: {list(range(1000))}", tmp_path)

@@ -1,8 +1,10 @@
 """Decoding by Pillow: pixels of every kind scaled or refused, alpha on white, EXIF, and every error of a decoder."""
 
 import io
+import re
 import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -70,7 +72,12 @@ def test_real_numbers_are_scaled_from_0_to_1_or_refused():
             decode_rgb(encoded(values, "TIFF"))
 
 
-def test_integers_of_32_bits_are_refused():
+def test_integers_of_32_bits_and_integers_with_a_sign_are_refused():
+    for bits in (8, 16):
+        signed = io.BytesIO()
+        Image.fromarray(GREY if bits == 8 else GREY.astype(np.uint16)).save(signed, "TIFF", tiffinfo={339: 2})
+        with pytest.raises(DecodingError, match="integers of 32 bits, or with a sign"):
+            decode_rgb(signed.getvalue())
     with pytest.raises(DecodingError, match="integers of 32 bits"):
         decode_rgb(encoded(GREY.astype(np.int32) * 1000, "TIFF"))
 
@@ -103,6 +110,32 @@ def test_transparency_of_palettes_and_of_single_colours_lies_on_white():
     found = pixels(encoded(grey16, "PNG", transparency=int(grey16[3, 3])))
     assert (found[3, 3] == 255).all()
     assert (found[0, 0] == GREY[0, 0]).all()
+
+
+def png(row, bits, colour_type, transparent):
+    """A PNG of one row of pixels, in which one colour is transparent."""
+    width = len(row) * 8 // bits // (3 if colour_type == 2 else 1)
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def test_a_transparent_colour_is_compared_at_the_bits_of_the_pixels():
+    for bits, row in ((2, b"\x1b"), (4, b"\x05\xaf"), (1, b"\x1b")):
+        digits = np.unpackbits(np.frombuffer(row, np.uint8)).reshape(-1, bits)
+        values = (digits @ (2 ** np.arange(bits)[::-1])).tolist()
+        for transparent in set(values):
+            expected = [255 if value == transparent else value * 255 // (2**bits - 1) for value in values]
+            found = pixels(png(row, bits, 0, struct.pack(">H", transparent)))
+            assert found[0, :, 0].tolist() == expected
+    for row, transparent, expected in (
+        ((0x0000, 0x0100, 0x1234, 0x3400), 0x1234, [0, 1, 255, 0x34]),  # not 0x34, the lower byte of what is stored
+        ((0x0000, 0x0100, 0x1234, 0x3400), 0x0100, [0, 255, 0x12, 0x34]),
+    ):
+        content = png(np.repeat(np.array(row, ">u2"), 3).tobytes(), 16, 2, struct.pack(">3H", *[transparent] * 3))
+        assert pixels(content)[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
@@ -158,8 +191,10 @@ def test_a_damaged_image_decodes_or_raises_one_kind_of_error(kind):
     [b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", encoded(GREY, "PNG")[:40]],
 )
 def test_what_is_no_image_does_not_decode(content):
-    with pytest.raises(DecodingError):
+    with pytest.raises(DecodingError) as first:
         decode_rgb(content)
+    with pytest.raises(DecodingError, match=re.escape(str(first.value))):  # without the address of an object
+        decode_rgb(bytes(bytearray(content)))
 
 
 def test_an_image_that_would_be_resized_to_gigabytes_does_not_decode():

@@ -107,6 +107,34 @@ def test_names_need_not_be_utf_8(root):
         assert all(name.encode() and dataset.train.read(index) for index, name in enumerate(names))
 
 
+def test_links_that_cannot_be_followed_are_counted_and_named(root):
+    for place in ("train/red", "train", "."):
+        for name, target in (("itself", "itself"), ("through", "../../train/red/0.png/x"), ("long", "x" * 300)):
+            (root / place / name).symlink_to(target)
+    dataset = loaded(root)
+    assert counts(dataset) == {"train": [8, 8, 8], "test": [4, 4, 4]}
+    assert dataset.left_out == {
+        "links to nothing, or special files, as train/red/itself": 3,
+        "files of no class in train/, as train/itself": 3,
+    }
+
+
+def test_the_error_of_a_missing_split_names_the_folders_that_there_are(root):
+    (root / "val").rename(root / "Testing")
+    with pytest.raises(DataError, match=r"but .*pictures has no val/ among Testing, train$"):
+        loaded(root)
+
+
+def test_names_are_printed_as_one_line_that_controls_no_terminal(root):
+    (root / "train/red/0.png").rename(root / "train/red/a\nb\x1b[2J.png")
+    (root / "train/red/notes.t\nx").touch()
+    dataset = loaded(root)
+    names = [Path(dataset.train.name(index)).name for index in range(len(dataset.train))]
+    assert r"a\nb\x1b[2J.png" in names
+    assert dataset.train.read(names.index(r"a\nb\x1b[2J.png")) == picture("red", 0)
+    assert dataset.left_out == {r"files that end in .t\nx, as train/red/notes.t\nx": 1}
+
+
 @pytest.mark.parametrize("names", [("val", "test"), ("validation", "test"), ("valid", None), (None, "test")])
 def test_three_splits_are_three_and_of_two_the_second_is_the_test_split(names, root):
     (root / "val").rename(root / "held-out")
@@ -157,6 +185,38 @@ def test_val_may_be_one_folder_and_a_table(form, root):
     assert left_out["rows of the table of val/ without an image, as val/val_0.JPEG"] == 1
     assert left_out["images without a row in the table of val/, as val/images/unknown.png"] == 1
     assert left_out["files in test/, which is no split with classes, as test/images/test_0.JPEG"] == 1
+
+
+def test_the_class_of_a_table_is_the_whole_name_before_its_first_word(root):
+    table = tiny_imagenet(root)
+    for split in ("train", "val"):
+        for colour in ("red", "blue"):
+            if (root / split / colour).exists():
+                (root / split / colour).rename(root / split / {"red": "deep", "blue": "deep red"}[colour])
+    named = {"red": "deep", "blue": "deep red", "green": "green"}
+    rows = [(image, named[colour]) for image, colour in table]
+    (root / "val/labels.csv").write_text("\ufeff" + "".join(f"{image},{name}\r\n" for image, name in rows))
+    dataset = loaded(root)
+    assert {Path(dataset.test.name(i)).name: dataset.class_names[k] for i, k in enumerate(dataset.test.labels)} == dict(
+        rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "rule"),
+    [
+        (
+            "val_0.JPEG,red\nval_0.JPEG,blue\n",
+            "an image must have one class, but .*labels.csv has red and blue for val_0",
+        ),
+        ("val_0.JPEG,red" + " " * 200_000, "labels.csv must be a table of images and classes, but got: field larger"),
+    ],
+)
+def test_a_table_that_contradicts_itself_or_is_none_is_refused(rows, rule, root):
+    tiny_imagenet(root)
+    (root / "val/labels.csv").write_text(rows)
+    with pytest.raises(DataError, match=rule):
+        list_images(SPEC, root)
 
 
 def kaggle(root, place):

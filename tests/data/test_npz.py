@@ -1,6 +1,8 @@
 """Arrays in the layout of MedMNIST, and data sets that torchvision reads."""
 
+import contextlib
 import io
+import struct
 import zipfile
 
 import numpy as np
@@ -71,6 +73,39 @@ def test_arrays_that_are_not_laid_out_so_are_refused(changes, rule, tmp_path):
         loaded(tmp_path, content)
 
 
+def test_arrays_of_no_split_are_counted_and_named(tmp_path):
+    content = npz_arrays(("train", "test"))
+    content |= {"validation_images": content["test_images"], "validation_labels": content["test_labels"]}
+    dataset = loaded(tmp_path, content)
+    assert set(dataset.splits) == {"train", "test"}
+    assert dataset.left_out == {"arrays that are of no split, as validation_images": 2}
+    planned = images_of(DataSpec(source="npz"), Environment(data=tmp_path / "images.npz"))
+    assert planned.left_out == dataset.left_out
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_npz_is_read_or_refused(save, tmp_path):
+    rng = np.random.default_rng(0)
+    save(tmp_path / "whole.npz", **npz_arrays())
+    whole = (tmp_path / "whole.npz").read_bytes()
+    for _ in range(60):
+        content = bytearray(whole)
+        for position in (*rng.integers(len(whole), size=2), *(len(whole) - 1 - rng.integers(600, size=2))):
+            content[position] = rng.integers(256)
+        content[rng.integers(130)] = rng.integers(256)
+        (tmp_path / "x.npz").write_bytes(content)
+        with contextlib.suppress(DataError):
+            load_dataset(DataSpec(source="npz"), Environment(data=tmp_path / "x.npz"))
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name in npz_arrays():
+            archive.writestr(name, b"0123")
+    with pytest.raises(DataError, match=r"must hold arrays, but train_images of .*x.npz is none"):
+        load_dataset(DataSpec(source="npz"), Environment(data=tmp_path / "x.npz"))
+
+
 def test_what_is_no_npz_is_refused(tmp_path):
     one, empty = io.BytesIO(), io.BytesIO()
     np.save(one, np.zeros(3))
@@ -98,3 +133,19 @@ def test_a_data_set_of_torchvision_is_read_from_where_it_puts_it(tmp_path):
     assert images_of(DataSpec(source="SVHN"), local).counts.sum() == 73_257
     with pytest.raises(DataError, match=r"torchvision's KMNIST cannot be read from .*; let --download fetch it"):
         load_dataset(DataSpec(source="KMNIST"), local)
+
+
+@pytest.mark.parametrize(
+    ("labels", "rule"),
+    [
+        (np.arange(10), "there must be images, each with one label, but .* has 20 and 10 labels"),
+        (np.arange(20), "`0 <= label < 10` must hold, but .* has 0 to 19"),
+        (None, "torchvision's FashionMNIST cannot be read from .*: [^;]+; let --download"),
+    ],
+)
+def test_labels_that_do_not_fit_the_images_of_torchvision_are_refused(labels, rule, tmp_path):
+    write_fashion_mnist(tmp_path)
+    content = b"\xff" * 28 if labels is None else struct.pack(">II", 0x801, len(labels)) + bytes(labels.tolist())
+    (tmp_path / "FashionMNIST/raw/train-labels-idx1-ubyte").write_bytes(content)
+    with pytest.raises(DataError, match=rule):
+        load_dataset(DataSpec(source="FashionMNIST"), Environment(data=tmp_path))

@@ -109,6 +109,28 @@ def test_a_split_without_labels_is_named_and_left_out(hidden, metadata, tmp_path
     assert dataset.left_out == {"rows of the test split, which has no labels": 5}
 
 
+@pytest.mark.parametrize("mark", ["", "-1"])
+def test_a_split_whose_labels_are_one_text_for_none_is_left_out(mark, tmp_path):
+    for split, count in (("train", 6), ("validation", 3)):
+        write(tmp_path / f"pq/{split}.parquet", rows(count)[0], in_turn(NAMES, count))
+    write(tmp_path / "pq/test.parquet", rows(5)[0], [mark] * 5)
+    assert loaded(tmp_path / "pq").left_out == {"rows of the test split, which has no labels": 5}
+    write(tmp_path / "pq/train.parquet", rows(6)[0], in_turn([mark, *NAMES[1:]], 6))
+    write(tmp_path / "pq/validation.parquet", rows(3)[0], in_turn([mark, *NAMES[1:]], 3))
+    write(tmp_path / "pq/test.parquet", rows(3)[0], in_turn([mark, *NAMES[1:]], 3))
+    assert list_images(SPEC, tmp_path / "pq").class_names == tuple(sorted([mark, *NAMES[1:]]))
+
+
+def test_parts_without_rows_and_columns_without_values_may_have_any_type(tmp_path):
+    write(tmp_path / "pq/train-0.parquet", *rows(6))
+    write(tmp_path / "pq/train-1.parquet", pa.nulls(0), pa.array([], pa.float64()))
+    write(tmp_path / "pq/validation.parquet", *rows(3))
+    write(tmp_path / "pq/test.parquet", pa.nulls(2), [0, 1])
+    dataset = loaded(tmp_path / "pq")
+    assert labels(dataset) == {"train": in_turn("012", 6), "test": in_turn("012", 3)}
+    assert dataset.left_out == {"rows without an image, as row 0": 2}
+
+
 def test_minus_one_is_a_class_where_training_images_have_it(tmp_path):
     write(tmp_path / "pq/train.parquet", rows(6)[0], [-1, 1] * 3)
     write(tmp_path / "pq/val.parquet", rows(4)[0], [-1, 1] * 2)
@@ -208,12 +230,73 @@ def test_hive_folders_may_hold_label_and_split(values, tmp_path):
     assert dataset.left_out == {"files that are not *.parquet, as README.md": 1}
 
 
+@pytest.mark.parametrize("column", ["label", "split"])
+def test_a_hive_folder_of_rows_without_a_value_is_no_value(column, tmp_path):
+    for split, label in (("train", "a"), ("train", "b"), ("val", "a"), ("val", "b"), ("val", "c")):
+        folder = {"split": split, "label": label} | ({column: "__HIVE_DEFAULT_PARTITION__"} if label == "c" else {})
+        write(tmp_path / f"pq/split={folder['split']}/label={folder['label']}/0.parquet", rows(3)[0], None)
+    rule = {"label": "but 3 rows of label of .* have none", "split": "a split must be train.* has None"}
+    with pytest.raises(DataError, match=rule[column]):
+        list_images(SPEC, tmp_path / "pq")
+
+
+def test_folders_that_are_links_are_followed(tmp_path):
+    write(tmp_path / "pq/train/0.parquet", *rows(6))
+    write(tmp_path / "elsewhere/1.parquet", *rows(3))
+    write(tmp_path / "pq/val.parquet", *rows(3))
+    (tmp_path / "pq/train/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pq/train/loop").symlink_to(tmp_path / "pq")
+    for link, target in (("nothing", "nowhere"), ("itself", "itself.parquet"), ("through", "val.parquet/x")):
+        (tmp_path / f"pq/{link}.parquet").symlink_to(target)
+    dataset = loaded(tmp_path / "pq")
+    assert labels(dataset) == {"train": in_turn("012", 9), "test": in_turn("012", 3)}
+    assert dataset.left_out == {"links to nothing, or special files, as itself.parquet": 3}
+
+
+def test_files_that_are_missing_by_the_names_of_the_others_are_named(tmp_path):
+    for name in ("train-00000-of-00003", "train-00002-of-00003", "validation-00000-of-00001", "test-00000-of-00001-1f"):
+        write(tmp_path / f"pq/data/{name}.parquet", *rows(3))
+    left_out = list_images(SPEC, tmp_path / "pq").left_out
+    assert left_out == {"files that are missing, as data/train-00001-of-00003.parquet": 1}
+    write(tmp_path / "pq/data/train-00001-of-00003-2e.parquet", *rows(3))
+    assert list_images(SPEC, tmp_path / "pq").left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("split", "rule"),
+    [
+        ([["train"]] * 6, "must hold names of splits, but got: Unsupported cast from list"),
+        ([{"name": "train"}] * 6, "must hold names of splits, but got: Unsupported cast from struct"),
+        (pa.array([b"\xff"] * 6).view(pa.string()), "must hold names of splits, but got: 'utf-8' codec"),
+        ([None] * 6, "a split must be train.* has None"),
+    ],
+)
+def test_a_column_of_splits_that_holds_others_is_refused(split, rule, tmp_path):
+    write(tmp_path / "x.parquet", *rows(6), split=split)
+    with pytest.raises(DataError, match=rule):
+        list_images(SPEC, tmp_path / "x.parquet")
+
+
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
     image, label = rows(6)
     table = pa.Table.from_arrays([pa.array(image), pa.array(label), pa.array(label)], ["image", "label", "label"])
     pq.write_table(table, tmp_path / "train.parquet")
     with pytest.raises(DataError, match="must have each column once, but has label twice"):
         list_images(SPEC, tmp_path / "train.parquet")
+
+
+@pytest.mark.parametrize("name", ["image", "label", "split"])
+def test_a_file_whose_names_are_damaged_is_refused(name, tmp_path):
+    write(tmp_path / "x.parquet", *rows(6), split=["train"] * 6)
+    content = (tmp_path / "x.parquet").read_bytes()
+    places = [at for at in range(len(content)) if content[at : at + len(name)] == name.encode()]
+    assert len(places) >= 2
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place + 1] = 0xFF
+        (tmp_path / "x.parquet").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"x\.parquet"):
+            list_images(SPEC, tmp_path / "x.parquet")
 
 
 def test_a_copy_that_is_damaged_later_is_noticed_as_it_is_read(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ import ray
 from ray._private.node import Node
 
 from mcl_ray.config.execution import ExecutionOptions
+from mcl_ray.data.encoded import printable
 from mcl_ray.errors import ClusterLostError, SpecError, TrainingError, UserError
 from trainables.cluster.address import check_cluster
 from trainables.cluster.log_levels import quiet_ray_logs
@@ -136,6 +138,7 @@ def loss_behind(error: BaseException) -> ClusterLostError | None:
 
 def _initialise(execution: ExecutionOptions) -> str | None:
     """Start or join the Ray that the options name, and return the address of its dashboard, if it has one."""
+    _check_command()
     if execution.address is None:
         ensure_token()
         options: dict[str, Any] = {
@@ -154,6 +157,21 @@ def _initialise(execution: ExecutionOptions) -> str | None:
             f"this process must be able to join the Ray cluster at {execution.address}, but: {error}"
         ) from error
     return str(context.dashboard_url) if context.dashboard_url else None
+
+
+def _check_command() -> None:
+    """Check that this process was started by words in UTF-8: Ray records them, and cannot start with any other.
+
+    Raises:
+        UserError: one of them is not in UTF-8, as a path may be.
+    """
+    for word in sys.orig_argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"Ray requires a command in UTF-8, but got {printable(word)}; a path may be that of a link to it"
+            ) from error
 
 
 def _init(options: Mapping[str, Any]) -> Any:

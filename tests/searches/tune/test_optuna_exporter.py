@@ -233,6 +233,26 @@ def test_a_database_of_another_schema_is_one_line(version, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_database_with_tables_of_another_program_is_one_line(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as connection, connection:
+        connection.execute("create table studies (title text)")
+    with pytest.raises(StoreError, match=r"theirs\.db does not: .*no such column: studies\.study_id") as caught:
+        open_storage(f"sqlite:///{tmp_path}/theirs.db")
+    assert "SELECT" not in str(caught.value)
+
+
+def test_a_database_that_can_only_be_read_is_one_line(tmp_path):
+    open_storage(f"sqlite:///{tmp_path}/x.db")
+    url = f"sqlite:///file:{tmp_path}/x.db?mode=ro&uri=true"
+    with pytest.raises(StoreError, match="does not: .*attempt to write a readonly database"):
+        OptunaExporter(sweep(study=url), tmp_path, [])
+
+
+def test_a_url_that_is_none_is_one_line():
+    with pytest.raises(StoreError, match="must answer, but postgresql://… does not: invalid literal"):
+        open_storage("postgresql://me:secret@host:port/study")
+
+
 def test_a_question_mark_in_a_users_url_begins_options(tmp_path):
     with pytest.raises(StoreError, match=r"`\?` begins the options of a database's URL, but got sqlite:///.*what"):
         open_storage(f"sqlite:///{tmp_path}/what?/study.db")

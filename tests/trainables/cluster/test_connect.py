@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from ray._private import services
 
 import trainables  # noqa: F401  # before ray
 from mcl_ray.config.execution import ExecutionOptions
-from mcl_ray.errors import TrainingError
+from mcl_ray.errors import TrainingError, UserError
 from tests.support.commands import HANGS_AFTER_S, command, surroundings
 from tests.support.running_command import descendants, named
 from trainables.cluster import connect as connecting
@@ -103,3 +104,12 @@ def test_a_place_that_ray_cannot_use_is_one_line(tmp_path, variable, rule):
     )
     assert (done.returncode, done.stderr.startswith(f"error: {rule}"), done.stderr.count("\n")) == (2, True, 1), done
     assert not (tmp_path / "results" / "sweeps").exists()
+
+
+def test_a_command_that_is_no_utf_8_is_refused_before_ray_is_started(fails, monkeypatch):
+    """Ray's own error is a UnicodeEncodeError: findings/ray-does-not-start-from-a-command-that-is-no-utf-8.sh."""
+    calls = fails(0)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "a\nb", "--data", os.fsdecode(b"/d\xe9j\xe0")])
+    with pytest.raises(UserError, match=r"Ray requires a command in UTF-8, but got /d\\xe9j\\xe0; "), connect(LOCAL):
+        pass
+    assert calls == []
