@@ -196,7 +196,7 @@ class ClusterWatch(RayWatch):
 
 
 def _members(sessions: Container[int]) -> Iterator[int]:
-    """Yield the processes of sessions that have not ended, those that nobody has waited for aside."""
+    """Yield the processes of sessions that run; those that have ended, and whose parent has not asked, do not."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
