@@ -107,7 +107,7 @@ def test_a_place_that_ray_cannot_use_is_one_line(tmp_path, variable, rule):
 
 
 def test_a_command_that_is_no_utf_8_is_refused_before_ray_is_started(fails, monkeypatch):
-    """Ray's own error is a UnicodeEncodeError: findings/ray-does-not-start-from-a-command-that-is-no-utf-8.sh."""
+    """Ray records the command of a driver as UTF-8, after it has started its processes."""
     calls = fails(0)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "a\nb", "--data", os.fsdecode(b"/d\xe9j\xe0")])
     with pytest.raises(UserError, match=r"Ray requires a command in UTF-8, but got /d\\xe9j\\xe0; "), connect(LOCAL):
