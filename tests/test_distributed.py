@@ -330,6 +330,7 @@ def test_alone_nothing_is_exchanged():
     assert not any("Sync" in type(module).__name__ for module in cohort.modules())
 
 
+@pytest.mark.slow
 def test_the_threads_of_a_group_end_with_it():
     """One that still lets go of a tensor while the interpreter ends would abort the process."""
     context = multiprocessing.get_context("spawn")

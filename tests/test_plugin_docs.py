@@ -35,6 +35,7 @@ def test_the_page_has_a_module_for_every_kind():
     assert decorators == set(re.findall(r"\| `register\.(\w+)` \|", PAGE)) != set()
 
 
+@pytest.mark.slow
 def test_a_run_with_parts_of_ones_own_is_trained_resumed_and_exported(folder):
     words = ("digits", *PARTS, *SMALL, "cohort.size=3")
     done = run_forked(folder, "mcl", "train", *words, modules=TRAINING)

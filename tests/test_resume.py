@@ -103,6 +103,7 @@ def test_a_killed_run_reads_as_interrupted_and_says_how_far_it_came(killed):
     assert max(key[0] for key in figures(killed / "results")) in (epochs_done, epochs_done + 1), "written just before"
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, reference):
     before = figures(killed / "results")
     done = train(killed, "--resume")
@@ -241,6 +242,7 @@ def test_other_cohorts_resume_to_the_bit_too(overrides, tmp_path):
     assert_ends_alike(killed / "results", whole / "results", overrides)
 
 
+@pytest.mark.slow
 def test_a_results_folder_that_is_renamed_ends_the_run_and_is_not_made_again(tmp_path):
     with started_run(tmp_path) as process:
         hold_in_the_middle(process, tmp_path / "results", epochs_done=2)

@@ -88,6 +88,7 @@ def fitted(results):
     return sweep, log, before, process_state()
 
 
+@pytest.mark.slow
 def test_a_sweep_sends_its_events_in_order_and_a_callback_that_raises_does_not_end_it(fitted):
     sweep, log, _, _ = fitted
     assert sweep.state == "finished"
@@ -102,11 +103,13 @@ def test_a_sweep_sends_its_events_in_order_and_a_callback_that_raises_does_not_e
     assert all(file.exists() for file in [end.conclusion.best_spec, *end.conclusion.files])
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_signal_handlers_and_log_levels_as_they_were(fitted):
     _, _, before, after = fitted
     assert after == before
 
 
+@pytest.mark.slow
 def test_the_results_of_a_sweep(fitted):
     sweep, _, _, _ = fitted
     assert set(sweep.spec.space) == {"losses.alpha", "losses.beta", "losses.gamma", "losses.lam", "losses.tau"}

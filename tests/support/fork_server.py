@@ -42,7 +42,7 @@ def next_request(control: socket.socket, added: dict[str, str]) -> list[str] | N
             control.close()
             os.close(reading)
             os.close(writing)
-            return _become(json.loads(message), descriptors, added)
+            return become(json.loads(message), descriptors, added)
         os.close(writing)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -51,7 +51,7 @@ def next_request(control: socket.socket, added: dict[str, str]) -> list[str] | N
         os.close(reading)
 
 
-def _become(request: dict[str, Any], descriptors: list[int], added: dict[str, str]) -> list[str]:
+def become(request: dict[str, Any], descriptors: list[int], added: dict[str, str]) -> list[str]:
     """Take on streams, session, folder and environment; variables that the imported modules have set stay set."""
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)

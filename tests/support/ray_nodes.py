@@ -35,13 +35,18 @@ import contextlib, os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
 import psutil  # Ray ships it
+from tests.support import ray_worker, ray_worker_server
+server = ray_worker_server.start(f"mcl-tests-{os.getpid()}")
 node = {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
+node["worker_path"] = ray_worker.__file__
+node["include_log_monitor"] = False  # it reads the output of workers for drivers, and takes more CPU time than the GCS
 apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[5:]] or [{}] * int(sys.argv[1])
 dashboard = {"include_dashboard": sys.argv[4] == "dashboard", "dashboard_port": int(sys.argv[3])}
 head = dashboard | {"num_cpus": int(sys.argv[2])}
 cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | head)
 nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+assert server.stdout.readline() == b"ready\\n"
 print("nodes", cluster.address, *raylets, flush=True)
 for line in sys.stdin:
     known = set(psutil.Process().children())
@@ -56,6 +61,7 @@ for line in sys.stdin:
     else:
         print("node", added.all_processes["raylet"][0].process.pid, flush=True)
 cluster.shutdown()
+server.kill()
 """
 
 
@@ -186,7 +192,13 @@ def _end(node: subprocess.Popen[str]) -> None:
 
 
 def _children(parent: int) -> dict[int, str]:
-    """Command lines of the processes that `parent` started."""
-    words = ["ps", "-o", "pid=,args=", "--ppid", str(parent)]
+    """Command lines of the processes that a raylet started; for `tests.support.ray_worker`, the worker's."""
+    words = ["ps", "-o", "pid=,comm=,args=", "--ppid", str(parent)]
     listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-    return {int(pid): args for pid, _, args in (line.strip().partition(" ") for line in listed.splitlines())}
+    found = {}
+    for pid, name, args in (line.split(None, 2) for line in listed.splitlines()):
+        found[int(pid)] = args
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                found[int(pid)] = Path(f"/proc/{name}/cmdline").read_text()
+    return found

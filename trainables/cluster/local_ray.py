@@ -134,6 +134,7 @@ class LocalRay:
             "node-ip-address": "127.0.0.1",
             "dashboard-host": "127.0.0.1",
             "include-dashboard": "true",
+            "include-log-monitor": "false",  # it polls every log file, and no driver asks for the output of workers
             "min-worker-port": 0,
             "max-worker-port": 0,
             "object-store-memory": OBJECT_STORE_BYTES,

@@ -1,0 +1,49 @@
+"""What a raylet of the tests starts for a worker: it has one forked by `tests.support.ray_worker_server`, and waits.
+
+Usage: python ray_worker.py OPTIONS, which are those of Ray's default_worker.py. Each of the two ends with the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+
+SERVER = "MCL_TESTS_RAY_WORKER_SERVER"
+"""Variable with the name of the server's socket, which is in no folder."""
+MAX_BYTES = 1 << 20
+"""Longer than any request: a command line with an environment."""
+
+
+def main() -> None:
+    """Have a worker forked that is to its raylet what this process would be; return when it has ended.
+
+    This process shows its worker as its name, which `ps` calls its command.
+    """
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_BYTES)
+    server.connect("\0" + os.environ[SERVER])
+    request = {
+        "arguments": sys.argv,
+        "environment": dict(os.environ),
+        "folder": str(Path.cwd()),
+        "session": False,
+        "group": os.getpgrp(),
+        "niceness": os.nice(0),
+    }
+    socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
+    worker = int(server.recv(100))
+    with contextlib.suppress(ProcessLookupError):
+        ended = os.pidfd_open(worker)
+        Path("/proc/self/comm").write_text(str(worker))
+        signal.signal(signal.SIGTERM, lambda number, frame: os.kill(worker, number))
+        select.select([ended], [], [])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""A worker of a Ray of the tests has its imports from its server, and otherwise what a raylet gives it."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import HANGS_AFTER_S
+from tests.support.forked import ON_RAY, ForkedProcess
+
+DRIVER = """
+import os, sys
+import ray
+
+ray.init(sys.argv[1], log_to_driver=False)
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def facts(self):
+        imported = "torch" in sys.modules
+        job = ray.get_runtime_context().get_job_id()
+        return os.getpid(), os.getpgrp(), imported, os.nice(0), os.environ["GIVEN"], job
+
+actor = Actor.options(runtime_env={"env_vars": {"GIVEN": "here"}}).remote()
+print(*ray.get(actor.facts.remote()), ray.get_runtime_context().get_job_id(), flush=True)
+sys.stdin.readline()
+try:
+    ray.get(actor.facts.remote())
+except ray.exceptions.RayActorError:
+    print("has died")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["worker", "started"])
+def test_a_worker_and_what_the_raylet_started_end_together(shared_ray, tmp_path, victim):
+    (tmp_path / "driver.py").write_text(DRIVER)
+    command, pipes = [sys.executable, "driver.py", shared_ray.address], {"stdin": -1, "stdout": -1, "stderr": -1}
+    variables = os.environ | shared_ray.variables
+    with ForkedProcess(command, ON_RAY, cwd=tmp_path, env=variables, text=True, **pipes) as driver:
+        worker, group, is_imported, niceness, given, job, drivers_job = driver.stdout.readline().split()
+        assert (is_imported, niceness, given, job) == ("True", "15", "here", drivers_job)
+        processes = {"worker": int(worker), "started": int(group)}  # the leader of the worker's group
+        assert "ray_worker.py" in Path(f"/proc/{group}/cmdline").read_text()
+        os.kill(processes[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        while left := [name for name, process in processes.items() if Path(f"/proc/{process}").exists()]:
+            assert time.monotonic() - killed < HANGS_AFTER_S, left
+            time.sleep(0.01)
+        output, errors = driver.communicate("\n")
+    assert output.splitlines()[-1:] == ["has died"], errors  # after what Ray says of it
