@@ -89,6 +89,8 @@ def _vectorised(module: nn.Module) -> Any:
     """Return the function of (parameters, buffers, inputs) that computes a stack of modules."""
     template = copy.deepcopy(module)
     for part in template.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = False  # what a stack computes are views, whose changes in place are costly to differentiate
         if type(part) is nn.BatchNorm2d and part.affine and part.track_running_stats and part.momentum is not None:
             part.__class__ = _StackedBatchNorm
 
