@@ -141,15 +141,13 @@ class _Convolution(_OfStack):
     """Convolution: under torch.vmap's own rule, autocast would leave it in float32 on a CPU."""
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, maps: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: Any, maps: Tensor, *arguments: Any) -> tuple[Tensor, int]:
         """Convolve the maps of all modules as groups of one."""
-        *settings, groups = settings
+        weight, bias, stride, padding, dilation, groups = arguments
         joined = maps.movedim(in_dims[0], 1).flatten(1, 2)  # every input of a stack has an axis of modules
-        bias = None if bias is None else bias.flatten()
-        convolved = F.conv2d(joined, weight.flatten(0, 1), bias, *settings, info.batch_size * groups)
-        return convolved.unflatten(1, (info.batch_size, -1)), 1
+        weight, bias = weight.flatten(0, 1), None if bias is None else bias.flatten()
+        convolved = F.conv2d(joined, weight, bias, stride, padding, dilation, info.batch_size * groups)
+        return convolved.view(len(joined), info.batch_size, -1, *convolved.shape[2:]), 1
 
 
 class _BatchNorm(_OfStack):
@@ -162,4 +160,4 @@ class _BatchNorm(_OfStack):
         joined = maps.movedim(in_dims[0], 1).flatten(1, 2)
         weight, bias, mean, variance = (tensor.flatten() for tensor in tensors)
         normalised = F.batch_norm(joined, mean, variance, weight, bias, training, momentum, eps)
-        return normalised.unflatten(1, (info.batch_size, -1)), 1
+        return normalised.view(len(joined), info.batch_size, -1, *joined.shape[2:]), 1
