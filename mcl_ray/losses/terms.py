@@ -214,12 +214,22 @@ def with_gradient(value: Tensor, wrt: Tensor, gradient: Tensor) -> Tensor:
 
 class _WithGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, wrt: Tensor, value: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004 -- gets the gradient
-        ctx.save_for_backward(gradient)
+    def forward(wrt: Tensor, value: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004 -- gets the gradient
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(inputs[2])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return of_value * gradient, None, None
+        axes = (1,) * (gradient.ndim - of_value.ndim)
+        return of_value.view(*of_value.shape, *axes) * gradient, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, int, int], *tensors: Tensor) -> tuple[Tensor, int]:  # noqa: ARG004
+        """Compute the values of several losses, along a first axis."""
+        tensors = tuple(tensor.movedim(dim, 0) for tensor, dim in zip(tensors, in_dims, strict=True))
+        return cast("Tensor", _WithGradient.apply(*tensors)), 0

@@ -6,7 +6,7 @@ N peers, B images, C classes, D embedding.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -135,6 +135,20 @@ class OnePassMethod(Method):
     def losses_of(self, batch: Batch, output: CohortOutput) -> StepLosses:
         """Compute the losses of a batch, as `Method.losses` does, from the peers' outputs for `peer_images`."""
 
+    @classmethod
+    def losses_of_runs(
+        cls, methods: Sequence[Self], batches: Sequence[Batch], outputs: Sequence[CohortOutput]
+    ) -> list[StepLosses]:
+        """Compute what `losses_of` does for each of K runs; here, for one after another.
+
+        Args:
+            methods: the runs' methods, of this class, [K].
+            batches: their batches, [K].
+            outputs: their peers' outputs, [K].
+        """
+        each = zip(methods, batches, outputs, strict=True)
+        return [method.losses_of(batch, output) for method, batch, output in each]
+
 
 FLOAT_BYTES = 4
 
@@ -157,10 +171,16 @@ def uses_contrastive_terms(weights: LossSpec, num_peers: int) -> bool:
     return any((weights.alpha, between, *weights.extra.values()))
 
 
-def weighted_sum(terms: dict[str, Tensor], weights: LossSpec) -> Tensor:
+def weighted_sum(terms: Mapping[str, Tensor], weights: LossSpec) -> Tensor:
     """Return the total loss; terms without a weight of their own have weight 1."""
-    scale = {name: getattr(weights, weight) for name, weight in WEIGHT_OF_TERM.items()} | weights.extra
-    return torch.stack([scale.get(name, 1.0) * value for name, value in terms.items()]).sum()
+    return torch.stack([weight_of(name, weights) * value for name, value in terms.items()]).sum()
+
+
+def weight_of(term: str, weights: LossSpec) -> float:
+    """Return the weight of a term in the total loss."""
+    if term in WEIGHT_OF_TERM:
+        return float(getattr(weights, WEIGHT_OF_TERM[term]))
+    return weights.extra.get(term, 1.0)
 
 
 def cross_entropy(logits_NBC: Tensor, batch: Batch) -> Tensor:

@@ -91,11 +91,24 @@ def _vectorised(module: nn.Module) -> Any:
     for part in template.modules():
         if type(part) is nn.BatchNorm2d and part.affine and part.track_running_stats and part.momentum is not None:
             part.__class__ = _StackedBatchNorm
+        elif type(part) is nn.Conv2d and part.padding_mode == "zeros":
+            part.__class__ = _StackedConvolution
+        elif isinstance(part, nn.ReLU):
+            part.inplace = False  # what a stack computes are views, whose changes in place are costly to differentiate
 
     def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Any:
         return functional_call(template, (parameters, buffers), (inputs,))
 
     return torch.vmap(one, in_dims=(0, 0, 1), out_dims=1)
+
+
+class _StackedConvolution(nn.Conv2d):
+    """Convolution whose stack is one convolution with M times the groups."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the convolved maps."""
+        settings = self.stride, self.padding, self.dilation, self.groups
+        return cast("Tensor", _Convolution.apply(maps, self.weight, self.bias, *settings))
 
 
 class _StackedBatchNorm(nn.BatchNorm2d):
@@ -111,8 +124,8 @@ class _StackedBatchNorm(nn.BatchNorm2d):
         return cast("Tensor", _BatchNorm.apply(maps, *tensors, self.training, self.momentum, self.eps))
 
 
-class _BatchNorm(torch.autograd.Function):
-    """Batch normalisation with a rule for torch.vmap, whose own rule applies weight and bias by further operations."""
+class _OfStack(torch.autograd.Function):
+    """An operation with a rule for torch.vmap: its `vmap` computes all modules of a stack."""
 
     @staticmethod
     def forward(maps: Tensor, *arguments: Any) -> Tensor:
@@ -123,11 +136,28 @@ class _BatchNorm(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         """Save nothing, as for `forward`."""
 
+
+class _Convolution(_OfStack):
+    """Convolution: under torch.vmap's own rule, autocast would leave it in float32 on a CPU."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, maps: Tensor, *arguments: Any) -> tuple[Tensor, int]:
+        """Convolve the maps of all modules as groups of one."""
+        weight, bias, stride, padding, dilation, groups = arguments
+        joined = maps.movedim(in_dims[0], 1).flatten(1, 2)  # every input of a stack has an axis of modules
+        weight, bias = weight.flatten(0, 1), None if bias is None else bias.flatten()
+        convolved = F.conv2d(joined, weight, bias, stride, padding, dilation, info.batch_size * groups)
+        return convolved.view(len(joined), info.batch_size, -1, *convolved.shape[2:]), 1
+
+
+class _BatchNorm(_OfStack):
+    """Batch normalisation: torch.vmap's own rule applies weight and bias by further operations."""
+
     @staticmethod
     def vmap(info: Any, in_dims: Any, maps: Tensor, *arguments: Any) -> tuple[Tensor, int]:
         """Normalise the maps of all modules as channels of one."""
         *tensors, training, momentum, eps = arguments
-        maps = maps.movedim(in_dims[0], 1)  # every input of a stack has an axis of modules
+        joined = maps.movedim(in_dims[0], 1).flatten(1, 2)
         weight, bias, mean, variance = (tensor.flatten() for tensor in tensors)
-        normalised = F.batch_norm(maps.flatten(1, 2), mean, variance, weight, bias, training, momentum, eps)
-        return normalised.reshape(len(maps), info.batch_size, -1, *maps.shape[3:]), 1
+        normalised = F.batch_norm(joined, mean, variance, weight, bias, training, momentum, eps)
+        return normalised.view(len(joined), info.batch_size, -1, *joined.shape[2:]), 1

@@ -38,8 +38,9 @@ class CohortStack:
 
     def __call__(self, images_K: Sequence[Tensor]) -> list[CohortOutput]:
         """Return each cohort's output for its images [B, channels, H, W]."""
-        images = _Values([_joined(images_K)], [range(len(images_K))])
-        maps = self._stems(images, self._image_of_stem)
+        every_stem = range(len(self._image_of_stem))
+        images = _Values([_joined([images_K[k] for k in self._image_of_stem])], [every_stem])
+        maps = self._stems(images, every_stem)
         features = self._branches(maps, self._stem_of_peer)
         every_peer = range(len(self._stem_of_peer))
         logits = self._classifiers(features, every_peer) if self._classifiers else None
@@ -83,8 +84,10 @@ def _of_peers(values: _Values | None, peers: Sequence[int], features: _Values) -
 
 
 def _joined(values: Sequence[Tensor]) -> Tensor:
-    """Join M values [B, C, …] to [B, M, C, …], of which the first two axes of channels lie together in the memory."""
+    """Join M values [B, C, …] to [B, M, C, …]; M and C are one axis of the memory, the last of it if C was."""
     joined = torch.cat([*values], 1)
+    if joined.ndim == 4 and values[0].is_contiguous(memory_format=torch.channels_last):
+        joined = joined.contiguous(memory_format=torch.channels_last)
     return joined.view(len(joined), len(values), -1, *joined.shape[2:])
 
 

@@ -231,13 +231,11 @@ class _JointEpoch:
 
 
 def _losses(batches: Mapping[_Member, Batch], stack: CohortStack) -> dict[_Member, StepLosses]:
-    """Return each member's losses of its batch; the networks run together."""
-    methods = {member: member.one_pass for member in batches}
-    images = [methods[member].peer_images(batch) for member, batch in batches.items()]
-    bf16 = next(iter(methods.values())).bf16
-    with torch.autocast(images[0].device.type, dtype=torch.bfloat16, enabled=bf16):
+    """Return each member's losses of its batch; the networks run together, and the losses as far as they are alike."""
+    methods = [member.one_pass for member in batches]
+    images = [method.peer_images(batch) for method, batch in zip(methods, batches.values(), strict=True)]
+    with torch.autocast(images[0].device.type, dtype=torch.bfloat16, enabled=methods[0].bf16):
         outputs = stack(images)
-    return {
-        member: methods[member].losses_of(batch, CohortOutput(output.logits.float(), output.embeddings))
-        for (member, batch), output in zip(batches.items(), outputs, strict=True)
-    }
+    outputs = [CohortOutput(output.logits.float(), output.embeddings) for output in outputs]
+    losses = type(methods[0]).losses_of_runs(methods, [*batches.values()], outputs)
+    return dict(zip(batches, losses, strict=True))

@@ -39,7 +39,9 @@ ALONE = PackSize(size=1, gain=1.0)
 
 
 def measure_pack_size(spec: RunSpec, dataset: Dataset, environment: Environment, most: int) -> PackSize:
-    """Time the steps of 1, 2, 4, … runs, as long as that makes them faster, and return the fastest number.
+    """Time the steps of 1, 2, 4, … runs, until twice as many are no faster together, and return the fastest number.
+
+    Two runs together may be slower than alone where more are faster, so that four are measured in any case.
 
     Args:
         spec: one of the runs; the others have other seeds.
@@ -52,12 +54,12 @@ def measure_pack_size(spec: RunSpec, dataset: Dataset, environment: Environment,
     with tempfile.TemporaryDirectory() as folder:
         runs = [RunState(spec, dataset, environment, Path(folder))]
         alone, best = _seconds_per_step(runs), ALONE
-        is_worth_it = alone < FULL_S and can_share_steps(runs[0])
+        is_worth_it, last = alone < FULL_S and can_share_steps(runs[0]), 0.0
         while is_worth_it and 2 * len(runs) <= most:
             seeds = range(spec.seed + len(runs), spec.seed + 2 * len(runs))
             runs += [RunState(replace(spec, {"seed": s}), dataset, environment, Path(folder)) for s in seeds]
             found = PackSize(len(runs), gain=alone * len(runs) / _seconds_per_step(runs))
-            is_worth_it = found.gain > best.gain
+            is_worth_it, last = found.gain > last, found.gain
             best = max(best, found, key=lambda one: one.gain)
     return best if best.gain >= GAIN else ALONE
 

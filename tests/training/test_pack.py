@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mcl_ray import register
 from mcl_ray.cohort import Cohort, build_cohort
@@ -25,6 +26,8 @@ from tests.support.small_runs import METHODS, SMALL
 
 NETWORKS = ("resnet8", "wrn_16_2", "shufflenetv2_05x", "hcgnet_a1", "resnet18")
 OF_TIME = ("epoch_time_s", "images_per_s")
+RELATIVE = 5e-3
+"""Difference of losses: where the sum of two maps is near zero, ReLU passes the gradient in one arithmetic only."""
 
 
 def cohort(network: str, seed: int, **fields: object) -> Cohort:
@@ -56,6 +59,30 @@ def test_outputs_gradients_and_statistics_are_those_of_each_cohort(network):
         for name, tensor in own.state_dict().items():
             torch.testing.assert_close(tensor, tensors[name], rtol=1e-9, atol=1e-9, msg=name)
             assert tensor.untyped_storage().size() == tensor.numel() * tensor.element_size(), "a tensor of its own"
+
+
+class Convolutions(TorchDispatchMode):
+    """The type of the maps of each convolution, and whether their channels are last in the memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[torch.dtype, bool]] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.convolution.default:
+            self.seen.add((args[0].dtype, args[0].is_contiguous(memory_format=torch.channels_last)))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_convolutions_of_a_stack_are_in_bf16_with_channels_last(channels):
+    torch.manual_seed(0)
+    made = (build_cohort(recipes.digits().cohort, num_classes=5, in_channels=channels) for _ in range(2))
+    stack = CohortStack([one.to(memory_format=torch.channels_last) for one in made])
+    images = torch.randn(2, 3, channels, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16), Convolutions() as convolutions:
+        stack([one.contiguous(memory_format=torch.channels_last) for one in images])
+    assert convolutions.seen == {(torch.bfloat16, True)}
 
 
 def _loss(output) -> torch.Tensor:
@@ -109,7 +136,7 @@ def _assert_losses_are_equal(found, wanted) -> None:
     for figures, expected in zip(found, wanted, strict=True):
         assert figures.keys() == expected.keys()
         own, other = ({key: value for key, value in one.items() if key[1] == "train"} for one in (figures, expected))
-        assert own == pytest.approx(other, rel=5e-3, abs=1e-4)
+        assert own == pytest.approx(other, rel=RELATIVE, abs=1e-4)
 
 
 def small(method: str = "supervised", *fields: str) -> RunSpec:
