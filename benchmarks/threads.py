@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -55,11 +56,11 @@ def measure(spec: RunSpec, threads: int, repeats: int) -> dict[str, object]:
         (run,) = runs_of(spec, 1, Environment(device="cpu"), Path(folder))
         steps = itertools.chain.from_iterable(steps_of([run]) for _ in itertools.count())
         times: dict[int, list[float]] = {1: [], threads: []}
-        seconds([steps], run.device)
+        seconds([steps], run.device, time.perf_counter)
         for _ in range(repeats):
             for count, found in times.items():
                 torch.set_num_threads(count)
-                found.append(seconds([steps], run.device))
+                found.append(seconds([steps], run.device, time.perf_counter))
         work = work_of_layer(spec, run.num_classes, run.image_shape)
     one, all_of_them = times.values()
     return {
