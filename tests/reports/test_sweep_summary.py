@@ -89,6 +89,22 @@ def test_the_baseline_is_compared_and_is_no_configuration_of_the_search(tmp_path
     assert found["answer"]["runner_up"]["is_compared"] is False
 
 
+def test_the_published_point_outside_of_the_space_is_compared_or_it_is_said_that_there_is_none(tmp_path):
+    own = spec(2, 1, alpha=0.1).model_dump(mode="json")
+    folder = write(tmp_path, {0.3: [90.0, 91.0], 0.5: [91.0, 93.0]}, own)
+    answer = sweep_summary(folder)["answer"]
+    assert (answer["own_point"], answer["no_own_point"]) == (None, "it is no configuration of this sweep")
+    for seed, value in enumerate((80.0, 82.0)):
+        where = {"searched": {"losses.alpha": 0.1}, "sweep_id": folder.name, "trial_id": "published"}
+        with RunWriter.create(folder, spec(2, 1, seed, alpha=0.1), provenance=PROVENANCE, **where) as run:
+            run.record_epoch(1, [EpochRow("mean", "validation", "top1", value)])
+            run.finish("finished")
+    found = sweep_summary(folder)
+    assert (found["answer"]["own_point"]["difference"], found["answer"]["no_own_point"]) == (11.0, None)
+    assert [row["place"] for row in found["configurations"]] == [1, 2, None]
+    assert found["sweep"]["configurations"] == 2
+
+
 def test_a_configuration_has_ended_once_all_seeds_of_its_trial_have(tmp_path):
     """Further seeds, which are trained after all trials, do not begin it anew."""
     folder = write(tmp_path, {0.1: [90.0, 91.0], 0.3: [91.0, 90.0], 0.5: [92.0, 93.0]}, state="running")
