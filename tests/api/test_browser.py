@@ -132,10 +132,11 @@ def test_the_first_screen_of_a_finished_sweep_has_the_answer(app, headers, signe
 
 
 def test_one_seed_is_not_called_sure(app, headers, signed_in):
-    job_id = service_jobs.finished_sweep(app, headers, seeds=(0,), number=9, label="one seed")
+    job_id = service_jobs.finished_sweep(app, headers, seeds=(0,), number=9, label="one seed", own_alpha=7.0)
     card = signed_in(f"#/jobs/{job_id}").page.get_by_role("region", name="Use this configuration")
     expect(card.get_by_text("How sure: not known.")).to_be_visible()
     assert set(card.locator(".significance").all_text_contents()) == {"cannot be told from one seed"}
+    expect(card.get_by_text("Not compared with the recipe's own values: it is no configuration")).to_be_visible()
 
 
 def test_a_sweep_shows_its_ranking_and_its_figures(signed_in, sweep):

@@ -80,11 +80,20 @@ def submit(app: App, headers: dict[str, str], state: str = "running", **body: An
 
 
 def finished_sweep(
-    app: App, headers: dict[str, str], *, number: int = 16, seeds: Sequence[int] = (0, 1, 2), label: str = "weights"
+    app: App,
+    headers: dict[str, str],
+    *,
+    number: int = 16,
+    seeds: Sequence[int] = (0, 1, 2),
+    label: str = "weights",
+    own_alpha: float = 0.1,
 ) -> str:
-    """Submit a sweep that has succeeded, with its ranking, its report and its manifest."""
+    """Submit a sweep that has succeeded, with its ranking, its report and its manifest.
+
+    With another `own_alpha`, its run's own values are none of its configurations.
+    """
     job_id = submit(app, headers, "succeeded", kind="sweep", name="digits", overrides={}, label=label)
-    own = {"losses": {"alpha": 0.1, "beta": 0.1, "gamma": 1.0, "lam": 1.0}, "cohort": {"size": 2}}
+    own = {"losses": {"alpha": own_alpha, "beta": 0.1, "gamma": 1.0, "lam": 1.0}, "cohort": {"size": 2}}
     root, more = results(app, job_id), {"run": own, "baseline": BASELINE_POINT, "noise": 0.3}
     folder = write_sweep(root, trials(number), name="digits", seeds=seeds, epochs=12, **more)
     write_report(folder, SHARES)
