@@ -43,9 +43,11 @@ class TuneOptunaSearch(OptunaSearch):
         return found
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Receive the score of an epoch."""
+        """Receive the score of an epoch; Tune counts the reports of a process that was started again from 1."""
         if SCORE in result:
-            super().on_trial_result(trial_id, result)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The reported value is ignored", category=UserWarning)
+                super().on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Receive the last score, or that there is none."""

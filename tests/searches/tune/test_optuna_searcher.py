@@ -86,6 +86,16 @@ def test_a_trial_stores_what_the_sampler_keeps_of_it_and_of_those_that_run_besid
     assert [one.number for one in study._changed(info(1))] == [1, 4]
 
 
+def test_the_reports_of_a_process_that_was_started_again_are_no_warning(tmp_path):
+    study = OptunaSearcher(sweep(), tmp_path, [], [])
+    searcher = study.searcher()
+    searcher.suggest("tune-0")
+    for epoch in (1, 2):
+        searcher.on_trial_result("tune-0", {"epoch": epoch, "score": 50.0 + epoch, "training_iteration": 1})
+    searcher.on_trial_complete("tune-0", {"epoch": 2, "score": 52.0})
+    assert study._study.trials[0].value == 52.0
+
+
 def test_a_trial_that_reports_its_failure_is_failed_in_the_study(tmp_path):
     study = OptunaSearcher(sweep(), tmp_path, [], [])
     searcher = study.searcher()
