@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mcl_ray.analysis.published import Column, Figure, PublishedTable, column_of
-from mcl_ray.analysis.published_setting import SETTINGS, deviations, is_set_in
+from mcl_ray.analysis.published_setting import SETTINGS, deviations, has_effect
 from mcl_ray.analysis.workers import pretraining_workers, workers_nearby
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.errors import StoreError
@@ -157,18 +157,18 @@ def _joined(
     So the baseline of a table with `cohort.embedding_dim=64`, which has no embeddings, is in one section with its
     cohorts. Runs in the published setting stay by themselves.
     """
-    joined = {different: dict(cells) for different, cells in found.items()}
-    for fewer, cells in found.items():
+    joined: dict[tuple[str, ...], _Seeds] = {}
+    for fewer, cells in sorted(found.items(), key=lambda group: -len(group[0])):
         hosts = [
             more
-            for more, others in found.items()
+            for more, others in joined.items()
             if fewer and set(fewer) < set(more) and not cells.keys() & others.keys()
-            if not any(is_set_in(spec, one) for spec in specs[fewer] for one in set(more) - set(fewer))
+            if not any(has_effect(one, spec) for spec in specs[fewer] for one in set(more) - set(fewer))
         ]
         for more in hosts:
             joined[more] |= cells
-        if hosts:
-            del joined[fewer]
+        if not hosts:
+            joined[fewer] = dict(cells)
     return joined
 
 

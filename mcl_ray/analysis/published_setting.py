@@ -67,12 +67,12 @@ def deviations(spec: RunSpec, workers: int | None = None, pretraining_workers: i
     return tuple(different)
 
 
-def is_set_in(spec: RunSpec, deviation: str) -> bool:
+def has_effect(deviation: str, spec: RunSpec) -> bool:
     """Return whether the setting that a deviation names has an effect in a run.
 
     Args:
-        spec: The run.
         deviation: One of the texts that `deviations` returned for another run.
+        spec: The run.
     """
     path, _, _ = deviation.partition("=")
     of_pretraining = path.removeprefix("pretraining.")

@@ -72,8 +72,8 @@ def iter_recorded_run(
                 yield epoch  # not `yield from`, which would throw errors into the loop
         return
     recorders = RunRecorder(writer), TensorBoardCallback()
-    closing = _run_end_sent(writer, (*recorders, *callbacks))
-    with closing, writer, _typed_errors(), suitable_threads(spec, dataset, environment):
+    end_sent = _run_end_sent(writer, (*recorders, *callbacks))
+    with end_sent, writer, _typed_errors(), suitable_threads(spec, dataset, environment):
         _warn_of_slow_bf16(spec, environment)
         _record_split(spec, dataset, environment, writer)
         start = _run_start(spec, dataset, writer)
