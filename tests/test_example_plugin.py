@@ -13,6 +13,8 @@ from mcl_ray.results.plugin_info import read_plugins
 from mcl_ray.results.reader import read_spec
 from tests.support.commands import HANGS_AFTER_S, run_command
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "tests" / "example_plugin"
 

@@ -72,13 +72,16 @@ def closure(requirements: list[str]) -> set[str]:
     return {name for name, _ in found}
 
 
+distributions_of_modules = functools.cache(importlib.metadata.packages_distributions)
+
+
 @functools.cache
 def hidden_modules(*extras: str) -> list[str]:
     """Return the top-level modules of all installed distributions that the base with these extras lacks."""
     known = closure(dependencies(*extras)) | {"mcl-ray"}
     return sorted(
         module
-        for module, distributions in importlib.metadata.packages_distributions().items()
+        for module, distributions in distributions_of_modules().items()
         if known.isdisjoint(map(canonicalize_name, distributions))
         and module not in {*PACKAGES, "_distutils_hack", "distutils-precedence", "sitecustomize"}
     )
@@ -174,7 +177,7 @@ def imported_modules() -> set[str]:
 
 
 def test_every_import_is_a_declared_dependency():
-    distributions = importlib.metadata.packages_distributions()
+    distributions = distributions_of_modules()
     declared = {
         canonicalize_name(Requirement(text).name): extra
         for extra in ("notebook", "service", "ray", "train", "")
@@ -194,7 +197,7 @@ def test_every_import_is_a_declared_dependency():
 
 
 def test_every_dependency_of_training_and_search_is_imported():
-    distributions = importlib.metadata.packages_distributions()
+    distributions = distributions_of_modules()
     imported = {canonicalize_name(name) for module in imported_modules() for name in distributions.get(module, [])}
     declared = {canonicalize_name(Requirement(text).name) for text in dependencies("train", "ray")}
     assert declared - imported - IMPORTED_BY_OTHERS == set()

@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
+from tests.support import ray_worker, ray_worker_server
 from tests.support.application import App, running, settings_for
 from tests.support.postgres import postgres
 from tests.support.s3 import CREDENTIALS
-from tests.support.service import ServiceProcess, wait_until_ready
+from tests.support.service import CHECKOUT, ServiceProcess, wait_until_ready
 from trainables.cluster.local_ray import LocalRay
 
 # Through `logging`, to which pytest listens while a test runs. A service's threads also log between two tests, when
@@ -77,13 +78,24 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     yield from running(settings_for(tmp_path_factory.mktemp("service"), no_reconciler=True))
 
 
+class ForkingRay(LocalRay):
+    """The service's Ray, whose workers are forked as in `tests.support.ray_worker_server`."""
+
+    PROGRAM = (str(CHECKOUT / "tests/support/ray_program.py"),)
+
+    def processes(self) -> set[int]:
+        """Return its processes, and the workers that are forked for some of them."""
+        found = super().processes()
+        return found | {worker for process in found if (worker := ray_worker.worker_of(process))}
+
+
 @pytest.fixture(scope="package")
 def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
     """A real Ray that asks for a token, one for all tests; its drivers may use `tests.support.s3`."""
     with pytest.MonkeyPatch.context() as variables:
-        for name, value in CREDENTIALS.items():
+        for name, value in (CREDENTIALS | ray_worker_server.variables()).items():
             variables.setenv(name, value)
-        ray = LocalRay(tmp_path_factory.mktemp("ray"))
+        ray = ForkingRay(tmp_path_factory.mktemp("ray"))
         ray.start()
         try:
             yield ray

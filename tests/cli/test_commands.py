@@ -114,6 +114,7 @@ def test_a_dry_run_prints_the_spec_file_that_would_do_the_same_and_writes_nothin
     assert "105 (35 an epoch)" in file.read_text()
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_search_prints_its_file_and_starts_no_ray(tmp_path):
     file = resolved(tmp_path, "sweep", "trials=3", "lr=1e-3", "space.gamma=null")
     sweep = search_registry.load(str(file))

@@ -135,11 +135,13 @@ def test_a_table_of_one_row(run, shared_ray, tmp_path):
     assert run("sweep", "table", "--resume", "latest").startswith("nothing left to do: ")
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(run, tmp_path):
     assert "# steps in all" in run("sweep", "digits", *TINY, "--dry-run", "--results", "elsewhere", "--data", "none")
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.slow
 def test_an_address_where_no_cluster_answers(tmp_path):
     done = run_command(tmp_path, "sweep", "digits", *TINY, "--address", "nowhere")
     said = [line for line in done.stdout.splitlines() if not line.endswith("is not searched")]

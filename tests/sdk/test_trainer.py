@@ -79,6 +79,7 @@ class Interrupt(RunCallback):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_the_command_to_the_bit(tmp_path):
     seen = run_command(tmp_path, "train", "digits", *SMALL, "alpha=0.3", "--threads", "1")
     assert seen.code == 0, seen.stderr

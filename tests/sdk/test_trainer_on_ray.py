@@ -1,7 +1,6 @@
 """CohortTrainer with workers on a real Ray: events reach the driver, and the process is left as it was."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from mcl_ray import Run
 from mcl_ray.results.store import read_runs
+from tests.support import forked, ray_worker_server
 from tests.support.commands import HANGS_AFTER_S, surroundings
 from tests.support.once import once
 
@@ -91,14 +91,14 @@ print(json.dumps(answers))
 
 def run_script(results):
     """Return what the script printed, and check that nothing else was."""
-    finished = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(results)],
+    script = results / "script.py"
+    script.write_text(SCRIPT)
+    finished = forked.run(
+        [sys.executable, str(script), str(results)],
+        forked.ON_RAY,
         cwd=ROOT,
-        env=surroundings(),
-        capture_output=True,
-        text=True,
+        env=surroundings() | ray_worker_server.variables(),
         timeout=2 * HANGS_AFTER_S,
-        check=False,
     )
     assert finished.returncode == 0, finished.stderr
     (line,) = finished.stdout.splitlines()

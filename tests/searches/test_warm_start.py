@@ -149,6 +149,7 @@ def test_a_warm_start_that_takes_nothing_is_refused_before_anything_starts(earli
     assert [folder.name for folder in (tmp_path / "results" / "sweeps").iterdir()] == [earlier]
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_a_warm_start_takes(earlier, tmp_path):
     done = run_command(tmp_path, *asking(earlier, 0.0, 0.5), "--dry-run")
     assert done.returncode == 0, done.stdout

@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support import ray_worker
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     *("mcl_ray.cli.main", "mcl_ray.cli.train", "mcl_ray.cli.sweep", "mcl_ray.cli.sweep_terminal", "mcl_ray.sdk.tuner"),
@@ -39,12 +41,12 @@ TRAINING = (
 """What trains, evaluates and exports without Ray."""
 ON_RAY = (
     *("tests.support.ray_ids", *COMMANDS, "optuna.importance", "searches.conclude", "searches.sweep_runner"),
-    "searches.tune.tuner",
+    *("searches.tune.tuner", "tests.support.own_ray"),
 )
-"""What trains and searches on Ray."""
-PER_PROCESS = {"MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH", "XDG_CACHE_HOME"}
+"""What trains and searches on Ray. Of a Ray that such a process starts, the workers are forked, too."""
+PER_PROCESS = {"MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH", "XDG_CACHE_HOME", ray_worker.SERVER}
 """Variables that nothing keeps that is imported; a server has those of the tests."""
-MAX_SERVERS = 2
+MAX_SERVERS = 3
 """Each takes up to half a gigabyte."""
 LEFT_OUT = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")
 """Options of `subprocess.Popen` that are not implemented."""

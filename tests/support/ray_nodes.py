@@ -15,6 +15,7 @@ from typing import Self
 
 import pytest
 
+from tests.support import ray_worker_server
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,8 @@ NOTICES_DEATH_SOON = {"RAY_health_check_initial_delay_ms": "500", "RAY_health_ch
 """Ray's variables with which a node that was killed counts as dead after 3 s instead of 15 to 20 s. A node that is only
 slow still has 50 s: five checks in a row must fail, each of which waits for 10 s."""
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
 # Says the head's address and the nodes' process ids, and lives until its input ends: for each line, it adds a node and
 # says its process id, or why there is none.
 _KEEPS = """
@@ -35,8 +38,7 @@ import contextlib, os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
 import psutil  # Ray ships it
-from tests.support import ray_worker, ray_worker_server
-server = ray_worker_server.start(f"mcl-tests-{os.getpid()}")
+from tests.support import ray_worker
 node = {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
 node["worker_path"] = ray_worker.__file__
 node["include_log_monitor"] = False  # it reads the output of workers for drivers, and takes more CPU time than the GCS
@@ -46,7 +48,6 @@ head = dashboard | {"num_cpus": int(sys.argv[2])}
 cluster = Cluster(initialize_head=True, head_node_args=node | apart[0] | head)
 nodes = [cluster.head_node] + [cluster.add_node(**node, **apart[i]) for i in range(1, int(sys.argv[1]))]
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
-assert server.stdout.readline() == b"ready\\n"
 print("nodes", cluster.address, *raylets, flush=True)
 for line in sys.stdin:
     known = set(psutil.Process().children())
@@ -61,7 +62,6 @@ for line in sys.stdin:
     else:
         print("node", added.all_processes["raylet"][0].process.pid, flush=True)
 cluster.shutdown()
-server.kill()
 """
 
 
@@ -97,7 +97,7 @@ class RayNodes:
                     _KEEPS,
                     *map(str, (self._count, self._head_cpus, port, self._dashboard, *self.caches)),
                 ],
-                env=os.environ | self.variables | NOTICES_DEATH_SOON | {"OMP_NUM_THREADS": "1"},
+                env=os.environ | ray_worker_server.variables() | self.variables | NOTICES_DEATH_SOON | ONE_THREAD,
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
-SERVER = "MCL_TESTS_RAY_WORKER_SERVER"
+SERVER = "TESTS_RAY_WORKER_SERVER"
 """Variable with the name of the server's socket, which is in no folder."""
 MAX_BYTES = 1 << 20
 """Longer than any request: a command line with an environment."""
@@ -32,8 +32,7 @@ def main() -> None:
         "arguments": sys.argv,
         "environment": dict(os.environ),
         "folder": str(Path.cwd()),
-        "session": False,
-        "group": os.getpgrp(),
+        "session": True,
         "niceness": os.nice(0),
     }
     socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
@@ -43,6 +42,14 @@ def main() -> None:
         Path("/proc/self/comm").write_text(str(worker))
         signal.signal(signal.SIGTERM, lambda number, frame: os.kill(worker, number))
         select.select([ended], [], [])
+
+
+def worker_of(process: int) -> int | None:
+    """Return the worker that is forked for a process like this one, if it is one."""
+    with contextlib.suppress(OSError):
+        if (name := Path(f"/proc/{process}/comm").read_text().strip()).isdigit():
+            return int(name)
+    return None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A process that imports once what workers of Ray import, and forks the workers of the nodes of a Ray of the tests.
+"""A process that imports once what workers of Ray import, and forks the workers of the Rays of the tests.
 
 Usage: python -m tests.support.ray_worker_server NAME; `tests.support.ray_worker` asks it, which a raylet starts for
 each worker. The imports take 3 s of CPU time, more than most trials of the tests. Ray itself is left to the worker: it
@@ -7,66 +7,76 @@ reads the worker's job from the environment when it is imported.
 
 from __future__ import annotations
 
-import fcntl
+import atexit
+import contextlib
+import functools
 import gc
+import importlib
 import importlib.util
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from tests.support import fork_server, ray_worker
 
+ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     *("aiohttp", "fsspec", "google.protobuf.descriptor_pb2", "grpc.aio", "jsonschema", "pandas", "pyarrow.fs"),
     *("pyarrow.parquet", "requests", "rich.console", "tensorboardX"),
     *("mcl_ray.data.source", "mcl_ray.training.build", "mcl_ray.training.recorded_run"),
 )
 """What a worker that trains imports, without what imports ray."""
-F_SETSIG = 10
-"""Of Linux: the signal that F_SETOWN's process gets. The module `fcntl` has no name for it."""
 
 
-def start(name: str) -> subprocess.Popen[bytes]:
-    """Start a server that raylets of this process find, and which says "ready"; end it after them."""
-    os.environ[ray_worker.SERVER] = name
-    return subprocess.Popen([sys.executable, "-m", __name__, name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+@functools.cache
+def variables() -> dict[str, str]:
+    """Return the variables by which raylets find the server of this process, which is started by the first call."""
+    name = f"mcl-tests-{os.getpid()}"
+    command = [sys.executable, "-m", __name__, name]
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=ROOT)
+    atexit.register(server.kill)
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"listening\n"
+    return {ray_worker.SERVER: name}
 
 
 def next_worker(listener: socket.socket, added: dict[str, str]) -> list[str]:
     """Fork a worker for each process that connects; return the arguments of each in its process."""
     while True:
         asking, _ = listener.accept()
-        message, descriptors, _, _ = socket.recv_fds(asking, ray_worker.MAX_BYTES, 3)
-        if message and os.fork() == 0:
+        if os.fork() == 0:
             listener.close()
-            return _become_worker(asking, json.loads(message), descriptors, added)
-        for descriptor in descriptors:
-            os.close(descriptor)
+            return _become_worker(asking, added)
         asking.close()
 
 
-def _become_worker(
-    asking: socket.socket, request: dict[str, Any], descriptors: list[int], added: dict[str, str]
-) -> list[str]:
+def _become_worker(asking: socket.socket, added: dict[str, str]) -> list[str]:
+    """Fork a worker, and be its guard here: it ends with the process that asks for it, and all that it started too."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.setpgid(0, request["group"])  # which the raylet ends with the worker
-    os.nice(request["niceness"])
-    _end_with(asking)
-    asking.send(str(os.getpid()).encode())
-    asking.detach()
-    return fork_server.become(request, descriptors, added)
-
-
-def _end_with(asking: socket.socket) -> None:
-    """Have the kernel kill this process when the other end of the connection is closed."""
-    fcntl.fcntl(asking, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(asking, F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(asking, fcntl.F_SETFL, os.O_ASYNC)
+    message, descriptors, _, _ = socket.recv_fds(asking, ray_worker.MAX_BYTES, 3)
+    if not message:
+        os._exit(0)
+    request: dict[str, Any] = json.loads(message)
+    if (worker := os.fork()) == 0:
+        asking.close()
+        os.nice(request["niceness"])
+        return fork_server.become(request, descriptors, added)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    asking.send(str(worker).encode())
+    select.select([asking, os.pidfd_open(worker)], [], [])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker, signal.SIGKILL)  # it leads one as soon as it has become a worker
+    os._exit(0)
 
 
 def main() -> list[str]:
@@ -74,6 +84,7 @@ def main() -> list[str]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind("\0" + sys.argv[1])
     listener.listen(100)
+    os.write(1, b"listening\n")
     before = dict(os.environ)
     for name in MODULES:
         importlib.import_module(name)
@@ -81,7 +92,6 @@ def main() -> list[str]:
     assert threading.active_count() == 1, "only a process of one thread is forked"
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing is left of a worker that has ended
-    os.write(1, b"ready\n")
     return next_worker(listener, {name: value for name, value in os.environ.items() if name not in before})
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from mcl_ray.interruption import IGNORED_FOR_S
-from tests.support import forked
+from tests.support import forked, ray_worker_server
 from tests.support.ray_nodes import RayNodes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,16 +46,17 @@ class RunningCommand:
         has_its_own_ray = "--address" not in arguments and (command == "sweep" or "--workers" in arguments)
         if has_its_own_ray and not dashboard:
             arguments = (*arguments, "--no-dashboard")  # a tenth of what a small sweep takes
-        # One that starts a Ray is left alone: it is an interpreter of its own, as a user's is.
-        modules = forked.ON_RAY if "--address" in arguments else forked.TRAINING
-        start = subprocess.Popen if has_its_own_ray else partial(forked.ForkedProcess, modules=modules)
+        # With variables of its own, one that starts a Ray is an interpreter of its own: Ray reads some when imported.
+        is_alone = has_its_own_ray and bool(variables)
+        modules = forked.ON_RAY if has_its_own_ray or "--address" in arguments else forked.TRAINING
+        start = subprocess.Popen if is_alone else partial(forked.ForkedProcess, modules=modules)
         self.process = start(
             [sys.executable, "-m", f"mcl_ray.{command}", *arguments, "--results", str(results)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
-            env=os.environ | (variables or {}),
+            env=os.environ | ray_worker_server.variables() | (variables or {}),
             start_new_session=True,
         )
         self.results, self.lines, self._within_s = results, [], within_s
@@ -166,12 +167,14 @@ def kill_below(ancestor: int) -> None:
 
 def descendants(ancestor: int, title: str) -> list[int]:
     """Processes below `ancestor`, itself included, that live and whose command line holds `title`."""
-    listed = subprocess.run(["ps", "-ewwo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
-    table = [line.split(None, 3) for line in listed.splitlines()[1:]]
-    rows = [(pid, parent, arguments) for pid, parent, state, arguments in table if not state.startswith("Z")]
-    parents = {int(pid): int(parent) for pid, parent, _ in rows}
+    words = ["ps", "-ewwo", "pid=,ppid=,stat=,comm=,args="]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    table = [line.split(None, 4) for line in listed.splitlines()]
+    rows = [row for row in table if not row[2].startswith("Z")]
+    parents = {int(pid): int(parent) for pid, parent, *_ in rows}
+    parents |= {int(name): int(pid) for pid, _, _, name, _ in rows if name.isdigit()}  # tests.support.ray_worker
 
     def is_below(pid: int) -> bool:
         return pid == ancestor or (pid in parents and is_below(parents[pid]))
 
-    return [int(pid) for pid, _, arguments in rows if title in arguments and is_below(int(pid))]
+    return [int(pid) for pid, *_, arguments in rows if title in arguments and is_below(int(pid))]

@@ -10,9 +10,10 @@ import pytest
 
 from tests.support.commands import HANGS_AFTER_S
 from tests.support.forked import ON_RAY, ForkedProcess
+from tests.support.running_command import descendants, named
 
 DRIVER = """
-import os, sys
+import os, subprocess, sys
 import ray
 
 ray.init(sys.argv[1], log_to_driver=False)
@@ -21,8 +22,8 @@ ray.init(sys.argv[1], log_to_driver=False)
 class Actor:
     def facts(self):
         imported = "torch" in sys.modules
-        job = ray.get_runtime_context().get_job_id()
-        return os.getpid(), os.getpgrp(), imported, os.nice(0), os.environ["GIVEN"], job
+        job, child = ray.get_runtime_context().get_job_id(), subprocess.Popen(["sleep", "600"])
+        return os.getpid(), child.pid, imported, os.nice(0), os.environ["GIVEN"], job
 
 actor = Actor.options(runtime_env={"env_vars": {"GIVEN": "here"}}).remote()
 print(*ray.get(actor.facts.remote()), ray.get_runtime_context().get_job_id(), flush=True)
@@ -36,15 +37,15 @@ except ray.exceptions.RayActorError:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["worker", "started"])
-def test_a_worker_and_what_the_raylet_started_end_together(shared_ray, tmp_path, victim):
+def test_a_worker_its_children_and_what_the_raylet_started_end_together(shared_ray, tmp_path, victim):
     (tmp_path / "driver.py").write_text(DRIVER)
     command, pipes = [sys.executable, "driver.py", shared_ray.address], {"stdin": -1, "stdout": -1, "stderr": -1}
     variables = os.environ | shared_ray.variables
     with ForkedProcess(command, ON_RAY, cwd=tmp_path, env=variables, text=True, **pipes) as driver:
-        worker, group, is_imported, niceness, given, job, drivers_job = driver.stdout.readline().split()
+        worker, child, is_imported, niceness, given, job, drivers_job = driver.stdout.readline().split()
         assert (is_imported, niceness, given, job) == ("True", "15", "here", drivers_job)
-        processes = {"worker": int(worker), "started": int(group)}  # the leader of the worker's group
-        assert "ray_worker.py" in Path(f"/proc/{group}/cmdline").read_text()
+        started = [pid for pid in descendants(shared_ray.pid, "ray_worker.py") if named([pid], worker)]
+        processes = dict(zip(("worker", "child", "started"), (int(worker), int(child), *started), strict=True))
         os.kill(processes[victim], signal.SIGKILL)
         killed = time.monotonic()
         while left := [name for name, process in processes.items() if Path(f"/proc/{process}").exists()]:

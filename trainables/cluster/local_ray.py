@@ -55,6 +55,9 @@ log = logging.getLogger(__name__)
 class LocalRay:
     """The Ray of a state folder; one service at a time has the folder."""
 
+    PROGRAM: tuple[str, ...] = ("-m", "ray.scripts.scripts")
+    """Words with which an interpreter is `ray`."""
+
     def __init__(self, state: Path) -> None:
         self._state, self._file = state.absolute(), state.absolute() / "ray.json"
         self._marker = f"{MARKER}={self._state}".encode()
@@ -142,7 +145,7 @@ class LocalRay:
             "temp-dir": self.folder,
         }
         words = [f"--{option}={value}" for option, value in options.items()]
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *words]
+        command = [sys.executable, *self.PROGRAM, "start", "--head", "--block", *words]
         with (self._state / "ray.log").open("ab") as output:
             head = subprocess.Popen(  # noqa: S603
                 command,
