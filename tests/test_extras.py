@@ -119,6 +119,7 @@ def test_the_base_lists_what_is_known_by_name(command, base, tmp_path):
     assert "digits" in done.stdout or command == "fields"
 
 
+@pytest.mark.slow
 def test_the_base_reports_a_sweep(base, tmp_path):
     shutil.copytree(FIXTURE, tmp_path / "results")
     done = run(RUN, "report", f"results/{SWEEP}", hidden=base, cwd=tmp_path)
@@ -142,6 +143,7 @@ def test_the_base_prints_a_published_table(base, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "installed", "user", "extra"),
     [

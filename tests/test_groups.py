@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 GROUP = """
 import os, pathlib, pytest
 
@@ -14,6 +16,7 @@ def test_one_of_a_group(number):
 """
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_group_run_in_one_process(tmp_path):
     """Not so with pytest-xdist 3.8 and pytest 9.2: findings/xdist-groups-fall-apart-with-pytest-9.2.sh."""
     (tmp_path / "workers").mkdir()

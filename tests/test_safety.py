@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,12 @@ def sources() -> list[Path]:
     return [path for folder in ROOT.glob("[!.]*") if folder.is_dir() for path in folder.rglob("*.py")]
 
 
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax tree of every Python file, by its path in this checkout."""
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sources()}
+
+
 def faults(tree: ast.AST) -> Iterator[str]:
     """Yield each forbidden call and import of a file."""
     for node in ast.walk(tree):
@@ -71,14 +78,13 @@ def picklers(tree: ast.AST) -> set[str]:
 
 
 def test_no_source_runs_code_that_it_is_given():
-    files = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sources()}
-    assert {UNPICKLER, "searches/tune/tuner.py", "trainables/tune_function.py", "tests/test_safety.py"} <= files.keys()
-    found = {name: set(faults(tree)) for name, tree in files.items()}
+    assert {UNPICKLER, "searches/tune/tuner.py", "trainables/tune_function.py", "tests/test_safety.py"} <= set(trees())
+    found = {name: set(faults(tree)) for name, tree in trees().items()}
     assert {name: what for name, what in found.items() if what} == EXEMPT
 
 
 def test_only_the_unpickler_and_tests_import_pickle():
-    users = {path.relative_to(ROOT).as_posix() for path in sources() if picklers(ast.parse(path.read_text()))}
+    users = {name for name, tree in trees().items() if picklers(tree)}
     assert {name for name in users if not name.startswith("tests/")} == {UNPICKLER}
 
 

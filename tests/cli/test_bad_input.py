@@ -284,6 +284,7 @@ def test_results_that_cannot_be_reported(tmp_path):
         assert f"{writer.run_id}/{RUN_FILE} is damaged" in refused(tmp_path, "report", path)
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_found_out_before_there_is_a_run(tmp_path):
     seen = run_command(tmp_path, "train", "digits", "--device", "cuda:99")
     assert (seen.code, seen.stdout) == (2, "")

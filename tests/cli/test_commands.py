@@ -204,6 +204,7 @@ def test_a_table_does_not_compare_a_run_in_another_setting(finished):
     assert seen.modules.isdisjoint({"ray", "torch", "optuna"})
 
 
+@pytest.mark.slow
 def test_an_archive_of_ones_own_trains(tmp_path):
     archive_in(tmp_path)
     small = ("networks=resnet8", "batch.size=6", "epochs=1", "--threads", "1")

@@ -149,6 +149,7 @@ def test_an_old_sweep_is_read_and_ranked(results):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "folder"), [("run", f"runs/{RUN}"), ("sweep", f"sweeps/{SWEEP}")])
 def test_an_old_record_is_reported_in_the_same_words(kind, folder, results):
     """That of a sweep has a line more, the comparison with the published point."""

@@ -110,6 +110,7 @@ def test_a_second_process_cannot_write_the_same_run(tmp_path):
         kill(process)
 
 
+@pytest.mark.slow
 def test_readers_see_whole_files_while_a_run_is_written_and_after_it_was_killed(tmp_path):
     folder = tmp_path / "runs" / write_run(tmp_path, spec(), state="interrupted", epochs=1)
     chance = random.Random(0)

@@ -104,6 +104,7 @@ def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path):
         write(EventFile(tmp_path / "gone"), 1, 0.0)
 
 
+@pytest.mark.slow
 def test_reading_results_does_not_load_it_and_training_does_before_it_begins():
     code = "import sys, mcl_ray.results.store, mcl_ray.results.tensorboard; sys.exit('tensorboardX' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

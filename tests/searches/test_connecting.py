@@ -49,6 +49,7 @@ def test_a_sweep_that_is_extended_stays_as_it_was_where_no_cluster_answers(said,
     assert read_sweeps(tmp_path).to_pylist() == before
 
 
+@pytest.mark.slow
 def test_a_sweep_that_another_process_runs_is_refused_before_ray_is_started(said, finished):
     with SweepWriter.resume(finished, sweep(), trials_planned=10):
         output = said("extend", "latest", "--trials", "1", *NOWHERE)

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 import yaml
 from rich.console import Console
 
@@ -33,6 +34,7 @@ def test_a_row_costs_what_its_runs_do():
     assert rows["resnet8_x2"].estimate.parameters < four.estimate.parameters
 
 
+@pytest.mark.slow
 def test_the_suite_that_follows_is_estimated_too_and_the_output_is_a_file_on_a_narrow_terminal():
     asked = suite_registry.load("moco")
     console = Console(width=110, record=True, file=io.StringIO(), markup=False)

@@ -59,6 +59,7 @@ def test_the_optimizer_makes_the_steps_of_torch_and_goes_on_from_its_state():
     assert optimizer.state_dict()["param_groups"][0].keys() == expected.state_dict()["param_groups"][0].keys()
 
 
+@pytest.mark.slow
 def test_training_imports_neither_the_compiler_nor_scikit_learn():
     done = subprocess.run([sys.executable, "-c", TRAINS], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -23,6 +23,7 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_rays_that_start_together_have_one_token(home):
     context = multiprocessing.get_context("spawn")
     ready, shown = context.Barrier(RAYS), context.SimpleQueue()
