@@ -1,0 +1,45 @@
+"""The reaper of a local Ray: a process that kills what is left of it, once the process that started it was killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from types import TracebackType
+from typing import Self
+
+SCRIPT = 'groups=; while read -r group; do groups="$groups -$group"; done; kill -s KILL -- $groups'
+"""Shell script that collects groups of processes until its input ends, and then kills them."""
+
+
+class Reaper:
+    """Kills the processes of a local Ray when this process ends inside the context.
+
+    Ray's own processes end with this one or soon after, but its agents look for their GCS for up to a minute. The
+    reaper starts before Ray: the input of its script ends when the last process closes it that was forked and is not
+    yet one of Ray's, so that no process of Ray is missed, however early this one is killed.
+    """
+
+    def __init__(self) -> None:
+        """Start the process; it inherits the signals that are blocked here, as a SIGTERM may go to every process."""
+        self._process = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", SCRIPT],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        self._input = self._process.stdin.fileno()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def add_own_group(self) -> None:
+        """Add the group of the calling process, which was forked from the one that has the reaper."""
+        os.write(self._input, f"{os.getpgrp()}\n".encode())
