@@ -203,9 +203,13 @@ def _start_local(options: Mapping[str, Any], opened: ExitStack) -> Any:
     """
     for attempt in range(1, START_ATTEMPTS + 1):
         with ExitStack() as attempted:
+            reaper = attempted.enter_context(Reaper())
             try:
-                context = _init(options, attempted.enter_context(Reaper()))
-            except Exception as error:  # Ray raises a plain Exception here
+                context = _init(options, reaper)
+            except BaseException as error:  # KeyboardInterrupt, too; Ray raises a plain Exception
+                _shut_down()
+                _end_processes(error)
+                reaper.reap()
                 if SOCKET_SIGN in str(error):
                     raise UserError(
                         "the path of Ray's sockets must be short, and is below RAY_TMPDIR, else TMPDIR, else /tmp, "
@@ -213,8 +217,6 @@ def _start_local(options: Mapping[str, Any], opened: ExitStack) -> Any:
                     ) from error
                 if START_TIMEOUT_SIGN not in str(error):
                     raise
-                _shut_down()
-                _end_processes(error)
             else:
                 opened.push(attempted.pop_all())
                 return context
@@ -222,7 +224,7 @@ def _start_local(options: Mapping[str, Any], opened: ExitStack) -> Any:
     raise TrainingError(f"a local Ray must start within 30 s, but did not in {START_ATTEMPTS} attempts")
 
 
-def _end_processes(error: Exception) -> None:
+def _end_processes(error: BaseException) -> None:
     """End the processes of the node whose start raised an error: Ray forgets them, and they would stay until we end."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if isinstance(node := frame.f_locals.get("self"), Node):

@@ -12,7 +12,7 @@ SCRIPT = 'groups=; while read -r group; do groups="$groups -$group"; done; kill 
 
 
 class Reaper:
-    """Kills the processes of a local Ray when this process ends inside the context.
+    """Kills the processes of a local Ray when it is told to, or when this process ends inside the context.
 
     Ray's own processes end with this one or soon after, but its agents look for their GCS for up to a minute. The
     reaper starts before Ray: the input of its script ends when the last process closes it that was forked and is not
@@ -43,3 +43,7 @@ class Reaper:
     def add_own_group(self) -> None:
         """Add the group of the calling process, which was forked from the one that has the reaper."""
         os.write(self._input, f"{os.getpgrp()}\n".encode())
+
+    def reap(self) -> None:
+        """Kill what is left of the groups."""
+        self._process.communicate()
