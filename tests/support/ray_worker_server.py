@@ -54,10 +54,16 @@ def _become_worker(
     asking: socket.socket, request: dict[str, Any], descriptors: list[int], added: dict[str, str]
 ) -> list[str]:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.setpgid(0, request["group"])  # which the raylet ends with the worker
+    try:
+        os.setpgid(0, request["group"])  # which the raylet ends with the worker
+    except PermissionError:  # the raylet has a session of its own, as that of a command has
+        os.setsid()
     os.nice(request["niceness"])
     _end_with(asking)
-    asking.send(str(os.getpid()).encode())
+    try:
+        asking.send(str(os.getpid()).encode())
+    except BrokenPipeError:  # it has been killed meanwhile
+        sys.exit(1)
     asking.detach()
     return fork_server.become(request, descriptors, added)
 

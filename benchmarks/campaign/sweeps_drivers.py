@@ -1,0 +1,88 @@
+"""Drivers of the campaign on sweeps, and the processes below them.
+
+Most drivers are forked from a process that has imported what they need, and so are the workers of their Rays: a kill is
+then cheap, and imports are no part of what is killed. One driver in ten is an interpreter of its own, as a user's is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.support import ray_worker_server
+from tests.support.forked import ON_RAY, ForkedProcess
+from tests.support.running_command import descendants
+
+FORKED = (*ON_RAY, "mcl_ray.reports.build", "tests.support.forked_workers")
+NOT_FORKED = 0.1
+"""Share of the drivers that are interpreters of their own, with Ray's own workers."""
+
+
+@contextlib.contextmanager
+def workers_forked() -> Iterator[None]:
+    """Have the process in this context from which the workers of forked drivers are forked."""
+    with ray_worker_server.start(f"mcl-campaign-{os.getpid()}") as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+class Drivers:
+    """Starts drivers, and knows how long they take until a trial has an epoch on record."""
+
+    def __init__(self, moments: random.Random) -> None:
+        self._moments = moments
+        self.started: dict[str, int] = {"forked": 0, "own": 0}
+        """Number of drivers that were forked, and of those with an interpreter of their own."""
+        self.mean_pause_s: float | None = None
+        """Mean pause before a kill: the time until the first epoch. A third of the drivers live longer."""
+
+    def start(self, command: list[str], log: Path) -> subprocess.Popen[Any]:
+        """Start a driver, the first of all forked."""
+        is_forked = self._moments.random() >= NOT_FORKED or not self.started["forked"]
+        self.started["forked" if is_forked else "own"] += 1
+        variables = os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+        with log.open("ab") as output:
+            start = partial(ForkedProcess, modules=FORKED) if is_forked else subprocess.Popen
+            return start(command, stdout=output, stderr=output, start_new_session=True, env=variables)
+
+
+def below(driver: int) -> list[int]:
+    """Return the processes of a driver, itself and the workers that were forked for its raylet included."""
+    found = descendants(driver, "")
+    for pid in tuple(found):
+        with suppress(OSError, ValueError):
+            found.append(int(Path(f"/proc/{pid}/comm").read_text()))  # of tests.support.ray_worker: its worker
+    return found
+
+
+def titled(pids: Iterable[int], titles: tuple[str, ...]) -> list[int]:
+    """Return those of some processes whose title, or else path, holds one of `titles`."""
+    found = []
+    for pid in pids:
+        with suppress(OSError):
+            first = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+            if any(title in first for title in titles):
+                found.append(pid)
+    return found
+
+
+def still_running(processes: Iterable[int], within_s: float) -> list[int]:
+    """Wait for the ends of processes, given by their file descriptors; return those that run after a time."""
+    left, deadline = list(processes), time.monotonic() + within_s
+    while left and (rest_s := deadline - time.monotonic()) > 0:
+        ended = select.select(left, [], [], rest_s)[0]
+        left = [process for process in left if process not in ended]
+    return left
