@@ -34,7 +34,7 @@ DISK = {"megabytes": 200, "inodes": 4000}
 TITLES = {"trial": ("ray::ImplicitFunc", "ray::RayTrainWorker"), "raylet": ("raylet/raylet",), "gcs": ("gcs_server",)}
 SWEEPS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "plain": (4, 1, ("scheduler.kind=none",)),
-    "asha": (6, 1, ("grace_epochs=1", "reduction_factor=2")),
+    "asha": (8, 1, ("grace_epochs=30", "reduction_factor=2")),
     "repeats": (3, 2, ("repeats=2", "scheduler.kind=none")),
     "costs": (4, 1, ("costs=[parameters]", "sampler.kind=nsga2", "sampler.population=2", "scheduler.kind=none")),
     "workers": (2, 1, ("scheduler.kind=none", "--workers", "2")),
