@@ -7,16 +7,25 @@ import subprocess
 from types import TracebackType
 from typing import Self
 
-SCRIPT = 'groups=; while read -r group; do groups="$groups -$group"; done; kill -s KILL -- $groups'
-"""Shell script that collects groups of processes until its input ends, and then kills them."""
+SCRIPT = """
+sessions=' '
+while read -r session; do sessions="$sessions$session "; done
+for stat in /proc/[0-9]*/stat; do
+    read -r line < "$stat" || continue
+    set -- ${line%% *} ${line##*) }  # process, state, parent, group, session
+    case "$sessions" in *" $5 "*) kill -s KILL "$1";; esac
+done
+"""
+"""Shell script that collects sessions until its input ends, and then kills their processes."""
 
 
 class Reaper:
     """Kills the processes of a local Ray when it is told to, or when this process ends inside the context.
 
-    Ray's own processes end with this one or soon after, but its agents look for their GCS for up to a minute. The
-    reaper starts before Ray: the input of its script ends when the last process closes it that was forked and is not
-    yet one of Ray's, so that no process of Ray is missed, however early this one is killed.
+    Ray's own processes end with this one or soon after, but its agents look for their GCS for up to a minute, and
+    workers that just start look for their raylet for half of one. The reaper starts before Ray: the input of its script
+    ends when the last process closes it that was forked and is not yet one of Ray's, so that no process of Ray is
+    missed, however early this one is killed.
     """
 
     def __init__(self) -> None:
@@ -40,10 +49,10 @@ class Reaper:
         self._process.kill()
         self._process.communicate()
 
-    def add_own_group(self) -> None:
-        """Add the group of the calling process, which was forked from the one that has the reaper."""
-        os.write(self._input, f"{os.getpgrp()}\n".encode())
+    def add_own_session(self) -> None:
+        """Add the session of the calling process, which was forked from the one that has the reaper."""
+        os.write(self._input, f"{os.getsid(0)}\n".encode())
 
     def reap(self) -> None:
-        """Kill what is left of the groups."""
+        """Kill what is left of the sessions."""
         self._process.communicate()

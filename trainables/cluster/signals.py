@@ -60,7 +60,7 @@ def _leave_group() -> None:
         with suppress(OSError):
             os.setsid()
             if reaper is not None:
-                reaper.add_own_group()
+                reaper.add_own_session()
 
 
 os.register_at_fork(after_in_child=_leave_group)
