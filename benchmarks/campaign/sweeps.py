@@ -42,6 +42,8 @@ SWEEPS: dict[str, tuple[int, int, tuple[str, ...]]] = {
 """Kind of sweep → trials, seeds of each, and its words."""
 FIELDS = ("epochs=120", "space.cohort.size=null", "cohort.size=1", *ALONE)
 """So long that a sweep survives 10 to 20 kills."""
+MEAN_PAUSE = 0.7
+"""As a part of the time until a driver has an epoch on record: a quarter of the drivers live longer than that."""
 MOST_TRIALS_KILLED = 3
 """By one driver, which restarts a trial so often before it counts as failed."""
 POLL_S = 0.1
@@ -119,7 +121,7 @@ class _Sweep:
         while not ended:
             driver = self._drivers.start(self._command(), self._log())
             if self._drivers.mean_pause_s is None:
-                self._drivers.mean_pause_s = self._time_to_first_epoch(driver)
+                self._drivers.mean_pause_s = MEAN_PAUSE * self._time_to_first_epoch(driver)
                 _print(f"mean pause before a kill: {self._drivers.mean_pause_s:.1f} s")
             ended = self._attend(driver, left, killed)
             self._note("the sweep has ended" if ended else "nothing of the driver is left")

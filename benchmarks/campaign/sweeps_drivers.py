@@ -47,7 +47,7 @@ class Drivers:
         self.started: dict[str, int] = {"forked": 0, "own": 0}
         """Number of drivers that were forked, and of those with an interpreter of their own."""
         self.mean_pause_s: float | None = None
-        """Mean pause before a kill: the time until the first epoch. A third of the drivers live longer."""
+        """Mean pause before a kill."""
 
     def start(self, command: list[str], log: Path) -> subprocess.Popen[Any]:
         """Start a driver, the first of all forked."""
