@@ -43,7 +43,7 @@ SWEEPS: dict[str, tuple[int, int, tuple[str, ...]]] = {
 FIELDS = ("epochs=120", "space.cohort.size=null", "cohort.size=1", *ALONE)
 """So long that a sweep survives 10 to 20 kills."""
 MEAN_PAUSE = 0.7
-"""As a part of the time until a driver has an epoch on record: a quarter of the drivers live longer than that."""
+"""Part of the time until a driver has an epoch on record: a quarter of the drivers live longer than that."""
 MOST_TRIALS_KILLED = 3
 """By one driver, which restarts a trial so often before it counts as failed."""
 POLL_S = 0.1

@@ -20,7 +20,7 @@ done
 
 
 class Reaper:
-    """Kills the processes of a local Ray when it is told to, or when this process ends inside the context.
+    """Kills the processes of a local Ray in `reap`, or when this process ends inside the context.
 
     Ray's own processes end with this one or soon after, but its agents look for their GCS for up to a minute, and
     workers that just start look for their raylet for half of one. The reaper starts before Ray: the input of its script
