@@ -5,5 +5,7 @@
     python -m benchmarks.campaign runs [--kills 1000] [--seed S]
     python -m benchmarks.campaign files [--mutations 100] [--seed S] [--kind run.parquet]
 
+The lines of several invocations add up: they are appended to a file in `benchmarks/results`.
+
 One module for each subject; `findings` and `plan` are what subjects share.
 """

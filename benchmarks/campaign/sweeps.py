@@ -6,6 +6,7 @@ Every driver has a Ray of its own; after its death, the next one resumes the swe
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import random
 import shutil
@@ -17,29 +18,35 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from benchmarks.campaign import small_disk
 from benchmarks.campaign.findings import Campaign, Findings
 from benchmarks.campaign.plan import kinds_of, pause_s
+from benchmarks.campaign.sweeps_drivers import Drivers, still_running, titled
 from benchmarks.campaign.sweeps_judge import Seen, judge, look
 from tests.support.running_command import ALONE, descendants, send
 
-SHARES = {"trial": 0.2, "raylet": 0.1, "gcs": 0.1, "terminate": 0.15, "damage": 0.1, "disk": 0.05, "inodes": 0.05}
+SHARES = {"trial": 0.35, "raylet": 0.06, "gcs": 0.06, "terminate": 0.12, "damage": 0.08, "disk": 0.04, "inodes": 0.04}
 """Part of the kills; the rest are of drivers. `terminate` is SIGTERM, twice; `damage` a kill and a flipped bit; `disk`
 and `inodes` are used up."""
 DISK = {"megabytes": 200, "inodes": 4000}
 TITLES = {"trial": ("ray::ImplicitFunc", "ray::RayTrainWorker"), "raylet": ("raylet/raylet",), "gcs": ("gcs_server",)}
 SWEEPS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "plain": (4, 1, ("scheduler.kind=none",)),
-    "asha": (6, 1, ("grace_epochs=1", "reduction_factor=2")),
+    "asha": (8, 1, ("grace_epochs=30", "reduction_factor=2")),
     "repeats": (3, 2, ("repeats=2", "scheduler.kind=none")),
     "costs": (4, 1, ("costs=[parameters]", "sampler.kind=nsga2", "sampler.population=2", "scheduler.kind=none")),
     "workers": (2, 1, ("scheduler.kind=none", "--workers", "2")),
 }
 """Kind of sweep → trials, seeds of each, and its words."""
-FIELDS = ("epochs=8", "space.cohort.size=null", "cohort.size=1", *ALONE)
-MEAN_PAUSE_S = 12.0
-"""About the start of a driver; a pause of one is as likely to end before it as to last until trials have ended."""
+FIELDS = ("epochs=120", "space.cohort.size=null", "cohort.size=1", *ALONE)
+"""So long that a sweep survives 10 to 20 kills."""
+MEAN_PAUSE = 0.7
+"""Part of the time until a driver has an epoch on record: a quarter of the drivers live longer than that."""
+MOST_TRIALS_KILLED = 3
+"""By one driver, which restarts a trial so often before it counts as failed."""
+POLL_S = 0.1
 HANGS_AFTER_S = 900.0
 ORPHANS_END_WITHIN_S = 50.0
 """Less than the minute after which Ray's own processes end by themselves."""
@@ -71,21 +78,24 @@ def run(kind: str, folder: Path, kills: int, seed: int, stop: threading.Event | 
     _print(f"{kind}: {kills} kills, seed {seed}")
     started, moments, findings = time.monotonic(), random.Random(seed), Findings()  # noqa: S311  # repeatable
     left, done, sweeps = kinds_of(kills, SHARES, "driver", moments), collections.Counter[str](), 0
+    drivers = Drivers(moments)
     while sweeps == 0 or (left and not (stop and stop.is_set())):
         sweeps += 1
         with small_disk.small_disk(folder / str(sweeps), **DISK) as is_small:
             if not is_small:
                 left = [kill for kill in left if kill not in small_disk.KINDS]
-            one = _Sweep(kind, folder / str(sweeps), moments, stop or threading.Event())
+            one = _Sweep(kind, folder / str(sweeps), moments, drivers, stop or threading.Event())
             done += one.survive(left)
             findings.add(one.findings)
-        _print(f"{done.total()} kills, {sweeps} sweeps: {dict(done)}")
+        took_s = time.monotonic() - started
+        _print(f"{done.total()} kills, {sweeps} sweeps, {took_s / max(1, done.total()):.1f} s a kill: {dict(done)}")
     figures = {
         "sweep": kind,
         "seed": seed,
         "kills": done.total(),
         "kinds": dict(sorted(done.items())),
         "sweeps": sweeps,
+        "drivers": drivers.started,
         "minutes": round((time.monotonic() - started) / 60, 1),
         **findings.figures,
     }
@@ -95,9 +105,11 @@ def run(kind: str, folder: Path, kills: int, seed: int, stop: threading.Event | 
 class _Sweep:
     """One sweep, whose drivers die until it ends."""
 
-    def __init__(self, kind: str, results: Path, moments: random.Random, stop: threading.Event) -> None:
+    def __init__(
+        self, kind: str, results: Path, moments: random.Random, drivers: Drivers, stop: threading.Event
+    ) -> None:
         self.trials, self._repeats, self._words = SWEEPS[kind]
-        self._results, self._moments, self._stop = results, moments, stop
+        self._results, self._moments, self._drivers, self._stop = results, moments, drivers, stop
         self._seen: list[Seen] = []
         self.findings = Findings()
 
@@ -106,11 +118,12 @@ class _Sweep:
         killed: collections.Counter[str] = collections.Counter()
         ended = False
         while not ended:
-            with self._log().open("ab") as log:
-                driver = subprocess.Popen(  # noqa: S603
-                    self._command(), stdout=log, stderr=log, start_new_session=True, env=os.environ | {"COLUMNS": "200"}
-                )
+            driver = self._drivers.start(self._command(), self._log())
+            if self._drivers.mean_pause_s is None:
+                self._drivers.mean_pause_s = MEAN_PAUSE * self._time_to_first_epoch(driver)
+                _print(f"mean pause before a kill: {self._drivers.mean_pause_s:.1f} s")
             ended = self._attend(driver, left, killed)
+            self._note("the sweep has ended" if ended else "nothing of the driver is left")
             if folder := self._folder():
                 self._seen.append(look(folder))
         said = self._log().read_text(errors="replace")
@@ -118,24 +131,36 @@ class _Sweep:
         self.findings.add(judge(self._seen, trials=self.trials, repeats=self._repeats))
         return killed
 
-    def _attend(self, driver: subprocess.Popen[bytes], left: list[str], killed: collections.Counter[str]) -> bool:
+    def _attend(self, driver: subprocess.Popen[Any], left: list[str], killed: collections.Counter[str]) -> bool:
         """Kill while a driver runs; return whether it ended the sweep, or hung."""
-        began = time.monotonic()
-        while left and not self._stop.is_set():
-            with suppress(subprocess.TimeoutExpired):
-                driver.wait(pause_s(MEAN_PAUSE_S, self._moments))
-            if driver.poll() is not None:
+        deadline, trials_killed = time.monotonic() + HANGS_AFTER_S, 0
+        while left and not self._stop.is_set() and time.monotonic() < deadline:
+            kind = next((kind for kind in left if kind != "trial" or trials_killed < MOST_TRIALS_KILLED), None)
+            if kind is None or not self._wait(driver, kind, deadline):
                 break
-            below = descendants(driver.pid, "")
-            if not self._kill(driver, left[-1]):
+            running = descendants(driver.pid, "")
+            if not self._kill(driver, kind, running):
                 continue
-            kind = left.pop()
+            left.remove(kind)
+            self._note(f"kill: {kind}")
             killed[kind] += 1
+            trials_killed += kind == "trial"
             if kind != "trial":
-                return self._after(driver, kind, below)
-        return self._end(driver, HANGS_AFTER_S - (time.monotonic() - began))
+                return self._after(driver, kind, running)
+        return self._end(driver, deadline - time.monotonic())
 
-    def _kill(self, driver: subprocess.Popen[bytes], kind: str) -> bool:
+    def _wait(self, driver: subprocess.Popen[Any], kind: str, deadline: float) -> bool:
+        """Wait until there is a process of a kind, and then for a random time; return whether the driver still runs."""
+        while kind in TITLES and not titled(descendants(driver.pid, ""), TITLES[kind]):
+            if driver.poll() is not None or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+        mean_s = self._drivers.mean_pause_s or 0.0
+        with suppress(subprocess.TimeoutExpired):
+            driver.wait(pause_s(mean_s / 2 if kind == "trial" else mean_s, self._moments))
+        return driver.poll() is None
+
+    def _kill(self, driver: subprocess.Popen[Any], kind: str, running: list[int]) -> bool:
         """Kill a process of a kind; return whether there was one."""
         if kind in small_disk.KINDS:
             small_disk.fill(self._results, kind)
@@ -143,28 +168,40 @@ class _Sweep:
         if kind not in TITLES:
             send([driver.pid], signal.SIGTERM if kind == "terminate" else signal.SIGKILL)
             return True
-        found = [pid for title in TITLES[kind] for pid in descendants(driver.pid, title) if pid != driver.pid]
+        found = titled(running, TITLES[kind])
         send(self._moments.sample(found, min(1, len(found))), signal.SIGKILL)
         return bool(found)
 
-    def _after(self, driver: subprocess.Popen[bytes], kind: str, below: list[int]) -> bool:
+    def _after(self, driver: subprocess.Popen[Any], kind: str, running: list[int]) -> bool:
         """Wait for the end of a driver and of all its processes; return whether it ended the sweep, or hung."""
-        if kind == "terminate":
-            time.sleep(self._moments.uniform(0, 2))
-            send([driver.pid], signal.SIGTERM)
-        ended = self._end(driver, HANGS_AFTER_S, kind)
-        small_disk.free(self._results)
-        deadline = time.monotonic() + ORPHANS_END_WITHIN_S
-        while (orphans := [pid for pid in below if descendants(pid, "")]) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        if orphans:
-            self.findings.stuck.append(f"orphans of a driver after {kind}: {orphans}")
-            send(orphans, signal.SIGKILL)
+        with contextlib.ExitStack() as opened:
+            processes = {}
+            for pid in running:
+                with suppress(ProcessLookupError):
+                    processes[os.pidfd_open(pid)] = pid
+            for process in processes:
+                opened.callback(os.close, process)
+            if kind == "terminate":
+                time.sleep(self._moments.uniform(0, 2))
+                send([driver.pid], signal.SIGTERM)
+            ended = self._end(driver, HANGS_AFTER_S, kind)
+            small_disk.free(self._results)
+            self._note(f"the driver has ended with {driver.returncode}")
+            if orphans := [processes[one] for one in still_running(processes, ORPHANS_END_WITHIN_S)]:
+                self.findings.stuck.append(f"orphans of a driver after {kind}: {orphans}")
+                send(orphans, signal.SIGKILL)
         if kind == "damage":
             self._damage()
         return ended
 
-    def _end(self, driver: subprocess.Popen[bytes], within_s: float, kind: str = "") -> bool:
+    def _time_to_first_epoch(self, driver: subprocess.Popen[Any]) -> float:
+        """Return how long a new driver takes until a trial has an epoch on record."""
+        began = time.monotonic()
+        while driver.poll() is None and not list(self._results.glob("sweeps/*/runs/*/epochs-*.parquet")):
+            time.sleep(POLL_S)
+        return time.monotonic() - began
+
+    def _end(self, driver: subprocess.Popen[Any], within_s: float, kind: str = "") -> bool:
         try:
             code = driver.wait(max(1.0, within_s))
         except subprocess.TimeoutExpired:
@@ -197,6 +234,11 @@ class _Sweep:
 
     def _folder(self) -> Path | None:
         return next((file.parent for file in self._results.glob("sweeps/*/sweep.parquet")), None)
+
+    def _note(self, event: str) -> None:
+        """Write an event between the lines of the drivers."""
+        with self._log().open("a") as log:
+            print(f"{time.strftime('%H:%M:%S')} {event}", file=log)
 
     def _log(self) -> Path:
         return self._results.with_suffix(".log")

@@ -80,14 +80,42 @@ def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orph
     assert read_sweeps(running.results)["state"].to_pylist() == ["interrupted"]
 
 
+def until_its_ray_starts(running):
+    """Return once both agents of its Ray run, and the driver has been stopped right after it started the raylet."""
+    driver = running.process.pid
+    while not descendants(driver, "raylet/raylet"):
+        assert running.process.poll() is None, running.end()
+    os.kill(driver, signal.SIGSTOP)
+    while not (descendants(driver, "ray::DashboardAgent") and descendants(driver, "ray::RuntimeEnvAgent")):
+        time.sleep(0.1)
+
+
+def until_none_is_left(below):
+    """Return once processes have ended."""
+    began = time.monotonic()
+    while left := [pid for pid in below if descendants(pid, "")]:
+        assert time.monotonic() - began < TIMEOUT_S, f"{left} look for their GCS"
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
-def test_nothing_of_its_ray_outlives_a_driver_that_is_killed(start_command):
+@pytest.mark.parametrize("until", [until_its_ray_starts, until_it_trains])
+def test_nothing_of_its_ray_outlives_a_driver_that_is_killed(start_command, until):
     running = start_command("digits", *LONG, variables=AGENTS_STAY)
-    until_it_trains(running)
+    until(running)
     below = descendants(running.process.pid, "")
     running.process.kill()
     running.end()
-    killed = time.monotonic()
-    while left := [pid for pid in below if descendants(pid, "")]:
-        assert time.monotonic() - killed < TIMEOUT_S, f"{left} look for their GCS"
-        time.sleep(0.1)
+    until_none_is_left(below)
+
+
+@pytest.mark.slow
+def test_nothing_of_its_ray_outlives_a_driver_that_is_interrupted_while_it_starts(start_command):
+    running = start_command("digits", *LONG, variables=AGENTS_STAY)
+    until_its_ray_starts(running)
+    below = descendants(running.process.pid, "")
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        running.process.send_signal(number)
+    code, output = running.end()
+    assert (code, "Traceback" in output) == (143, False), output
+    until_none_is_left(below)

@@ -70,7 +70,8 @@ def _become_worker(asking: socket.socket, added: dict[str, str]) -> list[str]:
         return fork_server.become(request, descriptors, added)
     for descriptor in descriptors:
         os.close(descriptor)
-    asking.send(str(worker).encode())
+    with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile
+        asking.send(str(worker).encode())
     select.select([asking, os.pidfd_open(worker)], [], [])
     with contextlib.suppress(ProcessLookupError):
         os.kill(worker, signal.SIGKILL)

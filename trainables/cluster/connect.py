@@ -18,6 +18,7 @@ from mcl_ray.data.encoded import printable
 from mcl_ray.errors import ClusterLostError, SpecError, TrainingError, UserError
 from trainables.cluster.address import check_cluster
 from trainables.cluster.log_levels import quiet_ray_logs
+from trainables.cluster.reaper import Reaper
 from trainables.cluster.signals import apart_from_ray, restore_signal_handlers
 from trainables.cluster.token import ensure_token
 from trainables.cluster.watch import RayWatch, watch_cluster, watch_local_ray
@@ -97,7 +98,7 @@ class _Connection:
             if self._users == 0:
                 opened.enter_context(quiet_ray_logs())
             if not ray.is_initialized():
-                dashboard = _initialise(execution)
+                dashboard = _initialise(execution, opened)
                 self._watch = watch_local_ray() if execution.address is None else watch_cluster()
                 opened.callback(self._disconnect)
             elif execution.address is not None:
@@ -136,8 +137,13 @@ def loss_behind(error: BaseException) -> ClusterLostError | None:
     return _connection.loss_behind(error)
 
 
-def _initialise(execution: ExecutionOptions) -> str | None:
-    """Start or join the Ray that the options name, and return the address of its dashboard, if it has one."""
+def _initialise(execution: ExecutionOptions, opened: ExitStack) -> str | None:
+    """Start or join the Ray that the options name, and return the address of its dashboard, if it has one.
+
+    Args:
+        execution: The cluster's address, or options of the local Ray.
+        opened: Context in which a local Ray has its reaper.
+    """
     _check_command()
     if execution.address is None:
         ensure_token()
@@ -149,7 +155,7 @@ def _initialise(execution: ExecutionOptions) -> str | None:
     else:
         options = {"address": check_cluster(execution.address)}
     try:
-        context = _start_local(options) if execution.address is None else _init(options)
+        context = _start_local(options, opened) if execution.address is None else _init(options)
     except (RuntimeError, ConnectionError) as error:  # another Python than the cluster's, for example
         if execution.address is None:
             raise
@@ -174,8 +180,8 @@ def _check_command() -> None:
             ) from error
 
 
-def _init(options: Mapping[str, Any]) -> Any:
-    with apart_from_ray():
+def _init(options: Mapping[str, Any], reaper: Reaper | None = None) -> Any:
+    with apart_from_ray(reaper):
         return ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
 
 
@@ -184,33 +190,41 @@ def _shut_down() -> None:
         ray.shutdown()
 
 
-def _start_local(options: Mapping[str, Any]) -> Any:
+def _start_local(options: Mapping[str, Any], opened: ExitStack) -> Any:
     """Start a local Ray, several times if it needs longer than Ray's fixed limit of 30 s, as on an overloaded machine.
+
+    Args:
+        options: Of `ray.init`.
+        opened: Context in which Ray has its reaper.
 
     Raises:
         UserError: the folder for temporary files has too long a path.
         TrainingError: it did not start within the limit at any attempt.
     """
     for attempt in range(1, START_ATTEMPTS + 1):
-        try:
-            return _init(options)
-        except Exception as error:  # Ray raises a plain Exception here
-            if SOCKET_SIGN in str(error):
-                raise UserError(
-                    "the path of Ray's sockets must be short, and is below RAY_TMPDIR, else TMPDIR, else /tmp, but: "
-                    f"{error}; RAY_TMPDIR=/tmp makes it short"
-                ) from error
-            if START_TIMEOUT_SIGN not in str(error):
-                raise
-            _shut_down()
-            _end_processes(error)
-            _log.warning(
-                "a local Ray did not start within Ray's limit of 30 s: attempt %d of %d", attempt, START_ATTEMPTS
-            )
+        with ExitStack() as attempted:
+            reaper = attempted.enter_context(Reaper())
+            try:
+                context = _init(options, reaper)
+            except BaseException as error:  # KeyboardInterrupt, too; Ray raises a plain Exception
+                _shut_down()
+                _end_processes(error)
+                reaper.reap()
+                if SOCKET_SIGN in str(error):
+                    raise UserError(
+                        "the path of Ray's sockets must be short, and is below RAY_TMPDIR, else TMPDIR, else /tmp, "
+                        f"but: {error}; RAY_TMPDIR=/tmp makes it short"
+                    ) from error
+                if START_TIMEOUT_SIGN not in str(error):
+                    raise
+            else:
+                opened.push(attempted.pop_all())
+                return context
+        _log.warning("a local Ray did not start within Ray's limit of 30 s: attempt %d of %d", attempt, START_ATTEMPTS)
     raise TrainingError(f"a local Ray must start within 30 s, but did not in {START_ATTEMPTS} attempts")
 
 
-def _end_processes(error: Exception) -> None:
+def _end_processes(error: BaseException) -> None:
     """End the processes of the node whose start raised an error: Ray forgets them, and they would stay until we end."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if isinstance(node := frame.f_locals.get("self"), Node):

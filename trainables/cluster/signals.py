@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from mcl_ray import interruption
+from trainables.cluster.reaper import Reaper
 
 REPLACED_BY_RAY = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-_starting: set[int] = set()
-"""This process, while it starts or ends a Ray."""
+_starting: list[Reaper | None] = []
+"""While this process starts or ends a Ray: the reaper of that Ray, if it is a local one that starts."""
 
 
 @contextmanager
@@ -35,14 +36,17 @@ def restore_signal_handlers() -> Iterator[None]:
 
 
 @contextmanager
-def apart_from_ray() -> Iterator[None]:
+def apart_from_ray(reaper: Reaper | None = None) -> Iterator[None]:
     """Start or end Ray in this context: its processes are sessions of their own, and our handlers hold after it.
 
     `timeout`, a terminal that closes and Ctrl-C signal the whole group of processes, and a Ray that ends by that could
     not end its trials in order.
+
+    Args:
+        reaper: Kills the processes that start in this context if this one is killed.
     """
     with restore_signal_handlers():
-        _starting.add(os.getpid())
+        _starting.append(reaper)
         try:
             yield
         finally:
@@ -51,9 +55,12 @@ def apart_from_ray() -> Iterator[None]:
 
 def _leave_group() -> None:
     """Make a process that was just forked, to become one of Ray's, a session of its own."""
-    if os.getppid() in _starting:
+    while _starting:
+        reaper = _starting.pop()
         with suppress(OSError):
             os.setsid()
+            if reaper is not None:
+                reaper.add_own_session()
 
 
 os.register_at_fork(after_in_child=_leave_group)

@@ -33,8 +33,6 @@ CONNECTS_WITHIN_S = 2.0
 KILLED_WITHIN_S = 60.0
 LOST = signal.SIGUSR2
 """Signal by which the main thread is interrupted: libraries have handlers of their own for SIGINT while they work."""
-REAPER = 'read -r line; kill -s KILL -- "$@"'
-"""Shell script that waits for the end of its input and then kills groups of processes."""
 
 
 class RayWatch(ABC):
@@ -97,22 +95,7 @@ class LocalRayWatch(RayWatch):
     def __init__(self, processes: dict[str, list[subprocess.Popen[bytes]]]) -> None:
         """Start to watch; `processes` are those of Ray, by their names."""
         self._processes = processes
-        # If this process is killed, Ray's agents would stay for up to a minute, in which they look for their GCS. What
-        # kills them inherits the signals that are blocked here: a SIGTERM to every process must not end it before.
-        groups = [f"-{process.pid}" for listed in processes.values() for process in listed]
-        self._reaper = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", REAPER, "sh", *groups],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
         super().__init__()
-
-    def stop(self) -> None:
-        """Stop to watch: from now on, the processes may end."""
-        super().stop()
-        self._reaper.kill()
-        self._reaper.communicate()
 
     def error(self) -> ClusterLostError:
         """Return the error by which the work ends."""
