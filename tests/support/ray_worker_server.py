@@ -37,24 +37,28 @@ MODULES = (
 
 @functools.cache
 def variables() -> dict[str, str]:
-    """Return the variables by which raylets find the server of this process, which is started by the first call."""
+    """Return the variables by which raylets find the server of this process, which the first call starts.
+
+    It ends with this process, which has the other end of its input.
+    """
     name = f"mcl-tests-{os.getpid()}"
     command = [sys.executable, "-m", __name__, name]
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=ROOT)
-    atexit.register(server.kill)
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+    atexit.register(server.communicate)
     assert server.stdout is not None
     assert server.stdout.readline() == b"listening\n"
     return {ray_worker.SERVER: name}
 
 
-def next_worker(listener: socket.socket, added: dict[str, str]) -> list[str]:
-    """Fork a worker for each process that connects; return the arguments of each in its process."""
-    while True:
+def next_worker(listener: socket.socket, added: dict[str, str]) -> list[str] | None:
+    """Fork a worker for each process that connects, until the input ends; return its arguments in its process."""
+    while listener in select.select([listener, 0], [], [])[0]:
         asking, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
             return _become_worker(asking, added)
         asking.close()
+    return None
 
 
 def _become_worker(asking: socket.socket, added: dict[str, str]) -> list[str]:
@@ -80,8 +84,8 @@ def _become_worker(asking: socket.socket, added: dict[str, str]) -> list[str]:
     os._exit(0)
 
 
-def main() -> list[str]:
-    """Import, say so, and serve; return the arguments of a worker in its process."""
+def main() -> list[str] | None:
+    """Import and serve; return the arguments of a worker in its process."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind("\0" + sys.argv[1])
     listener.listen(100)
@@ -96,7 +100,6 @@ def main() -> list[str]:
     return next_worker(listener, {name: value for name, value in os.environ.items() if name not in before})
 
 
-if __name__ == "__main__":
-    options = main()
+if __name__ == "__main__" and (options := main()) is not None:
     (ray,) = importlib.util.find_spec("ray").submodule_search_locations
     fork_server.run([f"{ray}/_private/workers/default_worker.py", *options])
