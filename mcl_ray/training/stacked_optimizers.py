@@ -23,8 +23,10 @@ class _Part(NamedTuple):
     """The values of a stacked parameter that are one run's."""
 
     values: Tensor
-    momentum: StackedTensor | None
-    """The run's own momentum buffers, stacked; None for an optimizer without momentum."""
+    momentum: Tensor | None
+    """Their momentum; None for an optimizer without it."""
+    buffers: StackedTensor | None
+    """The run's own momentum buffers, stacked, which `momentum` views."""
 
 
 class _Update(NamedTuple):
@@ -58,12 +60,12 @@ class StackedOptimizers:
                 continue
             if index not in self._parts:
                 self._parts[index] = self._parts_of(stacked, sizes)
-            gradients = stacked.whole.grad.split_with_sizes(sizes)
+            gradients = _flat(stacked.whole.grad).split_with_sizes(sizes)
             for update, part, gradient in zip(updates, self._parts[index], gradients, strict=True):
                 if part is not None:
                     update.parameters.append(part.values)
                     update.gradients.append(gradient)
-                    update.momenta.append(None if part.momentum is None else part.momentum.whole)
+                    update.momenta.append(part.momentum)
             stacked.whole.grad = None
         for optimizer, update in zip(self._optimizers, updates, strict=True):
             (group,) = optimizer.param_groups
@@ -73,15 +75,26 @@ class StackedOptimizers:
         """Give every optimizer momentum buffers of its own again, with the present values."""
         for parts in self._parts.values():
             for part in parts:
-                if part is not None and part.momentum is not None:
-                    part.momentum.release()
+                if part is not None and part.buffers is not None:
+                    part.buffers.release()
         self._parts.clear()
 
     def _parts_of(self, stacked: StackedTensor, sizes: Sequence[int]) -> list[_Part | None]:
-        values = stacked.whole.detach().split_with_sizes([*sizes])
+        values = _flat(stacked.whole.detach()).split_with_sizes([*sizes])
         owners = _split(stacked.tensors, sizes)
         each = zip(self._optimizers, values, owners, strict=True)
-        return [_Part(own, _momentum(optimizer, its)) if its else None for optimizer, own, its in each]
+        return [_part(own, optimizer, its) if its else None for optimizer, own, its in each]
+
+
+def _flat(stacked: Tensor) -> Tensor:
+    """View a stack as [M, values], in the order of the memory; the fused optimizer copies tensors of other layouts."""
+    shape = len(stacked), stacked[0].numel()
+    return stacked.as_strided(shape, (shape[1], 1))
+
+
+def _part(values: Tensor, optimizer: SGD, parameters: Sequence[Tensor]) -> _Part:
+    buffers = _momentum(optimizer, parameters)
+    return _Part(values, None if buffers is None else _flat(buffers.whole), buffers)
 
 
 def _momentum(optimizer: SGD, parameters: Sequence[Tensor]) -> StackedTensor | None:

@@ -46,7 +46,7 @@ def test_stacked_optimizers_do_what_each_does_alone():
                 optimizer.step()
             for stacked, _ in stack.parameters:
                 own = [tensor.grad for tensor in stacked.tensors]
-                stacked.whole.grad = None if own[0] is None else torch.stack(own)
+                stacked.whole.grad = None if own[0] is None else torch.empty_like(stacked.whole).copy_(torch.stack(own))
             together.step()
             assert all(stacked.whole.grad is None for stacked, _ in stack.parameters), "used up"
         together.release()
