@@ -17,7 +17,7 @@ from mcl_ray.models.network import GlobalAveragePool, Joinable
 from mcl_ray.models.vectorised import is_plain_convolution, is_plain_norm
 
 JOINABLE = nn.Sequential.forward, nn.Identity.forward, nn.ReLU.forward, nn.MaxPool2d.forward
-"""What computes several modules as it computes one, beside `Joinable` modules."""
+"""Forward methods that compute several modules as they compute one; those of `Joinable` modules do, too."""
 
 
 def can_be_joined(module: nn.Module) -> bool:
