@@ -7,11 +7,12 @@ from typing import cast
 from torch import Tensor, nn
 
 from mcl_ray.config.spec import Head
+from mcl_ray.models.network import Joinable
 
 # B images, F features, D embedding
 
 
-class EmbeddingHead(nn.Module):
+class EmbeddingHead(Joinable):
     """Linear, ReLU, Linear, L2 normalisation (Yang et al., AAAI 2022, arXiv 2104.12565, section 3).
 
     Args:
@@ -35,4 +36,4 @@ class EmbeddingHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the embeddings [B, D] of features [B, F]."""
         raw_BD = cast("Tensor", self.output(self.relu(self.hidden(features))))
-        return nn.functional.normalize(raw_BD.float(), dim=1)
+        return nn.functional.normalize(raw_BD.float(), dim=-1)

@@ -11,7 +11,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-# B images, K input channels, H × W pixels, F features, C classes
+# B images, K input channels, M networks, H × W pixels, F features, C classes
 
 
 class Network(nn.Module):
@@ -44,6 +44,13 @@ class Network(nn.Module):
         """Return (logits, features)."""
         features_BF = cast("Tensor", self.branch(self.stem(images)))
         return self.classifier(features_BF), features_BF
+
+
+class Joinable(nn.Module):
+    """Module whose own operations are the same for several networks: on maps [B, M·K, H, W], on features [M, B, F].
+
+    Its parts compute all else. Stacks of such modules are computed with the fewest operations, see `stacked`.
+    """
 
 
 class GlobalAveragePool(nn.Module):

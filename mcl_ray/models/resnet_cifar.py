@@ -10,7 +10,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from mcl_ray.models.network import GlobalAveragePool, Network, conv1x1, conv3x3, initialise_for_relu, named
+from mcl_ray.models.network import GlobalAveragePool, Joinable, Network, conv1x1, conv3x3, initialise_for_relu, named
 
 STAGE_CHANNELS = (16, 32, 64)
 
@@ -21,7 +21,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(Joinable):
     """Two 3 × 3 convolutions and a shortcut: [B, in, H, W] to [B, out, H/stride, W/stride]."""
 
     expansion = 1
@@ -42,7 +42,7 @@ class BasicBlock(nn.Module):
         return cast("Tensor", self.relu(residual + self.shortcut(maps)))
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Joinable):
     """Convolutions of 1 × 1, 3 × 3 and 1 × 1, and a shortcut: [B, in, H, W] to [B, 4·channels, H/stride, W/stride]."""
 
     expansion = 4

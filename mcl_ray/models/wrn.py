@@ -10,12 +10,12 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from mcl_ray.models.network import GlobalAveragePool, Network, conv1x1, conv3x3, initialise_for_relu, named
+from mcl_ray.models.network import GlobalAveragePool, Joinable, Network, conv1x1, conv3x3, initialise_for_relu, named
 
 STEM_CHANNELS = 16
 
 
-class PreActivationBlock(nn.Module):
+class PreActivationBlock(Joinable):
     """Norm, ReLU and 3 × 3 convolution, twice, and a shortcut: [B, in, H, W] to [B, out, H/stride, W/stride]."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:

@@ -6,15 +6,15 @@ all cohorts, one cohort after another.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor, nn
 
 from mcl_ray.cohort import Cohort, CohortOutput
-from mcl_ray.models.stacked import ModuleStack, likeness
+from mcl_ray.models.stacked import ModuleStack, StackedTensor, likeness
 
 
 class CohortStack:
@@ -29,10 +29,10 @@ class CohortStack:
     def __init__(self, cohorts: Sequence[Cohort]) -> None:
         sizes = [cohort.num_peers for cohort in cohorts]
         self._peers = [range(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
-        self._stems = _Layer(stem for cohort in cohorts for stem in cohort.stems)
-        self._branches = _Layer(branch for cohort in cohorts for branch in cohort.branches)
-        self._classifiers = _Layer(classifier for cohort in cohorts for classifier in cohort.classifiers)
-        self._heads = _Layer(head for cohort in cohorts for head in cohort.heads)
+        self._stems = _Layer([cohort.stems for cohort in cohorts])
+        self._branches = _Layer([cohort.branches for cohort in cohorts])
+        self._classifiers = _Layer([cohort.classifiers for cohort in cohorts])
+        self._heads = _Layer([cohort.heads for cohort in cohorts])
         self._image_of_stem = [k for k, cohort in enumerate(cohorts) for _ in cohort.stems]
         self._stem_of_peer = _stems_of_peers(cohorts)
 
@@ -50,10 +50,10 @@ class CohortStack:
             for peers in self._peers
         ]
 
-    def give_gradients(self) -> None:
-        """Give every peer's parameters their gradients."""
-        for layer in self._layers:
-            layer.give_gradients()
+    @property
+    def parameters(self) -> Iterator[tuple[StackedTensor, list[int]]]:
+        """The stacked parameters, which have the gradients, each with its number of slots of every cohort, [K]."""
+        return chain.from_iterable(layer.parameters for layer in self._layers)
 
     def release(self) -> None:
         """Give every cohort tensors of its own again, with the present values."""
@@ -124,13 +124,15 @@ class _Values:
 class _Layer:
     """The modules of all cohorts that have one part, such as all stems, in as few stacks as possible."""
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules_K: Sequence[Iterable[nn.Module]]) -> None:
         alike: dict[Hashable, list[int]] = {}
-        listed = list(modules)
-        for slot, module in enumerate(listed):
+        listed = [(k, module) for k, modules in enumerate(modules_K) for module in modules]
+        for slot, (_, module) in enumerate(listed):
             alike.setdefault(likeness(module), []).append(slot)
         self._slots = list(alike.values())
-        self._stacks = [ModuleStack([listed[slot] for slot in slots]) for slots in self._slots]
+        self._stacks = [ModuleStack([listed[slot][1] for slot in slots]) for slots in self._slots]
+        cohort_of_slot = [[listed[slot][0] for slot in slots] for slots in self._slots]
+        self._sizes = [[found.count(k) for k in range(len(modules_K))] for found in cohort_of_slot]
 
     def __bool__(self) -> bool:
         return bool(self._stacks)
@@ -141,9 +143,10 @@ class _Layer:
         outputs = [stack(value) for stack, value in zip(self._stacks, inputs, strict=True)]
         return _Values(outputs, self._slots)
 
-    def give_gradients(self) -> None:
-        for stack in self._stacks:
-            stack.give_gradients()
+    @property
+    def parameters(self) -> Iterator[tuple[StackedTensor, list[int]]]:
+        for stack, sizes in zip(self._stacks, self._sizes, strict=True):
+            yield from ((parameter, sizes) for parameter in stack.parameters)
 
     def release(self) -> None:
         for stack in self._stacks:

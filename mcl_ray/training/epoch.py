@@ -13,7 +13,7 @@ from mcl_ray.training.run_state import RunState
 
 
 class Epoch:
-    """One epoch of a run. `batches` are trained one after another, `update` ends each step, and `end` the epoch.
+    """One epoch of a run. `batches` are trained one after another, `end_step` ends each step, and `end` the epoch.
 
     Args:
         run: the run; its learning rate and its method are set for the epoch.
@@ -34,13 +34,12 @@ class Epoch:
         """Yield this worker's shards of the batches of the epoch."""
         return self.run.batches(self._epoch)
 
-    def update(self, losses: StepLosses) -> None:
-        """Update the cohort and the method by the gradients that the last losses gave, and record the losses.
+    def end_step(self, losses: StepLosses) -> None:
+        """Update the method after the optimizer has updated the cohort, and record the losses of the step.
 
         Raises:
             NonFiniteLossError: a loss of the log interval that ends here is NaN or infinite.
         """
-        self.run.optimizer.step()
         self.run.method.after_optimizer_step()
         self._step += 1
         steps = self.run.sampler.num_batches
@@ -72,4 +71,5 @@ def step_alone(epoch: Epoch, batch: Batch) -> None:
     epoch.run.optimizer.zero_grad(set_to_none=True)
     losses.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     epoch.run.cohort.sum_shared_gradients()
-    epoch.update(losses)
+    epoch.run.optimizer.step()
+    epoch.end_step(losses)

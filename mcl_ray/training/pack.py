@@ -1,8 +1,8 @@
 """Several runs of one process, whose epochs are trained in joint steps.
 
-Each run keeps its own cohort, optimizer, method, random streams and record: only the forward and the backward pass of a
-step are shared. A run trains the same numbers as alone, within the arithmetic, so that it can leave the others, fail,
-or be resumed alone or with others after any epoch.
+Each run keeps its own cohort, optimizer, method, random streams and record: only the operations of a step are shared.
+A run trains the same numbers as alone, within the arithmetic, so that it can leave the others, fail, or be resumed
+alone or with others after any epoch.
 
 K runs, B images.
 """
@@ -23,9 +23,11 @@ from mcl_ray.callbacks import RunCallback
 from mcl_ray.cohort import CohortOutput
 from mcl_ray.distributed import world_size
 from mcl_ray.methods.method import Batch, OnePassMethod, StepLosses
+from mcl_ray.training.allocator import keep_freed_memory
 from mcl_ray.training.cohort_stack import CohortStack
 from mcl_ray.training.epoch import Epoch, step_alone, train_alone
 from mcl_ray.training.run_state import RunState
+from mcl_ray.training.stacked_optimizers import StackedOptimizers
 
 Figures = dict[str, float]
 """Metric of an epoch's training → its value."""
@@ -179,6 +181,7 @@ class _JointEpoch:
         self._batches = {member: epoch.batches() for member, epoch in self._epochs.items()}
         self._steps = members[0].run.sampler.num_batches
         self._stack: CohortStack | None = None
+        keep_freed_memory()
 
     def train(self) -> None:
         """Train all steps."""
@@ -207,10 +210,11 @@ class _JointEpoch:
             return
         if self._stack is None:
             self._stack = CohortStack([member.run.cohort for member in batches])
+            self._optimizers = StackedOptimizers(self._stack, [member.run.optimizer for member in batches])
         losses = _losses(batches, self._stack)
         torch.stack([own.total for own in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
-        self._stack.give_gradients()
-        self._each(lambda member: self._epochs[member].update(losses[member]))
+        self._optimizers.step()
+        self._each(lambda member: self._epochs[member].end_step(losses[member]))
 
     def _each(self, act: Callable[[_Member], T]) -> dict[_Member, T]:
         """Return what `act` returns for each member; one for which it raises an error leaves with it."""
@@ -226,6 +230,7 @@ class _JointEpoch:
 
     def _release(self) -> None:
         if self._stack is not None:
+            self._optimizers.release()
             self._stack.release()
             self._stack = None
 
