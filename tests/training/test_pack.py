@@ -40,6 +40,7 @@ def cohort(network: str, seed: int, **fields: object) -> Cohort:
     return build_cohort(spec.cohort, num_classes=5, in_channels=2).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_outputs_gradients_and_statistics_are_those_of_each_cohort(network):
     cohorts = [cohort(network, 1), cohort(network, 2, size=3), cohort(network, 3, sharing="stem")]
