@@ -59,6 +59,7 @@ def test_a_run_with_parts_of_ones_own_is_trained_resumed_and_exported(folder):
     assert json.loads((path / PLUGINS_FILE).read_text()).keys() == {"1"}
 
 
+@pytest.mark.slow
 def test_the_recipes_of_a_plugin_are_trained_by_their_names(folder):
     words = ("short_digits", "plugins=[my_recipes,my_loss]", "epochs=1", "losses.extra.agreement=0.5")
     done = run_forked(folder, "mcl", "train", *words, modules=TRAINING)

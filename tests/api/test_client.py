@@ -56,6 +56,7 @@ def test_results(app, server):
             handle.report()
 
 
+@pytest.mark.slow
 def test_errors(app, server):
     with Client(server) as client:
         with pytest.raises(RefusedError, match="did you mean 'digits'") as refused:

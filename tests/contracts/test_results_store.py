@@ -101,6 +101,7 @@ class ResultsStoreContract:
         assert {row["epoch"]: row["attempt"] for row in rows} == {1: 1, 2: 1, 3: 2, 4: 3}
         assert len(rows) == EPOCHS * len(epoch_rows(1, 2, 60))
 
+    @pytest.mark.slow
     def test_of_two_writers_of_a_run_one_gets_an_error_and_records_nothing(self, on):
         first = RunWriter.create(on("a"), SPEC)
         record_epochs(first, 1)

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from mcl_ray.callbacks import TrialEnd, TrialInfo
 from mcl_ray.results import schema
 from mcl_ray.results.store import read_epochs, read_runs
@@ -9,6 +11,7 @@ from searches.record_caching import RUNS_AT_A_TIME, RecordCaching
 from tests.support.synthetic import spec, write_run
 
 
+@pytest.mark.slow
 def test_trials_are_cached_some_time_after_they_ended(tmp_path):
     folder = tmp_path / "sweeps" / "s-1"
     caching = RecordCaching(folder, repeats=2)

@@ -28,6 +28,7 @@ def blocks_of_a_tensor(way: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limits are glibc's")
 def test_large_tensors_have_memory_that_is_kept():
     assert blocks_of_a_tensor("return") == 1

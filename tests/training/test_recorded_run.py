@@ -110,6 +110,7 @@ def figures_and_weights(root):
     return [tuple(row[key] for key in ("epoch", "member", "split", "metric", "value")) for row in rows], found
 
 
+@pytest.mark.slow
 def test_runs_trained_in_turn_equal_those_trained_alone_to_the_bit(tmp_path, one_thread):
     specs = [small("seed=1"), small("seed=2", "cohort.size=3")]
     for spec in specs:

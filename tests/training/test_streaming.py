@@ -52,6 +52,7 @@ def same(first, second):
     )
 
 
+@pytest.mark.slow
 def test_views_come_of_seed_and_epoch_alone_however_many_readers_there_are(tmp_path):
     root = write_folder(tmp_path / "pictures")
     local, _ = feeds_of(root, tmp_path)
@@ -164,6 +165,7 @@ def test_the_bound_is_of_all_workers_and_each_knows_every_name(tmp_path):
     assert "got 3 and 4" in reported[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readers", [0, 1])
 def test_more_of_them_than_the_bound_end_the_run_with_their_names(tmp_path, readers):
     root = write_folder(tmp_path / "pictures")

@@ -72,6 +72,7 @@ def test_auto_sends_least(run, size, workers, chosen):
     assert costs[0].sent_bytes == min(cost.sent_bytes for cost in costs if cost.split.is_even)
 
 
+@pytest.mark.slow
 def test_training_chooses_as_the_dry_run():
     run = replace(recipes.digits(), {"cohort.size": 4})
     plan = estimate_run(run, Environment(parallelism="auto"), (4, 4))

@@ -153,6 +153,7 @@ def test_a_trial_whose_process_died_after_its_record_was_complete_is_what_the_re
     }
 
 
+@pytest.mark.slow
 def test_a_database_that_fails_does_not_end_the_sweep_and_is_updated_at_its_end(tmp_path, caplog, monkeypatch):
     with OptunaExporter(sweep(), tmp_path, []) as exporter:
         (tmp_path / "study.db").rename(tmp_path / "away.db")
