@@ -13,6 +13,10 @@ HIDDEN = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+foun
 """Names of entries that systems leave in folders, in lower case, besides those that begin with a dot."""
 
 
+MAX_DEPTH = 100
+"""Deepest folder that is read, below one of a class or of Parquet files."""
+
+
 def is_hidden(name: str) -> bool:
     """Return whether an entry of a folder is passed over: ._x of AppleDouble, .DS_Store, Thumbs.db and others."""
     return name.startswith(".") or name.lower() in HIDDEN
@@ -47,6 +51,22 @@ def is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def is_above(folder: str | Path, identity: tuple[int, int], above: tuple[tuple[int, int], ...]) -> bool:
+    """Return whether a folder is one of those above it, to which a link leads back.
+
+    Args:
+        folder: the folder.
+        identity: its device and inode.
+        above: those of the folders above it.
+
+    Raises:
+        DataError: it is too deep.
+    """
+    if len(above) > MAX_DEPTH:
+        raise DataError(f"folders must be nested at most {MAX_DEPTH} deep, but {printable(folder)} is deeper")
+    return identity in above
+
+
 def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
     """Yield what is no folder at any depth below a folder, in the order of the names, without hidden entries.
 
@@ -55,11 +75,11 @@ def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterat
         above: device and inode of the folders above it; links to them are not followed, other links are.
 
     Raises:
-        DataError: a folder cannot be read.
+        DataError: a folder cannot be read, or is too deep.
     """
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
-    if identity in above:
+    if is_above(folder, identity, above):
         return
     for entry in entries_of(folder):
         if is_folder(entry):

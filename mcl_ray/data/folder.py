@@ -18,7 +18,7 @@ from mcl_ray.data.class_table import ClassTable, find_class_table, has_class_fol
 from mcl_ray.data.dataset_index import SPLIT_NAMES, VALIDATION, Check, DatasetIndex, listed, with_test_split
 from mcl_ray.data.decoding import suffixes
 from mcl_ray.data.encoded import ImageFiles, printable
-from mcl_ray.data.entries import entries_of, is_file, is_folder
+from mcl_ray.data.entries import entries_of, is_above, is_file, is_folder
 from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
 
@@ -146,7 +146,7 @@ class _Scan:
         """Yield the files at any depth below a folder; a link to a folder above it is not followed."""
         status = Path(folder).stat()
         identity = (status.st_dev, status.st_ino)
-        if identity in above:
+        if is_above(folder, identity, above):
             return
         if above:
             self.folders[os.path.relpath(folder, self.root)] = status.st_mtime_ns

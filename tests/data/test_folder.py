@@ -11,6 +11,7 @@ from mcl_ray.config.environment import Environment
 from mcl_ray.config.overrides import replace
 from mcl_ray.config.recipes import imagenet
 from mcl_ray.config.spec import DataSpec
+from mcl_ray.data.entries import MAX_DEPTH
 from mcl_ray.data.images import list_images
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import DataError
@@ -277,3 +278,13 @@ def test_images_of_no_known_kind_are_named_in_the_error(root):
         file.rename(file.with_suffix(".raw"))
     with pytest.raises(DataError, match=r"has none of red \(left out: 8 files that end in \.raw, as train/red/0\.raw"):
         list_images(SPEC, root)
+
+
+def test_a_folder_that_is_nested_too_deep_is_an_error(root):
+    deepest = root.joinpath("train", "red", *"d" * MAX_DEPTH)
+    deepest.mkdir(parents=True)
+    (root / "train" / "red" / "0.png").rename(deepest / "0.png")
+    assert counts(loaded(root))["train"] == [8, 8, 8]
+    (deepest / "d").mkdir()
+    with pytest.raises(DataError, match=rf"nested at most {MAX_DEPTH} deep, but .*(/d){{{MAX_DEPTH + 1}}} is deeper$"):
+        loaded(root)

@@ -9,6 +9,7 @@ import pytest
 
 from mcl_ray.config.environment import Environment
 from mcl_ray.config.spec import DataSpec
+from mcl_ray.data.entries import MAX_DEPTH
 from mcl_ray.data.images import list_images
 from mcl_ray.data.source import load_dataset
 from mcl_ray.errors import DataError
@@ -309,3 +310,12 @@ def test_a_copy_that_is_damaged_later_is_noticed_as_it_is_read(tmp_path):
     with pytest.raises(OSError, match=r"its copy in .*images.bin is damaged"):
         dataset.train.read(1)
     assert loaded(tmp_path / "x.parquet").train.read(1) == picture(NAMES[1], 1)
+
+
+def test_a_folder_of_files_that_is_nested_too_deep_is_an_error(tmp_path):
+    write(tmp_path.joinpath("pq", *"d" * MAX_DEPTH, "train.parquet"), *rows(6))
+    write(tmp_path / "pq/val.parquet", *rows(3))
+    assert len(loaded(tmp_path / "pq").train) == 6
+    tmp_path.joinpath("pq", *"d" * (MAX_DEPTH + 1)).mkdir()
+    with pytest.raises(DataError, match=f"nested at most {MAX_DEPTH} deep, but "):
+        loaded(tmp_path / "pq")
