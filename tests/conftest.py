@@ -85,6 +85,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
+def pytest_unconfigure() -> None:
+    """Let the interpreter's end free it: libraries say on stderr what they still hold then."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
     """Folder of numbers from the published implementation."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
+from types import TracebackType
 
 import numpy as np
 import torch
@@ -71,7 +73,7 @@ class ReaderWorkers:
             prefetch_factor=BATCHES_AHEAD if count else None,
             persistent_workers=count > 0,
             multiprocessing_context="forkserver" if count else None,  # fork is unsafe in a process with threads
-            worker_init_fn=_exit_with_training_process,
+            worker_init_fn=prepare_reader,
         )
 
     @property
@@ -124,11 +126,12 @@ class ReaderWorkers:
             raise UnreadableImagesError(sorted(self._unreadable), self._bound)
 
 
-def _exit_with_training_process(_: int) -> None:
-    """Make a reader process exit when the training process ends, even by a signal.
+def prepare_reader(_: int) -> None:
+    """Make a reader process exit when the training process ends, even by a signal, and print nothing because of it.
 
     torch's readers poll their parent process. This is the fork server, which runs as long as they do.
     """
+    sys.excepthook = _report
     training = multiprocessing.parent_process()
     assert training is not None, "a reader process has a parent"
 
@@ -137,6 +140,15 @@ def _exit_with_training_process(_: int) -> None:
         os._exit(1)
 
     threading.Thread(target=exit_with_it, daemon=True).start()
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error, unless it is of a connection: the training process was interrupted while it took a batch.
+
+    multiprocessing reports errors of the thread that hands over the memory of batches so; the thread goes on.
+    """
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _is_of_dead_reader(error: RuntimeError | OSError | EOFError) -> bool:

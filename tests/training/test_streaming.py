@@ -3,6 +3,8 @@
 import io
 import logging
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -194,3 +196,30 @@ def test_whatever_pillow_reads_becomes_red_green_and_blue(kind, mode):
     Image.new(mode, (6, 5), 1).save(content, kind)
     decoded = decode(content.getvalue())
     assert (decoded.shape, decoded.dtype) == ((3, 5, 6), torch.uint8)
+
+
+READER = """
+import multiprocessing, os, socket
+from multiprocessing.resource_sharer import DupFd
+from mcl_ray.training.streaming import prepare_reader
+
+def read():
+    prepare_reader(0)
+    handed_over = DupFd(0)
+    with socket.socket(socket.AF_UNIX) as interrupted:
+        interrupted.connect(handed_over._id[0])
+    os.close(handed_over.detach())  # of the next one that asks
+
+if __name__ == "__main__":
+    reader = multiprocessing.get_context("spawn").Process(target=read)
+    reader.start()
+    reader.join()
+    print(reader.exitcode)
+"""
+
+
+@pytest.mark.slow
+def test_a_reader_says_nothing_of_a_training_process_that_was_interrupted_while_it_took_a_batch(tmp_path):
+    (tmp_path / "reader.py").write_text(READER)
+    done = subprocess.run([sys.executable, "reader.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
