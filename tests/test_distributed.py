@@ -264,6 +264,7 @@ def recorded(root: Path) -> tuple[str, int, int]:
     return row["state"], row["attempt"], row["epochs_done"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("started_by", [1, 2])
 def test_a_run_that_one_number_of_workers_began_another_finishes(pair, tmp_path, started_by):
     def of_two(*arguments):
@@ -285,6 +286,7 @@ def test_a_run_that_one_number_of_workers_began_another_finishes(pair, tmp_path,
     assert last[1][loss] == pytest.approx(whole[1][1][loss], rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_workers_go_on_from_the_same_checkpoint_where_the_newest_is_damaged(pair, tmp_path):
     first, _ = pair.run(train, tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()

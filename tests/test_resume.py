@@ -161,6 +161,7 @@ def refused(killed: Path, *more: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_without_an_undamaged_checkpoint_is_not_begun_anew(killed):
     folder = checkpoints_of(killed / "results", OVERRIDES)
     files = list(folder.path.glob("*.pt"))
@@ -170,6 +171,7 @@ def test_a_run_without_an_undamaged_checkpoint_is_not_begun_anew(killed):
     assert f"all {len(files)} in {folder.path.relative_to(killed)} are damaged" in refused(killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "rule"),
     [

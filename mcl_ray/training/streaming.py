@@ -145,7 +145,7 @@ def prepare_reader(_: int) -> None:
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an error, unless it is of a connection: the training process was interrupted while it took a batch.
 
-    multiprocessing reports errors of the thread that hands over the memory of batches so; the thread goes on.
+    multiprocessing reports errors of the thread that hands over the memory of batches so, and the thread continues.
     """
     if not isinstance(error, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)

@@ -155,6 +155,7 @@ def small(method: str = "supervised", *fields: str) -> RunSpec:
     return replace(recipe(), changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pack_trains_what_each_run_trains_alone(method, tmp_path):
     contrast = () if method == "linear" else ("alpha=0.3", "losses.tau=0.2")
@@ -212,6 +213,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
         _assert_losses_are_equal(found[name], runs.alone(name))
 
 
+@pytest.mark.slow
 def test_a_run_that_leaves_goes_on_alone_or_in_another_pack(tmp_path):
     specs = {name: small("supervised_bank", f"seed={seed}", "epochs=3") for seed, name in enumerate(("a", "b", "c"))}
     runs = Runs(tmp_path, specs)

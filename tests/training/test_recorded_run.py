@@ -138,6 +138,7 @@ def test_a_loss_that_is_not_finite_is_recorded(tmp_path, one_thread):
     assert recorded(tmp_path) == ("failed", "NonFiniteLossError", 0)
 
 
+@pytest.mark.slow
 def test_when_the_test_images_are_read(tmp_path, one_thread):
     for when, epochs in (("every_epoch", {1, 2}), ("at_end", {2}), ("never", set())):
         train(small(f"test={when}"), one_thread, tmp_path / when)
@@ -155,6 +156,7 @@ def test_the_score_of_a_checkpoint_is_the_score_at_its_epoch(tmp_path, one_threa
     assert {(s.metric, s.member): s.value for s in scores} == {(r["metric"], r["member"]): r["value"] for r in rows}
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_run_and_another_seed_another(tmp_path, one_thread):
     def losses(name, *overrides):
         train(small(*overrides), one_thread, tmp_path / name)
