@@ -38,6 +38,10 @@ from searches.tune.study_update import STATES, running_trial, update_study
 FILE = "study.db"
 NAME_FILE = "study.json"
 SQLITE_WAIT_S = 30
+FAILS = (OptunaError, SQLAlchemyError)
+"""Errors of a database that does not answer, or cannot be written."""
+IS_DAMAGED = (LookupError, TypeError, ValueError)
+"""Errors that Optuna raises for a value in a database that it has not written: SQLite keeps no checksums."""
 _log = logging.getLogger(__name__)
 
 
@@ -55,18 +59,27 @@ class OptunaExporter(SweepCallback):
         self._sweep, self._folder = sweep, folder
         self._missed = self._disordered = False
         self._failed: set[str] = set()
-        self._storage = _open_study(sweep, folder)
-        directions = [StudyDirection[direction.upper()] for direction in sweep.directions]
-        is_shared = sweep.outputs.study is not None
-        try:
-            name = _claim_study(self._storage, folder, directions, is_shared=is_shared, known=known)
-        except (OptunaError, SQLAlchemyError) as error:  # it can be read alone, or another program changed its tables
-            raise _no_answer(study_url(sweep, folder), error) from error
-        self._study_id = self._storage.get_study_id_from_name(name)
         self._running: dict[str, int] = {}
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="optuna-export")
         self._pending: deque[Future[None]] = deque()
-        with self._log_database_errors():
+        try:
+            self._open(known)
+        except IS_DAMAGED as error:
+            if sweep.outputs.study is not None:
+                raise _no_answer(sweep.outputs.study, error) from error
+            set_aside_study(folder / FILE, " ".join(str(error).split()))
+            self._open(known)
+
+    def _open(self, known: Sequence[KnownTrial]) -> None:
+        self._storage = _open_study(self._sweep, self._folder)
+        directions = [StudyDirection[direction.upper()] for direction in self._sweep.directions]
+        is_shared = self._sweep.outputs.study is not None
+        try:
+            name = _claim_study(self._storage, self._folder, directions, is_shared=is_shared, known=known)
+        except FAILS as error:  # it can be read alone, or another program changed its tables
+            raise _no_answer(study_url(self._sweep, self._folder), error) from error
+        self._study_id = self._storage.get_study_id_from_name(name)
+        with self._logged(*FAILS):
             self._update(known)
 
     def __enter__(self) -> Self:
@@ -86,7 +99,7 @@ class OptunaExporter(SweepCallback):
         known = read_trials(self._folder, self._sweep)
         ended = {trial.trial_id for trial in known if trial.state in ("finished", "stopped")}
         if self._missed or self._disordered or self._failed & ended:
-            with self._log_database_errors():
+            with self._logged(*FAILS, *IS_DAMAGED):
                 self._update(known)
 
     def on_trial_start(self, trial: TrialInfo) -> None:
@@ -109,7 +122,7 @@ class OptunaExporter(SweepCallback):
 
     def _submit(self, write: Callable[..., object], *details: object) -> None:
         def attempt() -> None:
-            with self._log_database_errors():
+            with self._logged(*FAILS, *IS_DAMAGED):
                 write(*details)
 
         self._pending.append(self._writer.submit(attempt))
@@ -147,10 +160,11 @@ class OptunaExporter(SweepCallback):
         self._study_id, self._running = update_study(self._storage, self._study_id, self._sweep, known)
 
     @contextmanager
-    def _log_database_errors(self) -> Iterator[None]:
+    def _logged(self, *errors: type[Exception]) -> Iterator[None]:
+        """Log errors of the database, which is brought up to date later."""
         try:
             yield
-        except (OptunaError, SQLAlchemyError) as error:
+        except errors as error:
             if not self._missed:
                 _log.warning(
                     "the study's database missed a trial; the sweep continues, and exports it at its end: %s", error
@@ -167,7 +181,7 @@ def _open_study(sweep: Experiment, folder: Path) -> BaseStorage:
     try:
         return open_storage(url)
     except StoreError as error:
-        if not isinstance(error.__cause__, RuntimeError):  # the one by which Optuna refuses a schema
+        if not isinstance(error.__cause__, (RuntimeError, *IS_DAMAGED)):  # Optuna refuses a schema by the first
             raise
         set_aside_study(folder / FILE, str(error.__cause__))
         return open_storage(url)

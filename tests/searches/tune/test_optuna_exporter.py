@@ -279,6 +279,33 @@ def test_a_damaged_study_is_set_aside_and_exported_again(tmp_path, caplog, kind)
     assert f"set aside as {aside.name}" in caplog.text
 
 
+DAMAGED_VALUES = {
+    "trial_intermediate_values": "intermediate_value_type = 'FANITE'",
+    "trials": "state = 'RUNNINF'",
+    "study_directions": "direction = 'MAXIMIZD'",
+    "trial_user_attributes": "value_json = '{'",
+    "trial_params": 'distribution_json = \'{"name": "IntDistributiom", "attributes": {}}\'',
+}
+"""Table → what differs by a bit or two from what Optuna writes: SQLite finds nothing wrong with it."""
+
+
+@pytest.mark.parametrize("table", DAMAGED_VALUES)
+def test_a_study_with_a_damaged_value_is_set_aside_and_exported_again(tmp_path, caplog, table):
+    """In a database that is shared, nothing is set aside: the error is one line."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    for study, file in ((None, "study.db"), (url, "shared.db")):
+        with OptunaExporter(sweep(study=study), tmp_path, [trial(0), trial(1, "unfinished", (40.0,))]):
+            pass
+        with closing(sqlite3.connect(tmp_path / file)) as connection, connection:
+            assert connection.execute(f"update {table} set {DAMAGED_VALUES[table]}").rowcount > 0
+    with OptunaExporter(sweep(), tmp_path, [trial(0), trial(1)]):
+        assert set(exported(tmp_path)) == {"0000", "0001"}
+    (aside,) = tmp_path.glob("study.db.damaged-*")
+    assert f"set aside as {aside.name}" in caplog.text
+    with pytest.raises(StoreError, match=r"the study's database must answer, but sqlite:///.*shared\.db does not: "):
+        OptunaExporter(sweep(study=url), tmp_path, [trial(0), trial(1)])
+
+
 def test_a_sweep_whose_studys_name_is_damaged_has_a_new_study_and_leaves_that_of_others_alone(tmp_path):
     url, folders = f"sqlite:///{tmp_path / 'shared.db'}", [tmp_path / name / "digits-1" for name in ("a", "b")]
     for folder in folders:
