@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mcl_ray.data.encoded import printable
@@ -11,10 +11,8 @@ from mcl_ray.errors import DataError
 
 HIDDEN = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"})
 """Names of entries that systems leave in folders, in lower case, besides those that begin with a dot."""
-
-
 MAX_DEPTH = 100
-"""Deepest folder that is read, below one of a class or of Parquet files."""
+"""Deepest level of folders that is read, below the folder of a class or of Parquet files."""
 
 
 def is_hidden(name: str) -> bool:
@@ -51,38 +49,31 @@ def is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def is_above(folder: str | Path, identity: tuple[int, int], above: tuple[tuple[int, int], ...]) -> bool:
-    """Return whether a folder is one of those above it, to which a link leads back.
-
-    Args:
-        folder: the folder.
-        identity: its device and inode.
-        above: those of the folders above it.
-
-    Raises:
-        DataError: it is too deep.
-    """
-    if len(above) > MAX_DEPTH:
-        raise DataError(f"folders must be nested at most {MAX_DEPTH} deep, but {printable(folder)} is deeper")
-    return identity in above
-
-
-def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+def files_below(
+    folder: str | Path,
+    on_folder: Callable[[str, os.stat_result], None] | None = None,
+    above: tuple[tuple[int, int], ...] = (),
+) -> Iterator[os.DirEntry[str]]:
     """Yield what is no folder at any depth below a folder, in the order of the names, without hidden entries.
 
     Args:
         folder: the folder.
+        on_folder: receives path and status of every folder below it.
         above: device and inode of the folders above it; links to them are not followed, other links are.
 
     Raises:
-        DataError: a folder cannot be read, or is too deep.
+        DataError: a folder cannot be read, or is nested too deep.
     """
-    status = folder.stat()
+    status = Path(folder).stat()
     identity = (status.st_dev, status.st_ino)
-    if is_above(folder, identity, above):
+    if identity in above:
         return
+    if len(above) > MAX_DEPTH:
+        raise DataError(f"folders must be nested at most {MAX_DEPTH} deep, but {printable(folder)} is deeper")
+    if above and on_folder is not None:
+        on_folder(str(folder), status)
     for entry in entries_of(folder):
         if is_folder(entry):
-            yield from files_below(folder / entry.name, (*above, identity))
+            yield from files_below(entry.path, on_folder, (*above, identity))
         else:
-            yield folder / entry.name
+            yield entry

@@ -18,7 +18,7 @@ from mcl_ray.data.class_table import ClassTable, find_class_table, has_class_fol
 from mcl_ray.data.dataset_index import SPLIT_NAMES, VALIDATION, Check, DatasetIndex, listed, with_test_split
 from mcl_ray.data.decoding import suffixes
 from mcl_ray.data.encoded import ImageFiles, printable
-from mcl_ray.data.entries import entries_of, is_above, is_file, is_folder
+from mcl_ray.data.entries import entries_of, files_below, is_file, is_folder
 from mcl_ray.data.index_cache import IndexCache
 from mcl_ray.errors import DataError
 
@@ -142,19 +142,12 @@ class _Scan:
             {"files of other kinds": rest} if rest else {}
         )
 
-    def files(self, folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[os.DirEntry[str]]:
-        """Yield the files at any depth below a folder; a link to a folder above it is not followed."""
-        status = Path(folder).stat()
-        identity = (status.st_dev, status.st_ino)
-        if is_above(folder, identity, above):
-            return
-        if above:
-            self.folders[os.path.relpath(folder, self.root)] = status.st_mtime_ns
-        for entry in entries_of(folder):
-            if is_folder(entry):
-                yield from self.files(entry.path, (*above, identity))
-            else:
-                yield entry
+    def files(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        """Yield the files at any depth below a folder, and note when the folders were modified."""
+        return files_below(folder, self._note)
+
+    def _note(self, folder: str, status: os.stat_result) -> None:
+        self.folders[os.path.relpath(folder, self.root)] = status.st_mtime_ns
 
     def images(self, folder: str) -> Iterator[os.DirEntry[str]]:
         """Yield the images at any depth below a folder, and count the other files."""

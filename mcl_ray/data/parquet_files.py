@@ -21,7 +21,7 @@ def parquet_files(folder: Path) -> tuple[list[Path], dict[str, int]]:
     Raises:
         DataError: there is none.
     """
-    below = list(files_below(folder)) if folder.is_dir() else []
+    below = [Path(entry.path) for entry in files_below(folder)] if folder.is_dir() else []
     below = [file for file in below if not any(map(_is_passed_over, file.relative_to(folder).parts))]
     found = [file for file in below if _is_parquet(file)]
     if not found:

@@ -98,7 +98,7 @@ def _part(values: Tensor, optimizer: SGD, parameters: Sequence[Tensor]) -> _Part
 
 
 def _momentum(optimizer: SGD, parameters: Sequence[Tensor]) -> StackedTensor | None:
-    """Return the momentum buffers of a run's parameters, stacked; zeros before the first step, to the same effect."""
+    """Return the momentum buffers of a run's parameters, stacked: at first zeros, as there is no dampening."""
     (group,) = optimizer.param_groups
     if not group["momentum"]:
         return None

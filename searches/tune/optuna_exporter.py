@@ -38,9 +38,9 @@ from searches.tune.study_update import STATES, running_trial, update_study
 FILE = "study.db"
 NAME_FILE = "study.json"
 SQLITE_WAIT_S = 30
-FAILS = (OptunaError, SQLAlchemyError)
+DATABASE_ERRORS = (OptunaError, SQLAlchemyError)
 """Errors of a database that does not answer, or cannot be written."""
-IS_DAMAGED = (LookupError, TypeError, ValueError)
+DAMAGE_ERRORS = (LookupError, TypeError, ValueError)
 """Errors that Optuna raises for a value in a database that it has not written: SQLite keeps no checksums."""
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class OptunaExporter(SweepCallback):
         self._pending: deque[Future[None]] = deque()
         try:
             self._open(known)
-        except IS_DAMAGED as error:
+        except DAMAGE_ERRORS as error:
             if sweep.outputs.study is not None:
                 raise _no_answer(sweep.outputs.study, error) from error
             set_aside_study(folder / FILE, " ".join(str(error).split()))
@@ -76,10 +76,10 @@ class OptunaExporter(SweepCallback):
         is_shared = self._sweep.outputs.study is not None
         try:
             name = _claim_study(self._storage, self._folder, directions, is_shared=is_shared, known=known)
-        except FAILS as error:  # it can be read alone, or another program changed its tables
+        except DATABASE_ERRORS as error:  # it can be read alone, or another program changed its tables
             raise _no_answer(study_url(self._sweep, self._folder), error) from error
         self._study_id = self._storage.get_study_id_from_name(name)
-        with self._logged(*FAILS):
+        with self._log_errors(*DATABASE_ERRORS):
             self._update(known)
 
     def __enter__(self) -> Self:
@@ -99,7 +99,7 @@ class OptunaExporter(SweepCallback):
         known = read_trials(self._folder, self._sweep)
         ended = {trial.trial_id for trial in known if trial.state in ("finished", "stopped")}
         if self._missed or self._disordered or self._failed & ended:
-            with self._logged(*FAILS, *IS_DAMAGED):
+            with self._log_errors(*DATABASE_ERRORS, *DAMAGE_ERRORS):
                 self._update(known)
 
     def on_trial_start(self, trial: TrialInfo) -> None:
@@ -122,7 +122,7 @@ class OptunaExporter(SweepCallback):
 
     def _submit(self, write: Callable[..., object], *details: object) -> None:
         def attempt() -> None:
-            with self._logged(*FAILS, *IS_DAMAGED):
+            with self._log_errors(*DATABASE_ERRORS, *DAMAGE_ERRORS):
                 write(*details)
 
         self._pending.append(self._writer.submit(attempt))
@@ -160,7 +160,7 @@ class OptunaExporter(SweepCallback):
         self._study_id, self._running = update_study(self._storage, self._study_id, self._sweep, known)
 
     @contextmanager
-    def _logged(self, *errors: type[Exception]) -> Iterator[None]:
+    def _log_errors(self, *errors: type[Exception]) -> Iterator[None]:
         """Log errors of the database, which is brought up to date later."""
         try:
             yield
@@ -181,7 +181,7 @@ def _open_study(sweep: Experiment, folder: Path) -> BaseStorage:
     try:
         return open_storage(url)
     except StoreError as error:
-        if not isinstance(error.__cause__, (RuntimeError, *IS_DAMAGED)):  # Optuna refuses a schema by the first
+        if not isinstance(error.__cause__, (RuntimeError, *DAMAGE_ERRORS)):  # Optuna refuses a schema by the first
             raise
         set_aside_study(folder / FILE, str(error.__cause__))
         return open_storage(url)

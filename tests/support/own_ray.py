@@ -11,14 +11,14 @@ from ray._private.parameter import RayParams
 
 from tests.support import ray_worker
 
-_initialise = RayParams.__init__
+_as_ray_does = RayParams.__init__
 # A log monitor reads the output of workers for drivers, none of which asks for it, and takes more time than the GCS.
 CHOSEN = {"worker_path": ray_worker.__file__, "include_log_monitor": False}
 
 
 def initialise(params: RayParams, *arguments: Any, **options: Any) -> None:
     """Set the parameters of a Ray that is started, as Ray does."""
-    _initialise(params, *arguments, **CHOSEN | options)
+    _as_ray_does(params, *arguments, **CHOSEN | options)
 
 
 RayParams.__init__ = initialise

@@ -50,13 +50,14 @@ class RunningCommand:
         is_alone = has_its_own_ray and bool(variables)
         modules = forked.ON_RAY if has_its_own_ray or "--address" in arguments else forked.TRAINING
         start = subprocess.Popen if is_alone else partial(forked.ForkedProcess, modules=modules)
+        workers = ray_worker_server.variables() if has_its_own_ray and not is_alone else {}
         self.process = start(
             [sys.executable, "-m", f"mcl_ray.{command}", *arguments, "--results", str(results)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
-            env=os.environ | ray_worker_server.variables() | (variables or {}),
+            env=os.environ | workers | (variables or {}),
             start_new_session=True,
         )
         self.results, self.lines, self._within_s = results, [], within_s
