@@ -62,7 +62,7 @@ def next_worker(listener: socket.socket, added: dict[str, str]) -> list[str] | N
 
 
 def _become_worker(asking: socket.socket, added: dict[str, str]) -> list[str]:
-    """Fork a worker, and be its guard here: it ends with the process that asks for it, and all that it started too."""
+    """Fork a worker, and be its guard here: it ends with the process that asks for it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     message, descriptors, _, _ = socket.recv_fds(asking, ray_worker.MAX_BYTES, 3)
     if not message:
@@ -79,8 +79,6 @@ def _become_worker(asking: socket.socket, added: dict[str, str]) -> list[str]:
     select.select([asking, os.pidfd_open(worker)], [], [])
     with contextlib.suppress(ProcessLookupError):
         os.kill(worker, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker, signal.SIGKILL)  # it leads one as soon as it has become a worker
     os._exit(0)
 
 
