@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
-from ray._private.node import Node
 
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.data.encoded import printable
 from mcl_ray.errors import ClusterLostError, SpecError, TrainingError, UserError
 from trainables.cluster.address import check_cluster
+from trainables.cluster.local_start import LocalStart, end_processes
 from trainables.cluster.log_levels import quiet_ray_logs
 from trainables.cluster.reaper import Reaper
 from trainables.cluster.signals import apart_from_ray, restore_signal_handlers
@@ -24,6 +23,9 @@ from trainables.cluster.token import ensure_token
 from trainables.cluster.watch import RayWatch, watch_cluster, watch_local_ray
 
 OBJECT_STORE_BYTES = 200_000_000
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+"""Options of `ray.init`, of a local Ray and a cluster."""
+
 START_ATTEMPTS = 6
 START_TIMEOUT_SIGN = "timed out during startup"
 """The words of Ray's error for a local Ray that does not start within its limit."""
@@ -155,7 +157,7 @@ def _initialise(execution: ExecutionOptions, opened: ExitStack) -> str | None:
     else:
         options = {"address": check_cluster(execution.address)}
     try:
-        context = _start_local(options, opened) if execution.address is None else _init(options)
+        context = _start_local(options, opened) if execution.address is None else _join(options)
     except (RuntimeError, ConnectionError) as error:  # another Python than the cluster's, for example
         if execution.address is None:
             raise
@@ -180,9 +182,9 @@ def _check_command() -> None:
             ) from error
 
 
-def _init(options: Mapping[str, Any], reaper: Reaper | None = None) -> Any:
-    with apart_from_ray(reaper):
-        return ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
+def _join(options: Mapping[str, Any]) -> Any:
+    with apart_from_ray():
+        return ray.init(**options, **QUIET)
 
 
 def _shut_down() -> None:
@@ -190,7 +192,7 @@ def _shut_down() -> None:
         ray.shutdown()
 
 
-def _start_local(options: Mapping[str, Any], opened: ExitStack) -> Any:
+def _start_local(options: dict[str, Any], opened: ExitStack) -> Any:
     """Start a local Ray, several times if it needs longer than Ray's fixed limit of 30 s, as on an overloaded machine.
 
     Args:
@@ -200,35 +202,32 @@ def _start_local(options: Mapping[str, Any], opened: ExitStack) -> Any:
     Raises:
         UserError: the folder for temporary files has too long a path.
         TrainingError: it did not start within the limit at any attempt.
+        ClusterLostError: one of its processes ended while it started.
     """
     for attempt in range(1, START_ATTEMPTS + 1):
         with ExitStack() as attempted:
             reaper = attempted.enter_context(Reaper())
+            start = attempted.enter_context(LocalStart(options | QUIET, reaper))
             try:
-                context = _init(options, reaper)
+                context = start.result()
             except BaseException as error:  # KeyboardInterrupt, too; Ray raises a plain Exception
-                _shut_down()
-                _end_processes(error)
+                if start.has_ended:
+                    _shut_down()
+                    end_processes(error)
                 reaper.reap()
                 if SOCKET_SIGN in str(error):
                     raise UserError(
                         "the path of Ray's sockets must be short, and is below RAY_TMPDIR, else TMPDIR, else /tmp, "
                         f"but: {error}; RAY_TMPDIR=/tmp makes it short"
                     ) from error
-                if START_TIMEOUT_SIGN not in str(error):
+                is_tried_again = START_TIMEOUT_SIGN in str(error) or isinstance(error, ClusterLostError)
+                if not (is_tried_again and start.has_ended):
                     raise
             else:
                 opened.push(attempted.pop_all())
                 return context
         _log.warning("a local Ray did not start within Ray's limit of 30 s: attempt %d of %d", attempt, START_ATTEMPTS)
     raise TrainingError(f"a local Ray must start within 30 s, but did not in {START_ATTEMPTS} attempts")
-
-
-def _end_processes(error: BaseException) -> None:
-    """End the processes of the node whose start raised an error: Ray forgets them, and they would stay until we end."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if isinstance(node := frame.f_locals.get("self"), Node):
-            node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
 
 
 def _check_same_cluster(address: str) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,7 @@ class LocalRayWatch(RayWatch):
 
     def error(self) -> ClusterLostError:
         """Return the error by which the work ends."""
-        name = NAMES[self.lost or "raylet"]
-        return ClusterLostError(
-            f"the local Ray must run until the end, but its {name} has ended: killed, or out of memory"
-        )
+        return local_ray_lost(self.lost or "raylet")
 
     def end_rest(self) -> None:
         """Kill all that is left of Ray: its processes, each of which has a session of its own, and those below them.
@@ -119,8 +116,7 @@ class LocalRayWatch(RayWatch):
             time.sleep(0.01)
 
     def _ended(self) -> str | None:
-        ended = (name for name in NEEDED if any(one.poll() is not None for one in self._processes.get(name, ())))
-        return next(ended, None)
+        return ended_process(self._processes)
 
 
 class ClusterWatch(RayWatch):
@@ -178,6 +174,26 @@ class ClusterWatch(RayWatch):
         return True
 
 
+def processes_of(node: Any) -> dict[str, list[subprocess.Popen[bytes]]]:
+    """Return the processes that this one has started for a node, by their names; `node` is Ray's own object of it."""
+    return {name: [info.process for info in infos] for name, infos in node.all_processes.items()}
+
+
+def ended_process(
+    processes: Mapping[str, Iterable[subprocess.Popen[bytes]]], needed: Iterable[str] = NEEDED
+) -> str | None:
+    """Return the name of a process that is needed and has ended, if any, among those of a node by their names."""
+    ended = (name for name in needed if any(one.poll() is not None for one in processes.get(name, ())))
+    return next(ended, None)
+
+
+def local_ray_lost(name: str) -> ClusterLostError:
+    """Return the error of a local Ray, a process of which has ended, by its name."""
+    return ClusterLostError(
+        f"the local Ray must run until the end, but its {NAMES[name]} has ended: killed, or out of memory"
+    )
+
+
 def _members(sessions: Container[int]) -> Iterator[int]:
     """Yield the processes of sessions that run; those that have ended, and whose parent has not asked, do not."""
     for entry in Path("/proc").glob("[0-9]*"):
@@ -192,7 +208,7 @@ def watch_local_ray() -> LocalRayWatch | None:
     node = _node()
     if node is None:
         return None
-    return LocalRayWatch({name: [info.process for info in infos] for name, infos in node.all_processes.items()})
+    return LocalRayWatch(processes_of(node))
 
 
 def watch_cluster() -> ClusterWatch | None:
