@@ -40,8 +40,9 @@ SWEEPS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "workers": (2, 1, ("scheduler.kind=none", "--workers", "2")),
 }
 """Kind of sweep → trials, seeds of each, and its words."""
-FIELDS = ("epochs=120", "space.cohort.size=null", "cohort.size=1", *ALONE)
-"""So long that a sweep survives 10 to 20 kills."""
+NETWORK = ("plugins=[benchmarks.campaign.waiting]", "networks=waiting")
+FIELDS = ("epochs=120", "space.cohort.size=null", "cohort.size=1", *NETWORK, *ALONE)
+"""So long that a sweep survives 10 to 20 kills, most of it waits, so that several campaigns share few cores."""
 MEAN_PAUSE = 0.7
 """Part of the time until a driver has an epoch on record: a quarter of the drivers live longer than that."""
 MOST_TRIALS_KILLED = 3
