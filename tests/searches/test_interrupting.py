@@ -80,6 +80,21 @@ def test_a_sweep_whose_ray_dies_ends_with_one_line_and_the_hint_and_without_orph
     assert read_sweeps(running.results)["state"].to_pylist() == ["interrupted"]
 
 
+@pytest.mark.slow
+def test_a_sweep_whose_gcs_dies_while_ray_starts_ends_with_one_line(start_command):
+    """Ray's own code waits for it for a minute, in C++, and then ends the process with lines of its own."""
+    running = start_command("digits", *LONG, variables=AGENTS_STAY)
+    until_its_ray_starts(running)
+    below = descendants(running.process.pid, "")
+    (victim,) = named(below, "gcs_server")
+    os.kill(victim, signal.SIGKILL)
+    running.process.send_signal(signal.SIGCONT)
+    code, output = running.end()
+    assert (code, "Traceback" in output, "WARNING" in output) == (1, False, False), output
+    assert output.splitlines()[-1].startswith("error: the local Ray must run until the end, but its GCS has ended")
+    until_none_is_left(below)
+
+
 def until_its_ray_starts(running):
     """Return once both agents of its Ray run, and the driver has been stopped right after it started the raylet."""
     driver = running.process.pid

@@ -209,7 +209,7 @@ def _start_local(options: dict[str, Any], opened: ExitStack) -> Any:
             reaper = attempted.enter_context(Reaper())
             start = attempted.enter_context(LocalStart(options | QUIET, reaper))
             try:
-                context = start.result()
+                context = start.run()
             except BaseException as error:  # KeyboardInterrupt, too; Ray raises a plain Exception
                 if start.has_ended:
                     _shut_down()

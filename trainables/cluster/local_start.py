@@ -30,7 +30,7 @@ class LocalStart:
     """
 
     def __init__(self, options: Mapping[str, Any], reaper: Reaper) -> None:
-        """Begin to start.
+        """Prepare the start.
 
         Args:
             options: Of `ray.init`.
@@ -41,7 +41,6 @@ class LocalStart:
         self._error: BaseException | None = None
         self._ended, self._is_over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._start, name="ray-start", daemon=True)
-        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -56,8 +55,8 @@ class LocalStart:
         """Whether Ray has started, or failed to; if not, `ray.shutdown` would run beside `ray.init`."""
         return self._ended.is_set()
 
-    def result(self) -> Any:
-        """Wait, and return what `ray.init` returns, or raise what it raises.
+    def run(self) -> Any:
+        """Start Ray, wait, and return what `ray.init` returns, or raise what it raises.
 
         An interruption is raised when the start has ended.
 
@@ -65,6 +64,7 @@ class LocalStart:
             ClusterLostError: the GCS or the raylet has ended meanwhile. If the start has not, Ray's code waits for it.
         """
         try:
+            self._thread.start()
             self._wait()
         except KeyboardInterrupt:
             self._wait()
