@@ -52,7 +52,7 @@ class LocalStart:
 
     @property
     def has_ended(self) -> bool:
-        """Whether Ray has started, or failed to; if not, `ray.shutdown` would run beside `ray.init`."""
+        """Return whether Ray has started, or failed to; if not, `ray.shutdown` would run beside `ray.init`."""
         return self._ended.is_set()
 
     def run(self) -> Any:
