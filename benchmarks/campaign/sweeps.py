@@ -25,7 +25,7 @@ from benchmarks.campaign.findings import Campaign, Findings
 from benchmarks.campaign.plan import kinds_of, pause_s
 from benchmarks.campaign.sweeps_drivers import Drivers, still_running, titled
 from benchmarks.campaign.sweeps_judge import Seen, judge, look
-from tests.support.running_command import ALONE, descendants, send
+from tests.support.running_command import ALONE, WAITING, descendants, send
 
 SHARES = {"trial": 0.35, "raylet": 0.06, "gcs": 0.06, "terminate": 0.12, "damage": 0.08, "disk": 0.04, "inodes": 0.04}
 """Part of the kills; the rest are of drivers. `terminate` is SIGTERM, twice; `damage` a kill and a flipped bit; `disk`
@@ -40,8 +40,7 @@ SWEEPS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "workers": (2, 1, ("scheduler.kind=none", "--workers", "2")),
 }
 """Kind of sweep → trials, seeds of each, and its words."""
-NETWORK = ("plugins=[benchmarks.campaign.waiting]", "networks=waiting")
-FIELDS = ("epochs=120", "space.cohort.size=null", "cohort.size=1", *NETWORK, *ALONE)
+FIELDS = ("epochs=120", "space.cohort.size=null", "cohort.size=1", *WAITING, *ALONE)
 """So long that a sweep survives 10 to 20 kills, most of it waits, so that several campaigns share few cores."""
 MEAN_PAUSE = 0.7
 """Part of the time until a driver has an epoch on record: a quarter of the drivers live longer than that."""

@@ -15,7 +15,7 @@ from mcl_ray.results.sweep_writer import TOUCH_INTERVAL_S
 from searches import conclude
 from searches.sweep_runner import SweepRunner
 from tests.support.known_trials import sweep
-from tests.support.running_command import ALONE, RunningCommand, descendants, send
+from tests.support.running_command import ALONE, WAITING, RunningCommand, descendants, send
 
 LIMIT_S = 0.01
 NOTICED_WITHIN_S = 900.0

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from mcl_ray.results.store import read_runs, read_sweeps, recorded_state
-from tests.support.running_command import ALONE, TIMEOUT_S, descendants, named, send_again_and_again
+from tests.support.running_command import ALONE, TIMEOUT_S, WAITING, descendants, named, send_again_and_again
 
-LONG = ("trials=2", "epochs=400", "scheduler.kind=none", "space.cohort.size=null", *ALONE)
+LONG = ("trials=2", "epochs=400", "scheduler.kind=none", "space.cohort.size=null", *WAITING, *ALONE)
 
 AGENTS_STAY = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(2 * int(TIMEOUT_S))}
 """Ray's variable by which its processes look for their GCS for longer than a test takes, and not for a minute."""

@@ -26,6 +26,8 @@ TIMEOUT_S = 900.0
 """Far longer than any wait of a test for a line or the end: a process that takes longer hangs, and is killed."""
 ALONE = ("baseline={}", "confirm.configurations=0")
 """Fields of a search without runs after its trials."""
+WAITING = ("plugins=[tests.support.waiting_network]", "networks=waiting")
+"""Fields of a run that takes hardly any CPU time: for one of many epochs, which a test interrupts or lets wait."""
 
 
 class RunningCommand:

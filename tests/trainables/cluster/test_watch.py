@@ -14,10 +14,10 @@ from mcl_ray.results.store import read_runs, read_sweeps
 from tests.support.ports import free_port
 from tests.support.ray_nodes import RayNodes
 from tests.support.run_progress import runs_of, wait_for_epochs
-from tests.support.running_command import ALONE, descendants, named
+from tests.support.running_command import ALONE, WAITING, descendants, named
 from trainables.cluster.watch import ClusterWatch, LocalRayWatch
 
-RUN = ("digits", "networks=resnet8", "cohort.size=1", "epochs=400", "test=never")
+RUN = ("digits", *WAITING, "cohort.size=1", "epochs=400", "test=never")
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_the_end_of_this_nodes_raylet_is_a_loss_at_once():
 @pytest.mark.slow
 def test_a_sweep_whose_node_of_a_cluster_dies_ends_with_one_line_and_the_hint(start_command, tmp_path):
     with RayNodes(1, tmp_path) as nodes:
-        words = ("trials=2", "epochs=4000", "scheduler.kind=none", "space.cohort.size=null", *ALONE)
+        words = ("trials=2", "epochs=4000", "scheduler.kind=none", "space.cohort.size=null", *WAITING, *ALONE)
         running = start_command("digits", *words, ray=nodes)
         running.until(".*trials at once")
         while not any(run["epochs_done"] for run in read_runs(tmp_path).to_pylist()):

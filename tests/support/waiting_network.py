@@ -1,4 +1,7 @@
-"""A network that waits as for a device, and computes almost nothing: many sweeps of the campaign share few cores."""
+"""A plugin with a network that waits as for a device, and computes almost nothing.
+
+A run of many epochs that a test interrupts, or that waits for what the test does, takes no CPU time from the others.
+"""
 
 from __future__ import annotations
 
