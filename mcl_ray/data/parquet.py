@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mcl_ray.config.spec import DataSpec
-from mcl_ray.data.dataset_index import LEFT_OUT, SPLIT_NAMES, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
+from mcl_ray.data.dataset_index import LEFT_OUT, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
 from mcl_ray.data.encoded import PackedImages, pack, printable
 from mcl_ray.data.index_cache import DamagedCacheError, IndexCache
 from mcl_ray.data.parquet_files import parquet_files
 from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_labels
+from mcl_ray.data.split_names import SPLIT_NAMES, check_one_name, split_name_in, split_of
 from mcl_ray.errors import DataError
 
 ROWS_AT_ONCE = 1024
@@ -84,6 +85,7 @@ def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
         DataError: there is no Parquet file, a column is missing, holds no images, or a label or a split is invalid.
     """
     files, left_out = _files(path, spec)
+    _check_split_names(path, files, spec)
     splits = np.concatenate([_splits(file, spec) for file in files])
     constants = [file.constants.get(spec.label_column) for file in files]
     numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in constants if value is not None)
@@ -226,7 +228,19 @@ def _labels(file: _File, spec: DataSpec, *, numbers: bool) -> FileLabels:
 
 
 def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
-    """Return the split of each row: of a column, of the file's name, or of the name of a folder that it is in."""
+    """Return the split of each row."""
+    names, positions = _split_names(file, spec)
+    return np.array([split_of(name) for name in names], np.int8)[positions]
+
+
+def _split_names(file: _File, spec: DataSpec) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the names of splits of a file, and the position of that of each row.
+
+    They are those of a column, or the one of the file's path.
+
+    Raises:
+        DataError: there is neither, or one is no name of a split.
+    """
     rows = file.parquet.metadata.num_rows
     if file.has(spec.split_column):
         try:
@@ -236,22 +250,33 @@ def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
             raise DataError(
                 f"{spec.split_column} of {printable(file.path)} must hold names of splits, but got: {error}"
             ) from error
-        others = [name for name in names if name not in SPLIT_NAMES] + [None] * bool(encoded.null_count)
+        others = [name for name in names if split_of(name) is None] + [None] * bool(encoded.null_count)
         if others:
             raise DataError(
-                f"a split must be train, val, validation or test, but {printable(file.path)} has "
+                f"a split must be {', '.join(SPLIT_NAMES)}, but {printable(file.path)} has "
                 f"{', '.join(map(str, others))}"
             )
-        codes = np.array([SPLIT_NAMES[name] for name in names], np.int8)
-        return np.asarray(codes[encoded.indices.to_numpy()], np.int8)
-    for part in reversed(Path(file.name).parts):
-        for name in sorted(SPLIT_NAMES, key=len, reverse=True):
-            if part.lower().startswith(name):
-                return np.full(rows, SPLIT_NAMES[name], np.int8)
-    raise DataError(
-        f"a Parquet file must have a column {spec.split_column!r} (data.split_column), or a name that begins "
-        f"with train or val, but {printable(file.path)} has neither"
-    )
+        return names, encoded.indices.to_numpy()
+    name = split_name_in(file.name)
+    if name is None:
+        raise DataError(
+            f"a Parquet file must have a column {spec.split_column!r} (data.split_column), or a name with a word for "
+            f"its split ({', '.join(SPLIT_NAMES)}), but {printable(file.path)} has neither"
+        )
+    return [name], np.zeros(rows, np.int64)
+
+
+def _check_split_names(path: Path, files: list[_File], spec: DataSpec) -> None:
+    """Check that each split has one name; in a column, as rows of one table, in upper or lower case.
+
+    Raises:
+        DataError: one has two, as train-0.parquet and Training-0.parquet.
+    """
+    names = set[str]()
+    for file in files:
+        of_file, _ = _split_names(file, spec)
+        names |= {name.lower() for name in of_file} if spec.split_column in file.columns else set(of_file)
+    check_one_name(names, printable(path))
 
 
 def _leave_out_unlabelled(

@@ -98,6 +98,50 @@ def test_three_splits_are_three(layout, tmp_path):
     assert list_images(SPEC, tmp_path / "pq").train_counts(0.3).tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("Train-00000-of-00001", "Dev-00000-of-00001"),
+        ("data/TRAINING", "data/EVAL"),
+        ("photos_train", "photos.valid"),
+        ("TrainImages", "TestImages"),
+        ("train/valley", "Validation/free-training"),
+        ("train/my-test", "test/my-train"),
+        ("split=Train/0", "split=Evaluation/0"),
+    ],
+)
+def test_names_of_splits_are_words_of_the_path_in_upper_or_lower_case(train, val, tmp_path):
+    for split, count in ((train, 6), (val, 3)):
+        write(tmp_path / f"pq/{split}.parquet", *rows(count))
+    assert labels(loaded(tmp_path / "pq")) == {"train": in_turn("012", 6), "test": in_turn("012", 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("values", "or a name with a word for its split .train, training, val, .*values.parquet has neither"),
+        ("trainset", "or a name with a word for its split .*trainset.parquet has neither"),
+        ("my-train-test", "the name of a file must have one split, but my-train-test.parquet has train, test"),
+        ("Training-0", "each split must have one name, but .*pq has Training and train"),
+        ("Train/0", "each split must have one name, but .*pq has Train and train"),
+        ("evaluation", "each split must have one name, but .*pq has evaluation and test"),
+    ],
+)
+def test_names_of_no_split_or_of_two_and_splits_of_two_names_are_refused(name, rule, tmp_path):
+    for split in ("train-0", "test-0", name):
+        write(tmp_path / f"pq/{split}.parquet", *rows(3))
+    with pytest.raises(DataError, match=rule):
+        list_images(SPEC, tmp_path / "pq")
+
+
+def test_splits_of_a_column_are_known_in_upper_and_lower_case(tmp_path):
+    write(tmp_path / "x.parquet", *rows(9), split=["train", "Train", "TRAIN"] * 2 + ["Dev", "DEV", "dev"])
+    assert labels(loaded(tmp_path / "x.parquet")) == {"train": in_turn("012", 6), "test": in_turn("012", 3)}
+    write(tmp_path / "x.parquet", *rows(9), split=["train"] * 6 + ["Dev", "val", "dev"])
+    with pytest.raises(DataError, match=r"each split must have one name, but .*x.parquet has dev and val"):
+        list_images(SPEC, tmp_path / "x.parquet")
+
+
 @pytest.mark.parametrize("hidden", [[-1] * 5, [None] * 5, "no column"])
 @pytest.mark.parametrize("metadata", [None, class_label(*NAMES)])
 def test_a_split_without_labels_is_named_and_left_out(hidden, metadata, tmp_path):
