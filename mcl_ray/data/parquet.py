@@ -24,11 +24,14 @@ from mcl_ray.data.dataset_index import LEFT_OUT, TEST, TRAIN, VALIDATION, Datase
 from mcl_ray.data.encoded import PackedImages, pack, printable
 from mcl_ray.data.index_cache import DamagedCacheError, IndexCache
 from mcl_ray.data.parquet_files import parquet_files
+from mcl_ray.data.parquet_images import ImageType, check_lists_are_images, image_type, images_of
 from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_labels
 from mcl_ray.data.split_names import SPLIT_NAMES, check_one_name, split_name_in, split_of
 from mcl_ray.errors import DataError
 
 ROWS_AT_ONCE = 1024
+LISTS_AT_ONCE = 64
+"""Number of images that are read at once as lists of numbers, which take many times their bytes."""
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 """Value in the name of a folder for rows without a value, as Hive, Spark and Arrow write it."""
 IMAGES, POSITIONS = "images.bin", "positions"
@@ -101,6 +104,7 @@ def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
             f"{printable(path)} have none"
         )
     _leave_out_rows_without_images(path, files, spec, splits, left_out)
+    _check_lists(files, spec)
     names, codes = _that_occur(labels.class_names, codes, splits)
     index = DatasetIndex(class_names=names, labels=codes, splits=with_test_split(splits), left_out=left_out)
     index.check(printable(path), spec.untested_classes)
@@ -199,20 +203,17 @@ def _may_lack_labels(file: _File, spec: DataSpec) -> bool:
     return bool((_splits(file, spec) != TRAIN).all())
 
 
-def _image_type(file: _File, spec: DataSpec) -> tuple[pa.DataType, bool]:
-    """Return the type of the encoded images, and whether they are the field `bytes` of a struct, as of Hugging Face.
+def _image_type(file: _File, spec: DataSpec) -> ImageType:
+    """Return the type of the encoded images.
 
     Raises:
         DataError: the column holds no encoded images.
     """
     kind = file.parquet.schema_arrow.field(spec.image_column).type
-    in_struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    inner = kind.field("bytes").type if in_struct else kind
-    plain = inner.value_type if pa.types.is_dictionary(inner) else inner
-    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
-    if not any(is_kind(plain) for is_kind in (*kinds, pa.types.is_null)):  # null: of rows that all lack an image
+    found = image_type(kind)
+    if found is None:
         raise DataError(f"{spec.image_column} of {printable(file.path)} must hold encoded images, but holds {kind}")
-    return plain, in_struct
+    return found
 
 
 def _labels(file: _File, spec: DataSpec, *, numbers: bool) -> FileLabels:
@@ -306,8 +307,7 @@ def _leave_out_rows_without_images(
     """
     lacking = np.concatenate([_lacks_image(file, spec) for file in files])
     if len(lacking) and lacking.all():
-        _, in_struct = _image_type(files[0], spec)
-        held = "paths, and no images" if in_struct else "no images"
+        held = "paths, and no images" if _image_type(files[0], spec).in_struct else "no images"
         raise DataError(
             f"{spec.image_column} must hold encoded images, but the rows of {printable(path)} hold {held}; write the "
             "files with their images embedded, or use data.source=folder with the folder of the images"
@@ -319,15 +319,29 @@ def _leave_out_rows_without_images(
         splits[lacking] = LEFT_OUT
 
 
+def _check_lists(files: list[_File], spec: DataSpec) -> None:
+    """Check that lists of numbers are images, by the first ones.
+
+    Raises:
+        DataError: they are none.
+    """
+    for file in (file for file in files if _image_type(file, spec).is_list):
+        first = next((batch for batch in _batches(file, spec) if batch.null_count < len(batch)), None)
+        if first is not None:
+            check_lists_are_images(first, f"{spec.image_column} of {printable(file.path)}")
+            return
+
+
 def _lacks_image(file: _File, spec: DataSpec) -> NDArray[np.bool_]:
     """Return which rows have no image; the images are read only if the file's statistics do not exclude it."""
-    metadata, (_, in_struct) = file.parquet.metadata, _image_type(file, spec)
-    leaf = f"{spec.image_column}.bytes" if in_struct else spec.image_column
+    metadata, kind = file.parquet.metadata, _image_type(file, spec)
+    leaf = f"{spec.image_column}.bytes" if kind.in_struct else spec.image_column
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(i) for group in groups for i in range(group.num_columns)]
     with _reading(file.path):
         statistics = [column.statistics for column in columns if column.path_in_schema == leaf]
-    if all(known is not None and known.has_null_count and not known.null_count for known in statistics):
+    is_known = len(statistics) == len(groups)  # those of lists are of their numbers
+    if is_known and all(known is not None and known.has_null_count and not known.null_count for known in statistics):
         return np.zeros(metadata.num_rows, np.bool_)
     return np.concatenate([np.asarray(pc.is_null(batch)) for batch in _batches(file, spec)] or [np.zeros(0, np.bool_)])
 
@@ -350,9 +364,9 @@ def _images(files: list[_File], spec: DataSpec) -> Iterator[bytes]:
 
 
 def _batches(file: _File, spec: DataSpec) -> Iterator[pa.Array]:
-    """Yield the encoded images in batches; for a struct column, the Hugging Face layout, its field `bytes`."""
-    _, in_struct = _image_type(file, spec)
+    """Yield the encoded images in batches."""
+    kind, description = _image_type(file, spec), f"{spec.image_column} of {printable(file.path)}"
+    rows = LISTS_AT_ONCE if kind.is_list else ROWS_AT_ONCE
     with _reading(file.path):
-        for batch in file.parquet.iter_batches(ROWS_AT_ONCE, columns=[spec.image_column], use_threads=False):
-            images = batch.column(0)
-            yield (pc.struct_field(images, "bytes") if in_struct else images).cast(pa.large_binary())
+        for batch in file.parquet.iter_batches(rows, columns=[spec.image_column], use_threads=False):
+            yield images_of(batch.column(0), kind, description)

@@ -234,6 +234,49 @@ def test_images_of_every_kind_of_bytes(kind, tmp_path):
     assert [dataset.train.read(i) for i in range(6)] == image[:6]
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int64", "large", "fixed", "struct"])
+def test_images_may_be_lists_of_numbers(kind, tmp_path):
+    image, label = rows(9)
+    given = [*image[:2], None, *image[3:]]
+    numbers = [None if content is None else list(content) for content in given]
+    if kind == "fixed":
+        size = max(map(len, image))
+        image = [content.ljust(size, b"\0") for content in image]
+        column = pa.array([list(content) for content in image], pa.list_(pa.uint8(), size))
+    elif kind == "struct":
+        column = pa.StructArray.from_arrays([pa.array(numbers, pa.list_(pa.uint8()))], ["bytes"])
+    else:
+        inner = pa.int64() if kind == "int64" else pa.uint8()
+        column = pa.array(numbers, pa.large_list(inner) if kind == "large" else pa.list_(inner))
+    write(tmp_path / "x.parquet", column, label, split=["train"] * 6 + ["val"] * 3)
+    dataset = loaded(tmp_path / "x.parquet")
+    wanted = image[:6] if kind == "fixed" else [*image[:2], *image[3:6]]
+    assert [dataset.train.read(i) for i in range(len(dataset.train))] == wanted
+    assert dataset.test.read(2) == image[8]
+    assert dataset.left_out == ({} if kind == "fixed" else {"rows without an image, as row 2": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda image: [256, *image], "must hold numbers 0..255, but image of .*x.parquet has: .*256"),
+        (lambda image: [-1, *image], "must hold numbers 0..255, but image of .*x.parquet has: .*-1"),
+        (lambda image: [None, *image], "must hold numbers 0..255, but image of .*x.parquet has one without a value"),
+        (lambda image: [0, *image], "bytes of an encoded image, but the first 6 of image .*x.parquet are none: .*npz"),
+        (
+            lambda image: [float(number) for number in image],
+            "must hold encoded images, but holds list<element: double>",
+        ),
+        (lambda image: [[number] for number in image], "must hold encoded images, but holds list<element: list<"),
+    ],
+)
+def test_lists_of_other_numbers_are_refused(change, rule, tmp_path):
+    image, label = rows(6)
+    write(tmp_path / "x.parquet", [change(content) for content in image], label, split=["train"] * 3 + ["val"] * 3)
+    with pytest.raises(DataError, match=rule):
+        list_images(SPEC, tmp_path / "x.parquet")
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -251,6 +294,49 @@ def test_labels_are_neither_merged_nor_renamed(values, tmp_path):
     write(tmp_path / "pq/val.parquet", rows(3)[0], val)
     wanted = [str(value) for value in train.to_pylist()]
     assert labels(loaded(tmp_path / "pq")) == {"train": wanted, "test": wanted}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.float16(), pa.float32(), pa.float64(), pa.decimal128(9, 3), pa.dictionary(pa.int8(), pa.float64())]
+)
+def test_labels_may_be_whole_numbers_of_any_type(kind, tmp_path):
+    whole = pa.array([-2.0, 0.0, 10.0], pa.float64())
+    train = whole.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else whole.cast(kind)
+    write(tmp_path / "pq/train.parquet", rows(3)[0], train)
+    write(tmp_path / "pq/val.parquet", rows(3)[0], pa.array([-2, 0, 10], pa.int8()))
+    assert labels(loaded(tmp_path / "pq")) == {"train": ["-2", "0", "10"], "test": ["-2", "0", "10"]}
+
+
+def test_labels_may_be_booleans_and_whole_numbers_have_the_names_of_the_schema(tmp_path):
+    write(tmp_path / "x.parquet", rows(6)[0], [True, False, True] * 2, split=["train"] * 3 + ["val"] * 3)
+    assert labels(loaded(tmp_path / "x.parquet")) == {"train": ["1", "0", "1"], "test": ["1", "0", "1"]}
+    label = [1.0, 0.0, -0.0, 1.0, 0.0, -1.0]
+    write(
+        tmp_path / "x.parquet",
+        rows(6)[0],
+        label,
+        class_label("cat", "dog"),
+        split=["train"] * 3 + ["val"] * 2 + ["test"],
+    )
+    assert labels(loaded(tmp_path / "x.parquet")) == {"train": ["dog", "cat", "cat"], "test": ["dog", "cat"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "value"),
+    [
+        ([1.0, 1.5], "whole numbers below 9,007,199,254,740,992, but label of .*x.parquet has 1.5"),
+        ([1.0, float("nan")], "has nan"),
+        ([1.0, float("-inf")], "has -inf"),
+        ([1.0, 2.0**53], "has 9007199254740992.0"),
+        (pa.array([1.0, 2.0**24], pa.float32()), "whole numbers below 16,777,216, but .* has 16777216.0"),
+        (pa.array([1.0, 2049.5]).cast(pa.float16(), safe=False), "whole numbers below 2,048, but .* has 2050.0"),
+        (pa.array([1.0, 1.25]).cast(pa.decimal128(9, 2)), "names or whole numbers, but .* has 1.25"),
+    ],
+)
+def test_labels_of_numbers_that_are_not_whole_are_refused(values, value, tmp_path):
+    write(tmp_path / "x.parquet", rows(2)[0], values, split=["train", "train"])
+    with pytest.raises(DataError, match=value):
+        list_images(SPEC, tmp_path / "x.parquet")
 
 
 def test_numbers_and_names_are_not_mixed(tmp_path):
