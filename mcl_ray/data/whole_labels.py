@@ -31,6 +31,6 @@ def whole_labels(values: Iterable[float | Decimal], below: float, description: s
     given = list(values)
     for value in given:
         if not (math.isfinite(value) and value == int(value) and -below < value < below):
-            limit = "" if math.isinf(below) else f" below {below:,}"
-            raise DataError(f"labels must be names or whole numbers{limit}, but {description} has {value}")
+            limit = "" if math.isinf(below) else f", and below {below:,}"
+            raise DataError(f"labels that are numbers must be whole{limit}, but {description} has {value}")
     return [int(value) for value in given]

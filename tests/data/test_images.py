@@ -221,7 +221,7 @@ def test_untested_classes_are_allowed_when_asked_for(tmp_path):
             "a split must be train, training, val, .*, but .* has held-out",
         ),
         ({"label": [None] * 36}, "every image must have a label, but 36 rows of label of .* have none"),
-        ({"label": [0.5] * 36}, "labels must be names or whole numbers below .*, but label of .* has 0.5"),
+        ({"label": [0.5] * 36}, "labels that are numbers must be whole, and below .*, but label of .* has 0.5"),
         ({"label": [7] * 36}, "`classes >= 2` must hold, but .* has 1"),
         ({"image": ["a"] * 36}, "must hold encoded images, but holds string"),
     ],

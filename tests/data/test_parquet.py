@@ -324,13 +324,13 @@ def test_labels_may_be_booleans_and_whole_numbers_have_the_names_of_the_schema(t
 @pytest.mark.parametrize(
     ("values", "value"),
     [
-        ([1.0, 1.5], "whole numbers below 9,007,199,254,740,992, but label of .*x.parquet has 1.5"),
+        ([1.0, 1.5], "must be whole, and below 9,007,199,254,740,992, but label of .*x.parquet has 1.5"),
         ([1.0, float("nan")], "has nan"),
         ([1.0, float("-inf")], "has -inf"),
         ([1.0, 2.0**53], "has 9007199254740992.0"),
-        (pa.array([1.0, 2.0**24], pa.float32()), "whole numbers below 16,777,216, but .* has 16777216.0"),
-        (pa.array([1.0, 2049.5]).cast(pa.float16(), safe=False), "whole numbers below 2,048, but .* has 2050.0"),
-        (pa.array([1.0, 1.25]).cast(pa.decimal128(9, 2)), "names or whole numbers, but .* has 1.25"),
+        (pa.array([1.0, 2.0**24], pa.float32()), "must be whole, and below 16,777,216, but .* has 16777216.0"),
+        (pa.array([1.0, 2049.5]).cast(pa.float16(), safe=False), "must be whole, and below 2,048, but .* has 2050.0"),
+        (pa.array([1.0, 1.25]).cast(pa.decimal128(9, 2)), "that are numbers must be whole, but .* has 1.25"),
     ],
 )
 def test_labels_of_numbers_that_are_not_whole_are_refused(values, value, tmp_path):
