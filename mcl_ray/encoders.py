@@ -92,9 +92,12 @@ def checkpoint_in(folder: Path) -> Path | None:
     """Return the checkpoint of safetensors in a folder: its index, or its only file; None if there is none.
 
     Raises:
-        CheckpointError: there are several.
+        CheckpointError: there are several, or the folder cannot be read.
     """
-    names = sorted(path.name for path in folder.iterdir())
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"cannot read the folder {folder} of a checkpoint: {error.strerror}") from error
     found = [name for name in names if name.endswith(INDEX)] or [name for name in names if name.endswith(TENSORS)]
     if len(found) > 1:
         raise CheckpointError(
