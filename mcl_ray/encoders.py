@@ -2,14 +2,19 @@
 
 The encoder is found by the names of its tensors; `interop` checks whether it is the cohort's network. No code in a
 file is executed.
+
+A checkpoint is one file of torch or of safetensors, or the index of several files of safetensors, as Hugging Face
+writes them: `model.safetensors.index.json` names for each tensor the file beside it, a shard, that has it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -23,6 +28,8 @@ ENTRIES = (
     *("student", "module", "checkpoint"),
 )
 """Entries of checkpoints that hold the state dict, or another one of these entries."""
+TENSORS, INDEX = ".safetensors", ".safetensors.index.json"
+"""Ends of the names of a file of safetensors, and of the index of several."""
 MAX_DEPTH = 3
 """Maximum number of entries above the state dict."""
 _WRAPPERS = re.compile(r"(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -51,7 +58,7 @@ def read_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
     """Return the tensors of each encoder without its head, by peer.
 
     Args:
-        file: a file of safetensors, or one that torch wrote.
+        file: a file of safetensors, the index of several, or a file that torch wrote.
 
     Raises:
         CheckpointError: the file cannot be read, or holds no encoder, or several that are not peers.
@@ -81,6 +88,52 @@ def read_encoders(file: Path) -> dict[int, dict[str, Tensor]]:
     return {peer: _encoder(state, root) for peer, root in sorted(peers.items())}
 
 
+def checkpoint_in(folder: Path) -> Path | None:
+    """Return the checkpoint of safetensors in a folder: its index, or its only file; None if there is none.
+
+    Raises:
+        CheckpointError: there are several, or the folder cannot be read.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"cannot read the folder {folder} of a checkpoint: {error.strerror}") from error
+    found = [name for name in names if name.endswith(INDEX)] or [name for name in names if name.endswith(TENSORS)]
+    if len(found) > 1:
+        raise CheckpointError(
+            f"a folder must hold one checkpoint of safetensors, but {folder} has {', '.join(found)}; name one of them"
+        )
+    return folder / found[0] if found else None
+
+
+def shards_of(file: Path) -> dict[Path, list[str]]:
+    """Return shard → names of its tensors, in the order of the shards' names, of an index; none of another checkpoint.
+
+    Raises:
+        CheckpointError: the index cannot be read, names a file that is not in its folder, or a shard is missing.
+    """
+    if not file.name.endswith(INDEX):
+        return {}
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} must be an index of shards, but cannot be read: {error}") from error
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(place, str) for place in places.values()):
+        raise CheckpointError(f"{file} must be an index of shards, with a weight_map of tensors to files, but has none")
+    shards: dict[Path, list[str]] = {}
+    for place in sorted(set(places.values())):
+        path = PurePosixPath(place)
+        if path.is_absolute() or ".." in path.parts or path.suffix != TENSORS:
+            raise CheckpointError(
+                f"a shard must be a file *{TENSORS} in the folder of its index, but {file} has {place!r}"
+            )
+        if not os.path.isfile(file.parent / path):  # noqa: PTH113 -- false of any name that no file can have
+            raise CheckpointError(f"a checkpoint must have all of its shards, but {place!r} of {file} is missing")
+        shards[file.parent / path] = [name for name, of in places.items() if of == place]
+    return shards
+
+
 def _state_dict(file: Path) -> Mapping[str, Tensor]:
     content = _read(file)
     for _ in range(MAX_DEPTH):
@@ -91,8 +144,24 @@ def _state_dict(file: Path) -> Mapping[str, Tensor]:
 
 
 def _read(file: Path) -> object:
+    shards = shards_of(file)
+    if shards:
+        return {name: tensor for shard, names in shards.items() for name, tensor in _read_shard(shard, names).items()}
+    return _read_file(file)
+
+
+def _read_shard(shard: Path, names: Sequence[str]) -> dict[str, object]:
+    content = _read_file(shard)
+    assert isinstance(content, dict), "as a file of safetensors"
+    absent = [name for name in names if name not in content]
+    if absent:
+        raise CheckpointError(f"a shard must hold the tensors that its index names, but {shard} lacks {absent[0]}")
+    return {name: content[name] for name in names}
+
+
+def _read_file(file: Path) -> object:
     try:
-        if file.suffix.lower() == ".safetensors":
+        if file.suffix.lower() == TENSORS:
             from safetensors.torch import load_file  # only these files need it
 
             return load_file(file)

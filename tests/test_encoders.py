@@ -1,6 +1,7 @@
 """Encoders in checkpoints of other codes: found by the names of their tensors, with the same features."""
 
 import argparse
+import json
 import re
 
 import numpy as np
@@ -88,7 +89,7 @@ CONTENTS = {
 def features_equal(file, network, *, tolerance=0.0):
     backbone, found = build_backbone(COHORT).eval(), find_backbone(file)
     assert (found.num_peers, found.pretraining) == (1, None)
-    load_backbone(backbone, file, found.checksum)
+    load_backbone(backbone, found.file, found.checksum)
     images, plain = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), another()
     plain.load_state_dict(network.state_dict())
     plain.eval().fc = nn.Identity()
@@ -106,6 +107,90 @@ def test_the_encoder_of_another_code_is_found(code, network, tmp_path):
 def test_safetensors_are_read(prefix, network, tmp_path):
     save_file(prefixed(network, prefix), tmp_path / "model.safetensors")
     features_equal(tmp_path / "model.safetensors", network, tolerance=1e-5)
+
+
+def write_shards(network, folder, name="model", changes=()):
+    """A checkpoint in two shards, as Hugging Face writes it, with `changes` of its weight_map; return the index."""
+    folder.mkdir(exist_ok=True)
+    state = prefixed(network, "backbone.")
+    parts = {f"{name}-0000{part + 1}-of-00002.safetensors": list(state)[part::2] for part in range(2)}
+    for file, names in parts.items():
+        save_file({tensor: state[tensor] for tensor in names}, folder / file)
+    places = {tensor: file for file, names in parts.items() for tensor in names} | dict(changes)
+    index = folder / f"{name}.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+    return index
+
+
+@pytest.mark.parametrize("given", ["index", "folder", "folder of one file", "link", "folder below"])
+def test_safetensors_are_read_from_shards_and_from_their_folder(given, network, tmp_path):
+    index = write_shards(network, tmp_path / "hub")
+    if given == "folder of one file":
+        (tmp_path / "one").mkdir()
+        save_file(network.state_dict(), tmp_path / "one/model.safetensors")
+    elif given == "link":  # as the cache of Hugging Face
+        (tmp_path / "blob").write_bytes((tmp_path / "hub/model-00002-of-00002.safetensors").read_bytes())
+        (tmp_path / "hub/model-00002-of-00002.safetensors").unlink()
+        (tmp_path / "hub/model-00002-of-00002.safetensors").symlink_to("../blob")
+    elif given == "folder below":
+        (tmp_path / "hub/parts").mkdir()
+        (tmp_path / "hub/model-00002-of-00002.safetensors").rename(tmp_path / "hub/parts/2.safetensors")
+        text = index.read_text().replace("model-00002-of-00002", "parts/2")
+        index.write_text(text)
+    features_equal(
+        {"index": index, "folder of one file": tmp_path / "one"}.get(given, tmp_path / "hub"), network, tolerance=1e-5
+    )
+
+
+def test_the_checksum_of_shards_covers_each(network, tmp_path):
+    index = write_shards(network, tmp_path / "hub")
+    before, backbone = find_backbone(index).checksum, build_backbone(COHORT)
+    assert before == find_backbone(tmp_path / "hub").checksum
+    write_shards(another(), tmp_path / "other")
+    shard = "model-00002-of-00002.safetensors"
+    (tmp_path / "hub" / shard).write_bytes((tmp_path / "other" / shard).read_bytes())
+    assert find_backbone(index).checksum != before
+    with pytest.raises(CheckpointError, match="the spec's linear.backbone is sha256:"):
+        load_backbone(backbone, index, before)
+
+
+@pytest.mark.parametrize(
+    ("place", "rule"),
+    [
+        ("model-00003-of-00003.safetensors", "must have all of its shards, but 'model-00003-of-00003.* is missing"),
+        ("x" * 300 + ".safetensors", "must have all of its shards"),
+        ("a\0.safetensors", "must have all of its shards"),
+        ("../other.safetensors", "a shard must be a file .* in the folder of its index, but .* has '../other.safetens"),
+        ("/etc/other.safetensors", "a shard must be a file .* in the folder of its index"),
+        ("config.json", "a shard must be a file .*safetensors in the folder"),
+        (
+            "model-00002-of-00002.safetensors",
+            "must hold the tensors that its index names, but .* lacks backbone.conv1.w",
+        ),
+        (3, "with a weight_map of tensors to files, but has none"),
+    ],
+)
+def test_shards_that_are_missing_or_elsewhere_are_refused(place, rule, network, tmp_path):
+    index = write_shards(network, tmp_path / "hub", changes={"backbone.conv1.weight": place})
+    save_file(network.state_dict(), tmp_path / "other.safetensors")
+    for source in (index, index.parent):
+        with pytest.raises(CheckpointError, match=rule):
+            find_backbone(source)
+
+
+def test_an_index_that_is_none_and_a_folder_of_several_checkpoints_are_refused(network, tmp_path):
+    index = tmp_path / "x/model.safetensors.index.json"
+    index.parent.mkdir()
+    for content in ("", "[]", "{}", '{"weight_map": {}}', "[" * 100_000):
+        index.write_text(content)
+        with pytest.raises(CheckpointError, match=r"index.json must be an index of shards"):
+            find_backbone(index)
+    write_shards(network, index.parent, "second")
+    with pytest.raises(CheckpointError, match=r"must hold one checkpoint of safetensors, but .*x has model.*, second"):
+        find_backbone(index.parent)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"--from requires a run that has a checkpoint, or a checkpoint, but"):
+        find_backbone(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(

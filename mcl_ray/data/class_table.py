@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcl_ray.data.dataset_index import TRAIN
 from mcl_ray.data.encoded import printable
 from mcl_ray.data.entries import entries_of, is_file, is_folder
+from mcl_ray.data.split_names import split_of, words_of
 from mcl_ray.errors import DataError
 
 SUFFIXES = (".txt", ".csv", ".tsv")
@@ -35,14 +36,12 @@ class ClassTable:
 def tables_of(folder: Path) -> list[Path]:
     """Return the tables that may have the classes of a split: those in its folder, then those beside it, by name.
 
-    One beside it has the split's name in its own, as LOC_val_solution.csv.
+    One beside it has a name of the split in its own, as LOC_val_solution.csv; those with the folder's name come first.
     """
-    root = folder.absolute().parent
+    root, split = folder.absolute().parent, split_of(folder.name)
     beside = [root, *([root.parents[2]] if root.parts[-3:] == KAGGLE else [])]
-    return [
-        *_tables_in(folder),
-        *(path for place in beside for path in _tables_in(place) if folder.name in re.split(r"[\W_]+", path.stem)),
-    ]
+    named = [path for place in beside for path in _tables_in(place) if split in map(split_of, words_of(path.stem))]
+    return [*_tables_in(folder), *sorted(named, key=lambda path: folder.name not in words_of(path.stem))]
 
 
 def has_class_folders(folder: Path) -> bool:
@@ -59,7 +58,7 @@ def find_class_table(folder: Path) -> ClassTable | None:
     Raises:
         DataError: a table has two classes for an image.
     """
-    tables = [] if folder.name == "train" else tables_of(folder)
+    tables = [] if split_of(folder.name) == TRAIN else tables_of(folder)
     if not tables:
         return None
     if has_class_folders(folder):
@@ -70,8 +69,9 @@ def find_class_table(folder: Path) -> ClassTable | None:
 
 
 def _classes_beside(folder: Path) -> set[str]:
-    """Return the classes of train/, which lies beside the folder of a split."""
-    return {entry.name for entry in entries_of(folder.parent / "train") if is_folder(entry)}
+    """Return the classes of train/, which lies beside the folder of a split; none if it is missing."""
+    beside = [entry for entry in entries_of(folder.parent) if split_of(entry.name) == TRAIN and is_folder(entry)]
+    return {entry.name for train in beside for entry in entries_of(train.path) if is_folder(entry)}
 
 
 def _tables_in(folder: Path) -> list[Path]:

@@ -18,8 +18,6 @@ TRAIN: Final = 0
 VALIDATION: Final = 1
 TEST: Final = 2
 LEFT_OUT: Final = -1
-SPLIT_NAMES = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
-"""Names of splits in folders, columns and file names."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

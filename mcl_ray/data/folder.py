@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from mcl_ray.data.class_table import ClassTable, find_class_table, has_class_folders, tables_of
-from mcl_ray.data.dataset_index import SPLIT_NAMES, VALIDATION, Check, DatasetIndex, listed, with_test_split
+from mcl_ray.data.dataset_index import TEST, TRAIN, VALIDATION, Check, DatasetIndex, listed, with_test_split
 from mcl_ray.data.decoding import suffixes
 from mcl_ray.data.encoded import ImageFiles, printable
 from mcl_ray.data.entries import entries_of, files_below, is_file, is_folder
 from mcl_ray.data.index_cache import IndexCache
+from mcl_ray.data.split_names import check_one_name, split_of
 from mcl_ray.errors import DataError
 
 INDEX = "index-3"
@@ -35,7 +36,8 @@ def list_folder(root: Path, untested_classes: int) -> DatasetIndex:
         untested_classes: maximum number of classes without test images.
 
     Raises:
-        DataError: `train` or `val` is missing, a class lacks images, or a folder cannot be read.
+        DataError: `train` or `val` is missing, two folders mean one split, a class lacks images, or a folder cannot be
+            read.
     """
     return _checked(root, _scan(root), untested_classes)
 
@@ -81,22 +83,22 @@ def _checked(root: Path, table: pa.Table, untested_classes: int) -> DatasetIndex
 
 
 def _split_folders(root: Path) -> dict[str, int]:
-    """Return name → split of the folders that hold images: train, and val, test or both.
+    """Return name → split of the folders that hold images: train, and val, test or both, by their `SPLIT_NAMES`.
 
     Raises:
-        DataError: one of them is missing.
+        DataError: one of them is missing, or two mean one split.
     """
-    entries = entries_of(root) if root.is_dir() else []
-    names = {entry.name: SPLIT_NAMES[entry.name] for entry in entries if entry.name in SPLIT_NAMES and is_folder(entry)}
-    validation = [name for name, split in names.items() if split == VALIDATION]
-    if len(validation) > 1:
-        raise DataError(f"a folder of images must have one validation split, but {root} has {', '.join(validation)}")
-    if validation and "test" in names and not has_class_folders(root / "test"):
-        del names["test"]  # as of ImageNet, whose test images have no labels
-    for missing in ["train"] * ("train" not in names) + ["val"] * (len(names) == ("train" in names)):
-        folders = listed([printable(entry.name) for entry in entries if is_folder(entry)])
-        missed = f"has no {missing}/{f' among {folders}' if folders else ''}"
-        found = missed if root.is_dir() else "is a file; for a Parquet file, set data.source=parquet"
+    folders = [entry.name for entry in (entries_of(root) if root.is_dir() else []) if is_folder(entry)]
+    names = {name: split for name in folders if (split := split_of(name)) is not None}
+    check_one_name(names, printable(root))
+    by_split = {split: name for name, split in names.items()}
+    if VALIDATION in by_split and TEST in by_split and not has_class_folders(root / by_split[TEST]):
+        del names[by_split[TEST]]  # as of ImageNet, whose test images have no labels
+    for missing in ["train"] * (TRAIN not in by_split) + ["val"] * (len(names) == (TRAIN in by_split)):
+        among = f" among {listed([printable(name) for name in folders])}" if folders else ""
+        found = (
+            f"has no {missing}/{among}" if root.is_dir() else "is a file; for a Parquet file, set data.source=parquet"
+        )
         raise DataError(
             f"a folder of images must have train/<class>/* and val/<class>/*, but {printable(root)} {found}"
         )

@@ -1,7 +1,11 @@
-"""Images in one .npz file of NumPy, in the layout of MedMNIST: arrays train_images, train_labels and so on."""
+"""Images in one .npz file of NumPy, in the layout of MedMNIST: arrays train_images, train_labels and so on.
+
+Labels are integers, or floats and booleans that are whole numbers.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 
 from mcl_ray.data.dataset import Dataset, ImageSet, channel_statistics
 from mcl_ray.data.encoded import printable
+from mcl_ray.data.whole_labels import exact_below, whole_labels
 from mcl_ray.errors import DataError
 
 KEYS = ("{}_images", "{}_labels")
@@ -94,11 +99,14 @@ def _images(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
 
 def _labels(array: NDArray[np.generic], count: int, name: str) -> NDArray[np.int64]:
     labels = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+    if labels.dtype.kind not in "iufb" or labels.shape != (count,):
         raise DataError(
-            f"labels must be one integer for each of the {count} images, but {name} is {array.dtype} "
+            f"labels must be one whole number for each of the {count} images, but {name} is {array.dtype} "
             f"{list(array.shape)}"
         )
+    if labels.dtype.kind in "fb":
+        below = exact_below(labels.dtype) if labels.dtype.kind == "f" else math.inf
+        whole_labels(np.unique(labels).tolist(), min(below, 2**63), name)
     if labels.dtype.kind == "u" and count and int(labels.max()) >= 2**63:
         raise DataError(f"`label < 2**63` must hold, but {name} has {labels.max()}")
     return labels.astype(np.int64)

@@ -20,14 +20,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mcl_ray.config.spec import DataSpec
-from mcl_ray.data.dataset_index import LEFT_OUT, SPLIT_NAMES, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
+from mcl_ray.data.dataset_index import LEFT_OUT, TEST, TRAIN, VALIDATION, DatasetIndex, with_test_split
 from mcl_ray.data.encoded import PackedImages, pack, printable
 from mcl_ray.data.index_cache import DamagedCacheError, IndexCache
 from mcl_ray.data.parquet_files import parquet_files
+from mcl_ray.data.parquet_images import ImageType, check_lists_are_images, image_type, images_of
 from mcl_ray.data.parquet_labels import FileLabels, Labels, join_labels, read_labels
+from mcl_ray.data.split_names import SPLIT_NAMES, check_one_name, split_name_in, split_of
 from mcl_ray.errors import DataError
 
 ROWS_AT_ONCE = 1024
+LISTS_AT_ONCE = 64
+"""Number of images that are read at once as lists of numbers, which take many times their bytes."""
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 """Value in the name of a folder for rows without a value, as Hive, Spark and Arrow write it."""
 IMAGES, POSITIONS = "images.bin", "positions"
@@ -84,6 +88,7 @@ def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
         DataError: there is no Parquet file, a column is missing, holds no images, or a label or a split is invalid.
     """
     files, left_out = _files(path, spec)
+    _check_split_names(path, files, spec)
     splits = np.concatenate([_splits(file, spec) for file in files])
     constants = [file.constants.get(spec.label_column) for file in files]
     numbers = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", value) for value in constants if value is not None)
@@ -99,6 +104,7 @@ def list_parquet(path: Path, spec: DataSpec) -> DatasetIndex:
             f"{printable(path)} have none"
         )
     _leave_out_rows_without_images(path, files, spec, splits, left_out)
+    _check_lists(files, spec)
     names, codes = _that_occur(labels.class_names, codes, splits)
     index = DatasetIndex(class_names=names, labels=codes, splits=with_test_split(splits), left_out=left_out)
     index.check(printable(path), spec.untested_classes)
@@ -197,20 +203,17 @@ def _may_lack_labels(file: _File, spec: DataSpec) -> bool:
     return bool((_splits(file, spec) != TRAIN).all())
 
 
-def _image_type(file: _File, spec: DataSpec) -> tuple[pa.DataType, bool]:
-    """Return the type of the encoded images, and whether they are the field `bytes` of a struct, as of Hugging Face.
+def _image_type(file: _File, spec: DataSpec) -> ImageType:
+    """Return the type of the encoded images.
 
     Raises:
         DataError: the column holds no encoded images.
     """
     kind = file.parquet.schema_arrow.field(spec.image_column).type
-    in_struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    inner = kind.field("bytes").type if in_struct else kind
-    plain = inner.value_type if pa.types.is_dictionary(inner) else inner
-    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
-    if not any(is_kind(plain) for is_kind in (*kinds, pa.types.is_null)):  # null: of rows that all lack an image
+    found = image_type(kind)
+    if found is None:
         raise DataError(f"{spec.image_column} of {printable(file.path)} must hold encoded images, but holds {kind}")
-    return plain, in_struct
+    return found
 
 
 def _labels(file: _File, spec: DataSpec, *, numbers: bool) -> FileLabels:
@@ -226,7 +229,19 @@ def _labels(file: _File, spec: DataSpec, *, numbers: bool) -> FileLabels:
 
 
 def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
-    """Return the split of each row: of a column, of the file's name, or of the name of a folder that it is in."""
+    """Return the split of each row."""
+    names, positions = _split_names(file, spec)
+    return np.array([split_of(name) for name in names], np.int8)[positions]
+
+
+def _split_names(file: _File, spec: DataSpec) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the names of splits of a file, and the position of that of each row.
+
+    They are those of a column, or the one of the file's path.
+
+    Raises:
+        DataError: there is neither, or one is no name of a split.
+    """
     rows = file.parquet.metadata.num_rows
     if file.has(spec.split_column):
         try:
@@ -236,22 +251,33 @@ def _splits(file: _File, spec: DataSpec) -> NDArray[np.int8]:
             raise DataError(
                 f"{spec.split_column} of {printable(file.path)} must hold names of splits, but got: {error}"
             ) from error
-        others = [name for name in names if name not in SPLIT_NAMES] + [None] * bool(encoded.null_count)
+        others = [name for name in names if split_of(name) is None] + [None] * bool(encoded.null_count)
         if others:
             raise DataError(
-                f"a split must be train, val, validation or test, but {printable(file.path)} has "
+                f"a split must be {', '.join(SPLIT_NAMES)}, but {printable(file.path)} has "
                 f"{', '.join(map(str, others))}"
             )
-        codes = np.array([SPLIT_NAMES[name] for name in names], np.int8)
-        return np.asarray(codes[encoded.indices.to_numpy()], np.int8)
-    for part in reversed(Path(file.name).parts):
-        for name in sorted(SPLIT_NAMES, key=len, reverse=True):
-            if part.lower().startswith(name):
-                return np.full(rows, SPLIT_NAMES[name], np.int8)
-    raise DataError(
-        f"a Parquet file must have a column {spec.split_column!r} (data.split_column), or a name that begins "
-        f"with train or val, but {printable(file.path)} has neither"
-    )
+        return names, encoded.indices.to_numpy()
+    name = split_name_in(file.name)
+    if name is None:
+        raise DataError(
+            f"a Parquet file must have a column {spec.split_column!r} (data.split_column), or a name with a word for "
+            f"its split ({', '.join(SPLIT_NAMES)}), but {printable(file.path)} has neither"
+        )
+    return [name], np.zeros(rows, np.int64)
+
+
+def _check_split_names(path: Path, files: list[_File], spec: DataSpec) -> None:
+    """Check that each split has one name; in a column, as rows of one table, in upper or lower case.
+
+    Raises:
+        DataError: one has two, as train-0.parquet and Training-0.parquet.
+    """
+    names = set[str]()
+    for file in files:
+        of_file, _ = _split_names(file, spec)
+        names |= {name.lower() for name in of_file} if spec.split_column in file.columns else set(of_file)
+    check_one_name(names, printable(path))
 
 
 def _leave_out_unlabelled(
@@ -281,8 +307,7 @@ def _leave_out_rows_without_images(
     """
     lacking = np.concatenate([_lacks_image(file, spec) for file in files])
     if len(lacking) and lacking.all():
-        _, in_struct = _image_type(files[0], spec)
-        held = "paths, and no images" if in_struct else "no images"
+        held = "paths, and no images" if _image_type(files[0], spec).in_struct else "no images"
         raise DataError(
             f"{spec.image_column} must hold encoded images, but the rows of {printable(path)} hold {held}; write the "
             "files with their images embedded, or use data.source=folder with the folder of the images"
@@ -294,15 +319,29 @@ def _leave_out_rows_without_images(
         splits[lacking] = LEFT_OUT
 
 
+def _check_lists(files: list[_File], spec: DataSpec) -> None:
+    """Check that lists of numbers are images, by the first ones.
+
+    Raises:
+        DataError: they are none.
+    """
+    for file in (file for file in files if _image_type(file, spec).is_list):
+        first = next((batch for batch in _batches(file, spec) if batch.null_count < len(batch)), None)
+        if first is not None:
+            check_lists_are_images(first, f"{spec.image_column} of {printable(file.path)}")
+            return
+
+
 def _lacks_image(file: _File, spec: DataSpec) -> NDArray[np.bool_]:
     """Return which rows have no image; the images are read only if the file's statistics do not exclude it."""
-    metadata, (_, in_struct) = file.parquet.metadata, _image_type(file, spec)
-    leaf = f"{spec.image_column}.bytes" if in_struct else spec.image_column
+    metadata, kind = file.parquet.metadata, _image_type(file, spec)
+    leaf = f"{spec.image_column}.bytes" if kind.in_struct else spec.image_column
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(i) for group in groups for i in range(group.num_columns)]
     with _reading(file.path):
         statistics = [column.statistics for column in columns if column.path_in_schema == leaf]
-    if all(known is not None and known.has_null_count and not known.null_count for known in statistics):
+    is_known = len(statistics) == len(groups)  # those of lists are of their numbers
+    if is_known and all(known is not None and known.has_null_count and not known.null_count for known in statistics):
         return np.zeros(metadata.num_rows, np.bool_)
     return np.concatenate([np.asarray(pc.is_null(batch)) for batch in _batches(file, spec)] or [np.zeros(0, np.bool_)])
 
@@ -325,9 +364,9 @@ def _images(files: list[_File], spec: DataSpec) -> Iterator[bytes]:
 
 
 def _batches(file: _File, spec: DataSpec) -> Iterator[pa.Array]:
-    """Yield the encoded images in batches; for a struct column, the Hugging Face layout, its field `bytes`."""
-    _, in_struct = _image_type(file, spec)
+    """Yield the encoded images in batches."""
+    kind, description = _image_type(file, spec), f"{spec.image_column} of {printable(file.path)}"
+    rows = LISTS_AT_ONCE if kind.is_list else ROWS_AT_ONCE
     with _reading(file.path):
-        for batch in file.parquet.iter_batches(ROWS_AT_ONCE, columns=[spec.image_column], use_threads=False):
-            images = batch.column(0)
-            yield (pc.struct_field(images, "bytes") if in_struct else images).cast(pa.large_binary())
+        for batch in file.parquet.iter_batches(rows, columns=[spec.image_column], use_threads=False):
+            yield images_of(batch.column(0), kind, description)

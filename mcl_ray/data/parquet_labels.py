@@ -1,11 +1,13 @@
 """Labels of Parquet files: the classes of each file, and those of all files together.
 
 Every distinct label is a class of its own: labels are compared as Python's values, never as numbers of a wider type.
+Floats, decimals and booleans are read as integers, if each of a file is a whole number that its type holds exactly.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mcl_ray.data.whole_labels import exact_below, whole_labels
 from mcl_ray.errors import DataError
 
 UNLABELLED = -1
@@ -44,26 +47,30 @@ def read_labels(column: pa.ChunkedArray, name: str, description: str, metadata: 
     """Return the labels of a column.
 
     Args:
-        column: numbers or names, plain or dictionary-encoded.
+        column: whole numbers or names, plain or dictionary-encoded.
         name: the column's name.
         description: the column for error messages.
         metadata: metadata of the file's schema; those that Hugging Face's `datasets` writes have the names of classes.
 
     Raises:
-        DataError: the column holds neither, or a number without a name.
+        DataError: the column holds neither, a number that is not whole, or one without a name.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_null(kind) or not len(column):  # a program that writes no rows knows no type
         return FileLabels([], np.full(len(column), UNLABELLED), None)
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if not is_text and not pa.types.is_integer(kind):
-        raise DataError(f"labels must be integers or names, but {description} has {kind}")
-    plain = column.cast(pa.large_string() if is_text else kind).combine_chunks()
+    is_whole = pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind)
+    if not is_text and not is_whole and not pa.types.is_integer(kind):
+        raise DataError(f"labels must be whole numbers or names, but {description} has {kind}")
+    encodable = pa.float32() if pa.types.is_float16(kind) else kind
+    plain = column.cast(pa.large_string() if is_text else encodable).combine_chunks()
     encoded = plain.dictionary_encode()
     try:
-        keys: list[Key] = encoded.dictionary.to_pylist()
+        values = encoded.dictionary.to_pylist()
     except UnicodeDecodeError as error:
         raise DataError(f"the names of classes must be UTF-8, but {description} has others: {error}") from error
+    below = exact_below(kind.to_pandas_dtype()) if pa.types.is_floating(kind) else math.inf
+    keys: Sequence[Key] = whole_labels(values, below, description) if is_whole else values
     codes = encoded.indices.fill_null(UNLABELLED).to_numpy().astype(np.int64)
     names = None if is_text else _class_label_names(metadata, name)
     return FileLabels(keys, codes, None) if names is None else _named(keys, codes, names, description)

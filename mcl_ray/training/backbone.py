@@ -17,7 +17,7 @@ from mcl_ray.cohort import Cohort
 from mcl_ray.config import recipes
 from mcl_ray.config.overrides import validate
 from mcl_ray.config.spec import SPEC_VERSION, RunSpec
-from mcl_ray.encoders import read_encoders
+from mcl_ray.encoders import checkpoint_in, read_encoders, shards_of
 from mcl_ray.errors import CheckpointError
 from mcl_ray.interop import load_published
 from mcl_ray.results.reader import SPEC_FILE, is_sweep, read_runs
@@ -32,7 +32,7 @@ class Backbone:
     file: Path
     """The checkpoint."""
     checksum: str
-    """Checksum of the file, `sha256:…`."""
+    """Checksum of the file, with the shards that it may name, `sha256:…`."""
     pretraining: RunSpec | None
     """Spec of the run that wrote the checkpoint; None if it is unknown."""
     num_peers: int | None
@@ -42,16 +42,19 @@ class Backbone:
 def find_backbone(source: Path) -> Backbone:
     """Find the networks at `source`: a run's folder, for its newest checkpoint, or a checkpoint's file.
 
+    The folder of a checkpoint of safetensors, in one file or in shards with an index, stands for it.
+
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, or its format is unknown.
     """
     if source.is_dir():
-        found = CheckpointFolder(source / "checkpoints").latest()
+        newest = CheckpointFolder(source / "checkpoints").latest()
+        found = checkpoint_in(source) if newest is None else newest[1]
         if found is None:
             raise CheckpointError(
                 f"--from requires a run that has a checkpoint, or a checkpoint, but {source} has none"
             )
-        source = found[1]
+        source = found
     checksum = _checksum(source)
     if not _is_ours(source):
         return Backbone(file=source, checksum=checksum, pretraining=None, num_peers=len(read_encoders(source)))
@@ -135,6 +138,19 @@ def _is_ours(file: Path) -> bool:
 
 
 def _checksum(file: Path) -> str:
+    """Return the checksum of a file; that of an index covers its shards.
+
+    Raises:
+        CheckpointError: one cannot be read.
+    """
+    own, shards = _checksum_of_file(file), shards_of(file)
+    if not shards:
+        return own
+    lines = [own, *(f"{shard.name} {_checksum_of_file(shard)}" for shard in shards)]
+    return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"
+
+
+def _checksum_of_file(file: Path) -> str:
     try:
         with file.open("rb") as opened:
             return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"

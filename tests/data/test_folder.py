@@ -121,8 +121,8 @@ def test_links_that_cannot_be_followed_are_counted_and_named(root):
 
 
 def test_the_error_of_a_missing_split_names_the_folders_that_there_are(root):
-    (root / "val").rename(root / "Testing")
-    with pytest.raises(DataError, match=r"but .*pictures has no val/ among Testing, train$"):
+    (root / "val").rename(root / "Held-out")
+    with pytest.raises(DataError, match=r"but .*pictures has no val/ among Held-out, train$"):
         loaded(root)
 
 
@@ -136,7 +136,10 @@ def test_names_are_printed_as_one_line_that_controls_no_terminal(root):
     assert dataset.left_out == {r"files that end in .t\nx, as train/red/notes.t\nx": 1}
 
 
-@pytest.mark.parametrize("names", [("val", "test"), ("validation", "test"), ("valid", None), (None, "test")])
+THREE = [("val", "test"), ("validation", "test"), ("valid", None), (None, "test"), ("DEV", "Testing"), ("Val", "eval")]
+
+
+@pytest.mark.parametrize("names", THREE)
 def test_three_splits_are_three_and_of_two_the_second_is_the_test_split(names, root):
     (root / "val").rename(root / "held-out")
     for name, number in zip(names, (2, 3), strict=True):
@@ -148,6 +151,21 @@ def test_three_splits_are_three_and_of_two_the_second_is_the_test_split(names, r
     held_out = [[number] * 3 for name, number in zip(names, (2, 3), strict=True) if name]
     expected = dict(zip(("validation", "test")[-len(held_out) :], held_out, strict=True))
     assert counts(loaded(root)) == {"train": [8, 8, 8]} | expected
+
+
+def test_names_of_splits_are_known_in_upper_and_lower_case(root):
+    (root / "val").rename(root / "Testing")
+    (root / "train").rename(root / "TRAINING")
+    assert counts(loaded(root)) == {"train": [8, 8, 8], "test": [4, 4, 4]}
+
+
+@pytest.mark.parametrize(("first", "second"), [("Train", "train"), ("dev", "val"), ("Evaluation", "test")])
+def test_two_folders_of_one_split_are_refused(first, second, root):
+    shutil.copytree(root / "val", root / first)
+    if second == "test":
+        shutil.copytree(root / "val", root / "test")
+    with pytest.raises(DataError, match=f"each split must have one name, but .*pictures has {first} and {second}$"):
+        list_images(SPEC, root)
 
 
 def tiny_imagenet(root):
@@ -186,6 +204,17 @@ def test_val_may_be_one_folder_and_a_table(form, root):
     assert left_out["rows of the table of val/ without an image, as val/val_0.JPEG"] == 1
     assert left_out["images without a row in the table of val/, as val/images/unknown.png"] == 1
     assert left_out["files in test/, which is no split with classes, as test/images/test_0.JPEG"] == 1
+
+
+@pytest.mark.parametrize("table", ["Dev/classes.csv", "LOC_Dev_classes.csv", "validation_classes.csv"])
+def test_a_table_is_found_by_any_name_of_the_split_and_that_of_the_folder_comes_first(table, root):
+    rows = tiny_imagenet(root)
+    for name, other in (("train", "Train"), ("val", "Dev"), ("test", "Test")):
+        (root / name).rename(root / other)
+    (root / table).write_text("".join(",".join(row) + "\n" for row in rows))
+    if not table.startswith("validation"):
+        (root / "DevelopmentVal_classes.csv").write_text("".join(f"{image},red\n" for image, _ in rows))
+    assert counts(loaded(root)) == {"train": [8, 8, 8], "test": [4, 4, 4]}
 
 
 def test_the_class_of_a_table_is_the_whole_name_before_its_first_word(root):

@@ -37,6 +37,16 @@ def test_three_splits_are_three(save, shape, tmp_path):
     assert images_of(DataSpec(source="npz"), local).counts.tolist() == [4, 4, 4]
 
 
+@pytest.mark.parametrize("kind", ["f2", "f4", ">f8", "g", "?"])
+def test_labels_may_be_whole_numbers_of_any_type(kind, tmp_path):
+    content = npz_arrays()
+    for name in [name for name in content if name.endswith("labels")]:
+        content[name] = (content[name] > 0 if kind == "?" else content[name]).astype(kind)
+    dataset = loaded(tmp_path, content)
+    assert dataset.class_names == (("0", "1") if kind == "?" else ("0", "2", "5"))
+    assert dataset.test.labels.tolist() == ([0, 1, 1] if kind == "?" else [0, 1, 2])
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_of_two_splits_the_second_is_the_test_split(split, tmp_path):
     spec = DataSpec(source="npz", validation_fraction=0.25)
@@ -59,9 +69,19 @@ def test_kerass_names_are_known_too(tmp_path):
         ({"train_images": np.zeros((12, 9, 7, 3), np.float32)}, r"images must be uint8 .* is float32 \[12, 9, 7, 3\]"),
         ({"train_images": np.zeros((12, 9, 7, 9), np.uint8)}, r"images must be uint8 .* is uint8 \[12, 9, 7, 9\]"),
         ({"val_images": np.zeros((6, 8, 7, 3), np.uint8)}, "all images must have one shape"),
-        ({"train_labels": np.zeros((12, 14), np.uint8)}, r"one integer for each of the 12 images, .* uint8 \[12, 14\]"),
-        ({"train_labels": np.zeros(12, np.float64)}, "one integer for each of the 12 images"),
-        ({"train_labels": np.zeros(11, np.uint8)}, r"one integer .* is uint8 \[11\]"),
+        (
+            {"train_labels": np.zeros((12, 14), np.uint8)},
+            r"one whole number for each of the 12 images, .* uint8 \[12, 14\]",
+        ),
+        (
+            {"train_labels": np.array([0, 1.5] * 6)},
+            "that are numbers must be whole, and below 9,.*, but train_labels .* has 1.5",
+        ),
+        ({"train_labels": np.array([0, np.nan] * 6)}, "must be whole, and below .*, but train_labels of .* has nan"),
+        ({"train_labels": np.array([0, -np.inf] * 6)}, "must be whole, and below .*, but train_labels of .* has -inf"),
+        ({"train_labels": np.array([0, 2**24] * 6, "f4")}, "must be whole, and below 16,777,216, but .* has 16777216"),
+        ({"train_labels": np.array(["0", "1"] * 6)}, "one whole number for each of the 12 images, .* is <U1"),
+        ({"train_labels": np.zeros(11, np.uint8)}, r"one whole number .* is uint8 \[11\]"),
         ({"train_labels": np.zeros(12, np.uint8)}, "two classes or more"),
         ({"test_labels": np.array([0, 2, 7])}, "and 7 in another split only"),
         ({"train_labels": np.array([{}] * 12)}, "Object arrays cannot be loaded when allow_pickle=False"),

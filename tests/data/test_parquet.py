@@ -98,6 +98,50 @@ def test_three_splits_are_three(layout, tmp_path):
     assert list_images(SPEC, tmp_path / "pq").train_counts(0.3).tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("Train-00000-of-00001", "Dev-00000-of-00001"),
+        ("data/TRAINING", "data/EVAL"),
+        ("photos_train", "photos.valid"),
+        ("TrainImages", "TestImages"),
+        ("train/valley", "Validation/free-training"),
+        ("train/my-test", "test/my-train"),
+        ("split=Train/0", "split=Evaluation/0"),
+    ],
+)
+def test_names_of_splits_are_words_of_the_path_in_upper_or_lower_case(train, val, tmp_path):
+    for split, count in ((train, 6), (val, 3)):
+        write(tmp_path / f"pq/{split}.parquet", *rows(count))
+    assert labels(loaded(tmp_path / "pq")) == {"train": in_turn("012", 6), "test": in_turn("012", 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("values", "or a name with a word for its split .train, training, val, .*values.parquet has neither"),
+        ("trainset", "or a name with a word for its split .*trainset.parquet has neither"),
+        ("my-train-test", "the name of a file must have one split, but my-train-test.parquet has train, test"),
+        ("Training-0", "each split must have one name, but .*pq has Training and train"),
+        ("Train/0", "each split must have one name, but .*pq has Train and train"),
+        ("evaluation", "each split must have one name, but .*pq has evaluation and test"),
+    ],
+)
+def test_names_of_no_split_or_of_two_and_splits_of_two_names_are_refused(name, rule, tmp_path):
+    for split in ("train-0", "test-0", name):
+        write(tmp_path / f"pq/{split}.parquet", *rows(3))
+    with pytest.raises(DataError, match=rule):
+        list_images(SPEC, tmp_path / "pq")
+
+
+def test_splits_of_a_column_are_known_in_upper_and_lower_case(tmp_path):
+    write(tmp_path / "x.parquet", *rows(9), split=["train", "Train", "TRAIN"] * 2 + ["Dev", "DEV", "dev"])
+    assert labels(loaded(tmp_path / "x.parquet")) == {"train": in_turn("012", 6), "test": in_turn("012", 3)}
+    write(tmp_path / "x.parquet", *rows(9), split=["train"] * 6 + ["Dev", "val", "dev"])
+    with pytest.raises(DataError, match=r"each split must have one name, but .*x.parquet has dev and val"):
+        list_images(SPEC, tmp_path / "x.parquet")
+
+
 @pytest.mark.parametrize("hidden", [[-1] * 5, [None] * 5, "no column"])
 @pytest.mark.parametrize("metadata", [None, class_label(*NAMES)])
 def test_a_split_without_labels_is_named_and_left_out(hidden, metadata, tmp_path):
@@ -190,6 +234,49 @@ def test_images_of_every_kind_of_bytes(kind, tmp_path):
     assert [dataset.train.read(i) for i in range(6)] == image[:6]
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int64", "large", "fixed", "struct"])
+def test_images_may_be_lists_of_numbers(kind, tmp_path):
+    image, label = rows(9)
+    given = [*image[:2], None, *image[3:]]
+    numbers = [None if content is None else list(content) for content in given]
+    if kind == "fixed":
+        size = max(map(len, image))
+        image = [content.ljust(size, b"\0") for content in image]
+        column = pa.array([list(content) for content in image], pa.list_(pa.uint8(), size))
+    elif kind == "struct":
+        column = pa.StructArray.from_arrays([pa.array(numbers, pa.list_(pa.uint8()))], ["bytes"])
+    else:
+        inner = pa.int64() if kind == "int64" else pa.uint8()
+        column = pa.array(numbers, pa.large_list(inner) if kind == "large" else pa.list_(inner))
+    write(tmp_path / "x.parquet", column, label, split=["train"] * 6 + ["val"] * 3)
+    dataset = loaded(tmp_path / "x.parquet")
+    wanted = image[:6] if kind == "fixed" else [*image[:2], *image[3:6]]
+    assert [dataset.train.read(i) for i in range(len(dataset.train))] == wanted
+    assert dataset.test.read(2) == image[8]
+    assert dataset.left_out == ({} if kind == "fixed" else {"rows without an image, as row 2": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda image: [256, *image], "must hold numbers 0..255, but image of .*x.parquet has: .*256"),
+        (lambda image: [-1, *image], "must hold numbers 0..255, but image of .*x.parquet has: .*-1"),
+        (lambda image: [None, *image], "must hold numbers 0..255, but image of .*x.parquet has one without a value"),
+        (lambda image: [0, *image], "bytes of an encoded image, but the first 6 of image .*x.parquet are none: .*npz"),
+        (
+            lambda image: [float(number) for number in image],
+            "must hold encoded images, but holds list<element: double>",
+        ),
+        (lambda image: [[number] for number in image], "must hold encoded images, but holds list<element: list<"),
+    ],
+)
+def test_lists_of_other_numbers_are_refused(change, rule, tmp_path):
+    image, label = rows(6)
+    write(tmp_path / "x.parquet", [change(content) for content in image], label, split=["train"] * 3 + ["val"] * 3)
+    with pytest.raises(DataError, match=rule):
+        list_images(SPEC, tmp_path / "x.parquet")
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -207,6 +294,49 @@ def test_labels_are_neither_merged_nor_renamed(values, tmp_path):
     write(tmp_path / "pq/val.parquet", rows(3)[0], val)
     wanted = [str(value) for value in train.to_pylist()]
     assert labels(loaded(tmp_path / "pq")) == {"train": wanted, "test": wanted}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.float16(), pa.float32(), pa.float64(), pa.decimal128(9, 3), pa.dictionary(pa.int8(), pa.float64())]
+)
+def test_labels_may_be_whole_numbers_of_any_type(kind, tmp_path):
+    whole = pa.array([-2.0, 0.0, 10.0], pa.float64())
+    train = whole.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else whole.cast(kind)
+    write(tmp_path / "pq/train.parquet", rows(3)[0], train)
+    write(tmp_path / "pq/val.parquet", rows(3)[0], pa.array([-2, 0, 10], pa.int8()))
+    assert labels(loaded(tmp_path / "pq")) == {"train": ["-2", "0", "10"], "test": ["-2", "0", "10"]}
+
+
+def test_labels_may_be_booleans_and_whole_numbers_have_the_names_of_the_schema(tmp_path):
+    write(tmp_path / "x.parquet", rows(6)[0], [True, False, True] * 2, split=["train"] * 3 + ["val"] * 3)
+    assert labels(loaded(tmp_path / "x.parquet")) == {"train": ["1", "0", "1"], "test": ["1", "0", "1"]}
+    label = [1.0, 0.0, -0.0, 1.0, 0.0, -1.0]
+    write(
+        tmp_path / "x.parquet",
+        rows(6)[0],
+        label,
+        class_label("cat", "dog"),
+        split=["train"] * 3 + ["val"] * 2 + ["test"],
+    )
+    assert labels(loaded(tmp_path / "x.parquet")) == {"train": ["dog", "cat", "cat"], "test": ["dog", "cat"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "value"),
+    [
+        ([1.0, 1.5], "must be whole, and below 9,007,199,254,740,992, but label of .*x.parquet has 1.5"),
+        ([1.0, float("nan")], "has nan"),
+        ([1.0, float("-inf")], "has -inf"),
+        ([1.0, 2.0**53], "has 9007199254740992.0"),
+        (pa.array([1.0, 2.0**24], pa.float32()), "must be whole, and below 16,777,216, but .* has 16777216.0"),
+        (pa.array([1.0, 2049.5]).cast(pa.float16(), safe=False), "must be whole, and below 2,048, but .* has 2050.0"),
+        (pa.array([1.0, 1.25]).cast(pa.decimal128(9, 2)), "that are numbers must be whole, but .* has 1.25"),
+    ],
+)
+def test_labels_of_numbers_that_are_not_whole_are_refused(values, value, tmp_path):
+    write(tmp_path / "x.parquet", rows(2)[0], values, split=["train", "train"])
+    with pytest.raises(DataError, match=value):
+        list_images(SPEC, tmp_path / "x.parquet")
 
 
 def test_numbers_and_names_are_not_mixed(tmp_path):
