@@ -1,7 +1,7 @@
 """Names of splits in folders, names of files and columns, in upper or lower case: the words of `SPLIT_NAMES`.
 
-They are those that the Hugging Face hub knows. A source has one name for each split: of train and training, or of Train
-and train, nothing says whether the second is another part of the first, or a copy of it.
+They are those that the Hugging Face hub knows, and trainset, valset and testset. A source has one name for each split:
+of train and training, or of Train and train, nothing says whether the second is another part of the first, or a copy.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from mcl_ray.data.encoded import printable
 from mcl_ray.errors import DataError
 
 SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
+    **dict.fromkeys(("train", "training", "trainset"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "testset", "eval", "evaluation"), TEST),
 }
 """Name of a split in lower case → split."""
 _LETTERS = re.compile(r"[^\W\d_]+")

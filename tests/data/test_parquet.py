@@ -105,6 +105,7 @@ def test_three_splits_are_three(layout, tmp_path):
         ("data/TRAINING", "data/EVAL"),
         ("photos_train", "photos.valid"),
         ("TrainImages", "TestImages"),
+        ("trainset", "my_testset"),
         ("train/valley", "Validation/free-training"),
         ("train/my-test", "test/my-train"),
         ("split=Train/0", "split=Evaluation/0"),
@@ -119,8 +120,8 @@ def test_names_of_splits_are_words_of_the_path_in_upper_or_lower_case(train, val
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("values", "or a name with a word for its split .train, training, val, .*values.parquet has neither"),
-        ("trainset", "or a name with a word for its split .*trainset.parquet has neither"),
+        ("values", "or a name with a word for its split .train, training, trainset, .*values.parquet has neither"),
+        ("trainers", "or a name with a word for its split .*trainers.parquet has neither"),
         ("my-train-test", "the name of a file must have one split, but my-train-test.parquet has train, test"),
         ("Training-0", "each split must have one name, but .*pq has Training and train"),
         ("Train/0", "each split must have one name, but .*pq has Train and train"),

@@ -84,7 +84,8 @@ def wall_time_s(running):
 
 @pytest.mark.slow
 def test_time_counts_while_nothing_happens_and_no_more_of_it_than_was_given(shared_ray, tmp_path):
-    limit_s, small = 12.0 * TOUCH_INTERVAL_S, ("cohort.size=1", "space.cohort.size=null", "scheduler.kind=none", *ALONE)
+    limit_s = 12.0 * TOUCH_INTERVAL_S
+    small = (*WAITING, "cohort.size=1", "space.cohort.size=null", "scheduler.kind=none", *ALONE)
     words = ("digits", "trials=1", "epochs=10000", *small, f"time_limit_s={limit_s}")
     running = RunningCommand(tmp_path, *words, ray=shared_ray)
     try:
