@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 from mcl_ray.callbacks import EpochEnd, RunCallback, RunStart, SweepCallback, SweepEnd, SweepStart, TrialEnd, TrialInfo
 from mcl_ray.config.environment import let_waiting_threads_sleep
 from mcl_ray.errors import ClusterLostError, UserError
+from mcl_ray.garbage import collect_rarely
 from mcl_ray.jobs.claims import Attempts
 from mcl_ray.jobs.messages import JobSpec
 from mcl_ray.jobs.states import EXIT_FENCED
@@ -116,6 +117,7 @@ def _print(line: str) -> None:
 def main() -> NoReturn:
     """Run one attempt of a job, and exit."""
     let_waiting_threads_sleep()
+    collect_rarely()
     parser = argparse.ArgumentParser(prog="python -m mcl_ray.job", description="Run one attempt of a job.")
     parser.add_argument("--root", required=True, help="results root of the service")
     parser.add_argument("--job", required=True, help="id of the job")

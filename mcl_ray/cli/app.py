@@ -31,6 +31,7 @@ from mcl_ray.config.environment import let_waiting_threads_sleep
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import ClusterLostError, MclError, UserError, is_out_of_memory
 from mcl_ray.extras import missing_extra
+from mcl_ray.garbage import collected_rarely
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 LEAST_ADDRESS_SPACE = 1 << 29
@@ -69,7 +70,7 @@ def main(app: App) -> None:
     """Run a program with the arguments of this process, and exit."""
     let_waiting_threads_sleep()
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    with interruption.raised(), exit_codes(app):
+    with collected_rarely(), interruption.raised(), exit_codes(app):
         _check_address_space()
         app(exit_on_error=False, print_error=False)
 

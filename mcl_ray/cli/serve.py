@@ -23,6 +23,7 @@ from api.settings import Settings
 from mcl_ray.cli import app
 from mcl_ray.config import overrides
 from mcl_ray.errors import SpecError, StoreError
+from mcl_ray.garbage import collect_as_usual
 
 if TYPE_CHECKING:
     import uvicorn
@@ -50,7 +51,9 @@ def serve(*, settings: Options = None) -> None:
         if not settings.address:
             settings = stack.enter_context(_local_ray(settings))
         _print_address(settings, listener.getsockname()[1])
-        http_server(settings).run(sockets=[listener])
+        server = http_server(settings)
+        collect_as_usual()
+        server.run(sockets=[listener])
 
 
 def http_server(settings: Settings) -> uvicorn.Server:
