@@ -5,6 +5,7 @@ Usage: python -m tests.support.fork_server DESCRIPTOR MODULE…; `tests.support.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 MAX_BYTES = 1 << 20
 """Longer than any request: a command line with an environment."""
@@ -88,6 +89,36 @@ def run(arguments: list[str]) -> None:
         runpy.run_path(arguments[0], run_name="__main__")
 
 
+def run_to_its_end(arguments: list[str]) -> NoReturn:
+    """Run a program, and end this process as the interpreter does, but for the destruction of all that is imported.
+
+    That would copy the memory which this process shares with its server, object by object: 0.4 s of CPU time.
+    """
+    code = 0
+    try:
+        run(arguments)
+    except SystemExit as end:
+        code = _exit_code(end)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _exit_code(end: SystemExit) -> int:
+    if end.code is not None and not isinstance(end.code, int):
+        sys.stderr.write(f"{end.code}\n")
+        return 1
+    return end.code or 0
+
+
 def _list_imports() -> None:
     """Say on stderr what has been imported, and what is from now on, as the interpreter itself does."""
 
@@ -116,4 +147,4 @@ def main() -> list[str] | None:
 
 
 if __name__ == "__main__" and (program := main()) is not None:
-    run(program)
+    run_to_its_end(program)
