@@ -12,7 +12,6 @@ import contextlib
 import functools
 import gc
 import importlib
-import importlib.util
 import json
 import os
 import select
@@ -98,6 +97,5 @@ def main() -> list[str] | None:
     return next_worker(listener, {name: value for name, value in os.environ.items() if name not in before})
 
 
-if __name__ == "__main__" and (options := main()) is not None:
-    (ray,) = importlib.util.find_spec("ray").submodule_search_locations
-    fork_server.run([f"{ray}/_private/workers/default_worker.py", *options])
+if __name__ == "__main__" and (program := main()) is not None:
+    fork_server.run(program)
