@@ -69,7 +69,7 @@ class Request(NamedTuple):
 def next_worker(listener: socket.socket, added: dict[str, str]) -> list[str] | None:
     """Have a worker forked for each process that connects, until the input ends; return its arguments in there."""
     jobs: dict[frozenset[tuple[str, str]], socket.socket] = {}
-    while listener in select.select([listener, 0], [], [])[0]:
+    while listener.fileno() in select.select([listener.fileno(), 0], [], [])[0]:
         asking, _ = listener.accept()
         message, descriptors, _, _ = socket.recv_fds(asking, ray_worker.MAX_BYTES, 3)
         request = Request(message, [*descriptors, asking.detach()])
@@ -112,7 +112,7 @@ def _next_worker_of_job(
     except ProcessLookupError:
         return None
     added = added | _variables_of_imports(MODULES_OF_RAY, dict(variables))
-    while raylet not in select.select([control, raylet], [], [])[0]:
+    while raylet not in select.select([control.fileno(), raylet], [], [])[0]:
         message, descriptors, _, _ = socket.recv_fds(control, ray_worker.MAX_BYTES, 4)
         if not message:
             break
