@@ -13,7 +13,7 @@ from tests.support import ray_worker
 
 _as_ray_does = RayParams.__init__
 # A log monitor reads the output of workers for drivers, none of which asks for it, and takes more time than the GCS.
-CHOSEN = {"worker_path": ray_worker.__file__, "include_log_monitor": False}
+CHOSEN = {"setup_worker_path": ray_worker.__file__, "include_log_monitor": False}
 
 
 def initialise(params: RayParams, *arguments: Any, **options: Any) -> None:

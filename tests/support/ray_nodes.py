@@ -40,7 +40,7 @@ from ray.cluster_utils import Cluster
 import psutil  # Ray ships it
 from tests.support import ray_worker
 node = {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
-node["worker_path"] = ray_worker.__file__
+node["setup_worker_path"] = ray_worker.__file__
 node["include_log_monitor"] = False  # it reads the output of workers for drivers, and takes more CPU time than the GCS
 apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[5:]] or [{}] * int(sys.argv[1])
 dashboard = {"include_dashboard": sys.argv[4] == "dashboard", "dashboard_port": int(sys.argv[3])}

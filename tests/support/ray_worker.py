@@ -1,6 +1,7 @@
 """What a raylet of the tests starts for a worker: it has one forked by `tests.support.ray_worker_server`, and waits.
 
-Usage: python ray_worker.py OPTIONS, which are those of Ray's default_worker.py. Each of the two ends with the other.
+Usage: python ray_worker.py WORKER.py OPTIONS, in place of Ray's setup_worker.py, which imports ray only to start the
+worker with the variables of its runtime environment. Each of the two, this process and the worker, ends with the other.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ SERVER = "TESTS_RAY_WORKER_SERVER"
 """Variable with the name of the server's socket, which is in no folder."""
 MAX_BYTES = 1 << 20
 """Longer than any request: a command line with an environment."""
+FOR_SETUP = ("--serialized-runtime-env-context=", "--language=")
+"""Options that a raylet adds for setup_worker.py, which does not pass them on."""
 
 
 def main() -> None:
@@ -25,11 +28,12 @@ def main() -> None:
 
     This process shows its worker as its name, which `ps` calls its command.
     """
+    os.environ.update(_variables(sys.argv[2:]))
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_BYTES)
     server.connect("\0" + os.environ[SERVER])
     request = {
-        "arguments": sys.argv,
+        "arguments": [__file__, *(word for word in sys.argv[1:] if not word.startswith(FOR_SETUP))],
         "environment": dict(os.environ),
         "folder": str(Path.cwd()),
         "session": True,
@@ -42,6 +46,17 @@ def main() -> None:
         Path("/proc/self/comm").write_text(str(worker))
         signal.signal(signal.SIGTERM, lambda number, frame: os.kill(worker, number))
         select.select([ended], [], [])
+
+
+def _variables(options: list[str]) -> dict[str, str]:
+    """Return the variables of the worker's runtime environment; Ray sets up one that has more than variables."""
+    contexts = [word.removeprefix(FOR_SETUP[0]) for word in options if word.startswith(FOR_SETUP[0])]
+    wanted = json.loads(contexts[0]) if contexts else {}
+    variables: dict[str, str] = wanted.pop("env_vars", {})
+    is_plain = wanted.pop("py_executable", sys.executable) == sys.executable and not any(wanted.values())
+    if not is_plain or any("$" in value for value in variables.values()):
+        os.execv(sys.executable, [sys.executable, str(Path(sys.argv[1]).with_name("setup_worker.py")), *sys.argv[1:]])
+    return variables
 
 
 def worker_of(process: int) -> int | None:

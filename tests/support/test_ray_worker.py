@@ -1,13 +1,16 @@
 """A worker of a Ray of the tests has its imports from its server, and otherwise what a raylet gives it."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support import ray_worker
 from tests.support.commands import HANGS_AFTER_S
 from tests.support.forked import ON_RAY, ForkedProcess
 from tests.support.running_command import descendants, named
@@ -21,7 +24,7 @@ ray.init(sys.argv[1], log_to_driver=False)
 @ray.remote(num_cpus=0)
 class Actor:
     def facts(self):
-        imported = "torch" in sys.modules
+        imported = {"torch", "ray.tune"} <= sys.modules.keys()
         job, child = ray.get_runtime_context().get_job_id(), subprocess.Popen(["sleep", "600"])
         return os.getpid(), child.pid, imported, os.nice(0), os.environ["GIVEN"], job
 
@@ -53,3 +56,12 @@ def test_a_worker_its_children_and_what_the_raylet_started_end_together(shared_r
             time.sleep(0.01)
         output, errors = driver.communicate("\n")
     assert output.splitlines()[-1:] == ["has died"], errors  # after what Ray says of it
+
+
+@pytest.mark.parametrize("context", [{"py_executable": "uv run python"}, {"env_vars": {"PATH": "here:$PATH"}}])
+def test_ray_sets_up_a_runtime_environment_that_has_more_than_variables(tmp_path, context):
+    (tmp_path / "setup_worker.py").write_text("import sys; print(*sys.argv[1:], sep='\\n')")
+    options = [f"{ray_worker.FOR_SETUP[0]}{json.dumps(context)}", "--language=PYTHON"]
+    words = [str(tmp_path / "default_worker.py"), *options]
+    command = [sys.executable, ray_worker.__file__, *words]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() == words
