@@ -167,4 +167,4 @@ def main() -> list[str] | None:
 
 
 if __name__ == "__main__" and (program := main()) is not None:
-    fork_server.run(program)
+    fork_server.run_to_its_end(program)
