@@ -12,13 +12,18 @@ from ray._private.parameter import RayParams
 from tests.support import ray_worker
 
 _as_ray_does = RayParams.__init__
-# A log monitor reads the output of workers for drivers, none of which asks for it, and takes more time than the GCS.
-CHOSEN = {"setup_worker_path": ray_worker.__file__, "include_log_monitor": False}
+CHOSEN = {
+    "setup_worker_path": ray_worker.__file__,
+    "include_log_monitor": False,  # it reads the output of workers for drivers, none of which asks for it
+    "no_monitor": True,  # the autoscaler, which has nothing to scale
+    "ray_client_server_port": None,  # no test connects by it
+}
+"""Parameters of every Ray: processes that no test needs take more CPU time than the GCS."""
 
 
 def initialise(params: RayParams, *arguments: Any, **options: Any) -> None:
     """Set the parameters of a Ray that is started, as Ray does."""
-    _as_ray_does(params, *arguments, **CHOSEN | options)
+    _as_ray_does(params, *arguments, **options | CHOSEN)
 
 
 RayParams.__init__ = initialise

@@ -38,10 +38,8 @@ import contextlib, os, sys
 os.makedirs("/tmp/ray", exist_ok=True)
 from ray.cluster_utils import Cluster
 import psutil  # Ray ships it
-from tests.support import ray_worker
-node = {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
-node["setup_worker_path"] = ray_worker.__file__
-node["include_log_monitor"] = False  # it reads the output of workers for drivers, and takes more CPU time than the GCS
+from tests.support.own_ray import CHOSEN
+node = CHOSEN | {"num_cpus": 1, "object_store_memory": 100_000_000, "dashboard_agent_listen_port": 0}
 apart = [{"env_vars": {"XDG_CACHE_HOME": cache}} for cache in sys.argv[5:]] or [{}] * int(sys.argv[1])
 dashboard = {"include_dashboard": sys.argv[4] == "dashboard", "dashboard_port": int(sys.argv[3])}
 head = dashboard | {"num_cpus": int(sys.argv[2])}
