@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
+import sys
 from functools import partial
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from mcl_ray import distributed
 from mcl_ray.config import recipes
@@ -34,9 +33,10 @@ from mcl_ray.training.loaders import build_augment
 from mcl_ray.training.metrics import StepMeter
 from mcl_ray.training.recorded_run import score_test_split
 from tests.support.commands import HANGS_AFTER_S
+from tests.support.forked import ForkedProcess
 from tests.support.ports import free_port
 from tests.support.small_runs import figures, train_some_epochs
-from tests.support.workers import some_workers
+from tests.support.workers import MODULES, some_workers
 
 CPU = torch.device("cpu")
 ANYWHERE = Environment(threads=1, device="cpu")
@@ -332,32 +332,40 @@ def test_alone_nothing_is_exchanged():
     assert not any("Sync" in type(module).__name__ for module in cohort.modules())
 
 
-@pytest.mark.slow
-def test_the_threads_of_a_group_end_with_it():
-    """One that still lets go of a tensor while the interpreter ends would abort the process."""
-    context = multiprocessing.get_context("spawn")
-    port, left = str(free_port()), context.SimpleQueue()
-    workers = [context.Process(target=_join_and_leave, args=(rank, port, left), daemon=True) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(HANGS_AFTER_S)
-    assert [worker.exitcode for worker in workers] == [0, 0]
-    assert [left.get() for _ in workers] == [(3, 0), (3, 0)], "threads of gloo within the group, and after it"
+LEAVES_A_GROUP = """
+import sys
+from pathlib import Path
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from mcl_ray import distributed
 
 
-def _join_and_leave(rank: int, port: str, left: SimpleQueue[tuple[int, int]]) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    with distributed.group(rank, 2, CPU):
-        within = _train_one_step_and_count()
-    left.put((within, _threads_of_gloo()))
+def threads_of_gloo():
+    return sum("gloo" in name.read_text() for name in Path("/proc/self/task").glob("*/comm"))
 
 
-def _train_one_step_and_count() -> int:
+def train_one_step_and_count():
     model = DistributedDataParallel(torch.nn.Linear(2, 1))
     model(torch.ones(1, 2)).sum().backward()
-    return _threads_of_gloo()
+    return threads_of_gloo()
 
 
-def _threads_of_gloo() -> int:
-    return sum("gloo" in name.read_text() for name in Path("/proc/self/task").glob("*/comm"))
+with distributed.group(int(sys.argv[1]), 2, torch.device("cpu")):
+    within = train_one_step_and_count()
+print(within, threads_of_gloo())
+"""
+
+
+@pytest.mark.slow
+def test_the_threads_of_a_group_end_with_it(tmp_path):
+    """One that still lets go of a tensor while the interpreter ends would abort the process."""
+    (tmp_path / "leaves.py").write_text(LEAVES_A_GROUP)
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    options = {"cwd": tmp_path, "env": os.environ | meeting, "stdout": subprocess.PIPE, "text": True}
+    commands = [[sys.executable, "leaves.py", str(rank)] for rank in range(2)]
+    workers = [ForkedProcess(command, MODULES, **options) for command in commands]
+    said = [worker.communicate(timeout=HANGS_AFTER_S)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert said == ["3 0\n", "3 0\n"], "threads of gloo within the group, and after it"

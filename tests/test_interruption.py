@@ -11,6 +11,7 @@ import pytest
 from mcl_ray.interruption import WAITED_FOR
 from mcl_ray.results.store import read_runs
 from tests.support.commands import HANGS_AFTER_S, command, surroundings
+from tests.support.forked import ON_RAY, TRAINING, ForkedProcess
 from tests.support.pictures import write_folder
 from tests.support.running_command import ALONE, descendants, send_again_and_again
 from tests.support.training_command import WITH_READERS, training
@@ -64,8 +65,9 @@ def test_ctrl_z_stops_a_command_and_fg_lets_it_go_on_to_its_end(tmp_path, reques
         words += ["trials=2", "scheduler.kind=none", *ALONE, "--address", shared_ray.address]
         variables = shared_ray.variables
     # A group of its own in this session, as a shell makes it: groups that no shell waits for ignore Ctrl-Z.
-    with subprocess.Popen(
+    with ForkedProcess(
         command(name, *words),
+        TRAINING if name == "train" else ON_RAY,
         env=surroundings() | variables,
         process_group=0,
         stdout=subprocess.PIPE,

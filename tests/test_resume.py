@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -32,21 +33,24 @@ def training(*more: str, overrides: tuple[str, ...] = OVERRIDES) -> list[str]:
     return command("train", "digits", *overrides, "--threads", "1", *more)
 
 
-def train(cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES) -> subprocess.CompletedProcess[str]:
-    """Train to the end."""
-    arguments = training(*more, overrides=overrides)
-    return subprocess.run(
-        arguments, cwd=cwd, env=surroundings(), capture_output=True, text=True, timeout=HANGS_AFTER_S, check=False
-    )
+def train(
+    cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES, is_forked: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Train to the end, in a forked process or an interpreter of its own."""
+    run = partial(forked.run, modules=forked.TRAINING)
+    if not is_forked:
+        run = partial(subprocess.run, capture_output=True, text=True, check=False)
+    return run(training(*more, overrides=overrides), cwd=cwd, env=surroundings(), timeout=HANGS_AFTER_S)
 
 
 @contextmanager
-def started_run(cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES) -> Iterator[subprocess.Popen[str]]:
+def started_run(
+    cwd: Path, *more: str, overrides: tuple[str, ...] = OVERRIDES, is_forked: bool = True
+) -> Iterator[subprocess.Popen[str]]:
     """A process that trains, killed on leaving if it still does."""
-    arguments = training(*more, overrides=overrides)
-    with subprocess.Popen(
-        arguments, cwd=cwd, env=surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    start = partial(forked.ForkedProcess, modules=forked.TRAINING) if is_forked else subprocess.Popen
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(training(*more, overrides=overrides), cwd=cwd, env=surroundings(), text=True, **pipes) as process:
         try:
             yield process
         finally:
@@ -72,7 +76,7 @@ def reference(tmp_path_factory) -> Path:
     """The results of a run that nothing happened to."""
 
     def whole(folder):
-        done = train(folder)
+        done = train(folder, is_forked=False)
         return [done.returncode, done.stderr]
 
     folder, said = once(tmp_path_factory, "reference", whole)
@@ -83,7 +87,7 @@ def reference(tmp_path_factory) -> Path:
 
 def kill_in_the_middle(folder: Path) -> None:
     """Kill the same run in the middle of an epoch."""
-    with started_run(folder) as process:
+    with started_run(folder, is_forked=False) as process:
         hold_in_the_middle(process, folder / "results", epochs_done=2)
         process.kill()
         assert process.wait(HANGS_AFTER_S) == -signal.SIGKILL
@@ -106,7 +110,7 @@ def test_a_killed_run_reads_as_interrupted_and_says_how_far_it_came(killed):
 @pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_was_not_killed_to_the_bit(killed, reference):
     before = figures(killed / "results")
-    done = train(killed, "--resume")
+    done = train(killed, "--resume", is_forked=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert state_of(killed / "results") == ("finished", 2, EPOCHS)
     assert_ends_alike(killed / "results", reference, OVERRIDES)
@@ -151,9 +155,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(ki
 def refused(killed: Path, *more: str) -> str:
     """The error line of a run that cannot be resumed, whose record stays as it was."""
     before = snapshot(killed)
-    done = forked.run(
-        training("--resume", *more), forked.TRAINING, cwd=killed, env=surroundings(), timeout=HANGS_AFTER_S
-    )
+    done = train(killed, "--resume", *more)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -206,11 +208,11 @@ def test_several_kills_at_any_moment_change_nothing(tmp_path):
     killed.mkdir()
     assert train(whole, overrides=overrides).returncode == 0
     moments, times = random.Random(0), epoch_times(whole / "results")
-    with started_run(killed, overrides=overrides):
+    with started_run(killed, overrides=overrides, is_forked=False):
         wait_for_epochs(killed / "results", 0)
     for number in range(4):
         done = state_of(killed / "results")[2]
-        with started_run(killed, "--resume", overrides=overrides) as process:
+        with started_run(killed, "--resume", overrides=overrides, is_forked=False) as process:
             if number % 2:
                 wait_for_epochs(killed / "results", done + 1)
                 time.sleep(moments.uniform(0, 2 * median(times)))
@@ -261,7 +263,7 @@ def test_a_results_folder_that_is_renamed_ends_the_run_and_is_not_made_again(tmp
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_a_command_still_imports_ends_it_without_a_word(tmp_path, number):
-    with started_run(tmp_path) as process:
+    with started_run(tmp_path, is_forked=False) as process:
         while not _waits_for(process.pid, number):
             assert process.poll() is None
             time.sleep(0.001)

@@ -15,7 +15,8 @@ import pytest
 from mcl_ray.errors import UserError
 from mcl_ray.results.store import read_runs
 from mcl_ray.torchrun import TorchrunEnv, read_torchrun_env
-from tests.support.commands import HANGS_AFTER_S, command, snapshot, surroundings
+from tests.support import forked
+from tests.support.commands import HANGS_AFTER_S, command, run_forked, snapshot, surroundings
 from tests.support.comparison import assert_ends_alike, figures
 from tests.support.pictures import write_folder
 from tests.support.ports import free_port
@@ -37,8 +38,9 @@ def two_workers(cwd: Path, *words: str) -> Iterator[list[subprocess.Popen[str]]]
             surroundings() | {name: str(value) for name, value in reported.items()} | {"MASTER_ADDR": "127.0.0.1"}
         )
         workers.append(
-            subprocess.Popen(
+            forked.ForkedProcess(
                 command("train", *words),
+                forked.TRAINING,
                 cwd=cwd,
                 env=variables,
                 stdout=subprocess.PIPE,
@@ -165,7 +167,7 @@ def test_peers_on_different_workers_train_the_figures_of_one_process(tmp_path):
         folder.mkdir()
     ended = train(apart, *words, "--parallelism", "cohort")
     assert [code for code, *_ in ended] == [0, 0], ended
-    subprocess.run(command("train", *words), cwd=alone, env=surroundings(), capture_output=True, check=True)
+    assert run_forked(alone, "train", *words, modules=forked.TRAINING).code == 0
     found, expected = figures(apart / "results"), figures(alone / "results")
     assert list(found) == list(expected)
     assert found == pytest.approx(expected, rel=1e-6)

@@ -27,10 +27,12 @@ from tests.support.commands import (
     CommandResult,
     command,
     run_command,
+    run_forked,
     snapshot,
     surroundings,
 )
 from tests.support.data import archive_in
+from tests.support.forked import TRAINING
 from tests.support.once import once
 
 ONE_EPOCH = ("digits", "epochs=1", "cohort.size=1", "--threads", "1")
@@ -84,7 +86,7 @@ def test_every_field_is_listed_without_loading_anything_slow(tmp_path):
 
 def resolved(tmp_path: Path, name: str, *overrides: str) -> Path:
     """Write what a dry run prints into a file; a dry run of this file prints the same."""
-    first = run_command(tmp_path, *name.split(), "digits", *overrides, "--dry-run")
+    first = run_forked(tmp_path, *name.split(), "digits", *overrides, "--dry-run")
     assert (first.code, first.stderr) == (0, "")
     assert first.modules.isdisjoint({"ray", "optuna"})
     assert snapshot(tmp_path) == {}
@@ -93,7 +95,7 @@ def resolved(tmp_path: Path, name: str, *overrides: str) -> Path:
     assert "parameters" in first.stdout
     file = tmp_path / "resolved.yaml"
     file.write_text(first.stdout)
-    again = run_command(tmp_path, *name.split(), file.name, "--dry-run")
+    again = run_forked(tmp_path, *name.split(), file.name, "--dry-run", modules=TRAINING)
     assert untimed(again.stdout) == untimed(first.stdout)
     assert set(snapshot(tmp_path)) == {file.name}
     return file
@@ -168,12 +170,12 @@ def test_a_second_run_gets_its_own_folder_and_a_finished_one_has_nothing_left(fi
     folder, _ = finished
     before = snapshot(folder)
     (first,) = read_runs(folder / "results").to_pylist()
-    resumed = run_command(folder, "train", *ONE_EPOCH, "--resume")
+    resumed = run_forked(folder, "train", *ONE_EPOCH, "--resume", modules=TRAINING)
     assert (resumed.code, resumed.stderr) == (0, "")
     assert resumed.stdout == f"nothing left to do: results/runs/{first['run_id']} is finished\n"
     assert snapshot(folder) == before
 
-    assert run_command(folder, "train", *ONE_EPOCH).code == 0
+    assert run_forked(folder, "train", *ONE_EPOCH, modules=TRAINING).code == 0
     after = snapshot(folder)
     assert {path: after.get(path) for path in before} == before
     runs = read_runs(folder / "results").to_pylist()
@@ -194,7 +196,7 @@ def test_a_report_of_a_run_prints_its_figures_and_writes_beside_it(finished):
 
 def test_a_table_does_not_compare_a_run_in_another_setting(finished):
     folder, _ = finished
-    seen = run_command(folder, "table", "cifar", "results", "results/runs")
+    seen = run_forked(folder, "table", "cifar", "results", "results/runs")
     assert seen.code == 2, "a folder of runs is no results folder"
     seen = run_command(folder, "table", "cifar", "results")
     assert (seen.code, seen.stderr) == (0, "")
@@ -208,7 +210,7 @@ def test_a_table_does_not_compare_a_run_in_another_setting(finished):
 def test_an_archive_of_ones_own_trains(tmp_path):
     archive_in(tmp_path)
     small = ("networks=resnet8", "batch.size=6", "epochs=1", "--threads", "1")
-    seen = run_command(tmp_path, "train", "cifar", "--data", "images.tar.gz", "checksum=off", *small)
+    seen = run_forked(tmp_path, "train", "cifar", "--data", "images.tar.gz", "checksum=off", *small, modules=TRAINING)
     assert (seen.code, seen.stderr) == (0, "")
     figures = read_epochs(tmp_path / "results").to_pylist()
     assert {row["split"] for row in figures} == {"train", "test"}
@@ -216,7 +218,7 @@ def test_an_archive_of_ones_own_trains(tmp_path):
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_recorded(tmp_path):
-    seen = run_command(tmp_path, "train", "digits", "lr=1e30", "epochs=2", "--threads", "1")
+    seen = run_forked(tmp_path, "train", "digits", "lr=1e30", "epochs=2", "--threads", "1", modules=TRAINING)
     assert seen.code == 1
     message = r"every loss must be finite, but cross_entropy = nan at step 2 of epoch 1"
     assert seen.stderr == f"error: {message}\n"

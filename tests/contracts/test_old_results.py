@@ -188,7 +188,8 @@ def test_the_same_run_gives_the_recorded_figures(new_run):
 def test_the_spec_file_of_an_old_trial_gives_the_recorded_figures(tmp_path, name):
     """Also of one that was stopped early, and of one that was resumed; with the statistics of that commit."""
     trial = FIXTURES / "results" / "sweeps" / SWEEP / "runs" / name
-    python(tmp_path, "-c", AS_AT_C5BBCBF, str(trial / "spec.yaml"), *TRAIN[-4:])
+    (tmp_path / "as_then.py").write_text(AS_AT_C5BBCBF)
+    python(tmp_path, "as_then.py", str(trial / "spec.yaml"), *TRAIN[-4:])
     assert_as_recorded(tmp_path / "results", trial)
 
 

@@ -33,7 +33,7 @@ def searched(ray, tmp_path, name, *words):
 
 @pytest.mark.slow
 def test_peers_without_labels_are_ranked_by_their_neighbours(shared_ray, tmp_path):
-    output, metrics = searched(shared_ray, tmp_path, "moco", "queue.keys=12", "neighbours=3")
+    output, metrics = searched(shared_ray, tmp_path, "moco", "queue.keys=12", "neighbours=3", "--readers", "0")
     assert metrics == {"knn_top1", "knn_top5", "knn_agreement"}
     assert "Top-1 kNN accuracy, validation, mean of peers" in output
 

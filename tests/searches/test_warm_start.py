@@ -13,7 +13,8 @@ from mcl_ray.results.store import EpochRow, RunWriter, SweepWriter
 from mcl_ray.results.warm_start import WARM_START_FILE, WarmStart, read_warm_start
 from searches.estimate import estimate_sweep
 from searches.warm_start import EarlierTrials, check_comparable, check_taken, select
-from tests.support.empty_environment import run_command
+from tests.support.commands import run_forked
+from tests.support.forked import TRAINING
 from tests.support.known_trials import SPACE, sweep, trial
 
 LR = {"optimizer.lr": {"kind": "float", "low": 0.01, "high": 0.2}}
@@ -142,18 +143,18 @@ def asking(earlier, low, high):
 
 @pytest.mark.parametrize("options", [("--dry-run",), ()])
 def test_a_warm_start_that_takes_nothing_is_refused_before_anything_starts(earlier, tmp_path, options):
-    done = run_command(tmp_path, *asking(earlier, 0.3, 0.5), *options)
-    assert done.returncode == 2, done.stdout
-    assert f"`trials taken >= 1` must hold, but got 0 of 2 trials of {earlier}; left out: 2 with" in done.stdout
-    assert "losses.alpha=0.2, 0.8 (here 0.3 to 0.5)" in done.stdout
+    seen = run_forked(tmp_path, *asking(earlier, 0.3, 0.5), *options)
+    assert seen.code == 2, seen
+    assert f"`trials taken >= 1` must hold, but got 0 of 2 trials of {earlier}; left out: 2 with" in seen.stderr
+    assert "losses.alpha=0.2, 0.8 (here 0.3 to 0.5)" in seen.stderr
     assert [folder.name for folder in (tmp_path / "results" / "sweeps").iterdir()] == [earlier]
 
 
 @pytest.mark.slow
 def test_a_dry_run_says_what_a_warm_start_takes(earlier, tmp_path):
-    done = run_command(tmp_path, *asking(earlier, 0.0, 0.5), "--dry-run")
-    assert done.returncode == 0, done.stdout
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("# warm start")]
+    seen = run_forked(tmp_path, *asking(earlier, 0.0, 0.5), "--dry-run", modules=TRAINING)
+    assert seen.code == 0, seen
+    (line,) = [line for line in seen.stdout.splitlines() if line.startswith("# warm start")]
     assert line.endswith(f"1 of 2 trials of {earlier}; left out: 1 with losses.alpha=0.8 (here 0.0 to 0.5)")
 
 

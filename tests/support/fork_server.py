@@ -53,12 +53,14 @@ def next_request(control: socket.socket, added: dict[str, str]) -> list[str] | N
 
 
 def become(request: dict[str, Any], descriptors: list[int], added: dict[str, str]) -> list[str]:
-    """Take on streams, session, folder and environment; variables that the imported modules have set stay set."""
+    """Take on streams, session, group, folder and environment; variables that imported modules have set stay set."""
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
     if request["session"]:
         os.setsid()
+    if (group := request.get("group", -1)) >= 0:  # none of a worker of Ray, which has a session
+        os.setpgid(0, group)
     _set_title(request["arguments"])
     os.chdir(request["folder"])
     os.environ.clear()

@@ -44,7 +44,10 @@ ON_RAY = (
     *("searches.tune.tuner", "tests.support.own_ray"),
 )
 """What trains and searches on Ray. Of a Ray that such a process starts, the workers are forked, too."""
-PER_PROCESS = {"MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH", "XDG_CACHE_HOME", ray_worker.SERVER}
+PER_PROCESS = {
+    *("MCL_DATABASE_URL", "PYTEST_CURRENT_TEST", "RAY_AUTH_TOKEN_PATH", "XDG_CACHE_HOME", ray_worker.SERVER),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),  # of torchrun
+}
 """Variables that nothing keeps that is imported; a server has those of the tests."""
 MAX_SERVERS = 3
 """Each takes up to half a gigabyte."""
@@ -73,6 +76,7 @@ class ForkedProcess(subprocess.Popen[Any]):
             "environment": environment,
             "folder": str(call["cwd"] or Path.cwd()),
             "session": call["start_new_session"],
+            "group": call["process_group"],
         }
         try:
             self.pid = _server(self._modules, environment).fork(request, streams)

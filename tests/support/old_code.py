@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.support import forked
 from tests.support.once import once
 from tests.support.ray_nodes import RayNodes
 
@@ -44,12 +46,15 @@ def environment(code: Path | None) -> dict[str, str]:
 
 
 def python(cwd: Path, *arguments: str, code: Path | None = None, ray: RayNodes | None = None) -> str:
-    """Run an interpreter to its end, on `ray` if it needs one, and return its standard output."""
-    variables = environment(code)
+    """Run a program to its end, on `ray` if it needs one, and return its standard output.
+
+    Today's begins in a forked process, that of the old code in an interpreter of its own.
+    """
+    variables, run = environment(code), partial(subprocess.run, capture_output=True, text=True, check=False)
+    if code is None:
+        run = partial(forked.run, modules=forked.TRAINING if ray is None else forked.ON_RAY)
     if ray is not None:
         arguments, variables = (*arguments, "--address", ray.address), variables | ray.variables
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=TIMEOUT_S
-    )
+    done = run([sys.executable, *arguments], cwd=cwd, env=variables, timeout=TIMEOUT_S)
     assert done.returncode == 0, f"{arguments} failed: {done.stderr}"
     return done.stdout

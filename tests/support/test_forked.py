@@ -42,11 +42,11 @@ def program(tmp_path):
 
 
 @pytest.mark.parametrize("as_file", [False, True])
-@pytest.mark.parametrize("session", [False, True])
-def test_a_program_sees_what_it_would_in_an_interpreter_of_its_own(program, tmp_path, as_file, session):
+@pytest.mark.parametrize("apart", [{}, {"start_new_session": True}, {"process_group": 0}], ids=str)
+def test_a_program_sees_what_it_would_in_an_interpreter_of_its_own(program, tmp_path, as_file, apart):
     command, reports = [*program(REPORTING)[as_file], "a b", "--c"], {}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    options = {"cwd": tmp_path, "env": os.environ | {"XDG_CACHE_HOME": "here"}, "start_new_session": session}
+    options = {"cwd": tmp_path, "env": os.environ | {"XDG_CACHE_HOME": "here"}, **apart}
     for name, start in STARTS.items():
         with start(command, text=True, **options, **pipes) as process:
             output, errors = process.communicate("what is read", timeout=HANGS_AFTER_S)
