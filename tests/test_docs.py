@@ -1,13 +1,13 @@
 """Tests that the documentation is complete and true: it names everything, its commands parse, its examples run."""
 
 import contextlib
-import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,8 @@ from searches.spec.search_registry import SEARCHES
 from searches.spec.suite import SuiteSpec
 from searches.spec.suite_registry import SUITES
 from searches.spec.sweep import SweepSpec
+from tests.support import forked
+from tests.support.commands import surroundings
 from trainables.prometheus import GAUGES, RUN_TAGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -355,14 +357,12 @@ def test_every_option_is_documented():
 def test_every_python_example_runs(page, shared_ray, tmp_path):
     """Run a page's examples in order, as one program, in an empty folder; the README's as they are."""
     (tmp_path / "examples.py").write_text("\n".join(EXAMPLES[page]))
-    arguments = ["examples.py"] if page == "README.md" else ["-c", ON_ONE_RAY, shared_ray.address]
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | shared_ray.variables,
-        capture_output=True,
-        text=True,
-        timeout=HANGS_AFTER_S,
-        check=False,
-    )
+    variables = surroundings() | shared_ray.variables
+    if page == "README.md":
+        arguments, variables = ["examples.py"], variables | {"PYTHONPATH": str(ROOT)}
+        run = partial(subprocess.run, capture_output=True, text=True, check=False)
+    else:
+        (tmp_path / "on_one_ray.py").write_text(ON_ONE_RAY)
+        arguments, run = ["on_one_ray.py", shared_ray.address], partial(forked.run, modules=forked.ON_RAY)
+    done = run([sys.executable, *arguments], cwd=tmp_path, env=variables, timeout=HANGS_AFTER_S)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mcl_ray import Run
 from mcl_ray.results.plugin_info import PLUGINS_FILE, read_plugins
 from mcl_ray.results.store import read_runs
 from tests.support.commands import TRAINING_IMPORTS, run_command, run_forked
-from tests.support.forked import TRAINING
+from tests.support.forked import ON_RAY, TRAINING
 from tests.support.running_command import ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,17 +88,18 @@ def on_ray(shared_ray, monkeypatch):
     own = ("networks=two_layers", "source=noise", "losses.extra.agreement=0.5", "sampler.kind=multivariate_tpe")
     parts = ("plugins=[my_networks,my_data,my_loss,my_sampler,my_searches]", *own)
     words = ("short_digits", space, *held_out, *parts, *SMALL, *ALONE, "--address", shared_ray.address)
-    return lambda folder: run_command(folder, "sweep", *words)
+    return lambda run, folder: run(folder, "sweep", *words)
 
 
 @pytest.mark.slow
 def test_a_sweep_on_ray_imports_the_plugins_in_every_worker(folder, on_ray):
-    done = on_ray(folder)
+    forked = partial(run_forked, modules=ON_RAY)
+    done = on_ray(forked, folder)
     assert done.code == 0, done.stdout + done.stderr
     runs = read_runs(folder / "results").to_pylist()
     assert [run["state"] for run in runs] == ["finished", "finished"]
     assert len(list(folder.glob(f"results/sweeps/*/runs/*/{PLUGINS_FILE}"))) == 2
-    resumed = run_command(folder, "sweep", "--resume", "latest")
+    resumed = forked(folder, "sweep", "--resume", "latest")
     assert (resumed.code, "nothing left to do" in resumed.stdout) == (0, True), resumed.stderr
 
 
@@ -105,7 +107,7 @@ def test_a_sweep_on_ray_imports_the_plugins_in_every_worker(folder, on_ray):
 def test_a_node_without_a_plugin_ends_a_sweep_before_anything_is_written(folder, on_ray, tmp_path_factory, monkeypatch):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")  # of the driver: Ray's workers were started before
-    done = on_ray(elsewhere)
+    done = on_ray(run_command, elsewhere)
     assert done.code == 2, done.stdout + done.stderr
     assert "error: every node must have the plugins, but node " in done.stderr
     assert "No module named 'my_networks'" in done.stderr

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
 
@@ -14,12 +13,11 @@ from mcl_ray.config.environment import replica_folder
 from mcl_ray.object_store import Uri
 from mcl_ray.results.remote import pull
 from mcl_ray.results.store import read_epochs, read_runs, read_sweeps
-from tests.support import forked
+from tests.support import forked, ray_worker_server
 from tests.support.commands import (
     HANGS_AFTER_S,
     TRAINING_IMPORTS,
     command,
-    run_command,
     run_forked,
     snapshot,
     surroundings,
@@ -48,22 +46,15 @@ class Machines:
         self.uri, self._folder, self._variables = Uri(uri), folder, monkeypatch
 
     def call(self, machine, *words, **variables):
-        run = partial(forked.run, modules=forked.TRAINING)
-        if "--address" in words:
-            run = partial(forked.run, modules=forked.ON_RAY)
-        elif words[0] == "sweep":  # it starts a Ray
-            run = partial(subprocess.run, capture_output=True, text=True, check=False)
-        arguments, variables = [*command(*words), *self._results(words)], self._of(machine) | variables
-        done = run(arguments, cwd=self._folder, env=variables, timeout=HANGS_AFTER_S)
+        process = self._process(machine, *words, **variables)
+        done = forked.run(**process, timeout=HANGS_AFTER_S)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     @contextmanager
     def started(self, machine, *words):
         """Start a command, and kill it with all its child processes at the end."""
-        with subprocess.Popen(
-            [*command(*words), *self._results(words)], cwd=self._folder, env=self._of(machine), stdout=subprocess.PIPE
-        ) as process:
+        with forked.ForkedProcess(**self._process(machine, *words), stdout=subprocess.PIPE) as process:
             try:
                 yield process
             finally:
@@ -102,11 +93,17 @@ class Machines:
     def _has_records(folder):
         return (folder / "runs").exists() or (folder / "sweeps").exists()
 
-    def _results(self, words):
-        return [self.uri] if words[0] in ("report", "table") else ["--results", self.uri]
-
-    def _of(self, machine):
-        return surroundings() | {"XDG_CACHE_HOME": str(self._folder / machine)}
+    def _process(self, machine, *words, **variables):
+        """Options of the process of a command: its arguments, what it has imported, its folder and environment."""
+        results = [self.uri] if words[0] in ("report", "table") else ["--results", self.uri]
+        modules, workers = forked.TRAINING, {}
+        if "--address" in words:
+            modules = forked.ON_RAY
+        elif words[0] == "sweep":  # it starts a Ray
+            modules, workers = forked.ON_RAY, ray_worker_server.variables()
+        environment = surroundings() | workers | {"XDG_CACHE_HOME": str(self._folder / machine)} | variables
+        arguments = [*command(*words), *results]
+        return {"arguments": arguments, "modules": modules, "cwd": self._folder, "env": environment}
 
 
 @pytest.fixture
@@ -151,7 +148,7 @@ def test_a_killed_run_is_resumed_on_another_machine_and_ends_like_an_uninterrupt
     assert (run["state"], run["attempt"], run["epochs_done"]) == ("finished", 2, EPOCHS)
     output = machines.call("reader", "table", "cifar")
     assert "runs left out: 1 of a cohort or losses without a column" in output
-    alone = run_command(tmp_path, "train", "digits", *OVERRIDES, "--threads", "1")
+    alone = run_forked(tmp_path, "train", "digits", *OVERRIDES, "--threads", "1", modules=forked.TRAINING)
     assert alone.code == 0
     assert_ends_alike(found, tmp_path / "results", OVERRIDES)
 
@@ -217,7 +214,7 @@ def test_a_cluster_whose_nodes_share_no_disk(machines, store, tmp_path):
 
     output = machines.call("reader", "report")
     assert f"{sweep['sweep_id']}: finished, 2 of 2 trials" in output
-    machines.call("another", "sweep", "extend", "latest", "--trials", "1")
+    machines.call("another", "sweep", "extend", "latest", "--trials", "1", "--no-dashboard")
     assert len(read_runs(machines.look() / "sweeps" / sweep["sweep_id"])) == 3
 
 

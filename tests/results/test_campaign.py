@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from benchmarks.campaign import runs
 from benchmarks.campaign.files import DAMAGES, damaged, judge
 from benchmarks.campaign.files_kinds import Kind
 from benchmarks.campaign.sweeps_judge import Seen, judge_run
+from tests.support import forked
 from tests.support.commands import HANGS_AFTER_S
 from tests.support.running_command import ROOT
 
@@ -78,14 +78,8 @@ def test_the_judge_of_runs_sees(end, kind):
 @pytest.mark.parametrize("kind", ["run.parquet", "images.json", "statistics"])
 def test_a_sample_of_damaged_files(kind):
     words = ["files", "--kind", kind, "--mutations", "10", "--seed", "7"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.campaign", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=HANGS_AFTER_S,
-        check=False,
-    )
+    command = [sys.executable, "-m", "benchmarks.campaign", *words]
+    done = forked.run(command, forked.TRAINING, cwd=ROOT, timeout=HANGS_AFTER_S)
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert json.loads(done.stdout)["mutations"] == 10
 

@@ -105,7 +105,7 @@ def by_row_and_seed(folder):
 def test_rows_without_labels_are_followed_by_linear_classification_of_each_which_is_resumed_too(
     start_command, tmp_path
 ):
-    data = ("--data", str(write_folder(tmp_path / "pictures")))
+    data = ("--data", str(write_folder(tmp_path / "pictures")), "--readers", "0")
     running = start_command("table", "moco", *WITHOUT_LABELS, *data)
     running.until("sweep moco_lincls-")
     running.until(".*trials at once")  # none of which has started, so that all are left
