@@ -105,12 +105,12 @@ def _send(jobs: dict[frozenset[tuple[str, str]], socket.socket], request: Reques
 
 def _next_worker_of_job(
     control: socket.socket, variables: frozenset[tuple[str, str]], added: dict[str, str]
-) -> list[str] | None:
-    """Import ray for a job, and fork its workers, until the raylet or the server ends."""
+) -> list[str]:
+    """Import ray for a job, and fork its workers; exit when the raylet or the server ends."""
     try:
         raylet = os.pidfd_open(int(dict(variables)["RAY_RAYLET_PID"]))
     except ProcessLookupError:
-        return None
+        os._exit(0)
     added = added | _variables_of_imports(MODULES_OF_RAY, dict(variables))
     while raylet not in select.select([control.fileno(), raylet], [], [])[0]:
         message, descriptors, _, _ = socket.recv_fds(control, ray_worker.MAX_BYTES, 4)
@@ -122,7 +122,7 @@ def _next_worker_of_job(
             return _become_worker(Request(message, descriptors), added)
         for descriptor in descriptors:
             os.close(descriptor)
-    return None
+    os._exit(0)
 
 
 def _become_worker(request: Request, added: dict[str, str]) -> list[str]:
