@@ -9,5 +9,4 @@ if __name__ == "__main__":
     from mcl_ray.cli.rank_output import rank_zero_output
     from mcl_ray.cli.train import train
 
-    with rank_zero_output():
-        app.run_command(train)
+    app.run_command(train, rank_zero_output())

@@ -11,7 +11,7 @@ import mmap
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Annotated
 
 from cyclopts import (
@@ -31,7 +31,7 @@ from mcl_ray.config.environment import let_waiting_threads_sleep
 from mcl_ray.config.execution import ExecutionOptions
 from mcl_ray.errors import ClusterLostError, MclError, UserError, is_out_of_memory
 from mcl_ray.extras import missing_extra
-from mcl_ray.garbage import collected_rarely
+from mcl_ray.garbage import rarely_collected_process
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 LEAST_ADDRESS_SPACE = 1 << 29
@@ -66,11 +66,16 @@ def new_app(name: str, help_text: str | None = None) -> App:
     )
 
 
-def main(app: App) -> None:
-    """Run a program with the arguments of this process, and exit."""
+def main(app: App, output: AbstractContextManager[None] | None = None) -> None:
+    """Run a program with the arguments of this process, and exit.
+
+    Args:
+        app: the program.
+        output: context in which it writes; if it is not given, every process writes for itself.
+    """
     let_waiting_threads_sleep()
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    with collected_rarely(), interruption.raised(), exit_codes(app):
+    with rarely_collected_process(), output or nullcontext(), interruption.raised(), exit_codes(app):
         _check_address_space()
         app(exit_on_error=False, print_error=False)
 
@@ -87,9 +92,9 @@ def _check_address_space() -> None:
         raise MemoryError(f"{LEAST_ADDRESS_SPACE >> 20} MiB cannot be mapped: {error.strerror}") from error
 
 
-def run_command(command: Callable[..., None]) -> None:
-    """Run one command as a program of its own: `python -m mcl_ray.train`."""
-    main(program(command))
+def run_command(command: Callable[..., None], output: AbstractContextManager[None] | None = None) -> None:
+    """Run one command as a program of its own: `python -m mcl_ray.train`; `output` as of `main`."""
+    main(program(command), output)
 
 
 def program(command: Callable[..., None]) -> App:

@@ -218,7 +218,7 @@ def test_untested_classes_are_allowed_when_asked_for(tmp_path):
         ({"split": None}, "a Parquet file must have a column 'split' .* has neither"),
         (
             {"split": ["train"] * 24 + ["held-out"] * 12},
-            "a split must be train, training, val, .*, but .* has held-out",
+            "a split must be train, training, trainset, val, .*, but .* has held-out",
         ),
         ({"label": [None] * 36}, "every image must have a label, but 36 rows of label of .* have none"),
         ({"label": [0.5] * 36}, "labels that are numbers must be whole, and below .*, but label of .* has 0.5"),

@@ -5,7 +5,6 @@ Usage: python -m tests.support.fork_server DESCRIPTOR MODULE…; `tests.support.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import importlib
@@ -18,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
+
+from mcl_ray.garbage import exit_process
 
 MAX_BYTES = 1 << 20
 """Longer than any request: a command line with an environment."""
@@ -96,29 +97,16 @@ def run_to_its_end(arguments: list[str]) -> NoReturn:
 
     That would copy the memory which this process shares with its server, object by object: 0.4 s of CPU time.
     """
-    code = 0
     try:
         run(arguments)
     except SystemExit as end:
-        code = _exit_code(end)
+        exit_process(end.code)
     except KeyboardInterrupt:
         raise
     except BaseException:
         sys.excepthook(*sys.exc_info())
-        code = 1
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
-
-
-def _exit_code(end: SystemExit) -> int:
-    if end.code is not None and not isinstance(end.code, int):
-        sys.stderr.write(f"{end.code}\n")
-        return 1
-    return end.code or 0
+        exit_process(1)
+    exit_process(0)
 
 
 def _list_imports() -> None:
