@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -74,6 +75,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(groups[item]))
     slow = {groups.get(item, item.nodeid) for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: groups.get(item, item.nodeid) not in slow)
+
+
+def pytest_configure() -> None:
+    """Collect garbage rarely while the modules of tests are imported; end a process of pytest-xdist at once.
+
+    What such a process has imported and made is not destroyed object by object at its end, but functions of atexit are
+    called: those that are registered later than this one, before it.
+    """
+    gc.set_threshold(50_000)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        atexit.register(os._exit, 0)
 
 
 def pytest_collection_finish() -> None:
