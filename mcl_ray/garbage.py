@@ -35,14 +35,26 @@ def collect_as_usual() -> None:
 
 @contextmanager
 def rarely_collected_process() -> Iterator[None]:
-    """Run a command in this context, and end the process with it; an error other than SystemExit is raised as usual."""
+    """Run a command in this context, and end the process with it.
+
+    An error other than SystemExit is raised as usual, and so is that one under a profiler or a debugger, which has
+    something to say at the end.
+    """
     collect_rarely()
     code: str | int | None = 0
     try:
         yield
     except SystemExit as end:
         code = end.code
+    if _is_observed():
+        sys.exit(code)
     exit_process(code)
+
+
+def _is_observed() -> bool:
+    monitoring = getattr(sys, "monitoring", None)  # of Python 3.12
+    tools = [monitoring.get_tool(number) for number in range(6)] if monitoring else []
+    return any(tools) or sys.getprofile() is not None or sys.gettrace() is not None
 
 
 def exit_process(code: str | int | None) -> NoReturn:

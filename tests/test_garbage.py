@@ -37,6 +37,13 @@ def test_a_command_collects_rarely_and_destroys_nothing_at_its_end(ends):
     assert done.stdout.splitlines() == ["rarely True", "a thread has ended", "at exit"]
 
 
+def test_a_profiler_prints_at_the_end_of_a_command(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(COMMAND.replace("ENDS", "raise SystemExit(3)"))
+    done = subprocess.run([sys.executable, "-m", "cProfile", program], capture_output=True, text=True, check=False)
+    assert "function calls" in done.stdout, done.stderr
+
+
 def test_output_that_cannot_be_written_is_an_exit_code():
     program = "from mcl_ray.garbage import exit_process; print('said'); exit_process(0)"
     buffered = os.environ | {"PYTHONUNBUFFERED": ""}
