@@ -67,7 +67,8 @@ class LocalStart:
             self._thread.start()
             self._wait()
         except KeyboardInterrupt:
-            self._wait()
+            if self._thread.is_alive():
+                self._wait()
             raise
         error, self._error = self._error, None
         if error is None:

@@ -38,6 +38,15 @@ def test_an_interruption_is_raised_when_the_start_has_ended(monkeypatch):
         signal.signal(signal.SIGINT, before)
 
 
+def test_an_interruption_before_the_start_is_raised_at_once(monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    with Reaper() as reaper, pytest.raises(KeyboardInterrupt):
+        LocalStart({}, reaper).run()
+
+
 @pytest.mark.slow
 def test_a_ray_outlives_the_thread_that_has_connected_first():
     is_connected, is_used = threading.Event(), threading.Event()
