@@ -12,7 +12,8 @@ import ray
 
 from mcl_ray.callbacks import SweepCallback, TrialEnd, TrialInfo
 from trainables.cluster.connect import is_lost
-from trainables.pack_actor import PackActor, measured
+from trainables.pack_actor import PackActor
+from trainables.pack_training import measured
 from trainables.trial_job import TrialJob
 
 if TYPE_CHECKING:

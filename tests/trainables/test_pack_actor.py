@@ -1,5 +1,7 @@
 """The process of a pack answers its trials, whatever happens to one of them."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -9,8 +11,9 @@ import pytest
 
 from mcl_ray.errors import StoreError
 from tests.support.commands import HANGS_AFTER_S
-from trainables import pack_actor
-from trainables.pack_actor import NO_MORE, PackActor
+from trainables import pack_training
+from trainables.pack_actor import PackActor
+from trainables.pack_training import NO_MORE
 from trainables.trial_job import TRIAL, info_of
 
 FIRST, SECOND = {TRIAL: "0000"}, {TRIAL: "0001"}
@@ -42,7 +45,7 @@ def asked(pack: PackActor, config: dict[str, Any]) -> Future[Any]:
 
 
 def test_a_trial_that_cannot_be_closed_leaves_the_others_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack_actor, "iter_reports", epochs)
+    monkeypatch.setattr(pack_training, "iter_reports", epochs)
     pack = PackActor(Job(), size=2)  # type: ignore[arg-type]
     names = [info_of(config).name for config in (FIRST, SECOND)]
     assert [pack.accept(name) for name in (*names, "more")] == [True, True, False]
@@ -52,3 +55,10 @@ def test_a_trial_that_cannot_be_closed_leaves_the_others_served(monkeypatch: pyt
     assert not pack.has(names[0])
     assert asked(pack, SECOND).result(HANGS_AFTER_S) == {"epoch": 2}
     assert asked(pack, SECOND).result(HANGS_AFTER_S) == NO_MORE
+
+
+def test_the_process_of_a_trial_in_a_pack_imports_no_torch() -> None:
+    """It imports its own class and, for the handles of the packs, that of the actor."""
+    code = "import trainables.packed_trial, trainables.pack_actor, sys; print([*{'torch', 'sklearn'} & {*sys.modules}])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
