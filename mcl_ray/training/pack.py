@@ -1,4 +1,4 @@
-"""Several runs of one process, whose epochs are trained in joint steps.
+"""Several runs of one process, whose epochs are trained in joint steps; a run by itself can have them for its peers.
 
 Each run keeps its own cohort, optimizer, method, random streams and record: only the operations of a step are shared.
 A run trains the same numbers as alone, within the arithmetic, so that it can leave the others, fail, or be resumed
@@ -24,10 +24,11 @@ from mcl_ray.cohort import CohortOutput
 from mcl_ray.distributed import world_size
 from mcl_ray.methods.method import Batch, OnePassMethod, StepLosses
 from mcl_ray.training.allocator import keep_freed_memory
-from mcl_ray.training.cohort_stack import CohortStack
+from mcl_ray.training.cohort_stack import CohortStack, has_alike_peers
 from mcl_ray.training.epoch import Epoch, step_alone, train_alone
 from mcl_ray.training.run_state import RunState
 from mcl_ray.training.stacked_optimizers import StackedOptimizers
+from mcl_ray.training.threads import work_of_layer
 
 Figures = dict[str, float]
 """Metric of an epoch's training → its value."""
@@ -35,6 +36,9 @@ T = TypeVar("T")
 
 TOLERANCE = 1e-3
 """Greatest relative difference between the outputs of networks that are computed together and alone."""
+
+SMALL_WORK = 25e6
+"""Multiply-adds of a layer below which alike peers of a run are faster together on a CPU, about: `benchmarks.pack`."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +62,17 @@ class _Member:
             return None
         images = spec.data, spec.augmentation, spec.batch.size, self.run.sampler.num_batches, self.run.shards
         return type(method), spec.compute, str(self.run.device), frozenset(self.run.cohort.names), images
+
+    @cached_property
+    def is_faster_stacked(self) -> bool:
+        """Whether the run alone has joint steps of its own peers.
+
+        That follows from the spec and the device, and not from a measurement, as the last bits depend on it.
+        """
+        run = self.run
+        if self.key is None or run.device.type != "cpu" or not has_alike_peers(run.cohort):
+            return False
+        return work_of_layer(run.spec, run.num_classes, run.image_shape) < SMALL_WORK
 
     @property
     def is_due(self) -> bool:
@@ -106,7 +121,7 @@ class Pack:
     def _train(self, member: _Member) -> Figures:
         if member.outcome is None:
             due = self._due_with(member)
-            if len(due) == 1:
+            if len(due) == 1 and not member.is_faster_stacked:
                 return train_alone(member.next_epoch())
             _JointEpoch(due).train()
         outcome, member.outcome = member.outcome, None
@@ -128,13 +143,17 @@ class Pack:
         return self._stackable[member.key]
 
 
-def steps_of(runs: Sequence[RunState]) -> Iterator[None]:
+def steps_of(runs: Sequence[RunState], *, stacked: bool | None = None) -> Iterator[None]:
     """Train the first epoch of alike runs, in joint steps if there are several, and yield after each step.
 
     For measurements: nothing is recorded. Networks that cannot be stacked raise an error of torch.
+
+    Args:
+        runs: the runs.
+        stacked: whether a run by itself has joint steps of its peers; None: as when it is trained.
     """
     members = [_Member(run, (), epoch=0) for run in runs]
-    if len(members) > 1:
+    if len(members) > 1 or (members[0].is_faster_stacked if stacked is None else stacked):
         yield from _JointEpoch(members).steps()
         return
     epoch = members[0].next_epoch()

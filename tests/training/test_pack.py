@@ -18,6 +18,7 @@ from mcl_ray.data.augment import Augment
 from mcl_ray.data.source import dataset_for
 from mcl_ray.errors import NonFiniteLossError
 from mcl_ray.models.network import Network
+from mcl_ray.training import pack
 from mcl_ray.training.cohort_stack import CohortStack
 from mcl_ray.training.loop import iter_epochs
 from mcl_ray.training.pack import Pack, steps_of
@@ -118,7 +119,10 @@ class Runs:
         return iter_epochs(spec, dataset_for(spec, self._environment), self._environment, folder, (), pack)
 
     def alone(self, name: str) -> list[dict[tuple[str, ...], float]]:
-        return [_figures(epoch) for epoch in self.start(name)]
+        """Return the figures of a run whose peers are trained one after another."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pack, "SMALL_WORK", 0)
+            return [_figures(epoch) for epoch in self.start(name)]
 
     def together(self, *names: str) -> dict[str, list]:
         pack = Pack()
@@ -184,22 +188,58 @@ def test_joint_steps_in_double_precision_are_those_of_each_run(tmp_path, monkeyp
         return runs
 
     alone, together = built(), built()
-    for runs in (together, *([run] for run in alone)):
-        assert len([*steps_of(runs)]) == 4
+    assert len([*steps_of(together)]) == 4
+    for run in alone:
+        assert len([*steps_of([run], stacked=False)]) == 4
     for run, expected in zip(together, alone, strict=True):
         found, wanted = run.cohort.state_dict(), expected.cohort.state_dict()
         torch.testing.assert_close(found, wanted, rtol=IN_DOUBLE, atol=IN_DOUBLE)
 
 
 def test_the_steps_of_a_pack_are_joint(tmp_path, monkeypatch):
-    calls = []
+    calls = _calls(monkeypatch)
+    runs = Runs(tmp_path, {str(seed): small("supervised", f"seed={seed}") for seed in range(3)})
+    runs.together("0", "1", "2")
+    assert calls.count(3) == 8, "two epochs of four steps"
+
+
+ALIKE = {
+    (): True,
+    ("cohort.size=1",): False,
+    ("cohort.size=3", "networks=[resnet8,resnet8,resnet20]"): True,
+    ("networks=[resnet8,resnet20]",): False,
+    ("networks=shufflenetv2_05x",): False,
+    ("sharing=stem",): True,
+    ("image_size=224", "batch.size=24"): False,
+}
+"""Changes of a run → whether its peers are trained as one network."""
+
+
+@pytest.mark.parametrize("changes", ALIKE, ids=" ".join)
+def test_alike_peers_of_a_small_run_are_trained_as_one_network(changes, tmp_path):
+    environment = Environment(data=write_folder(tmp_path / "pictures"), readers=0, threads=1)
+    spec = small("supervised", *changes)
+    run = RunState(spec, dataset_for(spec, environment), environment, tmp_path)
+    assert pack._Member(run, (), 0).is_faster_stacked == ALIKE[changes]
+
+
+def test_a_run_by_itself_has_joint_steps_of_its_alike_peers(tmp_path, monkeypatch):
+    calls = _calls(monkeypatch)
+    runs = Runs(tmp_path, {"run": small()})
+    _, *figures = [_figures(epoch) for epoch in runs.start("run", Pack())]
+    assert calls == [1] * 8, "two epochs of four steps"
+    _assert_losses_are_equal(figures, runs.alone("run"))
+    assert len(calls) == 8
+
+
+def _calls(monkeypatch) -> list[int]:
+    """Return the numbers of cohorts of the stacks that are called from now on."""
+    calls: list[int] = []
     forward = CohortStack.__call__
     monkeypatch.setattr(
         CohortStack, "__call__", lambda own, images: (calls.append(len(images)), forward(own, images))[1]
     )
-    runs = Runs(tmp_path, {str(seed): small("supervised", f"seed={seed}") for seed in range(3)})
-    runs.together("0", "1", "2")
-    assert calls.count(3) == 8, "two epochs of four steps"
+    return calls
 
 
 def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
