@@ -55,7 +55,7 @@ def search(trials: int, folder: Path) -> list[int]:
 
 
 def train(config: dict[str, Any], run: RunSpec, dataset: Dataset) -> None:
-    """Train one configuration, and report its accuracy after each epoch."""
+    """Train one configuration, and report the mean of its losses and its accuracy after each epoch."""
     torch.set_num_threads(EXECUTION.cpus_per_worker)
     spec = replace(run, config)
     torch.manual_seed(spec.seed)
@@ -75,9 +75,12 @@ def train(config: dict[str, Any], run: RunSpec, dataset: Dataset) -> None:
         set_learning_rate(optimizer, learning_rate(spec.optimizer.lr, spec.schedule, epoch))
         generator = epoch_generator(spec.seed, epoch, CPU)
         cohort.train()
-        for indices in torch.from_numpy(sampler.epoch(epoch)):
-            evident.step(cohort, optimizer, augment(images[indices], generator), labels[indices], spec.losses)
-        tune.report({"epoch": epoch + 1, "top1": _top1(cohort, augment.normalise(held_out[0]), held_out[1])})
+        losses = [
+            evident.step(cohort, optimizer, augment(images[indices], generator), labels[indices], spec.losses)["loss"]
+            for indices in torch.from_numpy(sampler.epoch(epoch))
+        ]
+        top1 = _top1(cohort, augment.normalise(held_out[0]), held_out[1])
+        tune.report({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "top1": top1})
 
 
 def _tensors(images: object) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-INTERVAL_S = 1.0
+INTERVAL_S = 2.0
+"""Reading the memory of the processes of a Ray takes some hundredths of a second of a core."""
 GRACE_S = 30.0
 POLL_S = 0.05
 PROC = Path("/proc")
@@ -47,7 +48,7 @@ class Process(NamedTuple):
     parent: int
     cpu_ticks: int
     started: int
-    """Ticks since the start of the system, which tell it from a later process with the same number."""
+    """Ticks since the start of the system; a later process with the same number has others."""
 
 
 def measure(

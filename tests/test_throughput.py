@@ -8,11 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import throughput
+from benchmarks import bare_tune, throughput
 from benchmarks.process_tree import Usage, measure
 from mcl_ray.config import recipes
+from mcl_ray.config.environment import Environment
+from mcl_ray.config.overrides import replace
+from mcl_ray.data.source import load_dataset
 from mcl_ray.results.store import RunWriter
+from mcl_ray.training.loop import iter_epochs
+from searches.spec import search_registry
 
 MIB = 2**20
 HELD_MIB, BUSY_S = 150, 1.0
@@ -84,6 +90,23 @@ def test_a_way_must_train_every_trial_to_its_last_epoch(tmp_path):
     for epochs in ([12, 12], [12, 12, 11], [12] * 4):
         with pytest.raises(RuntimeError, match="3 trials must finish with 12 epochs, but their epochs are "):
             throughput.check_epochs(epochs, 3)
+
+
+@pytest.mark.slow
+def test_bare_tune_trains_what_the_sweep_trains(tmp_path, monkeypatch):
+    run = replace(search_registry.digits().run, {"schedule.epochs": 2})
+    point = {"losses.alpha": 0.7, "losses.beta": 0.2, "losses.gamma": 1.5, "losses.lam": 0.4}
+    dataset = load_dataset(run.data, Environment(results=tmp_path))
+    reported = []
+    monkeypatch.setattr(bare_tune.tune, "report", reported.append)
+    threads = torch.get_num_threads()
+    bare_tune.train(point, run, dataset)
+    torch.set_num_threads(threads)
+    trained = iter_epochs(replace(run, point), dataset, Environment(device="cpu"), tmp_path)
+    figures = [{row.metric: row.value for row in epoch.rows if row.member in ("cohort", "mean")} for epoch in trained]
+    assert [one["epoch"] for one in reported] == [1, 2]
+    assert [one["loss"] for one in reported] == pytest.approx([one["loss"] for one in figures], rel=5e-3)
+    assert [one["top1"] for one in reported] == pytest.approx([one["top1"] for one in figures], abs=2)
 
 
 def test_ratios_are_those_of_this_checkout_to_the_others():
