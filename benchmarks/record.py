@@ -6,8 +6,6 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from mcl_ray.results.provenance import Provenance
 
 
@@ -26,7 +24,11 @@ def line(benchmark: str, figures: Mapping[str, object], *, n: int, device: str =
         device: Device that was measured, `cpu` or `cuda`.
     """
     provenance = Provenance()
-    hardware = provenance.hardware if device == "cpu" else f"{torch.cuda.get_device_name()}, {provenance.hardware}"
+    hardware = provenance.hardware
+    if device != "cpu":
+        import torch
+
+        hardware = f"{torch.cuda.get_device_name()}, {hardware}"
     machine = {"n": n, "hardware": hardware, "torch": provenance.torch_version, "commit": provenance.code_version}
     return {"benchmark": benchmark, **figures, **machine}
 
