@@ -67,7 +67,7 @@ class CohortStack:
 
 
 def has_alike_peers(cohort: Cohort) -> bool:
-    """Return whether a stack of the cohort alone has fewer operations than it: some peers are alike and all `Joinable`."""
+    """Return whether a stack of one cohort has fewer operations than it: some peers are alike, and all `Joinable`."""
     parts = [*cohort.stems, *cohort.branches]
     return len({likeness(branch) for branch in cohort.branches}) < cohort.num_peers and all(map(can_be_joined, parts))
 
