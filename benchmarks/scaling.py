@@ -1,6 +1,6 @@
 """Benchmark of how the cost of training grows: with the peers of a run, the runs of a process, and the batch.
 
-    python -m benchmarks.scaling [--repeats 25] [--threads 1] [--clock cpu] [--small] > FILE
+    python -m benchmarks.scaling [--repeats 15] [--threads 1] [--clock cpu] [--small] > FILE
     python -m benchmarks.scaling --markdown FILE
 
 Prints one JSON line per series, on a CPU. Its exponents are b of figure = a · size^b, over all sizes (by least squares)
@@ -14,8 +14,9 @@ and between the last two. The second command measures nothing: it prints a Markd
     batch losses_ms  the four losses within the batch, forward and backward: N = 4, D = 128
     runs losses_ms   the losses of K runs as joint steps compute them, cross-entropy included: N = 2, B = 40, D = 32
 
-Times are measured in turns: one step of each size after another. Each peak has a process of its own, and `mib_each` is
-the difference of peaks by the difference of sizes. All of it takes about three minutes on two idle cores.
+Times are measured in turns: two steps of each size after another, the second of which counts. Each peak has a process
+of its own, and `mib_each` is the difference of peaks by the difference of sizes. All of it takes about three minutes on
+two idle cores.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ from mcl_ray.training.pack import steps_of
 from mcl_ray.training.run_state import RunState
 
 PEERS_OF_RUNS, PEERS_OF_BATCH, DIM_OF_BATCH = 2, 4, 128
-WARM_STEPS, PEAKS = 2, 5
-"""Steps that do not count; processes of each peak at most."""
+PEAKS = 5
+"""Processes of each peak at most."""
 MEANINGS = {
     ("peers", "step_ms"): "step of a run of N peers, ms",
     ("peers", "peak_mib"): "its peak memory, MiB",
@@ -124,11 +125,11 @@ class Scaling:
         clock = CLOCKS[self._clock]
         works = [work_of(one) for one in sizes]
         for work in works:
-            for _ in range(WARM_STEPS):
-                work()
+            work()
         times: list[list[float]] = [[] for _ in sizes]
         for _ in range(self._repeats):
             for work, own in zip(works, times, strict=True):
+                work()  # a larger size leaves neither the caches nor the allocator's memory to a smaller one
                 started = clock()
                 work()
                 own.append(1e3 * (clock() - started))
@@ -244,7 +245,7 @@ def _listed(spreads: Sequence[Mapping[str, float]], form: str) -> str:
 def main() -> None:
     """Measure every series and print its line, or print the table of lines that were measured before."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=25, help="at most 33: the steps of an epoch")
+    parser.add_argument("--repeats", type=int, default=15, help="at most 17: the steps of an epoch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--small", action="store_true", help="two sizes of each series, to try it")
