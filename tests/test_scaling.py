@@ -19,11 +19,11 @@ def medians(found):
 
 @pytest.mark.slow
 def test_a_small_run_has_every_series_with_exponents_and_shares_that_follow_from_its_figures():
-    command = [sys.executable, "-m", "benchmarks.scaling", "--small", "--repeats", "2"]
+    command = [sys.executable, "-m", "benchmarks.scaling", "--small", "--repeats", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = [json.loads(one) for one in done.stdout.splitlines()]
     assert [(one["size"], one["figure"]) for one in lines] == list(scaling.MEANINGS)
-    assert {(one["benchmark"], one["n"], one["threads"]) for one in lines} == {("scaling", 2, 1)}
+    assert {(one["benchmark"], one["n"], one["threads"]) for one in lines} == {("scaling", 1, 1)}
     for one in lines:
         sizes = [case[one["size"]] for case in one["cases"]]
         assert sizes == list(getattr(scaling.SMALL, one["size"]))
@@ -46,6 +46,15 @@ def test_exponents_are_those_of_powers():
     for power in (0, 0.5, 1, 2):
         assert scaling.exponents(sizes, [3 * size**power for size in sizes]) == {"all": power, "last": power}
     assert scaling.exponents(sizes, [5, 5, 5, 20]) == {"all": 0.6, "last": 2.0}
+
+
+def test_a_series_has_the_spread_of_each_size():
+    found = scaling.series("peers", "step_ms", (1, 2), [[3.0, 1.0, 2.0], [4.0, 4.0, 9.0]])
+    assert found["cases"] == [
+        {"peers": 1, "median": 2.0, "min": 1.0, "max": 3.0},
+        {"peers": 2, "median": 4.0, "min": 4.0, "max": 9.0},
+    ]
+    assert found["exponent"] == {"all": 1.0, "last": 1.0}
 
 
 def test_pages_of_files_are_counted_once_for_all_processes():
