@@ -35,7 +35,8 @@ from mcl_ray.data.source import load_dataset
 from mcl_ray.results.store import RunWriter, read_epochs, read_runs
 from mcl_ray.training.recorded_run import iter_recorded_run, machine_provenance
 from searches.spec.sweep import SweepSpec
-from searches.tune.tuner import SweepTuner, connected
+from searches.tune.connection import connected
+from searches.tune.tuner import SweepTuner
 
 SEARCHED = "losses.alpha"
 SECONDS = "epoch_time_s"

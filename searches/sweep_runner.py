@@ -83,10 +83,10 @@ class SweepRunner:
         for path in without_effect(experiment.space):
             self._report(f"{path} has no effect with the other values of this search, and is not searched")
         ensure_writable(self.environment.results)
-        from mcl_ray.training.recorded_run import machine_provenance
-
         with ExitStack() as ray:
             self._connect(ray, experiment)
+            from mcl_ray.training.recorded_run import machine_provenance
+
             writer = SweepWriter.create(
                 self.environment.results,
                 experiment.name,
@@ -173,7 +173,7 @@ class SweepRunner:
     def _connect(self, ray: ExitStack, experiment: Experiment) -> None:
         """Connect to a Ray that can run the sweep, until `ray` is closed."""
         self._report(self.execution.ray)
-        from searches.tune.tuner import connected
+        from searches.tune.connection import connected
 
         ray.enter_context(connected(experiment, self.execution, self.environment, self.callbacks))
 

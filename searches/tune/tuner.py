@@ -30,6 +30,7 @@ from searches.spec.experiment import Experiment
 from searches.trial_history import KnownTrial
 from searches.tune.callback import StopOnStorageError, TrialEvents, TuneCallback, receiving
 from searches.tune.checkpoint_retention import CheckpointRetention
+from searches.tune.inherited_variables import inherited_variables
 from searches.tune.interruption import interruptible_tune
 from searches.tune.listed_trials import ListedTrials
 from searches.tune.optuna_exporter import OptunaExporter
@@ -37,9 +38,7 @@ from searches.tune.optuna_searcher import OptunaSearcher
 from searches.tune.packs import PackLeaver, PackSetting, fastest_size, started
 from searches.tune.scheduler import to_scheduler
 from searches.tune.trial_recorder import TrialRecorder
-from trainables.cluster.connect import bundle, connect, fits
-from trainables.cluster.node_plugins import check_plugins
-from trainables.cluster.shared_storage import check_shared
+from trainables.cluster.connect import bundle, fits
 from trainables.packed_trial import PackedTrial
 from trainables.pending_workers import report_pending_workers
 from trainables.torch_trainer import Group
@@ -50,24 +49,6 @@ from trainables.tune_trainable import TRIAL_RESOURCES, GroupTrial
 TUNE_FOLDER = "tune"
 RESTARTS = 3
 """Times that a trial whose process died is restarted from its last checkpoint, before it counts as failed."""
-
-
-@contextmanager
-def connected(
-    sweep: Experiment, execution: ExecutionOptions, environment: Environment, callbacks: Sequence[SweepCallback]
-) -> Iterator[None]:
-    """Connect to a Ray that can run the sweep's trials.
-
-    Raises:
-        UserError: the cluster does not accept this process, has no room for a trial, or a node does not see the same
-            folders or plugins as the others; nothing has been written.
-    """
-    with connect(execution, partial(notify, callbacks, "on_status")):
-        data = [environment.data] if sweep.run.data.reads_files else []
-        check_shared(environment, environment.results, data)
-        check_plugins(sweep.run.plugins)
-        fits(bundle(execution), *(execution.group or (1, 1)))
-        yield
 
 
 class Training(NamedTuple):
@@ -83,7 +64,7 @@ class Training(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepTuner:
-    """Runs the trials of one sweep, on a Ray that is `connected`."""
+    """Runs the trials of one sweep, on a Ray that is connected, see `connection.py`."""
 
     sweep: Experiment
     execution: ExecutionOptions
@@ -161,7 +142,8 @@ class SweepTuner:
         return None if limit is None else max(limit, self.sweep.num_confirmed)
 
     def _fit(self, tuner: tune.Tuner, callbacks: Sequence[SweepCallback]) -> None:
-        with self._reporting_waits(), self._receiving(callbacks), interruptible_tune():
+        variables = inherited_variables() if self.execution.address is None else nullcontext()
+        with self._reporting_waits(), self._receiving(callbacks), interruptible_tune(), variables:
             tuner.fit()
 
     @property

@@ -14,6 +14,7 @@ from tests.support import ray_worker
 _as_ray_does = RayParams.__init__
 CHOSEN = {
     "setup_worker_path": ray_worker.__file__,
+    "worker_path": ray_worker.__file__,
     "include_log_monitor": False,  # it reads the output of workers for drivers, none of which asks for it
     "no_monitor": True,  # the autoscaler, which has nothing to scale
     "ray_client_server_port": None,  # no test connects by it

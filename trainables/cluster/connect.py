@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -40,8 +40,17 @@ def ignore_status(message: str) -> None:
     """Ignore a status message."""
 
 
+def do_nothing() -> None:
+    """Do nothing."""
+
+
 @contextmanager
-def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = ignore_status) -> Iterator[None]:
+def connect(
+    execution: ExecutionOptions,
+    on_status: Callable[[str], None] = ignore_status,
+    meanwhile: Callable[[], None] = do_nothing,
+    preloaded: Sequence[str] = (),
+) -> Iterator[None]:
     """Connect this process as a driver to the Ray that the options name; without an address, to a local one.
 
     A process has one connection. If it is connected already, by its user or by another thread, that connection is used
@@ -51,6 +60,8 @@ def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = igno
     Args:
         execution: The cluster's address, or options of the local Ray.
         on_status: Receives the address of the Ray dashboard.
+        meanwhile: Called while a local Ray starts, such as to import what the caller needs next.
+        preloaded: Modules that every worker of a local Ray imports when it starts.
 
     Raises:
         UserError: no Ray of this version answers at the address, or it does not accept this machine or its token; or
@@ -59,7 +70,7 @@ def connect(execution: ExecutionOptions, on_status: Callable[[str], None] = igno
         ClusterLostError: its raylet or its GCS ended, or the head of the cluster, which may be away for a while.
     """
     with restore_signal_handlers():
-        dashboard = _connection.acquire(execution)
+        dashboard = _connection.acquire(execution, meanwhile, preloaded)
         try:
             if dashboard:
                 on_status(f"Ray dashboard: http://{dashboard}")
@@ -93,14 +104,16 @@ class _Connection:
         self._watch.end_rest()  # workers would go on, and hold the folders of their runs
         return self._watch.error()
 
-    def acquire(self, execution: ExecutionOptions) -> str | None:
+    def acquire(
+        self, execution: ExecutionOptions, meanwhile: Callable[[], None], preloaded: Sequence[str]
+    ) -> str | None:
         """Connect unless this process is connected; return the dashboard's address of a new connection, if any."""
         with self._lock, ExitStack() as opened:
             dashboard = None
             if self._users == 0:
                 opened.enter_context(quiet_ray_logs())
             if not ray.is_initialized():
-                dashboard = _initialise(execution, opened)
+                dashboard = _initialise(execution, opened, meanwhile, preloaded)
                 self._watch = watch_local_ray() if execution.address is None else watch_cluster()
                 opened.callback(self._disconnect)
             elif execution.address is not None:
@@ -139,12 +152,16 @@ def loss_behind(error: BaseException) -> ClusterLostError | None:
     return _connection.loss_behind(error)
 
 
-def _initialise(execution: ExecutionOptions, opened: ExitStack) -> str | None:
+def _initialise(
+    execution: ExecutionOptions, opened: ExitStack, meanwhile: Callable[[], None], preloaded: Sequence[str]
+) -> str | None:
     """Start or join the Ray that the options name, and return the address of its dashboard, if it has one.
 
     Args:
         execution: The cluster's address, or options of the local Ray.
         opened: Context in which a local Ray has its reaper.
+        meanwhile: Called while a local Ray starts.
+        preloaded: Modules that its workers import.
     """
     _check_command()
     if execution.address is None:
@@ -153,11 +170,12 @@ def _initialise(execution: ExecutionOptions, opened: ExitStack) -> str | None:
             "address": "local",  # never another user's Ray that runs on this machine
             "include_dashboard": not execution.no_dashboard,
             "object_store_memory": OBJECT_STORE_BYTES,
+            "_system_config": {"preload_python_modules": list(preloaded)},
         }
     else:
         options = {"address": check_cluster(execution.address)}
     try:
-        context = _start_local(options, opened) if execution.address is None else _join(options)
+        context = _start_local(options, opened, meanwhile) if execution.address is None else _join(options)
     except (RuntimeError, ConnectionError) as error:  # another Python than the cluster's, for example
         if execution.address is None:
             raise
@@ -192,12 +210,13 @@ def _shut_down() -> None:
         ray.shutdown()
 
 
-def _start_local(options: dict[str, Any], opened: ExitStack) -> Any:
+def _start_local(options: dict[str, Any], opened: ExitStack, meanwhile: Callable[[], None]) -> Any:
     """Start a local Ray, several times if it needs longer than Ray's fixed limit of 30 s, as on an overloaded machine.
 
     Args:
         options: Of `ray.init`.
         opened: Context in which Ray has its reaper.
+        meanwhile: Called while Ray starts.
 
     Raises:
         UserError: the folder for temporary files has too long a path.
@@ -209,7 +228,7 @@ def _start_local(options: dict[str, Any], opened: ExitStack) -> Any:
             reaper = attempted.enter_context(Reaper())
             start = attempted.enter_context(LocalStart(options | QUIET, reaper))
             try:
-                context = start.run()
+                context = start.run(meanwhile)
             except BaseException as error:  # KeyboardInterrupt, too; Ray raises a plain Exception
                 if start.has_ended:
                     _shut_down()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 import ray
 from ray._private.node import Node
 
+from mcl_ray.errors import ClusterLostError
 from trainables.cluster.reaper import Reaper
 from trainables.cluster.signals import apart_from_ray
 from trainables.cluster.watch import NEEDED, ended_process, local_ray_lost, processes_of
@@ -55,18 +56,24 @@ class LocalStart:
         """Return whether Ray has started, or failed to; if not, `ray.shutdown` would run beside `ray.init`."""
         return self._ended.is_set()
 
-    def run(self) -> Any:
+    def run(self, meanwhile: Callable[[], None]) -> Any:
         """Start Ray, wait, and return what `ray.init` returns, or raise what it raises.
 
-        An interruption is raised when the start has ended.
+        An interruption, and any error of `meanwhile`, is raised when the start has ended.
+
+        Args:
+            meanwhile: Called while Ray starts.
 
         Raises:
             ClusterLostError: the GCS or the raylet has ended meanwhile. If the start has not, Ray's code waits for it.
         """
         try:
             self._thread.start()
+            meanwhile()
             self._wait()
-        except KeyboardInterrupt:
+        except ClusterLostError:  # the start may never end
+            raise
+        except BaseException:
             if self._thread.is_alive():
                 self._wait()
             raise

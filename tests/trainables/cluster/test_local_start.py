@@ -9,12 +9,12 @@ import ray
 
 from mcl_ray.config.execution import ExecutionOptions
 from tests.support.commands import HANGS_AFTER_S
-from trainables.cluster.connect import connect
+from trainables.cluster.connect import connect, do_nothing
 from trainables.cluster.local_start import LocalStart
 from trainables.cluster.reaper import Reaper
 
 
-def test_an_interruption_is_raised_when_the_start_has_ended(monkeypatch):
+def test_an_interruption_may_end_when_the_start_has_ended(monkeypatch):
     """Else Ray would be shut down while it is half connected."""
     is_handled = threading.Event()
 
@@ -32,19 +32,38 @@ def test_an_interruption_is_raised_when_the_start_has_ended(monkeypatch):
     try:
         with Reaper() as reaper, LocalStart({}, reaper) as start:
             with pytest.raises(KeyboardInterrupt):
-                start.run()
+                start.run(do_nothing)
             assert start.has_ended
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_an_interruption_before_the_start_is_raised_at_once(monkeypatch):
+def test_what_interrupts_the_work_beside_the_start_may_end_when_that_has_ended(monkeypatch):
+    may_end, has_begun = threading.Event(), threading.Event()
+
+    def init(**_):
+        has_begun.set()
+        assert may_end.wait(HANGS_AFTER_S)
+
+    def work():
+        assert has_begun.wait(HANGS_AFTER_S), "the start is not beside this work"
+        threading.Timer(0.1, may_end.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", init)
+    with Reaper() as reaper, LocalStart({}, reaper) as start:
+        with pytest.raises(KeyboardInterrupt):
+            start.run(work)
+        assert start.has_ended
+
+
+def test_an_interruption_before_the_start_may_end_at_once(monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(threading.Thread, "start", interrupt)
     with Reaper() as reaper, pytest.raises(KeyboardInterrupt):
-        LocalStart({}, reaper).run()
+        LocalStart({}, reaper).run(do_nothing)
 
 
 @pytest.mark.slow
