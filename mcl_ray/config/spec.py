@@ -296,6 +296,15 @@ class ComputeSpec(Part):
     """Images over which batch normalisation averages where several workers share a batch: each worker's own images
     (`local`; the running statistics of rank 0 are kept), or the whole batch (`synchronised`, slower)."""
 
+    @model_validator(mode="after")
+    def _compiled_blocks_exchange_nothing(self) -> ComputeSpec:
+        if self.compile != "off" and self.batch_statistics == "synchronised":
+            raise ValueError(
+                f"compute.compile={self.compile} requires compute.batch_statistics=local, but got "
+                f"batch_statistics={self.batch_statistics}"
+            )
+        return self
+
 
 class EvaluationSpec(Part):
     """Evaluation of the networks. The validation split, if there is one, is evaluated every epoch."""

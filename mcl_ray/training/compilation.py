@@ -120,6 +120,4 @@ def failed_compilation_is_typed() -> Iterator[None]:
         if dynamo is None or not isinstance(error, dynamo.TorchDynamoException):
             raise
         reason = str(error).strip().splitlines()[0]
-        raise TrainingError(
-            f"torch.compile failed, so that only compute.compile=off can train this: {reason}"
-        ) from error
+        raise TrainingError(f"torch.compile failed; compute.compile=off trains without it: {reason}") from error
