@@ -36,7 +36,7 @@ COMPILERS = {
 
 
 def compile_blocks(cohort: Cohort, compute: ComputeSpec) -> None:
-    """Have the blocks of a cohort's networks compiled, in place, when they are first called with gradients.
+    """Have the blocks of a cohort's networks compiled, in place, when they are first called.
 
     The names of tensors do not change. A copy of the cohort, also one by pickle, is not compiled.
 
@@ -49,9 +49,7 @@ def compile_blocks(cohort: Cohort, compute: ComputeSpec) -> None:
     import torch._dynamo  # takes a second
 
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_SHAPES)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(
-        logging.ERROR
-    )  # it warns of a missing GPU as it is imported
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns that a CPU is no GPU
     for network in (*cohort.stems, *cohort.branches):
         for block in [*blocks_of(network)] or [network]:
             block.compile(dynamic=False, mode=MODES[compute.compile])
@@ -90,7 +88,7 @@ def check_compilation(compute: ComputeSpec, device: torch.device) -> None:
         raise SpecError(
             f"{asked} requires a CUDA device, but got device={device.type}; set compute.compile=blocks or off"
         )
-    variable, programs = COMPILERS[device.type]
+    variable, programs = COMPILERS["cuda" if device.type == "cuda" else "cpu"]
     if variable in os.environ:
         programs = (*shlex.split(os.environ[variable])[:1],)
     if not any(map(shutil.which, programs)):
