@@ -4,8 +4,9 @@
 
 Writes one JSON file, anew after each case, so that a run that is ended early leaves what it has measured. `cases` has
 for each cohort the step with the defaults of a GPU (bf16, channels last) and with each of these changed: time of a
-step, images per second, ratio to the straightforward step in turns, ratio to the floor, and peak memory. `packs` has
-the gain of joint steps of K runs over the same runs one after another. What no time was left for is in `left_out`.
+step, images per second, ratio to the straightforward step in turns, ratio to the floor, and peak memory, or the error
+of a way that failed. `packs` has the gain of joint steps of K runs over the same runs one after another. What no time
+was left for is in `left_out`.
 
 The floor of a step is the longer of two times: its floating-point operations at the rate of a large matrix product, and
 the bytes of its convolutions' outputs, read or written seven times, at the rate of a large copy. Both rates are
@@ -39,6 +40,7 @@ from mcl_ray.config.spec import DataSpec, RunSpec
 from mcl_ray.contrast.bank import SlotSampler
 from mcl_ray.data.arrays import dataset_of_arrays
 from mcl_ray.data.dataset import Dataset
+from mcl_ray.errors import UserError
 from mcl_ray.methods.supervised_bank import SupervisedBank
 from mcl_ray.training.costs import cost_of
 from mcl_ray.training.pack import can_share_steps, steps_of
@@ -54,8 +56,12 @@ SWITCHES: dict[str, dict[str, object]] = {
     "default": {},
     "fp32": {"compute.precision": "fp32"},
     "contiguous": {"compute.channels_last": False},
+    "blocks": {"compute.compile": "blocks"},
+    "graphs": {"compute.compile": "graphs"},
 }
 """Way of a step → the fields of its run that differ from the defaults of a GPU."""
+OF_CUDA = ("graphs",)
+"""Ways that a CPU does not have."""
 EVIDENT: dict[str, object] = {"compute.precision": "fp32", "compute.channels_last": False}
 Steps = Iterator[object]
 
@@ -79,7 +85,7 @@ class Case:
 
     def dataset(self) -> Dataset:
         """Return noise, enough for the steps of one epoch; two images of a class are in each batch, if not more."""
-        rng, count = np.random.default_rng(0), self.batch * (WARM_STEPS + WINDOWS * STEPS + 1)
+        rng, count = np.random.default_rng(0), self.batch * (2 * WARM_STEPS + WINDOWS * STEPS + 1)
         labels = np.arange(count).astype(np.int64) % min(CLASSES, self.batch // 2)
         images = rng.integers(0, 256, (count, 3, self.side, self.side), dtype=np.uint8)
         return dataset_of_arrays(train=(images, labels), test=(images[: self.batch], labels[: self.batch]))
@@ -139,17 +145,12 @@ def _fastest(work: Callable[[], object], device: torch.device) -> float:
 def _outputs_of_convolutions(run: RunState) -> int:
     """Return the number of values that the cohort's convolutions put out for one image."""
     counts: list[int] = []
-    hooks = [
-        layer.register_forward_hook(lambda _layer, _inputs, output: counts.append(output[0].numel()))
-        for layer in run.cohort.modules()
-        if isinstance(layer, nn.Conv2d)
-    ]
-    run.cohort.eval()
+    cohort = run.cohort.copied().eval()  # a copy is not compiled
+    for layer in cohort.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _layer, _inputs, output: counts.append(output[0].numel()))
     with torch.no_grad():
-        run.cohort(torch.zeros(1, *run.image_shape, device=run.device))
-    run.cohort.train()
-    for hook in hooks:
-        hook.remove()
+        cohort(torch.zeros(1, *run.image_shape, device=run.device))
     return sum(counts)
 
 
@@ -186,6 +187,11 @@ class Bench:
     limits: Limits
     folder: Path
 
+    @property
+    def switches(self) -> list[str]:
+        """Names of the ways that the device has."""
+        return [switch for switch in SWITCHES if self.device.type == "cuda" or switch not in OF_CUDA]
+
     def runs(self, case: Case, switch: str, seeds: int = 1) -> list[RunState]:
         """Build runs of a case that differ in their seeds."""
         environment, dataset = Environment(device=str(self.device)), case.dataset()
@@ -196,11 +202,17 @@ class Bench:
         (plain,) = self.runs(case, "evident")
         found: dict[str, Any] = {"evident": {"peak_mib": self._peak_mib(evident_steps(plain))}}
         ways, floors = {"evident": [evident_steps(plain)]}, {}
-        for switch in SWITCHES:
-            (run,) = self.runs(case, switch)
-            found[switch] = {"peak_mib": self._peak_mib(steps_of([run]))}
+        for switch in self.switches:
+            try:
+                (run,) = self.runs(case, switch)
+                found[switch] = {"peak_mib": self._peak_mib(steps_of([run]))}
+                steps = steps_of(self.runs(case, switch))
+                _seconds([steps], self.device, WARM_STEPS)
+            except (RuntimeError, UserError) as error:  # a compiler may be missing: the other ways are still measured
+                found[switch] = {"error": f"{type(error).__name__}: {error}"}
+                continue
             floors[switch] = self.limits.floor_s(run)
-            ways[switch] = [steps_of(self.runs(case, switch))]
+            ways[switch] = [steps]
         times = self._in_turns(ways)
         for way, own in times.items():
             step = statistics.median(own) / STEPS

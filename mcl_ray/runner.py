@@ -37,7 +37,8 @@ def run_local(spec: RunSpec, environment: Environment, *, resume: bool, callback
         The run's folder.
 
     Raises:
-        UserError: the data, the results folder, the checkpoints or the backbone cannot be used; nothing was written.
+        UserError: the data, the results folder, the checkpoints or the backbone cannot be used, or this machine cannot
+            compile the networks; nothing was written.
         TrainingError: the run cannot continue; recorded as failed.
     """
     from mcl_ray.data.source import dataset_for
@@ -46,6 +47,7 @@ def run_local(spec: RunSpec, environment: Environment, *, resume: bool, callback
     open_results(environment)
     dataset = dataset_for(spec, environment)
     _check_backbone(spec, dataset, environment)
+    _check_compilation(spec, environment)
     writer = _resume(spec, dataset, environment, callbacks) if resume else _create(spec, environment)
     if isinstance(writer, Path):
         return writer
@@ -124,6 +126,7 @@ def run_distributed(
     without_download = dataclasses.replace(environment, download=False)
     dataset = run_on_all_ranks(lambda: _load_dataset(spec, without_download, workers))
     run_on_rank_zero(lambda: _check_backbone(spec, dataset, environment))
+    run_on_all_ranks(lambda: _check_compilation(spec, environment))
     writer = run_on_all_ranks(open_writer)
     finished = run_on_rank_zero(lambda: writer if isinstance(writer, Path) else None)
     if finished is not None:
@@ -158,6 +161,15 @@ def _check_backbone(spec: RunSpec, dataset: Dataset, environment: Environment) -
         from mcl_ray.training.build import cohort_of
 
         cohort_of(spec, dataset.num_classes, dataset.image_shape[0], environment.backbone)
+
+
+def _check_compilation(spec: RunSpec, environment: Environment) -> None:
+    """Check that this process can compile the networks if the run asks for it, before a run is created."""
+    if spec.compute.compile != "off":
+        from mcl_ray.training.build import choose_device
+        from mcl_ray.training.compilation import check_compilation
+
+        check_compilation(spec.compute, choose_device(environment.device))
 
 
 def _create(spec: RunSpec, environment: Environment) -> RunWriter:

@@ -52,6 +52,7 @@ def test_the_straightforward_step_with_a_memory_bank_has_the_losses_of_the_metho
 def test_what_there_is_no_time_for_is_left_out_and_the_rest_is_in_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "SMALL_CASES", {"a": gpu.Case("resnet8", 2, batch=4), "b": gpu.Case("resnet8", 2)})
     monkeypatch.setattr(gpu, "STEPS", 1)
+    monkeypatch.setenv("CXX", "no-such-program")
     file = tmp_path / "gpu.json"
     threads = torch.get_num_threads()
     monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(file), "--device", "cpu", "--small", "--minutes", "0.001"])
@@ -60,8 +61,10 @@ def test_what_there_is_no_time_for_is_left_out_and_the_rest_is_in_the_file(tmp_p
     written = json.loads(file.read_text())
     assert list(written["cases"]) == ["a"]
     assert written["left_out"] == ["b", "1 × resnet8", "2 × resnet8"]
-    assert set(written["cases"]["a"]) == {"evident", *gpu.SWITCHES}
-    for way in gpu.SWITCHES:
+    ways = [way for way in gpu.SWITCHES if way not in ("blocks", "graphs")]
+    assert set(written["cases"]["a"]) == {"evident", "blocks", *ways}, "a CPU has no graphs"
+    assert "requires a compiler" in written["cases"]["a"]["blocks"]["error"]
+    for way in ways:
         measured = written["cases"]["a"][way]
         assert measured["images_per_s"] == pytest.approx(4e3 / measured["step_ms"], rel=0.01)
         assert {"ratio_to_evident", "ratio_to_floor", "peak_mib"} < set(measured)

@@ -30,6 +30,7 @@ NOT_COMPARED = {
     "cohort.sharing",
     "compute.batch_statistics",
     "compute.channels_last",
+    "compute.compile",
     "evaluation.batch_size",
     "evaluation.neighbours",
     "evaluation.neighbour_images",

@@ -288,9 +288,22 @@ class ComputeSpec(Part):
     convolutions."""
     channels_last: bool = True
     """Store images and convolution weights in the channels-last memory format."""
+    compile: Annotated[Literal["off", "blocks", "graphs"], Field(exclude_if=lambda value: value == "off")] = "off"
+    """Compilation of the networks by torch.compile: none (`off`), the repeated blocks (`blocks`), or these with their
+    kernels launched by CUDA graphs (`graphs`, which requires a GPU). Blocks of one shape are compiled once, and kept on
+    the disk for later runs. Scores and joint steps of several runs (`--pack`) are computed without it."""
     batch_statistics: Literal["local", "synchronised"] = "local"
     """Images over which batch normalisation averages where several workers share a batch: each worker's own images
     (`local`; the running statistics of rank 0 are kept), or the whole batch (`synchronised`, slower)."""
+
+    @model_validator(mode="after")
+    def _compiled_blocks_exchange_nothing(self) -> ComputeSpec:
+        if self.compile != "off" and self.batch_statistics == "synchronised":
+            raise ValueError(
+                f"compute.compile={self.compile} requires compute.batch_statistics=local, but got "
+                f"batch_statistics={self.batch_statistics}"
+            )
+        return self
 
 
 class EvaluationSpec(Part):

@@ -27,7 +27,7 @@ USES = (
     Use(("linear.",), lambda run: run.has_effect_on("linear."), "method=linear"),
     Use(("evaluation.neighbours", "evaluation.neighbour_images"), lambda run: not run.is_supervised, "method=moco"),
     Use(
-        ("losses.tau", "losses.temperature", "cohort.embedding_dim", "cohort.head"),
+        ("losses.tau", "losses.temperature", "cohort.embedding_dim", "cohort.head", "compute.compile"),
         lambda run: run.trains_networks,
         "method=supervised, supervised_bank or moco",
     ),

@@ -70,7 +70,9 @@ class _Member:
         That follows from the spec and the device, and not from a measurement, as the last bits depend on it.
         """
         run = self.run
-        if self.key is None or run.device.type != "cpu" or not has_alike_peers(run.cohort):
+        if self.key is None or run.device.type != "cpu" or run.spec.compute.compile != "off":
+            return False
+        if not has_alike_peers(run.cohort):
             return False
         return work_of_layer(run.spec, run.num_classes, run.image_shape) < SMALL_WORK
 

@@ -23,6 +23,7 @@ from mcl_ray.results.schema import EpochRow, RunState
 from mcl_ray.results.store import Provenance, RunWriter
 from mcl_ray.training.build import choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import CheckpointFolder, check_belongs
+from mcl_ray.training.compilation import failed_compilation_is_typed
 from mcl_ray.training.costs import cost_of
 from mcl_ray.training.evaluate import score
 from mcl_ray.training.loaders import build_loaders
@@ -160,7 +161,7 @@ def _run_end_sent(writer: RunWriter, callbacks: Sequence[RunCallback]) -> Iterat
 
 @contextmanager
 def _typed_errors() -> Iterator[None]:
-    with out_of_memory_is_typed(), lost_workers_are_typed():
+    with failed_compilation_is_typed(), out_of_memory_is_typed(), lost_workers_are_typed():
         yield
 
 

@@ -26,6 +26,7 @@ from mcl_ray.methods.method import Batch
 from mcl_ray.results.schema import EpochRow
 from mcl_ray.training.build import build_method, choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
+from mcl_ray.training.compilation import check_compilation, compile_blocks, without_compilation
 from mcl_ray.training.evaluate import score
 from mcl_ray.training.loaders import build_loaders
 from mcl_ray.training.optim import build_optimizer, load_state_of_all_peers, state_of_all_peers
@@ -46,7 +47,10 @@ class RunState:
         self.device = choose_device(environment.device)
         torch.manual_seed(spec.seed)
         self.layout = layout_of(chosen_split(spec, dataset, environment.parallelism, world_size()))
+        check_compilation(spec.compute, self.device)
         self.cohort = place_cohort(spec, dataset, self.device, environment.backbone, self.layout)
+        if spec.trains_networks:
+            compile_blocks(self.cohort, spec.compute)
         self.optimizer = build_optimizer(self.cohort, spec.optimizer)
         self.method = build_method(spec, dataset, self.cohort, self.device, self.layout.batch)
         loaders = build_loaders(spec, dataset, environment, self.device)
@@ -101,7 +105,8 @@ class RunState:
         when, last = self.spec.evaluation.test, epoch == self.spec.schedule.epochs
         test_is_due = when == "every_epoch" or (when == "at_end" and last)
         due = {split: images for split, images in self.held_out.items() if split == "validation" or test_is_due}
-        return score(self.spec, self.cohort, self.train, due, self.num_classes, self.layout.batch)
+        with without_compilation(self.spec.compute):
+            return score(self.spec, self.cohort, self.train, due, self.num_classes, self.layout.batch)
 
     def unreadable(self) -> tuple[str, ...]:
         """Return the names of the images that did not decode on any worker; rank 0 logs those of other workers.

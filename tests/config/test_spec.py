@@ -59,6 +59,21 @@ def test_the_digest_tells_any_two_specs_apart():
     assert changed("alpha=0.1").digest == spec.digest
 
 
+def test_a_field_that_earlier_versions_lacked_is_in_the_digest_only_with_another_value():
+    spec = recipes.cifar()
+    assert changed("compute.compile=off").digest == spec.digest
+    assert changed("compute.compile=blocks").digest != spec.digest
+    assert ("compile" in recipes.to_yaml(spec), "compile" in recipes.to_yaml(changed("compile=blocks"))) == (
+        False,
+        True,
+    )
+
+
+def test_compiled_blocks_have_batch_statistics_of_their_own():
+    with pytest.raises(SpecError, match="compute.compile=blocks requires compute.batch_statistics=local, but got"):
+        changed("compute.compile=blocks", "batch_statistics=synchronised")
+
+
 def test_which_cohorts_share_their_stem():
     assert not changed("cohort.size=2").cohort.shares_stem
     assert changed("cohort.size=3").cohort.shares_stem

@@ -221,6 +221,8 @@ def test_alike_peers_of_a_small_run_are_trained_as_one_network(changes, tmp_path
     spec = small("supervised", *changes)
     run = RunState(spec, dataset_for(spec, environment), environment, tmp_path)
     assert pack._Member(run, (), 0).is_faster_stacked == ALIKE[changes]
+    run.spec = small("supervised", *changes, "compute.compile=blocks")
+    assert not pack._Member(run, (), 0).is_faster_stacked, "joint steps are computed without compilation"
 
 
 def test_a_run_by_itself_has_joint_steps_of_its_alike_peers(tmp_path, monkeypatch):
