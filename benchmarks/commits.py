@@ -1,9 +1,12 @@
 """Run one command with the code of an earlier commit and with this checkout's, alternately, and compare their times.
 
     python -m benchmarks.commits c5bbcbf [--repeats 5] -- -m mcl_ray.train --help
+    python -m benchmarks.commits c5bbcbf --until 'sweeps/*/runs/*/epochs*' -- \
+        -m mcl_ray.sweep digits trials=2 epochs=1 scheduler.kind=none --results {out}
 
 Prints one JSON line: wall-clock seconds and CPU seconds of both, and the ratios of this checkout to the commit. `{out}`
-in the command stands for an empty folder, a new one for each run. The commit comes from this repository's history.
+in the command stands for an empty folder, a new one for each run. With `--until`, the wall-clock time ends when that
+folder has a file of this pattern; the command goes on to its end. The commit comes from this repository's history.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import NamedTuple
 from benchmarks.record import print_line, ratios
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+POLL_S = 0.02
 
 
 class Seconds(NamedTuple):
@@ -42,19 +46,32 @@ def extract(commit: str, folder: Path) -> None:
         tar.extractall(folder, filter="data")
 
 
-def run(tree: Path, arguments: Sequence[str]) -> Seconds:
-    """Run Python with `arguments` and the code of `tree`.
+def run(tree: Path, arguments: Sequence[str], until: str | None = None) -> Seconds:
+    """Run Python with `arguments` and the code of `tree`; the wall time may end before, with a file of a pattern.
 
     Raises:
-        subprocess.CalledProcessError: the command failed; its standard error has been shown.
+        subprocess.CalledProcessError: the command failed, or ended without such a file; its standard error has been
+            shown.
     """
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, *(word.replace("{out}", out) for word in arguments)]
         environment = os.environ | {"PYTHONPATH": str(tree)}
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.DEVNULL, check=True)  # noqa: S603
-        wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        process = subprocess.Popen(command, cwd=tree, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+        is_complete = until is None or _is_seen(process, Path(out), until)
+        seen, code = time.perf_counter(), process.wait()
+        wall = (time.perf_counter() if until is None else seen) - started
+        if code or not is_complete:
+            raise subprocess.CalledProcessError(code, command)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Seconds(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _is_seen(process: subprocess.Popen[bytes], folder: Path, pattern: str) -> bool:
+    """Wait until a folder has a file of a pattern, or the process has ended, and return whether there is a file."""
+    while process.poll() is None and next(folder.glob(pattern), None) is None:
+        time.sleep(POLL_S)
+    return next(folder.glob(pattern), None) is not None
 
 
 def main() -> None:
@@ -62,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commit")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--until", metavar="PATTERN", help="end each run when {out} has a file of this pattern")
     parser.add_argument("command", nargs="+", help="arguments of Python, after --")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -70,12 +88,13 @@ def main() -> None:
         times: dict[str, list[Seconds]] = {name: [] for name in trees}
         for repeat in range(asked.repeats + 1):
             for name, tree in trees.items():
-                measured = run(tree, asked.command)
+                measured = run(tree, asked.command, asked.until)
                 if repeat > 0:
                     times[name].append(measured)
     here, there = times["here"], times[asked.commit]
     figures = {
         "command": " ".join(asked.command),
+        "until": asked.until,
         "compared_with": asked.commit,
         "wall_s": {name: round(statistics.median(one.wall for one in runs), 3) for name, runs in times.items()},
         "cpu_s": {name: round(statistics.median(one.cpu for one in runs), 3) for name, runs in times.items()},

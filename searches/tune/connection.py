@@ -52,4 +52,4 @@ def _preloaded(sweep: Experiment, execution: ExecutionOptions) -> Sequence[str]:
     has_gpus = execution.device != "cpu" and (bool(execution.gpus_per_worker) or any(map(Path.exists, GPUS)))
     is_of_one_core = execution.cpus_per_worker == 1 and execution.group is None and execution.pack_size == 1
     trains_in_each = is_of_one_core and not has_gpus and sweep.trials >= (os.cpu_count() or 1)
-    return ("trainables.tune_function",) if trains_in_each else ()
+    return ("trainables.preloaded_trial",) if trains_in_each else ()

@@ -18,7 +18,7 @@ def trial(config):
     tune.report({"imported": "trainables.tune_function" in sys.modules, "given": os.environ["GIVEN"], "own": str(own)})
 
 run = tune.RunConfig(storage_path=sys.argv[1], verbose=0)
-with connect(ExecutionOptions(no_dashboard=True), preloaded=["trainables.tune_function"]), inherited_variables():
+with connect(ExecutionOptions(no_dashboard=True), preloaded=["trainables.preloaded_trial"]), inherited_variables():
     found = tune.Tuner(tune.with_resources(trial, {"CPU": 1}), run_config=run).fit()[0].metrics
 print(found["imported"], found["given"], found["own"])
 """
