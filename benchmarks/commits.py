@@ -6,7 +6,7 @@
 
 Prints one JSON line: wall-clock seconds and CPU seconds of both, and the ratios of this checkout to the commit. `{out}`
 in the command stands for an empty folder, a new one for each run. With `--until`, the wall-clock time ends when that
-folder has a file of this pattern; the command goes on to its end. The commit comes from this repository's history.
+folder has a file of this pattern; the command then runs to its end. The commit comes from this repository's history.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the process of a trial imports as it starts, if its Ray says so, without garbage collection meanwhile.
+"""Imports all that the process of a trial needs, with rare garbage collection meanwhile.
 
-To be imported once, by a worker of Ray that has nothing else to do yet.
+A worker of Ray imports it as it starts, if its Ray says so.
 """
 
 from mcl_ray.garbage import collect_as_usual, collect_rarely
