@@ -1,7 +1,6 @@
 """Benchmark of joint steps: K runs that share their steps, against the same runs one after another, in turns.
 
-With `--runs 1`, the joint steps of a run's own peers, against its peers one after another. Otherwise a run that is
-trained one after another has the joint steps of its peers where it has them by itself.
+With `--runs 1`, the joint steps of a run's own peers (`compute.peers=stacked`), against its peers one after another.
 
     python -m benchmarks.pack [--repeats 15] [--runs 2 4 8] [--threads 1] [--device cpu]
         [--clock cpu] [--cases "digits resnet8 fp32"]
@@ -84,12 +83,9 @@ def measure(
     For one run: joint steps of its peers, and those of its peers one after another.
     """
     with tempfile.TemporaryDirectory() as folder:
-        alone, joint = (runs_of(spec, count, environment, Path(folder)) for _ in range(2))
-        as_trained = None if count > 1 else False
-        ways = {
-            "alone": [steps_of([run], stacked=as_trained) for run in alone],
-            "joint": [steps_of(joint, stacked=True)],
-        }
+        stacked = replace(spec, {"compute.peers": "stacked"})
+        alone, joint = (runs_of(own, count, environment, Path(folder)) for own in (spec, stacked))
+        ways = {"alone": [steps_of([run]) for run in alone], "joint": [steps_of(joint)]}
         times: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(repeats + 1):
             for way, steps in ways.items():

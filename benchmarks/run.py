@@ -24,6 +24,7 @@ from benchmarks.commits import CHECKOUT
 COMMITTED = CHECKOUT / "benchmarks" / "results" / "run.jsonl"
 COMMANDS = {
     "step": ["--repeats=5"],
+    "pack": ["--repeats=9", "--runs", "1", "8", "--cases", "digits resnet8 fp32", "digits resnet8 bf16"],
     "losses": ["--repeats=5", "--peers", "2", "4", "8"],
     "bank": ["--repeats=5"],
     "queue": ["--repeats=5"],
@@ -70,12 +71,12 @@ def ratios_of(lines: Sequence[Line]) -> dict[str, Range]:
 
 
 def _ratios(value: object) -> Iterator[tuple[tuple[str, ...], Range]]:
-    """Yield the ratios inside a value with their paths; those of peers are named after their number."""
+    """Yield the ratios inside a value with their paths; those of peers and of runs are named after their number."""
     match value:
         case {"median": float(median), "min": float(lowest), "max": float(highest), **rest} if not rest:
             yield (), Range(median, lowest, highest)
         case dict():
-            own = (f"peers={value['peers']}",) if "peers" in value else ()
+            own = tuple(f"{size}={value[size]}" for size in ("peers", "runs") if size in value)
             for key, inside in value.items():
                 yield from (((*own, key, *path), ratio) for path, ratio in _ratios(inside))
         case list():

@@ -47,7 +47,7 @@ def run_local(spec: RunSpec, environment: Environment, *, resume: bool, callback
     open_results(environment)
     dataset = dataset_for(spec, environment)
     _check_backbone(spec, dataset, environment)
-    _check_compilation(spec, environment)
+    _check_compute(spec, environment)
     writer = _resume(spec, dataset, environment, callbacks) if resume else _create(spec, environment)
     if isinstance(writer, Path):
         return writer
@@ -126,7 +126,7 @@ def run_distributed(
     without_download = dataclasses.replace(environment, download=False)
     dataset = run_on_all_ranks(lambda: _load_dataset(spec, without_download, workers))
     run_on_rank_zero(lambda: _check_backbone(spec, dataset, environment))
-    run_on_all_ranks(lambda: _check_compilation(spec, environment))
+    run_on_all_ranks(lambda: _check_compute(spec, environment))
     writer = run_on_all_ranks(open_writer)
     finished = run_on_rank_zero(lambda: writer if isinstance(writer, Path) else None)
     if finished is not None:
@@ -163,8 +163,12 @@ def _check_backbone(spec: RunSpec, dataset: Dataset, environment: Environment) -
         cohort_of(spec, dataset.num_classes, dataset.image_shape[0], environment.backbone)
 
 
-def _check_compilation(spec: RunSpec, environment: Environment) -> None:
-    """Check that this process can compile the networks if the run asks for it, before a run is created."""
+def _check_compute(spec: RunSpec, environment: Environment) -> None:
+    """Check that this process can compute the networks as the run asks for, before a run is created."""
+    if spec.compute.peers != "apart":
+        from mcl_ray.training.build import check_stacked_peers
+
+        check_stacked_peers(spec)
     if spec.compute.compile != "off":
         from mcl_ray.training.build import choose_device
         from mcl_ray.training.compilation import check_compilation

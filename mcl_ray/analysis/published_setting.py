@@ -31,6 +31,7 @@ NOT_COMPARED = {
     "compute.batch_statistics",
     "compute.channels_last",
     "compute.compile",
+    "compute.peers",
     "evaluation.batch_size",
     "evaluation.neighbours",
     "evaluation.neighbour_images",

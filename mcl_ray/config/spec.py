@@ -292,9 +292,22 @@ class ComputeSpec(Part):
     """Compilation of the networks by torch.compile: none (`off`), the repeated blocks (`blocks`), or these with their
     kernels launched by CUDA graphs (`graphs`, which requires a GPU). Blocks of one shape are compiled once, and kept on
     the disk for later runs. Scores and joint steps of several runs (`--pack`) are computed without it."""
+    peers: Annotated[Literal["apart", "stacked"], Field(exclude_if=lambda value: value == "apart")] = "apart"
+    """Computation of a cohort's peers: one after another (`apart`), or those of one architecture as one network
+    (`stacked`), which is faster for small networks, needs a method of one forward pass, and has no effect in joint
+    steps. Figures are the same within the arithmetic."""
     batch_statistics: Literal["local", "synchronised"] = "local"
     """Images over which batch normalisation averages where several workers share a batch: each worker's own images
     (`local`; the running statistics of rank 0 are kept), or the whole batch (`synchronised`, slower)."""
+
+    @model_validator(mode="after")
+    def _stacked_peers_are_not_compiled(self) -> ComputeSpec:
+        if self.peers == "stacked" and self.compile != "off":
+            raise ValueError(
+                f"compute.peers=stacked requires compute.compile=off, but got compile={self.compile}: joint steps are "
+                "computed without compilation"
+            )
+        return self
 
     @model_validator(mode="after")
     def _compiled_blocks_exchange_nothing(self) -> ComputeSpec:

@@ -11,10 +11,10 @@ from mcl_ray.cohort import Cohort, build_cohort
 from mcl_ray.cohort_part import CohortPart
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.dataset import Dataset
-from mcl_ray.distributed import Subgroup, all_workers
-from mcl_ray.errors import UserError
+from mcl_ray.distributed import Subgroup, all_workers, world_size
+from mcl_ray.errors import SpecError, UserError
 from mcl_ray.linear_probe import build_backbone, build_linear_classifiers
-from mcl_ray.methods.method import Method, Peers, uses_contrastive_terms
+from mcl_ray.methods.method import Method, OnePassMethod, Peers, uses_contrastive_terms
 from mcl_ray.methods.registry import method_class
 from mcl_ray.results.dataset_info import DatasetInfo
 from mcl_ray.training.backbone import checkpoint_at, load_backbone
@@ -125,6 +125,20 @@ def build_method(
     """
     peers = data_parallel(cohort, device, workers)
     return method_class(spec.method).build(spec, peers=peers, cohort=cohort, dataset=dataset)
+
+
+def check_stacked_peers(spec: RunSpec) -> None:
+    """Check that the peers of a run can be computed as one network, if its spec says so.
+
+    Raises:
+        SpecError: its method has more than one forward pass, or several workers train it.
+    """
+    workers = world_size()
+    if spec.compute.peers == "stacked" and (workers > 1 or not issubclass(method_class(spec.method), OnePassMethod)):
+        raise SpecError(
+            "compute.peers=stacked requires a method of one forward pass and a run of one process, but got "
+            f"method={spec.method} and {workers} processes; set compute.peers=apart"
+        )
 
 
 def describe(spec: RunSpec, dataset: Dataset | DatasetInfo) -> str:

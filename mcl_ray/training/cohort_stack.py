@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from mcl_ray.cohort import Cohort, CohortOutput
-from mcl_ray.models.joined import can_be_joined
 from mcl_ray.models.stacked import ModuleStack, StackedTensor, likeness
 
 
@@ -64,12 +63,6 @@ class CohortStack:
     @property
     def _layers(self) -> Sequence[_Layer]:
         return self._stems, self._branches, self._classifiers, self._heads
-
-
-def has_alike_peers(cohort: Cohort) -> bool:
-    """Return whether a stack of one cohort has fewer operations than it: some peers are alike, and all `Joinable`."""
-    parts = [*cohort.stems, *cohort.branches]
-    return len({likeness(branch) for branch in cohort.branches}) < cohort.num_peers and all(map(can_be_joined, parts))
 
 
 def _stems_of_peers(cohorts: Sequence[Cohort]) -> list[int]:

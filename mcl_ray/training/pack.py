@@ -24,11 +24,10 @@ from mcl_ray.cohort import CohortOutput
 from mcl_ray.distributed import world_size
 from mcl_ray.methods.method import Batch, OnePassMethod, StepLosses
 from mcl_ray.training.allocator import keep_freed_memory
-from mcl_ray.training.cohort_stack import CohortStack, has_alike_peers
+from mcl_ray.training.cohort_stack import CohortStack
 from mcl_ray.training.epoch import Epoch, step_alone, train_alone
 from mcl_ray.training.run_state import RunState
 from mcl_ray.training.stacked_optimizers import StackedOptimizers
-from mcl_ray.training.threads import work_of_layer
 
 Figures = dict[str, float]
 """Metric of an epoch's training → its value."""
@@ -36,9 +35,6 @@ T = TypeVar("T")
 
 TOLERANCE = 1e-3
 """Greatest relative difference between the outputs of networks that are computed together and alone."""
-
-SMALL_WORK = 25e6
-"""Multiply-adds of a layer below which alike peers of a run are faster together on a CPU, about: `benchmarks.pack`."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,18 +59,10 @@ class _Member:
         images = spec.data, spec.augmentation, spec.batch.size, self.run.sampler.num_batches, self.run.shards
         return type(method), spec.compute, str(self.run.device), frozenset(self.run.cohort.names), images
 
-    @cached_property
-    def is_faster_stacked(self) -> bool:
-        """Whether the run alone has joint steps of its own peers.
-
-        That follows from the spec and the device, and not from a measurement, as the last bits depend on it.
-        """
-        run = self.run
-        if self.key is None or run.device.type != "cpu" or run.spec.compute.compile != "off":
-            return False
-        if not has_alike_peers(run.cohort):
-            return False
-        return work_of_layer(run.spec, run.num_classes, run.image_shape) < SMALL_WORK
+    @property
+    def has_stacked_peers(self) -> bool:
+        """Whether the run alone has joint steps of its own peers."""
+        return self.run.spec.compute.peers == "stacked"
 
     @property
     def is_due(self) -> bool:
@@ -123,7 +111,7 @@ class Pack:
     def _train(self, member: _Member) -> Figures:
         if member.outcome is None:
             due = self._due_with(member)
-            if len(due) == 1 and not member.is_faster_stacked:
+            if len(due) == 1 and not (member.has_stacked_peers and self._is_stackable(member)):
                 return train_alone(member.next_epoch())
             _JointEpoch(due).train()
         outcome, member.outcome = member.outcome, None
@@ -145,17 +133,13 @@ class Pack:
         return self._stackable[member.key]
 
 
-def steps_of(runs: Sequence[RunState], *, stacked: bool | None = None) -> Iterator[None]:
+def steps_of(runs: Sequence[RunState]) -> Iterator[None]:
     """Train the first epoch of alike runs, in joint steps if there are several, and yield after each step.
 
     For measurements: nothing is recorded. Networks that cannot be stacked raise an error of torch.
-
-    Args:
-        runs: the runs.
-        stacked: whether a run by itself has joint steps of its peers; None: as when it is trained.
     """
     members = [_Member(run, (), epoch=0) for run in runs]
-    if len(members) > 1 or (members[0].is_faster_stacked if stacked is None else stacked):
+    if len(members) > 1 or members[0].has_stacked_peers:
         yield from _JointEpoch(members).steps()
         return
     epoch = members[0].next_epoch()
@@ -181,7 +165,7 @@ def _can_be_stacked(run: RunState) -> bool:
         return all(map(_is_close, outputs, expected))
     except Exception as error:  # what torch lacks, it says with errors of many types
         names = " + ".join(run.cohort.names)
-        _log.warning("runs of %s cannot be trained together, since torch.vmap refuses the networks: %s", names, error)
+        _log.warning("networks of %s cannot be trained together, since torch.vmap refuses them: %s", names, error)
         return False
 
 

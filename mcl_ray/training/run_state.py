@@ -24,7 +24,7 @@ from mcl_ray.distributed import (
 from mcl_ray.errors import UnreadableImagesError
 from mcl_ray.methods.method import Batch
 from mcl_ray.results.schema import EpochRow
-from mcl_ray.training.build import build_method, choose_device, describe, place_cohort
+from mcl_ray.training.build import build_method, check_stacked_peers, choose_device, describe, place_cohort
 from mcl_ray.training.checkpoint import Checkpoint, CheckpointFolder, check_belongs
 from mcl_ray.training.compilation import check_compilation, compile_blocks, without_compilation
 from mcl_ray.training.evaluate import score
@@ -48,6 +48,7 @@ class RunState:
         torch.manual_seed(spec.seed)
         self.layout = layout_of(chosen_split(spec, dataset, environment.parallelism, world_size()))
         check_compilation(spec.compute, self.device)
+        check_stacked_peers(spec)
         self.cohort = place_cohort(spec, dataset, self.device, environment.backbone, self.layout)
         if spec.trains_networks:
             compile_blocks(self.cohort, spec.compute)

@@ -59,14 +59,13 @@ def test_the_digest_tells_any_two_specs_apart():
     assert changed("alpha=0.1").digest == spec.digest
 
 
-def test_a_field_that_earlier_versions_lacked_is_in_the_digest_only_with_another_value():
+@pytest.mark.parametrize(("field", "earlier", "other"), [("compile", "off", "blocks"), ("peers", "apart", "stacked")])
+def test_a_field_that_earlier_versions_lacked_is_in_the_digest_only_with_another_value(field, earlier, other):
     spec = recipes.cifar()
-    assert changed("compute.compile=off").digest == spec.digest
-    assert changed("compute.compile=blocks").digest != spec.digest
-    assert ("compile" in recipes.to_yaml(spec), "compile" in recipes.to_yaml(changed("compile=blocks"))) == (
-        False,
-        True,
-    )
+    assert changed(f"compute.{field}={earlier}").digest == spec.digest
+    assert changed(f"compute.{field}={other}").digest != spec.digest
+    texts = [recipes.to_yaml(one) for one in (spec, changed(f"compute.{field}={other}"))]
+    assert [f"\n  {field}: " in text for text in texts] == [False, True]
 
 
 def test_compiled_blocks_have_batch_statistics_of_their_own():

@@ -16,9 +16,10 @@ from mcl_ray.config.overrides import parse, replace
 from mcl_ray.config.spec import RunSpec
 from mcl_ray.data.augment import Augment
 from mcl_ray.data.source import dataset_for
-from mcl_ray.errors import NonFiniteLossError
+from mcl_ray.errors import NonFiniteLossError, SpecError
+from mcl_ray.methods.method import Method
+from mcl_ray.methods.supervised import Supervised
 from mcl_ray.models.network import Network
-from mcl_ray.training import pack
 from mcl_ray.training.cohort_stack import CohortStack
 from mcl_ray.training.loop import iter_epochs
 from mcl_ray.training.pack import Pack, steps_of
@@ -119,10 +120,7 @@ class Runs:
         return iter_epochs(spec, dataset_for(spec, self._environment), self._environment, folder, (), pack)
 
     def alone(self, name: str) -> list[dict[tuple[str, ...], float]]:
-        """Return the figures of a run whose peers are trained one after another."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pack, "SMALL_WORK", 0)
-            return [_figures(epoch) for epoch in self.start(name)]
+        return [_figures(epoch) for epoch in self.start(name)]
 
     def together(self, *names: str) -> dict[str, list]:
         pack = Pack()
@@ -188,9 +186,8 @@ def test_joint_steps_in_double_precision_are_those_of_each_run(tmp_path, monkeyp
         return runs
 
     alone, together = built(), built()
-    assert len([*steps_of(together)]) == 4
-    for run in alone:
-        assert len([*steps_of([run], stacked=False)]) == 4
+    for runs in (together, *([run] for run in alone)):
+        assert len([*steps_of(runs)]) == 4
     for run, expected in zip(together, alone, strict=True):
         found, wanted = run.cohort.state_dict(), expected.cohort.state_dict()
         torch.testing.assert_close(found, wanted, rtol=IN_DOUBLE, atol=IN_DOUBLE)
@@ -203,35 +200,15 @@ def test_the_steps_of_a_pack_are_joint(tmp_path, monkeypatch):
     assert calls.count(3) == 8, "two epochs of four steps"
 
 
-ALIKE = {
-    (): True,
-    ("cohort.size=1",): False,
-    ("cohort.size=3", "networks=[resnet8,resnet8,resnet20]"): True,
-    ("networks=[resnet8,resnet20]",): False,
-    ("networks=shufflenetv2_05x",): False,
-    ("sharing=stem",): True,
-    ("image_size=224", "batch.size=24"): False,
-}
-"""Changes of a run → whether its peers are trained as one network."""
-
-
-@pytest.mark.parametrize("changes", ALIKE, ids=" ".join)
-def test_alike_peers_of_a_small_run_are_trained_as_one_network(changes, tmp_path):
-    environment = Environment(data=write_folder(tmp_path / "pictures"), readers=0, threads=1)
-    spec = small("supervised", *changes)
-    run = RunState(spec, dataset_for(spec, environment), environment, tmp_path)
-    assert pack._Member(run, (), 0).is_faster_stacked == ALIKE[changes]
-    run.spec = small("supervised", *changes, "compute.compile=blocks")
-    assert not pack._Member(run, (), 0).is_faster_stacked, "joint steps are computed without compilation"
-
-
-def test_a_run_by_itself_has_joint_steps_of_its_alike_peers(tmp_path, monkeypatch):
-    calls = _calls(monkeypatch)
-    runs = Runs(tmp_path, {"run": small()})
-    _, *figures = [_figures(epoch) for epoch in runs.start("run", Pack())]
-    assert calls == [1] * 8, "two epochs of four steps"
-    _assert_losses_are_equal(figures, runs.alone("run"))
-    assert len(calls) == 8
+@pytest.mark.parametrize("networks", ["resnet8", "[resnet8,resnet8,resnet20]"])
+def test_a_run_with_stacked_peers_has_joint_steps_of_its_own(networks, tmp_path, monkeypatch):
+    calls, fields = _calls(monkeypatch), ("cohort.size=3", f"networks={networks}")
+    specs = {peers: small("supervised", *fields, f"compute.peers={peers}") for peers in ("stacked", "apart")}
+    runs = Runs(tmp_path, specs)
+    stacked = runs.alone("stacked")
+    assert calls == [2, *[1] * 8], "a check of the networks, and two epochs of four steps"
+    _assert_losses_are_equal(stacked, runs.alone("apart"))
+    assert len(calls) == 9
 
 
 def _calls(monkeypatch) -> list[int]:
@@ -242,6 +219,28 @@ def _calls(monkeypatch) -> list[int]:
         CohortStack, "__call__", lambda own, images: (calls.append(len(images)), forward(own, images))[1]
     )
     return calls
+
+
+class Unshared(Method):
+    """A method that calls the peers itself."""
+
+    losses = Supervised.losses
+    build = Supervised.build
+
+
+@pytest.mark.usefixtures("own_registries")
+def test_a_method_that_calls_its_peers_itself_has_no_stacked_peers(tmp_path):
+    register.method("unshared")(Unshared)
+    runs = Runs(tmp_path, {"run": small("supervised", "method=unshared", "compute.peers=stacked")})
+    with pytest.raises(
+        SpecError, match="requires a method of one forward pass .* but got method=unshared and 1 process"
+    ):
+        runs.alone("run")
+
+
+def test_stacked_peers_are_not_compiled():
+    with pytest.raises(SpecError, match="compute.peers=stacked requires compute.compile=off, but got compile=blocks"):
+        small("supervised", "compute.peers=stacked", "compute.compile=blocks")
 
 
 def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
