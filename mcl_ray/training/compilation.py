@@ -38,7 +38,7 @@ COMPILERS = {
 def compile_blocks(cohort: Cohort, compute: ComputeSpec) -> None:
     """Have the blocks of a cohort's networks compiled, in place, when they are first called.
 
-    The names of tensors do not change. A copy of the cohort, also one by pickle, is not compiled.
+    The names of tensors do not change. A copy of the cohort is not compiled.
 
     Args:
         cohort: the cohort, on its device.
