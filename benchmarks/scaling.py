@@ -15,7 +15,7 @@ and between the last two. The second command measures nothing: it prints a Markd
     runs losses_ms   the losses of K runs as joint steps compute them, cross-entropy included: N = 2, B = 40, D = 32
 
 Times are measured in turns: two steps of each size after another, the second of which counts. Each peak has a process
-of its own, and `mib_each` is the difference of peaks by the difference of sizes. All of it takes about three minutes on
+of its own, and `mib_each` is the difference of peaks by the difference of sizes. All of it takes about two minutes on
 two idle cores.
 """
 
