@@ -38,7 +38,7 @@ from searches.tune.optuna_searcher import OptunaSearcher
 from searches.tune.packs import PackLeaver, PackSetting, fastest_size, started
 from searches.tune.scheduler import to_scheduler
 from searches.tune.trial_recorder import TrialRecorder
-from trainables.cluster.connect import bundle, fits
+from trainables.cluster.connect import bundle, fits, has_started_ray
 from trainables.packed_trial import PackedTrial
 from trainables.pending_workers import report_pending_workers
 from trainables.torch_trainer import Group
@@ -142,7 +142,7 @@ class SweepTuner:
         return None if limit is None else max(limit, self.sweep.num_confirmed)
 
     def _fit(self, tuner: tune.Tuner, callbacks: Sequence[SweepCallback]) -> None:
-        variables = inherited_variables() if self.execution.address is None else nullcontext()
+        variables = inherited_variables() if has_started_ray() else nullcontext()
         with self._reporting_waits(), self._receiving(callbacks), interruptible_tune(), variables:
             tuner.fit()
 

@@ -23,6 +23,29 @@ with connect(ExecutionOptions(no_dashboard=True), preloaded=["trainables.preload
 print(found["imported"], found["given"], found["own"])
 """
 
+OF_THE_USER = """
+import ray
+from mcl_ray.config.execution import ExecutionOptions
+from trainables.cluster.connect import connect, has_started_ray
+
+options, found = ExecutionOptions(no_dashboard=True), []
+ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=1)
+with connect(options):
+    found.append(has_started_ray())
+ray.shutdown()
+with connect(options):
+    found.append(has_started_ray())
+print(*found, has_started_ray())
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_that_the_user_has_started_need_not_have_the_environment_of_this_process():
+    """Trials then have the variables, such as credentials of a store, that Tune passes on."""
+    command = [sys.executable, "-c", OF_THE_USER]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.stdout.splitlines()[-1:] == ["False True False"], ended.stderr
+
 
 @pytest.mark.slow
 def test_a_trial_runs_in_a_process_that_has_imported_what_trains_and_that_ray_has_started_in_advance(

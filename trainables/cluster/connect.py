@@ -91,6 +91,8 @@ class _Connection:
         self._users = 0
         self._on_last_release = ExitStack()
         self._watch: RayWatch | None = None
+        self.has_started_ray = False
+        """Whether the connection is to a local Ray that was started here, and not by the user of this process."""
 
     @property
     def is_lost(self) -> bool:
@@ -115,6 +117,7 @@ class _Connection:
             if not ray.is_initialized():
                 dashboard = _initialise(execution, opened, meanwhile, preloaded)
                 self._watch = watch_local_ray() if execution.address is None else watch_cluster()
+                self.has_started_ray = execution.address is None
                 opened.callback(self._disconnect)
             elif execution.address is not None:
                 _check_same_cluster(check_cluster(execution.address))
@@ -124,6 +127,7 @@ class _Connection:
 
     def _disconnect(self) -> None:
         watch, self._watch = self._watch, None
+        self.has_started_ray = False
         if watch is not None:
             watch.stop()
             if watch.lost is not None:
@@ -145,6 +149,11 @@ _connection = _Connection()
 def is_lost() -> bool:
     """Return whether the Ray of this process has ended: then a call to it would wait for a minute."""
     return _connection.is_lost
+
+
+def has_started_ray() -> bool:
+    """Return whether this process has started its Ray itself, so that workers have the environment of this process."""
+    return _connection.has_started_ray
 
 
 def loss_behind(error: BaseException) -> ClusterLostError | None:
